@@ -1,0 +1,17 @@
+"""Strictness for every test: no silent broadcasting, array shapes checked, nothing left in the home."""
+
+import os
+
+# Before jax is imported, and for the processes that tests start: no compilation cache outside of what a
+# test makes.
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+
+import jax
+import jaxtyping
+
+# Imported before the hook: it holds no arrays, pydantic checks its values, and beartype cannot read
+# pydantic's hints.
+import tftjax.config  # noqa: F401
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jaxtyping.install_import_hook("tftjax", "beartype.beartype")

@@ -1,0 +1,297 @@
+"""The configuration: what loads, what is refused, and what the messages say."""
+
+import datetime
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pydantic
+import pytest
+
+from tftjax import config as config_module
+from tftjax.config import (
+    Config,
+    Hyperparameters,
+    UserError,
+    apply_overrides,
+    changed_keys,
+    fingerprint,
+    from_dict,
+    hyperparameters,
+    known_keys,
+    load,
+    main,
+)
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+NINE = {
+    "control": (0, 0),
+    "std_01": (0, 0.1),
+    "std_02": (0, 0.2),
+    "mean_01": (0.1, 0),
+    "mean_02": (0.2, 0),
+    "balanced_005": (0.05, 0.05),
+    "balanced_01": (0.1, 0.1),
+    "emphasize_std": (0.1, 0.2),
+    "emphasize_mean": (0.2, 0.1),
+}
+
+
+def write(tmp_path: Path, text: str, name: str = "trial.json") -> Path:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("name", NINE)
+def test_the_nine_load_and_differ_only_in_the_penalty_weights(name):
+    config = load(CONFIGS / f"{name}.json")
+    assert (config.loss.mean_weight, config.loss.std_weight) == NINE[name]
+    assert config.name == name
+    assert config.notes
+    control = load(CONFIGS / "control.json")
+    allowed = {"name", "notes", "loss.mean_weight", "loss.std_weight"}
+    assert {key for key, _, _ in changed_keys(control, config)} <= allowed
+
+
+@pytest.mark.parametrize("name", NINE)
+def test_the_nine_are_short_and_write_every_setting_out(name):
+    text = (CONFIGS / f"{name}.json").read_text()
+    assert len(text.splitlines()) < 60
+    raw = json.loads(text)
+    written = {
+        f"{key}.{leaf}" if isinstance(value, dict) else key
+        for key, value in raw.items()
+        for leaf in (value if isinstance(value, dict) else [None])
+    }
+    assert written == set(known_keys())
+
+
+def test_control_holds_the_values_agreed_on():
+    config = load(CONFIGS / "control.json")
+    assert config.loss.target_mean == 0.0003
+    assert config.loss.target_std == 0.01
+    assert config.loss.scale == "return"
+    assert config.model.quantiles == (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
+    assert (config.model.hidden_size, config.model.num_heads, config.model.dropout_rate) == (16, 2, 0.15)
+    assert (config.model.encoder_length, config.model.prediction_length) == (20, 1)
+    train = config.train
+    assert (train.batch_size, train.learning_rate, train.max_grad_norm) == (64, 0.0005, 0.1)
+    assert (train.max_epochs, train.patience, train.seed) == (100, 10, 42)
+
+
+def test_an_empty_file_gives_the_defaults_and_the_name_of_the_file(tmp_path):
+    assert load(write(tmp_path, "{}", "a-b.1.json")) == Config(name="a-b.1")
+
+
+def test_dates_and_lists_load_from_json_and_the_dump_loads_again(tmp_path):
+    text = '{"data": {"start": "2001-02-03", "split": [0.5, 0.25, 0.25]}, "model": {"quantiles": [0.1, 0.5]}}'
+    config = load(write(tmp_path, text))
+    assert config.data.start == datetime.date(2001, 2, 3)
+    assert config.data.split == (0.5, 0.25, 0.25)
+    assert config.model.quantiles == (0.1, 0.5)
+    assert from_dict(json.loads(json.dumps(config.model_dump(mode="json"))), "checkpoint") == config
+
+
+def test_a_config_is_frozen_and_hashable():
+    config = Config()
+    with pytest.raises(pydantic.ValidationError, match="frozen"):
+        config.train.seed = 7
+    assert len({config, Config(), Config(name="other")}) == 2
+
+
+@pytest.mark.parametrize(
+    ("raw", "parts"),
+    [
+        ({"train": {"learning_rte": 1}}, ["train.learning_rte", "unknown", "'train.learning_rate'"]),
+        ({"learning_rate": 1}, ["learning_rate: unknown", "'train.learning_rate'"]),
+        ({"loss": {"batch_sise": 64}}, ["loss.batch_sise", "'train.batch_size'"]),
+        ({"los": {}}, ["los: unknown key", "'loss'"]),
+        ({"zzzzzz": 1}, ["Known keys: name, notes, data.dataset"]),
+        ({"train": 5}, ["train: found 5", "an object"]),
+        (
+            {"train": {"batch_size": "64"}},
+            ['train.batch_size: found "64"', "integer at least 1 and at most 65536"],
+        ),
+        ({"train": {"batch_size": 64.5}}, ["found 64.5", "integer"]),
+        ({"train": {"patience": True}}, ["train.patience: found true", "integer"]),
+        ({"train": {"seed": -1}}, ["train.seed: found -1", "at least 0 and at most 2147483647"]),
+        ({"train": {"max_grad_norm": 0}}, ["train.max_grad_norm: found 0", "above 0"]),
+        ({"train": {"optimizer": "sgd"}}, ['train.optimizer: found "sgd"', '"adam", "adamw"']),
+        ({"train": {"weight_decay": 0.1}}, ["train.weight_decay: found 0.1", "adamw"]),
+        ({"train": {"warmup_epochs": 2}}, ["train.warmup_epochs: found 2", "warmup_cosine"]),
+        (
+            {"train": {"schedule": "warmup_cosine", "warmup_epochs": 7, "max_epochs": 7}},
+            ["train.warmup_epochs: found 7", "fewer than train.max_epochs (7)"],
+        ),
+        ({"model": {"hidden_size": 15}}, ["model.num_heads: found 2", "divisor of model.hidden_size (15)"]),
+        ({"model": {"dropout_rate": 1}}, ["model.dropout_rate: found 1", "at least 0 and at most 0.95"]),
+        ({"model": {"quantiles": [0.1, 0.9]}}, ["model.quantiles: found [0.1, 0.9]", "0.5 among them"]),
+        ({"model": {"quantiles": []}}, ["model.quantiles: found []", "0.5 among them"]),
+        ({"model": {"quantiles": [0.5, 0.1]}}, ["model.quantiles", "strictly ascending"]),
+        ({"model": {"quantiles": [0.5, 0.5]}}, ["model.quantiles", "strictly ascending"]),
+        ({"model": {"quantiles": [0, 0.5]}}, ["model.quantiles[0]: found 0", "above 0"]),
+        ({"model": {"quantiles": [0.5, 1]}}, ["model.quantiles[1]: found 1", "below 1"]),
+        ({"data": {"split": [0.7, 0.2, 0.2]}}, ["data.split", "sum to 1 (these sum to 1.1)"]),
+        ({"data": {"split": [0.5, 0.6, -0.1]}}, ["data.split[2]: found -0.1", "above 0"]),
+        ({"data": {"split": [0.5, 0.5]}}, ["data.split"]),
+        ({"data": {"start": "2020-13-01"}}, ['data.start: found "2020-13-01"', "ISO date"]),
+        ({"data": {"start": 20200101}}, ["data.start: found 20200101", "ISO date in quotes or null"]),
+        (
+            {"data": {"start": "2020-01-02", "end": "2020-01-02"}},
+            ["data.end", "after data.start (2020-01-02)"],
+        ),
+        ({"data": {"return_unit": "bp"}}, ["data.return_unit", '"decimal", "percent"']),
+        ({"loss": {"target_std": 0}}, ["loss.target_std: found 0", "above 0", "decimal"]),
+        ({"loss": {"mean_weight": math.nan}}, ["loss.mean_weight: found NaN"]),
+        ({"loss": {"mean_weight": math.inf}}, ["loss.mean_weight: found Infinity"]),
+        ({"name": "../escape"}, ['name: found "../escape"', "letters, digits"]),
+        ({"name": ".."}, ['name: found ".."']),
+        ({"name": "a/b"}, ["name:"]),
+        ({"name": "a\n"}, ["name:"]),
+        ({"name": ""}, ["name:"]),
+    ],
+)
+def test_a_bad_value_is_named_with_what_was_found_and_what_is_allowed(raw, parts):
+    with pytest.raises(UserError) as caught:
+        from_dict(raw, "some/file.json")
+    message = str(caught.value)
+    assert message.startswith("some/file.json: 1 mistake(s)")
+    for part in parts:
+        assert part in message
+    assert "pydantic" not in message
+
+
+def test_all_mistakes_are_listed_at_once(tmp_path):
+    text = '{"train": {"seed": 1.5, "batch_size": 0}, "model": {"num_heads": 3}, "extra": 1}'
+    path = write(tmp_path, text)
+    with pytest.raises(UserError) as caught:
+        load(path)
+    message = str(caught.value)
+    assert str(path) in message
+    assert "4 mistake(s)" in message
+    for key in ("train.seed", "train.batch_size", "model.num_heads", "extra"):
+        assert f"\n  {key}: " in message
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ('{"loss": {"mean_weight": NaN}}', "found NaN"),
+        ('{"loss": {"mean_weight": -Infinity}}', "found -Infinity"),
+        ('{"loss": {"mean_weight": 1e999}}', "loss.mean_weight: found Infinity"),
+        ('{"loss": {"mean_weight": 0, "mean_weight": 1}}', "'mean_weight' stands twice"),
+        ('{"loss": {},\n "loss": {}}', "'loss' stands twice"),
+        ('{\n  "name": "x",\n}', "line 3, column 1" if sys.version_info < (3, 13) else "line 2, column 14"),
+        ("", "line 1, column 1"),
+        ("[1, 2]", "found [1, 2] at the top"),
+    ],
+)
+def test_bad_json_is_refused_with_its_place(tmp_path, text, part):
+    path = write(tmp_path, text)
+    with pytest.raises(UserError) as caught:
+        load(path)
+    assert part in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_folder_or_binary_file_is_a_user_error(tmp_path):
+    (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
+    for path in (tmp_path / "absent.json", tmp_path, tmp_path / "binary.json"):
+        with pytest.raises(UserError, match="cannot be read"):
+            load(path)
+
+
+def test_overrides_are_json_or_else_strings_and_leave_the_input_alone():
+    raw = {"train": {"seed": 1}}
+    overrides = [
+        "train.max_epochs=5",
+        "train.schedule=warmup_cosine",
+        "notes=a=b",
+        "data.split=[0.6,0.2,0.2]",
+    ]
+    result = apply_overrides(raw, [*overrides, "data.start=2020-01-02", "data.end=null"])
+    assert raw == {"train": {"seed": 1}}
+    assert result == {
+        "train": {"seed": 1, "max_epochs": 5, "schedule": "warmup_cosine"},
+        "notes": "a=b",
+        "data": {"split": [0.6, 0.2, 0.2], "start": "2020-01-02", "end": None},
+    }
+
+
+def test_load_applies_overrides_in_order_and_names_them_in_errors(tmp_path):
+    path = write(tmp_path, '{"train": {"seed": 1}}')
+    assert load(path, ["train.seed=2", "train.seed=3", "name=other"]) == from_dict(
+        {"name": "other", "train": {"seed": 3}}, "here"
+    )
+    with pytest.raises(
+        UserError, match=r"trial\.json with train\.seed=NaN: .*\n  train\.seed: found \"NaN\""
+    ):
+        load(path, ["train.seed=NaN"])
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("train.max_epoch=5", ["'train.max_epoch=5'", "unknown key", "'train.max_epochs'"]),
+        ("seed=5", ["'train.seed'"]),
+        ("train=5", ["unknown key 'train'"]),
+        ("train.seed", ["expected key=value"]),
+    ],
+)
+def test_bad_overrides_are_refused(override, parts):
+    with pytest.raises(UserError) as caught:
+        apply_overrides({}, [override])
+    for part in parts:
+        assert part in str(caught.value)
+    with pytest.raises(UserError, match="train is 5, expected an object"):
+        apply_overrides({"train": 5}, ["train.seed=1"])
+
+
+def test_changed_keys_gives_both_values():
+    a = Config(name="x")
+    b = from_dict({"name": "x", "train": {"seed": 7}, "data": {"start": "2020-01-02"}}, "b")
+    assert changed_keys(a, b) == [("data.start", None, "2020-01-02"), ("train.seed", 42, 7)]
+    assert changed_keys(a, a) == []
+
+
+def test_fingerprint_depends_on_the_values_only():
+    plain = from_dict({"loss": {"mean_weight": 0, "std_weight": 1}}, "a")
+    assert fingerprint(plain) == fingerprint(
+        from_dict({"loss": {"std_weight": 1.0, "mean_weight": 0.0}}, "b")
+    )
+    assert fingerprint(plain) != fingerprint(from_dict({"loss": {"std_weight": 1.5}}, "c"))
+    assert len(fingerprint(plain)) == 64
+
+
+def test_hyperparameters_are_the_floats_of_the_config():
+    raw = {
+        "model": {"dropout_rate": 0.3},
+        "loss": {"mean_weight": 2, "std_weight": 3, "target_mean": 0.1, "target_std": 0.7},
+        "train": {"learning_rate": 0.02, "optimizer": "adamw", "weight_decay": 0.05, "max_grad_norm": 5},
+    }
+    values = hyperparameters(from_dict(raw, "x"))
+    assert values == Hyperparameters(0.02, 0.3, 0.05, 5.0, 2.0, 3.0, 0.1, 0.7)
+    assert all(type(value) is float for value in values)
+
+
+def test_every_setting_has_a_description_and_every_number_has_both_bounds():
+    schema = Config.model_json_schema()
+    for section in schema["$defs"].values():
+        for key, field in section["properties"].items():
+            assert field["description"], key
+            if field.get("type") in ("integer", "number"):
+                assert {"minimum", "exclusiveMinimum"} & field.keys(), key
+                assert {"maximum", "exclusiveMaximum"} & field.keys(), key
+
+
+def test_the_schema_command_prints_json(capsys):
+    assert main(["schema"]) == 0
+    assert "train" in json.loads(capsys.readouterr().out)["properties"]
+
+
+def test_config_does_not_import_jax():
+    code = f"import sys; import {config_module.__name__}; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=CONFIGS.parent, check=False).returncode == 0

@@ -1,0 +1,157 @@
+"""Metrics against answers worked out by hand and against plain loops."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tftjax import metrics
+from tftjax.config import UserError
+from tftjax.metrics import METRICS, central_intervals, evaluate_forecast
+
+QUANTILES = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
+THREE = (0.25, 0.5, 0.75)
+# Three windows, two horizons.  The third window's first horizon crosses.
+FORECAST = np.array(
+    [
+        [[-1.0, 0.0, 1.0], [-2.0, 1.0, 2.0]],
+        [[0.0, 2.0, 3.0], [-3.0, -1.0, 0.0]],
+        [[1.0, 0.5, 2.0], [0.0, 0.0, 0.0]],
+    ]
+)
+TARGET = np.array([[1.0, 3.0], [2.0, -4.0], [0.0, -1.0]])
+
+
+def random_case(windows=11, horizons=3, seed=0):
+    rng = np.random.default_rng(seed)
+    forecast = np.sort(rng.normal(size=(windows, horizons, len(QUANTILES))), axis=-1)
+    return forecast, rng.normal(size=(windows, horizons))
+
+
+def test_every_metric_by_hand():
+    result = evaluate_forecast(FORECAST, TARGET, THREE)
+    # Errors target - forecast, by quantile:
+    #   0.25:  2  5  2 -1 -1 -1  ->  .5 1.25 .5 .75 .75 .75  = 4.5
+    #   0.5:   1  2  0 -3 -.5 -1 ->  .5 1 0 1.5 .25 .5       = 3.75
+    #   0.75:  0  1 -1 -4 -2 -1  ->  0 .75 .25 1 .5 .25      = 2.75
+    assert result["pinball_by_quantile"] == pytest.approx(
+        {"0.25": 4.5 / 6, "0.5": 3.75 / 6, "0.75": 2.75 / 6}
+    )
+    assert result["pinball"] == pytest.approx(11 / 18)
+    # Inside: 1 in [-1, 1], 2 in [0, 3]; outside: 3, -4, 0 in [1, 2], -1 in [0, 0].
+    assert result["coverage"] == pytest.approx({"50": 2 / 6})
+    assert result["crossing_rate"] == pytest.approx(1 / 6)
+    assert result["mae"] == pytest.approx(7.5 / 6)
+    assert result["rmse"] == pytest.approx(math.sqrt((1 + 4 + 0 + 9 + 0.25 + 1) / 6))
+    # Medians 0, 1, 2, -1, 0.5, 0.
+    assert result["mu"] == pytest.approx(2.5 / 6)
+    assert result["sigma"] == pytest.approx(math.sqrt((1 + 4 + 1 + 0.25) / 6 - (2.5 / 6) ** 2))
+    assert result["share_positive"] == pytest.approx(3 / 6)
+    # Nonzero targets 1 3 2 -4 -1 with medians 0 1 2 -1 0: hits 3, 2, -4.
+    assert result["directional_accuracy"] == pytest.approx(3 / 5)
+    assert result["directional_base_rate"] == pytest.approx(3 / 5)
+    assert result["correlation"] == pytest.approx(
+        np.corrcoef([0, 1, 2, -1, 0.5, 0], [1, 3, 2, -4, 0, -1])[0, 1]
+    )
+    assert list(result) == list(METRICS)
+
+
+def test_against_plain_loops():
+    forecast, target = random_case()
+    losses, inside = [], []
+    for n, p in np.ndindex(target.shape):
+        for q, level in enumerate(QUANTILES):
+            error = target[n, p] - forecast[n, p, q]
+            losses.append(level * error if error > 0 else (1 - level) * -error)
+        inside.append(forecast[n, p, 1] <= target[n, p] <= forecast[n, p, 5])
+    result = evaluate_forecast(forecast, target, QUANTILES)
+    assert result["pinball"] == pytest.approx(sum(losses) / len(losses), rel=1e-12)
+    assert result["pinball_by_quantile"]["0.98"] == pytest.approx(sum(losses[6::7]) / target.size, rel=1e-12)
+    assert result["coverage"]["80"] == sum(inside) / len(inside)
+    assert list(result["coverage"]) == ["50", "80", "96"]
+
+
+def test_the_bounds_of_an_interval_belong_to_it():
+    forecast = np.broadcast_to([-1.0, 0.0, 1.0], (5, 1, 3))
+    target = np.array([[-1.0], [1.0], [-1.001], [1.001], [0.0]])
+    assert metrics.coverage(forecast, target, THREE) == {"50": 3 / 5}
+
+
+def test_central_intervals_skip_levels_without_a_partner():
+    assert central_intervals(QUANTILES) == [(2, 4, "50"), (1, 5, "80"), (0, 6, "96")]
+    assert central_intervals((0.005, 0.3, 0.5, 0.9, 0.995)) == [(0, 4, "99")]
+    assert central_intervals((0.5,)) == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sample=st.lists(st.integers(-50, 50), min_size=1, max_size=23),
+    level=st.sampled_from(QUANTILES),
+    other=st.integers(-60, 60),
+)
+def test_pinball_is_least_at_the_sample_quantile(sample, level, other):
+    target = np.array(sample, dtype=np.float64)[:, None]
+    # The order statistic number ceil(n q): a minimiser by the sign of the slope on either side.
+    best = sorted(sample)[math.ceil(len(sample) * level - 1e-9) - 1]
+
+    def loss(value):
+        return metrics.pinball(np.full((*target.shape, 1), float(value)), target, (level,))
+
+    assert loss(best) <= loss(other) + 1e-12
+    low, high = np.quantile(target, level, method="lower"), np.quantile(target, level, method="higher")
+    assert loss(best) <= min(loss(low), loss(high)) + 1e-12
+
+
+def test_pinball_away_from_the_sample_quantile_is_worse():
+    target = np.arange(7.0)[:, None]
+    losses = [metrics.pinball(np.full((7, 1, 1), value), target, (0.25,)) for value in np.arange(7.0)]
+    assert int(np.argmin(losses)) == 1  # the second of seven: ceil(7 / 4)
+    assert sorted(losses)[1] > min(losses) + 1e-3
+
+
+def test_undefined_metrics_are_left_out():
+    _, target = random_case()
+    constant = np.full((*target.shape, len(QUANTILES)), 0.1)
+    result = evaluate_forecast(constant, target, QUANTILES)
+    assert "correlation" not in result
+    assert result["sigma"] < 1e-15
+    forecast, _ = random_case()
+    result = evaluate_forecast(forecast, np.zeros_like(target), QUANTILES)
+    assert not {"correlation", "directional_accuracy", "directional_base_rate"} & result.keys()
+    json.dumps(result, allow_nan=False)
+
+
+def test_correlation_of_tiny_forecasts_is_exact_and_bounded():
+    forecast, target = random_case()
+    plain = evaluate_forecast(forecast, target, QUANTILES)["correlation"]
+    assert plain == pytest.approx(np.corrcoef(forecast[..., 3].ravel(), target.ravel())[0, 1], rel=1e-12)
+    tiny = evaluate_forecast(forecast * 1e-200, target, QUANTILES)["correlation"]
+    assert tiny == pytest.approx(plain, rel=1e-12)
+
+
+def test_same_input_same_bits_whatever_the_layout_and_json_holds_numbers_only():
+    forecast, target = random_case(windows=401)
+    first = evaluate_forecast(forecast, target, QUANTILES)
+    assert evaluate_forecast(np.asfortranarray(forecast), np.asfortranarray(target), QUANTILES) == first
+    assert json.loads(json.dumps(first, allow_nan=False)) == first
+    assert all(type(value) in (float, dict) for value in first.values())
+
+
+def test_float32_input_is_evaluated_in_float64():
+    forecast, target = (array.astype(np.float32) for array in random_case())
+    wide = evaluate_forecast(forecast.astype(np.float64), target.astype(np.float64), QUANTILES)
+    assert evaluate_forecast(forecast, target, QUANTILES) == wide
+
+
+def test_input_that_cannot_be_evaluated_is_refused():
+    forecast, target = random_case()
+    with pytest.raises(ValueError, match=r"forecast \(11, 3, 7\)"):
+        evaluate_forecast(forecast, target, QUANTILES[:5])
+    with pytest.raises(UserError, match="no window"):
+        evaluate_forecast(forecast[:0], target[:0], QUANTILES)
+    forecast[5, 1, 2] = np.nan
+    with pytest.raises(UserError, match=r"forecast is not a finite number in 1 of 231 places.* 5, horizon 2"):
+        evaluate_forecast(forecast, target, QUANTILES)

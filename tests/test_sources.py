@@ -1,0 +1,235 @@
+import datetime
+
+import numpy as np
+import pytest
+
+from tftjax.config import DataConfig, UserError
+from tftjax.data.feature_sets import FEATURE_SETS
+from tftjax.data.panel import check_return_unit, load_panel
+from tftjax.data.sources import embedded_folder, find_dataset, read_fred_csv, read_fred_folder, read_panel_csv
+
+CORE = FEATURE_SETS["core_embedded"]
+HEADER = "date,SP500_Returns,Realized_Vol_21d,WTI_Return_21d,AAA_Yield,Credit_Spread,Core_Inflation_YoY"
+
+
+def fred(tmp_path, text, name="DCOILWTICO"):
+    path = tmp_path / f"{name}.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return read_fred_csv(path, name)
+
+
+def panel_csv(tmp_path, *lines, header=HEADER):
+    path = tmp_path / "panel.csv"
+    path.write_text("\n".join([header, *lines]) + "\n")
+    return path
+
+
+def test_fred_csv_by_hand(tmp_path):
+    lines = [
+        "observation_date,DCOILWTICO",
+        "2018-01-02,60.5",
+        "2018-01-03,",
+        "2018-01-04,.",
+        "2018-01-05,61",
+        "",
+    ]
+    series, messages = fred(tmp_path, "\ufeff" + "\r\n".join(lines))
+    assert series.tolist() == [60.5, 61.0]
+    assert [date.isoformat() for date in series.index.date] == ["2018-01-02", "2018-01-05"]
+    assert messages == ()
+
+
+BAD_FRED = {
+    "empty file": ("", "the file is empty"),
+    "blank file": ("\n\n", "the file is empty"),
+    "no rows": ("observation_date,DCOILWTICO\n", "header and no rows"),
+    "wrong header": (
+        "DATE,DCOILWTICO\n2018-01-02,1\n",
+        "line 1: found the header 'DATE,DCOILWTICO', expected",
+    ),
+    "other series": ("observation_date,GOLD\n2018-01-02,1\n", "expected 'observation_date,DCOILWTICO'"),
+    "too many cells": ("observation_date,DCOILWTICO\n2018-01-02,1,5\n", "line 2: found 3 cells, expected 2"),
+    "blank line": ("observation_date,DCOILWTICO\n\n2018-01-02,1\n", "line 2: found 0 cells"),
+    "repeated name": ("observation_date,observation_date\n2018-01-02,1\n", "a column name twice"),
+    "not a date": (
+        "observation_date,DCOILWTICO\n2018-01-02,1\n03/01/2018,1\n",
+        "line 3, column 'observation_date': found '03/01/2018', expected a date as YYYY-MM-DD",
+    ),
+    "no such day": ("observation_date,DCOILWTICO\n2018-02-30,1\n", "line 2.*'2018-02-30'"),
+    "short date": ("observation_date,DCOILWTICO\n2018-01,1\n", "line 2.*'2018-01'"),
+    "no date": ("observation_date,DCOILWTICO\n2018-01-02,1\nNaT,1\n", "line 3.*'NaT'"),
+    "duplicate date": (
+        "observation_date,DCOILWTICO\n2018-01-02,1\n2018-01-03,1\n2018-01-03,2\n",
+        "line 4, column 'observation_date': found 2018-01-03 a second time, expected ascending dates",
+    ),
+    "descending dates": (
+        "observation_date,DCOILWTICO\n2018-01-03,1\n2018-01-02,1\n",
+        "line 3.*found 2018-01-02 after 2018-01-03",
+    ),
+    "text": (
+        "observation_date,DCOILWTICO\n2018-01-02,1\n2018-01-03,n/a\n",
+        "line 3, column 'DCOILWTICO': found the text 'n/a', expected a number",
+    ),
+    "infinite": (
+        "observation_date,DCOILWTICO\n2018-01-02,1\n2018-01-03,-inf\n",
+        "line 3, column 'DCOILWTICO': found '-inf', expected a finite number",
+    ),
+    "not UTF-8": (b"observation_date,DCOILWTICO\n2018-01-02,1\xff\n", "line 2: found byte 0xff.*UTF-8"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FRED)
+def test_bad_fred_files(tmp_path, case):
+    text, message = BAD_FRED[case]
+    with pytest.raises(UserError, match=r"DCOILWTICO\.csv.*" + message):
+        fred(tmp_path, text)
+
+
+def test_a_monthly_series_must_be_dated_the_first(tmp_path):
+    with pytest.raises(
+        UserError, match=r"AAA\.csv, line 3.*found 2018-02-28, expected the first day of a month"
+    ):
+        fred(tmp_path, "observation_date,AAA\n2018-01-01,4\n2018-02-28,4\n", "AAA")
+
+
+def test_prices_that_cannot_be_zero(tmp_path):
+    with pytest.raises(
+        UserError, match=r"SP500\.csv, line 3, column 'SP500': found 0.0, expected a value above 0"
+    ):
+        fred(tmp_path, "observation_date,SP500\n2018-01-02,5\n2018-01-03,0.0\n", "SP500")
+
+
+def test_a_negative_oil_price_is_left_out_and_said(tmp_path):
+    series, messages = fred(
+        tmp_path, "observation_date,DCOILWTICO\n2020-04-17,18.31\n2020-04-20,-36.98\n2020-04-21,8.91\n"
+    )
+    assert series.tolist() == [18.31, 8.91]
+    assert "1 values <= 0 (first on 2020-04-20)" in messages[0]
+
+
+def test_missing_folder_lists_near_names(tmp_path):
+    (tmp_path / "fred_2018").mkdir()
+    with pytest.raises(
+        UserError, match=r"data.dataset: .*fred_2081' is neither a folder nor a file.*fred_2018"
+    ):
+        find_dataset(str(tmp_path / "fred_2081"))
+    with pytest.raises(UserError, match="there is no folder"):
+        find_dataset(str(tmp_path / "no" / "where.csv"))
+
+
+def test_missing_file_lists_near_names(tmp_path):
+    (tmp_path / "SP_500.csv").write_text("")
+    with pytest.raises(
+        UserError, match=r"SP500\.csv: there is no such file \(in .*SP_500\.csv\).*fred.stlouisfed"
+    ):
+        read_fred_folder(tmp_path, ("SP500",))
+
+
+def test_embedded_is_found_and_is_a_folder():
+    assert find_dataset("embedded") == embedded_folder()
+    assert (embedded_folder() / "SP500.csv").is_file()
+
+
+def test_unknown_feature_set():
+    with pytest.raises(UserError, match=r"data.feature_set: found 'core', expected one of core_embedded"):
+        load_panel(DataConfig(feature_set="core"))
+
+
+def test_panel_csv_by_hand(tmp_path):
+    path = panel_csv(
+        tmp_path,
+        "2018-01-05,0.01,9,0.05,3.5,0.7,1.75,0,99",
+        "2018-01-08,-0.02,8,0.25,3.5,0.7,1.75,0,99",
+        header=HEADER + ",day_of_week,Gold",
+    )
+    panel = load_panel(DataConfig(dataset=str(path)))
+    assert panel.frame["SP500_Returns"].tolist() == [0.01, -0.02]
+    assert panel.frame["day_of_week"].tolist() == [4, 0]  # derived from the dates: the file says 0, 0
+    assert panel.frame["month"].tolist() == [1, 1]
+    assert panel.messages == ("ignored columns of panel.csv: day_of_week, Gold",)
+    assert panel.staleness.shape == (2, 0)
+
+
+def test_percent_divides_returns_only(tmp_path):
+    path = panel_csv(tmp_path, "2018-01-05,1.5,9,5,3.5,0.7,1.75", "2018-01-08,-2,8,25,3.5,0.7,1.75")
+    frame = load_panel(DataConfig(dataset=str(path), return_unit="percent")).frame
+    np.testing.assert_allclose(frame["SP500_Returns"], [0.015, -0.02])
+    np.testing.assert_allclose(frame["WTI_Return_21d"], [0.05, 0.25])
+    np.testing.assert_array_equal(frame["Realized_Vol_21d"], [9, 8])
+    np.testing.assert_array_equal(frame["Core_Inflation_YoY"], [1.75, 1.75])
+
+
+def test_a_percent_panel_read_as_decimal_is_recognised(tmp_path):
+    rng = np.random.default_rng(7)
+    lines = [f"2018-01-{day:02d},{rng.normal(0, 1.1):.4f},9,5,3.5,0.7,1.75" for day in range(1, 30)]
+    path = panel_csv(tmp_path, *lines)
+    wrong = load_panel(DataConfig(dataset=str(path))).frame["SP500_Returns"].std(ddof=0)
+    with pytest.raises(UserError, match=r'seems to be in percent.*return_unit to "percent"'):
+        check_return_unit(wrong, 0.01)
+    right = (
+        load_panel(DataConfig(dataset=str(path), return_unit="percent")).frame["SP500_Returns"].std(ddof=0)
+    )
+    check_return_unit(right, 0.01)
+    # Converted once too often, or a target_std in percent.
+    with pytest.raises(UserError, match="data seems to be in decimals"):
+        check_return_unit(right / 100, 0.01)
+    with pytest.raises(UserError, match=r"data seems to be in decimals and loss.target_std in percent"):
+        check_return_unit(right, 1.0)
+
+
+def test_percent_with_raw_series_is_refused():
+    with pytest.raises(
+        UserError, match=r"return_unit: found \"percent\" with a folder of raw series.*index levels"
+    ):
+        load_panel(DataConfig(return_unit="percent"))
+
+
+def test_panel_csv_header_errors(tmp_path):
+    with pytest.raises(
+        UserError, match=r"panel.csv, line 1: found 'Date' as the first column, expected 'date'"
+    ):
+        read_panel_csv(panel_csv(tmp_path, "x", header="Date"), CORE, "decimal")
+    header = HEADER.replace("AAA_Yield", "AAAYield")
+    path = panel_csv(tmp_path, "2018-01-05,0,9,0,3,0,1", header=header)
+    with pytest.raises(
+        UserError, match=r"line 1: found no column 'AAA_Yield' among date,.*Did you mean 'AAAYield'"
+    ):
+        read_panel_csv(path, CORE, "decimal")
+
+
+@pytest.mark.parametrize("column", ["SP500_Returns", "AAA_Yield"])  # the target and another
+def test_nan_in_the_middle(tmp_path, column):
+    good = dict.fromkeys(HEADER.split(",")[1:], "0.5")
+    bad = good | {column: ""}
+    lines = [
+        f"2018-01-0{day}," + ",".join(row.values()) for day, row in enumerate([bad, good, bad, good], start=1)
+    ]
+    path = panel_csv(tmp_path, *lines)
+    with pytest.raises(
+        UserError, match=rf"panel.csv, line 4 \(2018-01-03\), column '{column}': found no value"
+    ):
+        load_panel(DataConfig(dataset=str(path)))
+    # Behind the hole, the data is good; the leading hole alone costs one row, and says so.
+    assert len(load_panel(DataConfig(dataset=str(path), start=datetime.date(2018, 1, 4))).frame) == 1
+    panel = load_panel(DataConfig(dataset=str(path), end=datetime.date(2018, 1, 2)))
+    assert panel.frame.index[0].date() == datetime.date(2018, 1, 2)
+    assert panel.messages == (f"dropped 1 leading rows: no value of {column} before 2018-01-02",)
+
+
+def test_a_column_without_any_value(tmp_path):
+    path = panel_csv(tmp_path, "2018-01-05,0,9,0,3,,1", "2018-01-08,0,9,0,3,,1")
+    with pytest.raises(UserError, match=r"panel.csv, column 'Credit_Spread': found no value in any row"):
+        load_panel(DataConfig(dataset=str(path)))
+
+
+def test_a_range_without_rows(tmp_path):
+    path = panel_csv(tmp_path, "2018-01-05,0,9,0,3,1,1")
+    with pytest.raises(UserError, match=r"found no row between data.start 2019-01-01.*go from 2018-01-05"):
+        load_panel(DataConfig(dataset=str(path), start=datetime.date(2019, 1, 1)))
+
+
+@pytest.mark.parametrize("value", ["inf", "abc"])
+def test_bad_numbers_in_a_panel(tmp_path, value):
+    path = panel_csv(tmp_path, "2018-01-05,0,9,0,3,1,1", f"2018-01-08,{value},9,0,3,1,1")
+    with pytest.raises(UserError, match=rf"panel.csv, line 3, column 'SP500_Returns': found .*'{value}'"):
+        load_panel(DataConfig(dataset=str(path)))

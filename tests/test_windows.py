@@ -1,0 +1,207 @@
+import json
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+
+from tftjax.config import DataConfig, UserError
+from tftjax.data.panel import load_panel, make_panel
+from tftjax.data.splits import split_rows, window_starts
+from tftjax.data.windows import (
+    Encoding,
+    encoding_from_json,
+    encoding_to_json,
+    extend_panel,
+    fit_encoding,
+    gather,
+    make_series,
+)
+
+N, E, P = 17, 5, 3
+DATES = pd.bdate_range("2018-12-10", periods=N)  # ends on Tuesday 2019-01-01
+
+
+def tiny_panel():
+    """Reals of every role, whose values tell column and row; static ones too."""
+    row = np.arange(N, dtype=np.float64)
+    frame = pd.DataFrame(
+        {
+            "y": row / 100,
+            "x": 100 + row**2,
+            "holiday_share": row % 3,
+            "day_of_week": DATES.day_of_week.to_numpy().astype(np.int64),
+            "size": 7.0,
+            "country": "us",
+        },
+        index=DATES,
+    )
+    return make_panel(
+        frame,
+        target="y",
+        observed=("y", "x"),
+        known_real=("holiday_share",),
+        known_categorical=("day_of_week",),
+        static_real=("size",),
+        static_categorical=("country",),
+        messages=("made by hand",),
+    )
+
+
+def calendar_panel():
+    panel = tiny_panel()
+    return make_panel(
+        panel.frame,
+        target="y",
+        observed=("y", "x"),
+        known_categorical=("day_of_week",),
+        static_real=("size",),
+        static_categorical=("country",),
+        messages=panel.messages,
+    )
+
+
+def test_encoding_is_fitted_on_train_rows_only():
+    encoding = fit_encoding(tiny_panel(), range(0, 3))
+    assert list(encoding.scaler) == ["y", "x", "holiday_share", "size"]
+    np.testing.assert_allclose(encoding.scaler["y"], (0.01, 0.01 * np.sqrt(2 / 3)))
+    np.testing.assert_allclose(encoding.scaler["x"], (100 + 5 / 3, np.sqrt(26 / 9)))  # 100, 101, 104
+    assert encoding.scaler["size"] == (7.0, 1.0)
+    assert encoding.categories == {"day_of_week": [0, 1, 2], "country": ["us"]}
+
+
+def test_series_by_hand():
+    panel = tiny_panel()
+    series = make_series(panel, fit_encoding(panel, range(0, 3)))
+    assert [array.shape for array in series] == [(2, N), (1, N), (1, N), (1,), (1,), (N,)]
+    assert [array.dtype for array in series] == [np.dtype(t) for t in ("f4", "f4", "i4", "f4", "i4", "f4")]
+    np.testing.assert_allclose(series.observed[0, :3], [-np.sqrt(1.5), 0, np.sqrt(1.5)], rtol=1e-6)
+    np.testing.assert_allclose(series.observed[1, 4], (116 - 100 - 5 / 3) / np.sqrt(26 / 9), rtol=1e-6)
+    np.testing.assert_array_equal(
+        series.known_categorical[0, :6], [1, 2, 3, 0, 0, 1]
+    )  # Thursday, Friday: unseen
+    np.testing.assert_array_equal(series.static_real, [0])
+    np.testing.assert_array_equal(series.static_categorical, [1])
+    np.testing.assert_allclose(series.target, np.arange(N) / 100, rtol=1e-6)
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit])
+def test_gather_by_hand(wrap):
+    panel = tiny_panel()
+    series = make_series(panel, fit_encoding(panel, range(0, N)))
+    starts = np.array([9, 0], dtype=np.int32)
+    call = wrap(partial(gather, encoder_length=E, prediction_length=P))
+    inputs, target = call(jax.tree.map(jnp.asarray, series), jnp.asarray(starts))
+    assert [a.shape for a in inputs] == [(2, E, 2), (1, E + P, 2), (1, E + P, 2), (1, 2), (1, 2)]
+    np.testing.assert_allclose(target, [[0.14, 0.15, 0.16], [0.05, 0.06, 0.07]], rtol=1e-6)
+    for b, start in enumerate(starts):
+        np.testing.assert_array_equal(inputs.observed[:, :, b], series.observed[:, start : start + E])
+        np.testing.assert_array_equal(inputs.known_real[:, :, b], series.known_real[:, start : start + E + P])
+        np.testing.assert_array_equal(
+            inputs.known_categorical[:, :, b], series.known_categorical[:, start : start + E + P]
+        )
+        np.testing.assert_array_equal(inputs.static_real[:, b], series.static_real)
+        np.testing.assert_array_equal(inputs.static_categorical[:, b], series.static_categorical)
+
+
+def test_gather_takes_host_arrays_and_panels_without_some_roles():
+    panel = make_panel(tiny_panel().frame, target="y", observed=("y",))
+    series = make_series(panel, fit_encoding(panel, range(0, N)))
+    inputs, target = gather(series, np.array([2, 3, 4], dtype=np.int32), E, P)
+    assert [a.shape for a in inputs] == [(1, E, 3), (0, E + P, 3), (0, E + P, 3), (0, 3), (0, 3)]
+    assert target.shape == (3, P)
+
+
+def test_every_window_of_the_embedded_panel_is_finite_and_its_own_rows():
+    panel = load_panel(DataConfig())
+    num_rows = len(panel.frame)
+    splits = split_rows(num_rows, (0.7, 0.15, 0.15), 20, 1)
+    series = make_series(panel, fit_encoding(panel, range(0, splits.train.stop)))
+    starts = window_starts(splits.test, num_rows, 20, 1)
+    inputs, target = jax.jit(gather, static_argnums=(2, 3))(series, starts, 20, 1)
+    assert inputs.observed.shape == (6, 20, len(splits.test))
+    assert all(np.isfinite(np.asarray(array)).all() for array in (*inputs, target))
+    np.testing.assert_array_equal(
+        target[:, 0], panel.frame["SP500_Returns"].iloc[splits.test.start :].astype("f4")
+    )
+    # The last encoder row is the row before the target: its own return is not among the inputs.
+    np.testing.assert_array_equal(inputs.observed[0, -1, 1:], series.observed[0, splits.test.start : -1])
+    assert (np.asarray(inputs.known_categorical) > 0).all()
+
+
+def test_encoding_survives_json_with_sorted_keys():
+    panel = tiny_panel()
+    encoding = fit_encoding(panel, range(0, 7))
+    stored = json.loads(json.dumps(encoding_to_json(encoding), sort_keys=True))
+    again = encoding_from_json(stored)
+    assert again == encoding
+    assert list(again.scaler) == list(encoding.scaler)
+    for before, after in zip(make_series(panel, encoding), make_series(panel, again), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+@pytest.mark.parametrize("damaged", [{}, {"scaler": [{"name": "y"}], "categories": []}, {"scaler": 3}])
+def test_damaged_encoding_is_refused(damaged):
+    with pytest.raises(UserError, match="encoding: found no readable scaler and categories"):
+        encoding_from_json(damaged)
+
+
+def test_an_encoding_of_other_columns_is_refused():
+    panel = tiny_panel()
+    encoding = fit_encoding(panel, range(0, 7))
+    swapped = Encoding(
+        {name: encoding.scaler[name] for name in reversed(encoding.scaler)}, encoding.categories
+    )
+    with pytest.raises(
+        UserError, match=r"found the columns y, x, .*in that order: size, holiday_share, x, y"
+    ):
+        make_series(panel, swapped)
+    with pytest.raises(UserError, match="found the columns y, expected"):
+        make_series(make_panel(panel.frame, target="y", observed=("y",)), encoding)
+
+
+def test_extend_panel_appends_weekdays():
+    panel = calendar_panel()
+    longer = extend_panel(panel, 4)
+    assert [d.isoformat() for d in longer.frame.index[N:].date] == [
+        "2019-01-02",
+        "2019-01-03",
+        "2019-01-04",
+        "2019-01-07",
+    ]
+    pd.testing.assert_frame_equal(longer.frame.iloc[:N], panel.frame, check_freq=False)
+    future = longer.frame.iloc[N:]
+    assert future["day_of_week"].tolist() == [2, 3, 4, 0]
+    assert future["day_of_week"].dtype == np.int64
+    assert future["size"].tolist() == [7.0] * 4
+    assert future["country"].tolist() == ["us"] * 4
+    assert future[["y", "x"]].isna().all(axis=None)
+    assert longer.fingerprint != panel.fingerprint
+    assert longer.messages == ("made by hand", "appended 4 future weekday rows after 2019-01-01")
+
+
+def test_the_window_past_the_end_has_only_known_inputs():
+    panel = calendar_panel()
+    encoding = fit_encoding(panel, range(0, N))
+    series = make_series(extend_panel(panel, P), encoding)
+    inputs, target = gather(series, np.array([N - E], dtype=np.int32), E, P)
+    np.testing.assert_array_equal(inputs.observed[:, :, 0], make_series(panel, encoding).observed[:, -E:])
+    np.testing.assert_array_equal(
+        inputs.known_categorical[0, -P:, 0], [3, 4, 5]
+    )  # Wednesday to Friday, from 1
+    assert np.isnan(target).all()
+
+
+def test_extend_embedded_panel():
+    longer = extend_panel(load_panel(DataConfig()), 1)
+    assert longer.frame.index[-1] == pd.Timestamp("2019-01-01")
+    assert longer.frame[["day_of_week", "month"]].iloc[-1].tolist() == [1, 1]
+    assert longer.staleness.iloc[-1].isna().all()
+    assert len(longer.staleness) == len(longer.frame)
+
+
+def test_extend_panel_cannot_invent_known_inputs():
+    with pytest.raises(UserError, match="future values of the known columns holiday_share"):
+        extend_panel(tiny_panel(), 1)

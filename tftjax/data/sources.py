@@ -1,0 +1,238 @@
+"""Reading CSV files, strictly: series in FRED's download format, and ready-made panels."""
+
+import csv
+import difflib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float64
+
+from tftjax.config import UserError
+from tftjax.data.feature_sets import SERIES, FeatureSet
+
+MISSING = {"", ".", "NaN", "nan", "NA"}  # FRED wrote "." for a missing value until 2024
+
+
+def embedded_folder() -> Path:
+    """The folder of the data set that comes with the software: in a wheel, or in the repository."""
+    package = Path(__file__).resolve().parent.parent
+    installed = package / "embedded_data"
+    return installed if installed.is_dir() else package.parent / "data"
+
+
+def find_dataset(dataset: str) -> Path:
+    """The folder or file that `data.dataset` names; UserError lists near names if it is not there."""
+    path = embedded_folder() if dataset == "embedded" else Path(dataset)
+    if path.exists():
+        return path
+    raise UserError(
+        f"data.dataset: {dataset!r} is neither a folder nor a file{_near(path.name, path.parent)}."
+        ' Expected "embedded", a folder of FRED CSV files, or a panel CSV file.'
+    )
+
+
+def _near(name: str, folder: Path) -> str:
+    """The names in the folder, those like `name` first, as part of a sentence."""
+    if not folder.is_dir():
+        return f" (there is no folder {folder} either)"
+    names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    nearest = difflib.get_close_matches(name, names, n=5, cutoff=0.4) or names[:10]
+    return f" (in {folder} there are: {', '.join(nearest)})" if nearest else f" ({folder} is empty)"
+
+
+def _fail(path: Path, line: int, column: str, found: str, expected: str, advice: str) -> UserError:
+    return UserError(f"{path}, line {line}, column {column!r}: found {found}, expected {expected}. {advice}")
+
+
+def read_cells(path: Path) -> dict[str, list[str]]:
+    """The text of a CSV file by column; row i of a column stands on line i + 2 of the file.
+
+    Raises: UserError for an empty file, one that is not UTF-8, repeated column names or a ragged line.
+    """
+    raw = path.read_bytes()
+    try:
+        text = raw.decode("utf-8-sig")  # spreadsheets write a byte-order mark
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise UserError(
+            f"{path}, line {line}: found byte {raw[error.start]:#04x}, which is not UTF-8 text, expected a"
+            " CSV file in UTF-8. Save it again in that encoding."
+        ) from error
+    try:
+        rows = list(csv.reader(text.rstrip().splitlines()))
+    except csv.Error as error:
+        raise UserError(f"{path}: found no readable CSV ({error}), expected comma-separated text.") from error
+    if not rows:
+        raise UserError(f"{path}: the file is empty, expected a header line and rows. Get it anew.")
+    header, body = [name.strip() for name in rows[0]], rows[1:]
+    if len(set(header)) < len(header):
+        raise UserError(f"{path}, line 1: found a column name twice in {header}, expected each once.")
+    for line, row in enumerate(body, start=2):
+        if len(row) != len(header):
+            raise UserError(
+                f"{path}, line {line}: found {len(row)} cells, expected {len(header)} ({', '.join(header)})."
+                " Correct the line; decimals are written with a point."
+            )
+    if not body:
+        raise UserError(f"{path}: found a header and no rows, expected rows. Get the file anew.")
+    return dict(
+        zip(header, ([cell.strip() for cell in column] for column in zip(*body, strict=True)), strict=True)
+    )
+
+
+def parse_dates(path: Path, column: str, cells: list[str]) -> pd.DatetimeIndex:
+    """ISO dates, strictly ascending, as an index named "date"; UserError names the first line that is not."""
+    try:
+        dates = np.array(cells, dtype="datetime64[D]")
+    except ValueError:
+        dates = np.full(len(cells), "NaT", dtype="datetime64[D]")
+    # numpy also takes "2018-01" and "2018"; the length tells them from a full date.
+    if np.isnat(dates).any() or any(len(cell) != 10 for cell in cells):
+        row = next(i for i, cell in enumerate(cells) if not _is_iso_date(cell))
+        raise _fail(
+            path, row + 2, column, repr(cells[row]), "a date as YYYY-MM-DD", "Write every date in that form."
+        )
+    steps = np.diff(dates).astype(np.int64)
+    if np.any(steps <= 0):
+        row = int(np.argmax(steps <= 0)) + 1
+        kind = "a second time" if steps[row - 1] == 0 else f"after {dates[row - 1]}"
+        raise _fail(
+            path,
+            row + 2,
+            column,
+            f"{dates[row]} {kind}",
+            "ascending dates, each once",
+            "Sort the rows by date and remove duplicates.",
+        )
+    return pd.DatetimeIndex(dates, name="date").as_unit("ns")
+
+
+def _is_iso_date(cell: str) -> bool:
+    try:
+        return len(cell) == 10 and not np.isnat(np.datetime64(cell, "D"))
+    except ValueError:
+        return False
+
+
+def parse_numbers(path: Path, column: str, cells: list[str]) -> Float64[np.ndarray, "N"]:
+    """Numbers, NaN where the cell is empty; UserError names the first line with text or infinity."""
+    try:
+        values = np.array([np.nan if cell in MISSING else float(cell) for cell in cells])
+    except ValueError:
+        row = next(i for i, cell in enumerate(cells) if cell not in MISSING and not _is_number(cell))
+        raise _fail(
+            path,
+            row + 2,
+            column,
+            f"the text {cells[row]!r}",
+            "a number or an empty cell",
+            "Correct the cell; decimals are written with a point, thousands without a mark.",
+        ) from None
+    if np.isinf(values).any():
+        row = int(np.argmax(np.isinf(values)))
+        raise _fail(
+            path,
+            row + 2,
+            column,
+            repr(cells[row]),
+            "a finite number",
+            "An infinity often comes from a division by zero: correct the value or leave the cell empty.",
+        )
+    return values
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def read_fred_csv(path: Path, name: str) -> tuple[pd.Series, tuple[str, ...]]:
+    """One series in FRED's download format, `observation_date,NAME`, without its empty values; and messages.
+
+    Raises: UserError for a wrong header or cell, a monthly date that is not the first of its month, or a
+        value <= 0 of a series that cannot have one.
+    """
+    info = SERIES[name]
+    cells = read_cells(path)
+    if list(cells) != ["observation_date", name]:
+        raise UserError(
+            f"{path}, line 1: found the header {','.join(cells)!r}, expected 'observation_date,{name}'."
+            f" Download {name} from FRED as CSV, or rename the columns."
+        )
+    dates = parse_dates(path, "observation_date", cells["observation_date"])
+    values = parse_numbers(path, name, cells[name])
+    if info.frequency == "monthly" and np.any(dates.day != 1):
+        row = int(np.argmax(dates.day != 1))
+        found, advice = str(dates[row].date()), "Download the series at its monthly frequency."
+        raise _fail(path, row + 2, "observation_date", found, "the first day of a month", advice)
+    messages: tuple[str, ...] = ()
+    bad = values <= 0.0
+    if info.non_positive == "error" and bad.any():
+        row = int(np.argmax(bad))
+        raise _fail(
+            path, row + 2, name, cells[name][row], "a value above 0", f"{name} has none such: correct it."
+        )
+    if info.non_positive == "skip" and bad.any():
+        first = dates[int(np.argmax(bad))].date()
+        messages = (
+            f"{name}: {int(bad.sum())} values <= 0 (first on {first}) have no simple return;"
+            " the last positive one is kept in their place",
+        )
+        values = np.where(bad, np.nan, values)
+    return pd.Series(values, index=dates, name=name).dropna(), messages
+
+
+def read_fred_folder(folder: Path, names: tuple[str, ...]) -> tuple[dict[str, pd.Series], tuple[str, ...]]:
+    """The named series from `NAME.csv` files in a folder, and messages; UserError if a file is missing."""
+    series, messages = {}, ()
+    for name in names:
+        path = folder / f"{name}.csv"
+        if not path.is_file():
+            raise UserError(
+                f"{path}: there is no such file{_near(path.name, folder)}. Expected a FRED CSV file of the"
+                f" series {name}: download it from https://fred.stlouisfed.org/series/{name}."
+            )
+        series[name], said = read_fred_csv(path, name)
+        messages += said
+    return series, messages
+
+
+def read_panel_csv(
+    path: Path, feature_set: FeatureSet, return_unit: str
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The columns of a ready-made panel (calendar columns excepted), returns as decimals; and messages.
+
+    Args: path: a CSV file whose first column is `date` and whose other columns are named as the feature
+        set's; return_unit: "decimal", or "percent", which divides the columns whose unit is a return by 100.
+    Raises: UserError for a wrong header, a missing column or a wrong cell.
+    """
+    cells = read_cells(path)
+    header = list(cells)
+    if header[0] != "date":
+        raise UserError(
+            f"{path}, line 1: found {header[0]!r} as the first column, expected 'date'. Rename the column."
+        )
+    wanted = [column.name for column in feature_set.read_columns()]
+    for name in wanted:
+        if name not in cells:
+            nearest = difflib.get_close_matches(name, header[1:], n=3, cutoff=0.4)
+            hint = f" Did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
+            raise UserError(
+                f"{path}, line 1: found no column {name!r} among {', '.join(header)}, expected"
+                f" {', '.join(wanted)}.{hint} Rename or add the column."
+            )
+    dates = parse_dates(path, "date", cells["date"])
+    frame = pd.DataFrame({name: parse_numbers(path, name, cells[name]) for name in wanted}, index=dates)
+    messages: tuple[str, ...] = ()
+    if return_unit == "percent":
+        returns = [column.name for column in feature_set.read_columns() if column.unit == "return"]
+        frame[returns] = frame[returns] / 100.0
+        messages += (f"divided by 100, from percent to decimals: {', '.join(returns)}",)
+    ignored = [name for name in header[1:] if name not in wanted]
+    if ignored:
+        messages += (f"ignored columns of {path.name}: {', '.join(ignored)}",)
+    return frame, messages

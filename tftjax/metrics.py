@@ -1,0 +1,182 @@
+"""Measures of quantile forecasts: plain functions of arrays, in float64; METRICS is what reports show.
+
+Each takes `forecast` [N P Q] and `target` [N P], returns as decimals, and `quantiles`, the Q ascending levels
+with 0.5 among them. N counts windows, P horizons. To add a metric: one function and one line in METRICS.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from tftjax.config import UserError
+
+Forecast = Float[np.ndarray, "N P Q"]
+Target = Float[np.ndarray, "N P"]
+
+
+def pinball_losses(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> Forecast:
+    """Pinball loss of every forecast, without a factor of 2, in the unit of the target.
+
+    max(q e, (q - 1) e) with e = target - forecast; Koenker and Bassett 1978; Lim et al. 2021, eq. 25.
+    """
+    levels = np.asarray(quantiles, dtype=np.float64)
+    error = target[..., None] - forecast
+    return np.maximum(levels * error, (levels - 1) * error)
+
+
+def pinball(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> float:
+    """Mean pinball loss over windows, horizons and quantiles (Koenker and Bassett 1978)."""
+    return float(pinball_losses(forecast, target, quantiles).mean())
+
+
+def pinball_by_quantile(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> dict[str, float]:
+    """Mean pinball loss of each quantile, keyed by its level, as "0.02" (Koenker and Bassett 1978)."""
+    means = pinball_losses(forecast, target, quantiles).mean(axis=(0, 1))
+    return {f"{level:g}": float(mean) for level, mean in zip(quantiles, means, strict=True)}
+
+
+def central_intervals(quantiles: Sequence[float]) -> list[tuple[int, int, str]]:
+    """Pairs of levels symmetric about 0.5, narrowest first: (lower's index, upper's index, percent)."""
+    pairs = [
+        (low, high, f"{round(100 * (quantiles[high] - quantiles[low]), 6):g}")
+        for low in range(len(quantiles))
+        for high in range(low + 1, len(quantiles))
+        if abs(quantiles[low] + quantiles[high] - 1) < 1e-9
+    ]
+    return pairs[::-1]
+
+
+def coverage(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> dict[str, float]:
+    """Share of targets inside each central interval, bounds included, keyed by its nominal percent, as "80".
+
+    Christoffersen 1998, "Evaluating interval forecasts" (the unconditional coverage).
+    """
+    return {
+        percent: float(((forecast[..., low] <= target) & (target <= forecast[..., high])).mean())
+        for low, high, percent in central_intervals(quantiles)
+    }
+
+
+def crossing_rate(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> float:
+    """Share of forecasts (window and horizon) in which any quantile lies below the one before it.
+
+    Chernozhukov, Fernandez-Val and Galichon 2010, "Quantile and probability curves without crossing".
+    """
+    return float((np.diff(forecast, axis=-1) < 0).any(axis=-1).mean())
+
+
+def median(forecast: Forecast, quantiles: Sequence[float]) -> Target:
+    """The forecasts of level 0.5."""
+    return forecast[..., list(quantiles).index(0.5)]
+
+
+def mae(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> float:
+    """Mean absolute error of the median (Hyndman and Koehler 2006)."""
+    return float(np.abs(target - median(forecast, quantiles)).mean())
+
+
+def rmse(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> float:
+    """Root of the mean squared error of the median (Hyndman and Koehler 2006)."""
+    return float(np.sqrt(np.square(target - median(forecast, quantiles)).mean()))
+
+
+def mu(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> float:
+    """Mean of the median forecasts: the mu of the loss, over the whole evaluated set."""
+    return float(median(forecast, quantiles).mean())
+
+
+def sigma(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> float:
+    """Population standard deviation of the median forecasts: the sigma of the loss; 0 means collapse."""
+    return float(median(forecast, quantiles).std())
+
+
+def share_positive(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> float:
+    """Share of median forecasts above zero; 0 and 1 mean that the sign holds no information."""
+    return float((median(forecast, quantiles) > 0).mean())
+
+
+def directional_accuracy(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> float | None:
+    """Share of nonzero targets whose sign the median has; a median of zero is a miss.
+
+    None without nonzero targets. Pesaran and Timmermann 1992. Compare it with directional_base_rate, not
+    with one half.
+    """
+    moved = target != 0
+    hits = np.sign(median(forecast, quantiles)) == np.sign(target)
+    return float(hits[moved].mean()) if moved.any() else None
+
+
+def directional_base_rate(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> float | None:
+    """Share of the more frequent sign among nonzero targets: the accuracy of the best constant sign.
+
+    None without nonzero targets. The best sign is known only in hindsight, so this is a demanding yardstick.
+    """
+    moved = target[target != 0]
+    return max(float((moved > 0).mean()), float((moved < 0).mean())) if moved.size else None
+
+
+def correlation(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> float | None:
+    """Pearson's correlation of median and target; None where either is constant (it is undefined there)."""
+    middle = median(forecast, quantiles)
+    # Compared exactly: the rounded standard deviation of equal numbers need not be zero.
+    if np.ptp(middle) == 0 or np.ptp(target) == 0:
+        return None
+    # Scaled to 1 before squaring, so that tiny forecasts do not underflow.
+    x, y = ((v - v.mean()) / np.ptp(v) for v in (middle, target))
+    return float((x * y).sum() / np.sqrt((x * x).sum() * (y * y).sum()))
+
+
+Metric = Callable[[Forecast, Target, Sequence[float]], float | dict[str, float] | None]
+METRICS: dict[str, Metric] = {
+    "pinball": pinball,
+    "pinball_by_quantile": pinball_by_quantile,
+    "coverage": coverage,
+    "crossing_rate": crossing_rate,
+    "mae": mae,
+    "rmse": rmse,
+    "mu": mu,
+    "sigma": sigma,
+    "share_positive": share_positive,
+    "directional_accuracy": directional_accuracy,
+    "directional_base_rate": directional_base_rate,
+    "correlation": correlation,
+}
+
+
+def evaluate_forecast(
+    forecast: Forecast, target: Target, quantiles: Sequence[float]
+) -> dict[str, float | dict[str, float]]:
+    """All METRICS of a forecast; same input, same bits.
+
+    Args:
+        forecast: [N P Q], returns as decimals.
+        target: [N P], returns as decimals.
+        quantiles: the Q levels, ascending, 0.5 among them.
+    Returns:
+        name -> number, or -> {level or percent: number}. A metric that is undefined for this input, such as
+        the correlation of a constant forecast, is left out: every value is a finite number.
+    Raises:
+        ValueError: the shapes do not fit together.
+        UserError: nothing to evaluate, or a number that is not finite.
+    """
+    if forecast.shape != (*target.shape, len(quantiles)) or target.ndim != 2:
+        raise ValueError(
+            f"found forecast {forecast.shape} and target {target.shape}, "
+            f"expected [N P Q] and [N P] with Q = {len(quantiles)}"
+        )
+    if not target.size:
+        raise UserError("There is no window to evaluate: the split is empty.")
+    for name, array in (("forecast", forecast), ("target", target)):
+        bad = np.argwhere(~np.isfinite(array))
+        if bad.size:
+            raise UserError(
+                f"The {name} is not a finite number in {len(bad)} of {array.size} places, first in window "
+                f"{bad[0][0]}, horizon {bad[0][1] + 1}. "
+                "Check whether the training diverged, and the data for missing returns."
+            )
+    # One memory layout, so that sums round alike whatever view came in.
+    forecast = np.ascontiguousarray(forecast, dtype=np.float64)
+    target = np.ascontiguousarray(target, dtype=np.float64)
+    values = {name: metric(forecast, target, quantiles) for name, metric in METRICS.items()}
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,70 @@
+"""Interpretable multi-head attention (Lim et al. 2021, section 4.4) and its masks."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from tftjax.model.layers import Dropout, dropout
+
+
+def causal(encoder_length: int, prediction_length: int) -> Bool[np.ndarray, "P T"]:
+    """Which step (column) each prediction step (row) may look at: all before it, and itself, as in the paper.
+
+    For an encoder of 3 and a prediction of 2:  1 1 1 1 0
+                                                1 1 1 1 1
+    """
+    return np.tri(prediction_length, encoder_length + prediction_length, encoder_length, dtype=bool)
+
+
+def strict(encoder_length: int, prediction_length: int) -> Bool[np.ndarray, "P T"]:
+    """All steps before its own:  1 1 1 0 0
+    1 1 1 1 0
+    """
+    return np.tri(prediction_length, encoder_length + prediction_length, encoder_length - 1, dtype=bool)
+
+
+def none(encoder_length: int, prediction_length: int) -> Bool[np.ndarray, "P T"]:
+    """Every step, later prediction steps too (their inputs are all known beforehand)."""
+    return np.ones((prediction_length, encoder_length + prediction_length), dtype=bool)
+
+
+MASKS = {"causal": causal, "strict": strict, "none": none}
+
+
+class InterpretableAttention(nn.Module):
+    """Heads that share one value projection, so that the mean of their weights is the attention (eq. 13-16).
+
+    Only prediction steps ask: nothing after this layer reads the output at encoder steps.
+
+    Attributes:
+      num_heads: H; each head has hidden_size / H features.
+      mask: a name of `MASKS`.
+    """
+
+    num_heads: int
+    mask: str = "causal"
+
+    @nn.compact
+    def __call__(
+        self, query: Float[Array, "D P B"], memory: Float[Array, "D T B"], noise: Dropout | None
+    ) -> tuple[Float[Array, "D P B"], Float[Array, "H P T B"]]:
+        size, prediction_length, _ = query.shape
+        encoder_length = memory.shape[1] - prediction_length
+        head_size = size // self.num_heads
+        stacked = nn.initializers.glorot_uniform(in_axis=-2, out_axis=-1, batch_axis=())
+        w_query = self.param("query_kernel", stacked, (self.num_heads, size, head_size))
+        w_key = self.param("key_kernel", stacked, (self.num_heads, size, head_size))
+        w_value = self.param("value_kernel", stacked, (size, head_size))
+        w_output = self.param("output_kernel", stacked, (head_size, size))
+
+        q = jnp.einsum("hdk,dpb->hkpb", w_query, query)
+        k = jnp.einsum("hdk,dtb->hktb", w_key, memory)
+        v = jnp.einsum("dk,dtb->ktb", w_value, memory)
+        logits = (q[:, :, :, None] * k[:, :, None]).sum(axis=1) / np.sqrt(head_size)
+        allowed = MASKS[self.mask](encoder_length, prediction_length)[None, :, :, None]
+        weights = jax.nn.softmax(jnp.where(allowed, logits, -jnp.inf), axis=2)
+        mixed = dropout(weights, noise, self.path).mean(axis=0)
+        attended = (mixed[None] * v[:, None]).sum(axis=2)
+        return jnp.einsum("kd,kpb->dpb", w_output, attended), weights

@@ -1,0 +1,153 @@
+"""Parameters: made on the host, and one flat vector in training.
+
+A vector keeps programs small: the optimizer, the clipping and the sum over devices are then one operation each,
+not one a parameter, which halves the time of compilation. The tree of names exists at the edges: in the model's
+functions and in checkpoints.
+"""
+
+import math
+import zlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float32
+
+from tftjax.config import Config
+from tftjax.data.windows import Inputs
+from tftjax.model.tft import TemporalFusionTransformer
+
+Tree = Mapping[str, Any]
+
+# Which part of the model a top-level module belongs to, by the start of its name; for gradient norms.
+PARTS = {
+    "embeddings": ("embedding",),
+    "variable_selection": ("encoder_selection", "decoder_selection", "static_encoder"),
+    "lstm": ("lstm",),
+    "attention": ("static_enrichment", "attention", "position_wise"),
+    "output": ("output",),
+}
+
+
+class Layout(NamedTuple):
+    """Where each parameter lies in the flat vector: hashable, a constant of compiled programs.
+
+    Attributes:
+      paths: module names down to the parameter's own, in the order of the vector.
+      shapes: the parameters' shapes, in the same order.
+    """
+
+    paths: tuple[tuple[str, ...], ...]
+    shapes: tuple[tuple[int, ...], ...]
+
+    @property
+    def size(self) -> int:
+        """Number of parameters."""
+        return sum(map(math.prod, self.shapes))
+
+
+def build_model(
+    config: Config, known_cardinalities: tuple[int, ...], static_cardinalities: tuple[int, ...]
+) -> TemporalFusionTransformer:
+    """Returns the model of a config; cardinalities include the slot for unseen categories."""
+    return TemporalFusionTransformer(config.model, known_cardinalities, static_cardinalities)
+
+
+def parameter_layout(model: TemporalFusionTransformer, inputs: Inputs) -> Layout:
+    """Returns names and shapes of the model's parameters, computing nothing.
+
+    Args:
+      inputs: arrays or shapes of one batch.
+    """
+    shapes = jax.eval_shape(model.init, jax.random.key(0), inputs)["params"]
+    leaves, _ = jax.tree.flatten_with_path(shapes)
+    return Layout(
+        paths=tuple(tuple(key.key for key in path) for path, _ in leaves),
+        shapes=tuple(leaf.shape for _, leaf in leaves),
+    )
+
+
+def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    limit = math.sqrt(6.0 / (shape[-2] + shape[-1]))
+    return rng.uniform(-limit, limit, shape)
+
+
+def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    rows, columns = shape
+    q, r = np.linalg.qr(rng.normal(size=(columns, rows)))
+    return (q * np.sign(np.diag(r))).T
+
+
+def _initializer(name: str):
+    if name.endswith("recurrent_kernel"):
+        return _orthogonal
+    if name.endswith("kernel"):
+        return _glorot_uniform
+    if name == "embedding":
+        return lambda rng, shape: rng.uniform(0.0, 0.1, shape)
+    return {"bias": lambda rng, shape: np.zeros(shape), "scale": lambda rng, shape: np.ones(shape)}[name]
+
+
+def init_parameters(layout: Layout, seed: int) -> Float32[np.ndarray, " N"]:
+    """Draws the parameters with numpy, from the distributions that the modules declare.
+
+    On the host, because a compiled program with an orthogonal initializer calls LAPACK, which can hang when
+    members are vmapped, and because it takes milliseconds instead of seconds of compilation. Every parameter has
+    a stream of its own, by its path: adding a layer does not change the others.
+
+    Args:
+      layout: names and shapes.
+      seed: the run's seed.
+    Returns:
+      The flat parameter vector.
+    """
+    values = []
+    for path, shape in zip(layout.paths, layout.shapes, strict=True):
+        rng = np.random.default_rng([seed, zlib.crc32("/".join(path).encode())])
+        values.append(_initializer(path[-1])(rng, shape).astype(np.float32).ravel())
+    return np.concatenate(values)
+
+
+def to_tree(vector: Float[Array, " N"] | Float[np.ndarray, " N"], layout: Layout) -> dict[str, Any]:
+    """Cuts the vector into the nested dict of arrays that the model and checkpoints use."""
+    tree: dict[str, Any] = {}
+    first = 0
+    for path, shape in zip(layout.paths, layout.shapes, strict=True):
+        node = tree
+        for name in path[:-1]:
+            node = node.setdefault(name, {})
+        size = math.prod(shape)
+        node[path[-1]] = vector[first : first + size].reshape(shape)
+        first += size
+    return tree
+
+
+def to_vector(tree: Tree, layout: Layout) -> Float[Array, " N"]:
+    """Joins a nested dict of arrays into the flat vector; the inverse of `to_tree`.
+
+    Gradients are taken in the tree and joined afterwards: the transpose of cutting a vector would be a sum of
+    as many padded vectors as there are parameters.
+    """
+    leaves = []
+    for path in layout.paths:
+        leaf = tree
+        for name in path:
+            leaf = leaf[name]
+        leaves.append(leaf.ravel())
+    return jnp.concatenate(leaves)
+
+
+def part_slices(layout: Layout) -> dict[str, list[tuple[int, int]]]:
+    """Returns for each part in `PARTS` the stretches (first, stop) of the vector that belong to it."""
+    slices: dict[str, list[tuple[int, int]]] = {part: [] for part in PARTS}
+    first = 0
+    for path, shape in zip(layout.paths, layout.shapes, strict=True):
+        part = next(name for name, prefixes in PARTS.items() if path[0].startswith(prefixes))
+        stop = first + math.prod(shape)
+        if slices[part] and slices[part][-1][1] == first:
+            first, _ = slices[part].pop()
+        slices[part].append((first, stop))
+        first = stop
+    return {part: stretches for part, stretches in slices.items() if stretches}

@@ -1,0 +1,149 @@
+"""The Temporal Fusion Transformer (Lim et al. 2021, arXiv 1912.09363): its wiring, in the order of the paper.
+
+Einsum letters, here and in the layers: B batch, T time (encoder + decoder), E encoder, P prediction, V variable,
+D hidden, H head, K per-head, Q quantile; i, o, c are a layer's own input, output and category.
+"""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from tftjax.config import ModelConfig
+from tftjax.data.windows import Inputs
+from tftjax.model.attention import InterpretableAttention
+from tftjax.model.layers import (
+    LSTM,
+    CategoricalEmbedding,
+    Dense,
+    Dropout,
+    GateAddNorm,
+    GatedResidualNetwork,
+    RealEmbedding,
+    StaticContexts,
+    StaticEncoder,
+    VariableSelection,
+)
+
+
+class TFTOutput(NamedTuple):
+    """Forecast and the weights that explain it.
+
+    Attributes:
+      quantiles: forecasts, in units of the scaled target.
+      attention: weight of each step for each prediction step, by head; sums to 1 over T.
+      encoder_selection: weight of each observed, then known variable at each encoder step; sums to 1 over V.
+      decoder_selection: weight of each known variable at each prediction step; None without known inputs.
+      static_selection: weight of each static variable; None without static inputs.
+    """
+
+    quantiles: Float[Array, "B P Q"]
+    attention: Float[Array, "B H P T"]
+    encoder_selection: Float[Array, "B E V"]
+    decoder_selection: Float[Array, "B P Vk"] | None
+    static_selection: Float[Array, "B Vs"] | None
+
+
+class TemporalFusionTransformer(nn.Module):
+    """Forecasts quantiles of the target for each of the next steps.
+
+    Variables are in the order real, then categorical within static and known inputs.
+
+    Attributes:
+      config: sizes and lengths.
+      known_cardinalities: number of codes of each known categorical variable, the unseen slot included.
+      static_cardinalities: the same for static categorical variables.
+    """
+
+    config: ModelConfig
+    known_cardinalities: tuple[int, ...] = ()
+    static_cardinalities: tuple[int, ...] = ()
+
+    @nn.compact
+    def __call__(self, inputs: Inputs, noise: Dropout | None = None) -> TFTOutput:
+        size, encoder_length = self.config.hidden_size, self.config.encoder_length
+        observed, known, static = self._embed(inputs)
+        contexts, static_weights = None, None
+        if static is not None:
+            contexts, static_weights = StaticEncoder(size, name="static_encoder")(static, noise)
+
+        selection_context = contexts.selection if contexts else None
+        past = observed if known is None else jnp.concatenate([observed, known[:, :, :encoder_length]])
+        selected, encoder_weights = VariableSelection(size, name="encoder_selection")(
+            past, noise, selection_context
+        )
+        if known is None:
+            future, decoder_weights = jnp.zeros_like(selected[:, :1]), None
+            future = jnp.repeat(future, self.config.prediction_length, axis=1)
+        else:
+            future, decoder_weights = VariableSelection(size, name="decoder_selection")(
+                known[:, :, encoder_length:], noise, selection_context
+            )
+        temporal = self._locality_enhancement(selected, future, contexts, noise)
+
+        enrichment_context = contexts.enrichment if contexts else None
+        enriched = GatedResidualNetwork(size, size, name="static_enrichment")(
+            temporal, noise, enrichment_context
+        )
+        queries = enriched[:, encoder_length:]
+        attended, attention = InterpretableAttention(
+            self.config.num_heads, self.config.attention_mask, name="attention"
+        )(queries, enriched, noise)
+        attended = GateAddNorm(name="attention_gate")(attended, queries, noise)
+        decoded = GatedResidualNetwork(size, size, name="position_wise")(attended, noise)
+        # The last gate has no dropout, and skips the whole transformer part (eq. 22).
+        decoded = GateAddNorm(name="output_gate")(decoded, temporal[:, encoder_length:], None)
+        quantiles = Dense(len(self.config.quantiles), name="output")(decoded)
+        return TFTOutput(
+            quantiles=quantiles.transpose(2, 1, 0),
+            attention=attention.transpose(3, 0, 1, 2),
+            encoder_selection=encoder_weights.transpose(2, 1, 0),
+            decoder_selection=None if decoder_weights is None else decoder_weights.transpose(2, 1, 0),
+            static_selection=None if static_weights is None else static_weights[:, 0].T,
+        )
+
+    def _embed(self, inputs: Inputs) -> tuple[Array, Array | None, Array | None]:
+        """Embeds observed, known and static variables to `[V, D, T, B]`; None where there are none of a kind."""
+        size = self.config.hidden_size
+
+        def both(name, real, categorical, cardinalities):
+            parts = []
+            if real.shape[0]:
+                parts.append(RealEmbedding(size, name=f"{name}_real")(real))
+            if categorical.shape[0]:
+                embedding = CategoricalEmbedding(size, cardinalities, name=f"{name}_categorical")
+                parts.append(embedding(categorical))
+            return jnp.concatenate(parts) if parts else None
+
+        observed = RealEmbedding(size, name="embedding_observed")(inputs.observed)
+        known = both("embedding_known", inputs.known_real, inputs.known_categorical, self.known_cardinalities)
+        static = both(
+            "embedding_static",
+            inputs.static_real[:, None],
+            inputs.static_categorical[:, None],
+            self.static_cardinalities,
+        )
+        return observed, known, static
+
+    def _locality_enhancement(
+        self,
+        past: Float[Array, "D E B"],
+        future: Float[Array, "D P B"],
+        contexts: StaticContexts | None,
+        noise: Dropout | None,
+    ) -> Float[Array, "D T B"]:
+        """LSTM encoder and decoder with one gated skip over both (section 4.5.1).
+
+        Without static inputs the LSTM starts at zero.
+        """
+        size = self.config.hidden_size
+        start = jnp.zeros_like(past[:, 0])
+        hidden, cell = (contexts.lstm_hidden[:, 0], contexts.lstm_cell[:, 0]) if contexts else (start, start)
+        encoded, decoded = past, future
+        for layer in range(self.config.lstm_layers):
+            encoded, last_hidden, last_cell = LSTM(size, name=f"lstm_encoder_{layer}")(encoded, hidden, cell)
+            decoded, _, _ = LSTM(size, name=f"lstm_decoder_{layer}")(decoded, last_hidden, last_cell)
+        inputs = jnp.concatenate([past, future], axis=1)
+        outputs = jnp.concatenate([encoded, decoded], axis=1)
+        return GateAddNorm(name="lstm_gate")(outputs, inputs, noise)

@@ -1,0 +1,50 @@
+"""The optimizer: clipping by global norm, Adam or AdamW, a learning-rate schedule."""
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from tftjax.config import Hyperparameters, TrainConfig
+
+
+def unit_schedule(train: TrainConfig, steps_per_epoch: int) -> optax.Schedule:
+    """Returns the learning rate over steps as a share of its peak.
+
+    `warmup_cosine` rises linearly over `warmup_epochs` and falls to zero at `max_epochs` (Loshchilov and Hutter
+    2017). The peak itself is a hyperparameter, multiplied in by `make_optimizer`.
+    """
+    if train.schedule == "constant":
+        return optax.constant_schedule(1.0)
+    return optax.warmup_cosine_decay_schedule(
+        init_value=0.0,
+        peak_value=1.0,
+        warmup_steps=train.warmup_epochs * steps_per_epoch,
+        decay_steps=train.max_epochs * steps_per_epoch,
+    )
+
+
+def make_optimizer(
+    train: TrainConfig, hyperparameters: Hyperparameters, steps_per_epoch: int, decayed: np.ndarray
+) -> optax.GradientTransformation:
+    """Returns the optimizer for one flat parameter vector.
+
+    Rates and norms may be traced, so that they can differ between members of one program.
+
+    Args:
+      train: static settings.
+      hyperparameters: learning_rate, weight_decay, max_grad_norm.
+      steps_per_epoch: optimizer steps an epoch.
+      decayed: 1 for entries of the vector that AdamW decays (kernels), 0 for the others, shape [N].
+    """
+    links = [optax.clip_by_global_norm(hyperparameters.max_grad_norm), optax.scale_by_adam()]
+    if train.optimizer == "adamw":
+        links.append(_decay(hyperparameters.weight_decay, decayed))
+    links.append(optax.scale_by_schedule(unit_schedule(train, steps_per_epoch)))
+    links.append(optax.scale(-hyperparameters.learning_rate))
+    return optax.chain(*links)
+
+
+def _decay(rate, decayed: np.ndarray) -> optax.GradientTransformation:
+    """Decoupled weight decay (Loshchilov and Hutter 2019) with a mask over the flat vector."""
+    mask = jnp.asarray(decayed, jnp.float32)
+    return optax.stateless(lambda updates, params: updates + rate * mask * params)

@@ -1,0 +1,97 @@
+"""Forecast the next steps after the last row of the data: `python -m tftjax.predict runs/NAME`."""
+
+import argparse
+import dataclasses
+import datetime
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tftjax import runs, runtime
+from tftjax.config import UserError
+from tftjax.data.panel import Panel, load_panel
+from tftjax.data.windows import extend_panel, make_series
+from tftjax.forecast import forecast_rows
+from tftjax.model.parameters import build_model
+
+
+def predict(run: runs.Run, panel: Panel) -> pd.DataFrame:
+    """Forecasts the steps after the panel's last row; no future target is needed.
+
+    Args:
+      run: an opened run.
+      panel: rows up to the day of the forecast, with the run's columns.
+    Returns:
+      A row a step: its expected date (the next weekdays), a column a quantile, returns as decimals.
+    Raises:
+      UserError: fewer rows than the encoder needs, or other columns.
+    """
+    model_config, encoding = run.config.model, run.data.encoding
+    if len(panel.frame) < model_config.encoder_length:
+        raise UserError(
+            f"prediction: found {len(panel.frame)} rows to {panel.frame.index[-1].date()}, the run's "
+            f"model.encoder_length is {model_config.encoder_length}. Give more rows, or a later --as-of."
+        )
+    # The encoder is all that the forecast sees: what lies before need not be encoded.
+    frame = panel.frame.iloc[-model_config.encoder_length :]
+    recent = dataclasses.replace(panel, frame=frame, staleness=panel.staleness.reindex(frame.index))
+    extended = extend_panel(recent, model_config.prediction_length)
+    model = build_model(run.config, *runs.cardinalities(panel, encoding))
+    series = make_series(extended, encoding)
+    starts = np.zeros(1, np.int32)
+    quantiles = forecast_rows(model, run.parameters, series, starts, run.data.center, run.data.scale)[0]
+    dates = extended.frame.index[-model_config.prediction_length :]
+    return pd.DataFrame(quantiles, index=dates, columns=[f"{q:g}" for q in model_config.quantiles])
+
+
+def load_rows(run: runs.Run, data: str | None, as_of: datetime.date | None) -> Panel:
+    """Reads the rows to forecast from: the run's own data or another source, up to a date.
+
+    Raises:
+      UserError: the source is unusable, or has no row up to the date.
+    """
+    if data is None:
+        panel = run.data.panel
+    else:
+        panel = load_panel(run.config.data.model_copy(update={"dataset": data, "start": None, "end": None}))
+    if as_of is None:
+        return panel
+    frame = panel.frame.loc[: pd.Timestamp(as_of)]
+    if frame.empty:
+        raise UserError(f"--as-of {as_of}: the first row of the data is of {panel.frame.index[0].date()}.")
+    return dataclasses.replace(panel, frame=frame, staleness=panel.staleness.reindex(frame.index))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints or writes the quantiles of the next steps."""
+    parser = argparse.ArgumentParser(prog="python -m tftjax.predict", description=main.__doc__)
+    parser.add_argument("run", type=Path, help="run directory, such as runs/balanced_01")
+    parser.add_argument("--data", help="folder of raw series or panel CSV; default: the run's own data")
+    parser.add_argument(
+        "--as-of", type=datetime.date.fromisoformat, help="use rows up to this date only (YYYY-MM-DD)"
+    )
+    parser.add_argument("--out", type=Path, help="write a CSV here instead of printing")
+    arguments = parser.parse_args(argv)
+    runtime.configure()
+    try:
+        run = runs.open_run(arguments.run, say=lambda message: print(message, file=sys.stderr))
+        panel = load_rows(run, arguments.data, arguments.as_of)
+        table = predict(run, panel)
+        if arguments.out is None:
+            print(f"Forecast from data to {panel.frame.index[-1].date()}, returns as decimals:")
+            print(table.to_string(float_format="{:+.5f}".format))
+        elif arguments.out.exists():
+            raise UserError(f"{arguments.out} exists. Choose another file, or remove it.")
+        else:
+            runs.replace_text(arguments.out, table.to_csv())
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

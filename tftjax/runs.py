@@ -1,0 +1,276 @@
+"""A run's directory: what lies in it, how it is made, replaced and opened.
+
+config.json     the whole config, every default written out
+panel.csv       the data as the model saw it, so that a run can be evaluated without its source
+panel.json      the columns' roles, and the panel's fingerprint
+metrics.jsonl   a line an epoch
+checkpoints/    see checkpoint.py
+evaluation/     metrics, predictions and plots
+"""
+
+import json
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from importlib import metadata as packages
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int
+
+from tftjax import checkpoint
+from tftjax.config import Config, UserError, changed_keys, from_dict
+from tftjax.data.panel import Panel, make_panel
+from tftjax.data.splits import Splits, split_rows, window_starts
+from tftjax.data.windows import (
+    Encoding,
+    Series,
+    encoding_from_json,
+    encoding_to_json,
+    fit_encoding,
+    make_series,
+)
+
+CONTENTS = ("config.json", "panel.csv", "panel.json", "metrics.jsonl", "checkpoints", "evaluation")
+PACKAGES = ("tftjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pandas")
+ROLES = ("observed", "known_real", "known_categorical", "static_real", "static_categorical")
+
+
+@dataclass(frozen=True)
+class Data:
+    """A panel made ready for a config: split, encoded, cut into windows.
+
+    Attributes:
+      splits: target rows of train, val and test.
+      starts: first rows of the windows of each split, by its name.
+      center, scale: of the target's encoding; a forecast in returns is `center + scale * output`.
+    """
+
+    panel: Panel
+    encoding: Encoding
+    series: Series
+    splits: Splits
+    starts: dict[str, Int[np.ndarray, " W"]]
+
+    @property
+    def center(self) -> np.float32:
+        """Mean of the train target, return."""
+        return np.float32(self.encoding.scaler[self.panel.target][0])
+
+    @property
+    def scale(self) -> np.float32:
+        """Standard deviation of the train target, return."""
+        return np.float32(self.encoding.scaler[self.panel.target][1])
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained run, opened: everything that evaluation and prediction need."""
+
+    directory: Path
+    config: Config
+    data: Data
+    parameters: dict
+    epoch: int
+
+
+def prepare(panel: Panel, config: Config, encoding: Encoding | None = None) -> Data:
+    """Splits, encodes and windows a panel.
+
+    Args:
+      encoding: what a checkpoint holds; None fits it on the train rows.
+    Raises:
+      UserError: too few rows for a window, or columns that do not fit the encoding.
+    """
+    lengths = config.model.encoder_length, config.model.prediction_length
+    num_rows = len(panel.frame)
+    splits = split_rows(num_rows, config.data.split, *lengths)
+    encoding = fit_encoding(panel, splits.train) if encoding is None else encoding
+    starts = {name: window_starts(rows, num_rows, *lengths) for name, rows in splits._asdict().items()}
+    return Data(panel, encoding, make_series(panel, encoding), splits, starts)
+
+
+def cardinalities(panel: Panel, encoding: Encoding) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Number of codes of each known and each static categorical column, the unseen slot included."""
+    known, static = (
+        tuple(len(encoding.categories[name]) + 1 for name in names)
+        for names in (panel.known_categorical, panel.static_categorical)
+    )
+    return known, static
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a checkpoint's numbers depend on."""
+    return {"python": sys.version.split()[0]} | {name: packages.version(name) for name in PACKAGES}
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Writes JSON whole or not at all: to a file beside it, renamed when complete."""
+    replace_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Replaces a file in one step, so that a kill leaves the old content or the new.
+
+    Raises:
+      UserError: the disk is full or read-only.
+    """
+    temporary = path.with_name(path.name + ".new")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}). Free space or choose another folder with --runs."
+        ) from error
+
+
+def create(directory: Path, config: Config, panel: Panel, *, overwrite: bool) -> None:
+    """Makes a new run directory with its config and data.
+
+    Args:
+      overwrite: whether a run that lies there is removed first; nothing but a run ever is.
+    Raises:
+      UserError: something lies there, or it cannot be written.
+    """
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        if not overwrite:
+            raise UserError(
+                f"{directory} exists. Go on with it (--resume), replace it (--overwrite), "
+                "or choose another place (--name, --runs)."
+            )
+        _remove(directory)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{directory}: cannot be made ({error.strerror}). Choose a writable folder with --runs."
+        ) from error
+    _write_panel(directory, panel)
+    write_json(directory / "config.json", config.model_dump(mode="json"))
+
+
+def _remove(directory: Path) -> None:
+    foreign = [] if directory.is_dir() else [directory.name]
+    if directory.is_dir():
+        foreign = sorted(path.name for path in directory.iterdir() if path.name not in CONTENTS)
+    if foreign or directory.is_symlink() or not (directory / "config.json").is_file():
+        found = ", ".join(foreign) or "no config.json"
+        raise UserError(
+            f"{directory}: --overwrite removes run directories only, and this is none (found {found}). "
+            "Remove it yourself, or choose another place (--name, --runs)."
+        )
+    try:
+        shutil.rmtree(directory)
+    except OSError as error:
+        raise UserError(f"{directory}: cannot be removed ({error.strerror}).") from error
+
+
+def check_resumable(directory: Path, config: Config, panel: Panel) -> bool:
+    """Says whether the directory holds a run to go on with; False if none was begun there.
+
+    Raises:
+      UserError: it is no run, or config or data have changed (the changes are listed).
+    """
+    if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
+        return False
+    if not (directory / "config.json").is_file():
+        # A run that was killed while its directory was made: begin it again.
+        if directory.is_dir() and all(p.name.removesuffix(".new") in CONTENTS for p in directory.iterdir()):
+            shutil.rmtree(directory)
+            return False
+        raise UserError(f"{directory}: not a run (it has no config.json). Choose another --name or --runs.")
+    changed = changed_keys(read_config(directory), config)
+    if changed:
+        lines = [f"\n  {key}: the run has {old!r}, now {new!r}" for key, old, new in changed]
+        raise UserError(
+            f"{directory}: --resume with a changed config:{''.join(lines)}\n"
+            "Resume with the run's own config, or train under another --name."
+        )
+    stored = read_panel(directory)
+    if stored.fingerprint != panel.fingerprint:
+        raise UserError(
+            f"{directory}: --resume with changed data: the run was trained on {len(stored.frame)} rows to "
+            f"{stored.frame.index[-1].date()}, the data set now has {len(panel.frame)} to "
+            f"{panel.frame.index[-1].date()}, or other values. Train under another --name."
+        )
+    return True
+
+
+def read_config(directory: Path) -> Config:
+    """Reads a run's config.
+
+    Raises:
+      UserError: the directory is missing, no run, or damaged.
+    """
+    path = directory / "config.json"
+    if not path.is_file():
+        raise UserError(
+            f"{directory}: not a run (it has no config.json). Give a directory that tftjax.train made."
+        )
+    try:
+        return from_dict(json.loads(path.read_text(encoding="utf-8")), str(path))
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({error}). Bring a copy back, or train again.") from error
+
+
+def _write_panel(directory: Path, panel: Panel) -> None:
+    replace_text(directory / "panel.csv", panel.frame.to_csv())
+    roles = {role: list(getattr(panel, role)) for role in ROLES}
+    content = {"target": panel.target, **roles, "messages": list(panel.messages)}
+    write_json(directory / "panel.json", content | {"fingerprint": panel.fingerprint})
+
+
+def read_panel(directory: Path) -> Panel:
+    """Reads the data that a run was trained on.
+
+    Raises:
+      UserError: it is missing or not as it was written.
+    """
+    path = directory / "panel.csv"
+    try:
+        about = json.loads((directory / "panel.json").read_text(encoding="utf-8"))
+        roles = {role: tuple(about[role]) for role in ROLES}
+        real = (*roles["observed"], *roles["known_real"], *roles["static_real"])
+        frame = pd.read_csv(
+            path,
+            index_col="date",
+            parse_dates=["date"],
+            dtype=dict.fromkeys(real, np.float64),
+            float_precision="round_trip",
+        )
+        panel = make_panel(frame, target=about["target"], messages=tuple(about["messages"]), **roles)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: cannot be read ({error}). Bring a copy back, or train again.") from error
+    if panel.fingerprint != about["fingerprint"]:
+        raise UserError(f"{path}: not as it was written. Bring a copy back, or train again.")
+    return panel
+
+
+def checkpoint_metadata(config: Config, data: Data) -> dict:
+    """What a checkpoint tells beside its arrays: enough to use the parameters without this package."""
+    return {
+        "config": config.model_dump(mode="json"),
+        "columns": {role: list(getattr(data.panel, role)) for role in ROLES},
+        "target": data.panel.target,
+        "encoding": encoding_to_json(data.encoding),
+        "data_fingerprint": data.panel.fingerprint,
+        "versions": versions(),
+    }
+
+
+def open_run(directory: Path, say=print) -> Run:
+    """Opens a run with the best parameters of its newest whole checkpoint.
+
+    Raises:
+      UserError: no run, no checkpoint yet, or none that is whole.
+    """
+    config = read_config(directory)
+    saved = checkpoint.restore_latest(directory / "checkpoints", say)
+    if saved is None:
+        raise UserError(f"{directory}: no checkpoint yet. Train it: python -m tftjax.train ... --resume")
+    data = prepare(read_panel(directory), config, encoding_from_json(saved.metadata["encoding"]))
+    return Run(directory, config, data, saved.arrays["params"], int(saved.arrays["state"]["best_epoch"]))
