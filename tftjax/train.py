@@ -1,265 +1,242 @@
-"""Train one run: `python -m tftjax.train configs/balanced_01.json`. The training itself; see `main` for the command.
+"""Train one run, from a config to an evaluated run directory: `python -m tftjax.train configs/balanced_01.json`."""
 
-An epoch, with its validation, is one compiled program over a mesh of devices: every device holds the whole state
-and the whole series, computes the forecasts of its share of the batch, and sees all forecasts for the loss, whose
-moments are those of the whole batch.
-"""
-
-from typing import Any, NamedTuple
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
-from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Float, Float32, Int, Int32, UInt32
+from jax.sharding import NamedSharding, PartitionSpec
 
-from tftjax import runs
-from tftjax.config import Config, Hyperparameters
-from tftjax.data.windows import Series, gather
-from tftjax.forecast import forecast_batch, forecast_windows
-from tftjax.losses import total_loss
-from tftjax.model.layers import Dropout
-from tftjax.model.parameters import (
-    Layout,
-    build_model,
-    init_parameters,
-    parameter_layout,
-    part_slices,
-    to_tree,
-    to_vector,
+from tftjax import checkpoint, progress, runs, runtime
+from tftjax.config import Config, UserError, hyperparameters, load
+from tftjax.data.panel import check_return_unit, load_panel
+from tftjax.evaluate import evaluate, summary
+from tftjax.train_step import (
+    Program,
+    TrainState,
+    compile_epoch,
+    init_state,
+    make_program,
+    state_from_arrays,
+    state_to_arrays,
+    train_data,
 )
-from tftjax.model.tft import TemporalFusionTransformer
-from tftjax.optimizer import make_optimizer
-from tftjax.runtime import MESH_AXIS
 
 
-class TrainState(NamedTuple):
-    """All that changes in training; N parameters as one vector.
+def check_data(config: Config, data: runs.Data) -> None:
+    """Refuses data that a run cannot be trained on.
 
-    Attributes:
-      params: the parameters.
-      opt_state: the optimizer's state, arrays only.
-      step: optimizer steps made.
-      epoch: epochs finished.
-      key: data of the run's random key; what is random at a step follows from it and the step.
-      best_params: parameters after the epoch with the lowest validation loss.
-      best_loss: that loss, return.
-      best_epoch: that epoch, from 1; 0 before the first.
+    Raises:
+      UserError: returns in another unit than `loss.target_std`, or fewer train windows than a batch.
     """
-
-    params: Float32[Array, " N"]
-    opt_state: Any
-    step: Int32[Array, ""]
-    epoch: Int32[Array, ""]
-    key: UInt32[Array, "2"]
-    best_params: Float32[Array, " N"]
-    best_loss: Float32[Array, ""]
-    best_epoch: Int32[Array, ""]
-
-
-class TrainData(NamedTuple):
-    """What training reads: the series on the device, window starts, the target's encoding."""
-
-    series: Series
-    train_starts: Int32[Array, " W"]
-    val_starts: Int32[Array, " Wv"]
-    center: Float32[Array, ""]
-    scale: Float32[Array, ""]
-
-
-class Program(NamedTuple):
-    """The static side of training: constants of the compiled program."""
-
-    config: Config
-    model: TemporalFusionTransformer
-    layout: Layout
-    mesh: Mesh
-    steps_per_epoch: int
-
-
-def make_program(config: Config, data: runs.Data, mesh: Mesh) -> Program:
-    """Builds model and layout for a config and its data; the batch size must be a multiple of the mesh's."""
-    model = build_model(config, *runs.cardinalities(data.panel, data.encoding))
-    lengths = config.model.encoder_length, config.model.prediction_length
-    inputs = jax.eval_shape(lambda s: gather(s, jnp.zeros(1, jnp.int32), *lengths)[0], data.series)
-    steps = len(data.starts["train"]) // config.train.batch_size
-    return Program(config, model, parameter_layout(model, inputs), mesh, steps)
-
-
-def train_data(data: runs.Data) -> TrainData:
-    """Collects the arrays that training reads, still on the host."""
-    return TrainData(data.series, data.starts["train"], data.starts["val"], data.center, data.scale)
-
-
-def _optimizer(program: Program, hyperparameters: Hyperparameters) -> optax.GradientTransformation:
-    decayed = np.concatenate(
-        [
-            np.full(np.prod(shape), path[-1].endswith("kernel"), np.float32)
-            for path, shape in zip(program.layout.paths, program.layout.shapes, strict=True)
-        ]
-    )
-    return make_optimizer(program.config.train, hyperparameters, program.steps_per_epoch, decayed)
-
-
-def init_state(program: Program, hyperparameters: Hyperparameters, seed: int) -> TrainState:
-    """Returns the state before the first step, as numpy arrays."""
-    params = init_parameters(program.layout, seed)
-    opt_shapes = jax.eval_shape(_optimizer(program, hyperparameters).init, params)
-    return TrainState(
-        params=params,
-        opt_state=jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), opt_shapes),
-        step=np.int32(0),
-        epoch=np.int32(0),
-        key=np.array([0, seed], np.uint32),
-        best_params=params.copy(),
-        best_loss=np.float32(np.inf),
-        best_epoch=np.int32(0),
-    )
-
-
-def train_step(
-    state: TrainState,
-    starts: Int32[Array, " B"],
-    hyperparameters: Hyperparameters,
-    data: TrainData,
-    program: Program,
-) -> tuple[TrainState, dict[str, Array]]:
-    """Makes one optimizer step on a batch; runs on every device of the mesh, under `shard_map`.
-
-    Args:
-      starts: first rows of the whole batch's windows.
-    Returns:
-      The next state, and the loss, its terms, and norms of gradient and update.
-    """
-    model_config = program.config.model
-    local = starts.shape[0] // program.mesh.size
-    first = jax.lax.axis_index(MESH_AXIS) * local
-    mine = jax.lax.dynamic_slice_in_dim(starts, first, local)
-    lengths = model_config.encoder_length, model_config.prediction_length
-    inputs, _ = gather(data.series, mine, *lengths)
-    _, targets = gather(data.series, starts, *lengths)
-    key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
-    noise = Dropout(hyperparameters.dropout_rate, jax.random.bits(key), first + jnp.arange(local))
-
-    def local_forecast(tree):
-        return forecast_batch(program.model, tree, inputs, data.center, data.scale, noise)
-
-    def whole_loss(forecast):
-        loss, terms = total_loss(
-            forecast, targets, model_config.quantiles, hyperparameters, program.config.loss.scale
+    rows = data.splits.train
+    target = data.panel.frame[data.panel.target].to_numpy(np.float64)[rows.start : rows.stop]
+    check_return_unit(float(target.std()), config.loss.target_std)
+    windows = len(data.starts["train"])
+    if windows < config.train.batch_size:
+        raise UserError(
+            f"train.batch_size: found {config.train.batch_size}, but there are only {windows} train windows. "
+            "Use a smaller batch or more rows."
         )
-        # In units of target_std gradients are O(1), so that Adam's epsilon and the clip mean what they say.
-        return loss / hyperparameters.target_std, {"loss": loss, **terms}
-
-    forecast, pullback = jax.vjp(local_forecast, to_tree(state.params, program.layout))
-    forecasts = jax.lax.all_gather(forecast, MESH_AXIS, tiled=True)
-    cotangent, metrics = jax.grad(whole_loss, has_aux=True)(forecasts)
-    (local_gradient,) = pullback(jax.lax.dynamic_slice_in_dim(cotangent, first, local))
-    gradient = jax.lax.psum(to_vector(local_gradient, program.layout), MESH_AXIS)
-
-    optimizer = _optimizer(program, hyperparameters)
-    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-    metrics |= _norms(gradient, updates, program.layout)
-    state = state._replace(
-        params=optax.apply_updates(state.params, updates), opt_state=opt_state, step=state.step + 1
-    )
-    return state, metrics
 
 
-def _norms(gradient: Array, updates: Array, layout: Layout) -> dict[str, Array]:
-    squares = jnp.square(gradient)
-    norms = {"gradient_norm": jnp.sqrt(squares.sum()), "update_norm": jnp.linalg.norm(updates)}
-    for part, slices in part_slices(layout).items():
-        total = sum(squares[first:stop].sum() for first, stop in slices)
-        norms[f"gradient_norm/{part}"] = jnp.sqrt(total)
-    return norms
+def is_finished(state: TrainState, config: Config) -> bool:
+    """Whether all epochs are done, or `patience` of them brought no better validation loss."""
+    epoch, best_epoch = int(state.epoch), int(state.best_epoch)
+    return epoch >= config.train.max_epochs or epoch - best_epoch >= config.train.patience
 
 
-def validate(
-    params: Float[Array, " N"], hyperparameters: Hyperparameters, data: TrainData, program: Program
-) -> dict[str, Array]:
-    """Computes loss and terms over the whole validation split at once, each device a share of its windows."""
-    num_windows, count = data.val_starts.shape[0], program.mesh.size
-    local = -(-num_windows // count)
-    padded = jnp.pad(data.val_starts, (0, local * count - num_windows), mode="edge")
-    mine = jax.lax.dynamic_slice_in_dim(padded, jax.lax.axis_index(MESH_AXIS) * local, local)
-    tree = to_tree(params, program.layout)
-    forecast = forecast_windows(program.model, tree, data.series, mine, data.center, data.scale)
-    forecasts = jax.lax.all_gather(forecast, MESH_AXIS, tiled=True)[:num_windows]
-    model_config = program.config.model
-    rows = data.val_starts[:, None] + model_config.encoder_length + jnp.arange(model_config.prediction_length)
-    loss, terms = total_loss(
-        forecasts,
-        data.series.target[rows],
-        model_config.quantiles,
-        hyperparameters,
-        program.config.loss.scale,
-    )
-    return {"loss": loss, **terms}
+def epoch_record(state: TrainState, metrics: dict, seconds: float, program: Program) -> dict:
+    """Makes an epoch's line of metrics.jsonl: plain numbers.
 
-
-def train_epoch(
-    state: TrainState, hyperparameters: Hyperparameters, data: TrainData, *, program: Program
-) -> tuple[TrainState, dict[str, Array]]:
-    """Trains on every window once, in random order, then validates and keeps the best parameters.
-
-    The last windows of the order that fill no batch are left out; others are next time.
-
-    Returns:
-      The next state, and metrics: `losses` of each step, means of the terms over steps, and `val/...`.
+    Raises:
+      UserError: a loss is not finite; names the step.
     """
-    # Epochs and steps count from the same key; orders take a stream of their own.
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.wrap_key_data(state.key), 0x6F726472), state.epoch)
-    steps, batch_size = program.steps_per_epoch, program.config.train.batch_size
-    order = jax.random.permutation(key, data.train_starts)[: steps * batch_size].reshape(steps, batch_size)
-
-    def step(state, starts):
-        return train_step(state, starts, hyperparameters, data, program)
-
-    state, per_step = jax.lax.scan(step, state, order)
-    validation = validate(state.params, hyperparameters, data, program)
-    better = validation["loss"] < state.best_loss
-    epoch = state.epoch + 1
-    state = state._replace(
-        epoch=epoch,
-        best_params=jnp.where(better, state.params, state.best_params),
-        best_loss=jnp.where(better, validation["loss"], state.best_loss),
-        best_epoch=jnp.where(better, epoch, state.best_epoch),
-    )
-    metrics = {name: values.mean() for name, values in per_step.items()}
-    metrics |= {"losses": per_step["loss"], **{f"val/{name}": value for name, value in validation.items()}}
-    return state, metrics
-
-
-def compile_epoch(program: Program):
-    """Returns `train_epoch` as a compiled function of (state, hyperparameters, data)."""
-
-    def epoch(state, hyperparameters, data):
-        return train_epoch(state, hyperparameters, data, program=program)
-
-    everywhere = PartitionSpec()
-    # Devices stay in step because each applies the same summed gradient; the checker cannot follow that
-    # through the optimizer.
-    return jax.jit(
-        jax.shard_map(epoch, mesh=program.mesh, in_specs=everywhere, out_specs=everywhere, check_vma=False)
-    )
+    config = program.config
+    epoch = int(state.epoch)
+    losses = metrics.pop("losses")
+    bad = np.flatnonzero(~np.isfinite(losses))
+    if bad.size or not math.isfinite(metrics["val/loss"]):
+        first = (epoch - 1) * program.steps_per_epoch
+        where = f"step {first + bad[0] + 1}" if bad.size else "the validation"
+        value = losses[bad[0]] if bad.size else metrics["val/loss"]
+        raise UserError(
+            f"the loss became {value} at {where} (epoch {epoch}). The last good checkpoint is kept, of epoch "
+            f"{epoch - 1}. Try a lower train.learning_rate (now {config.train.learning_rate:g}) or "
+            f"train.max_grad_norm (now {config.train.max_grad_norm:g})."
+        )
+    record = {name: float(value) for name, value in sorted(metrics.items())}
+    windows = program.steps_per_epoch * config.train.batch_size
+    return {
+        "epoch": epoch,
+        "improved": int(state.best_epoch) == epoch,
+        **record,
+        "seconds": seconds,
+        "windows_per_s": windows / seconds,
+    }
 
 
-def state_to_arrays(state: TrainState, layout: Layout) -> dict[str, Any]:
-    """Returns a state as the nested dict of a checkpoint: `params`, the best ones by name, and `state`."""
-    state = jax.device_get(state)
-    opt_state = {str(number): leaf for number, leaf in enumerate(jax.tree.leaves(state.opt_state))}
-    return {"params": to_tree(state.best_params, layout), "state": state._asdict() | {"opt_state": opt_state}}
-
-
-def state_from_arrays(arrays: dict[str, Any], template: TrainState, layout: Layout) -> TrainState:
-    """Rebuilds the state that `state_to_arrays` took apart.
+def fit(config: Config, data: runs.Data, directory: Path, say, show) -> None:
+    """Trains until finished, writing metrics and checkpoints; goes on from the newest whole checkpoint.
 
     Args:
-      template: a state of the same program; gives the structure of the optimizer's state.
+      directory: a run directory, made by `runs.create`.
+      say: called with messages.
+      show: a display of `progress`.
+    Raises:
+      UserError: divergence, or a disk that cannot be written to; checkpoints stay.
+      KeyboardInterrupt: after the last finished epoch was saved.
     """
-    saved = arrays["state"]
-    structure = jax.tree.structure(template.opt_state)
-    leaves = [saved["opt_state"][str(number)] for number in range(structure.num_leaves)]
-    return TrainState(**saved | {"opt_state": jax.tree.unflatten(structure, leaves)})
+    mesh = runtime.device_mesh(config.train.batch_size)
+    program = make_program(config, data, mesh)
+    rates = hyperparameters(config)
+    state = init_state(program, rates, config.train.seed)
+    saved = checkpoint.restore_latest(directory / "checkpoints", say)
+    if saved is not None:
+        state = state_from_arrays(saved.arrays, state)
+        say(f"going on after epoch {int(state.epoch)}")
+    metrics_file = directory / "metrics.jsonl"
+    _truncate_metrics(metrics_file, int(state.epoch))
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    rates, arrays = jax.device_put((jax.tree.map(np.float32, rates), train_data(data)), everywhere)
+    run_epoch = compile_epoch(program)
+    metadata = runs.checkpoint_metadata(config, data)
+
+    with show(config.name, config.train.max_epochs, int(state.epoch)) as display:
+        saved_epoch = int(state.epoch)
+        try:
+            while not is_finished(state, config):
+                started = time.perf_counter()
+                new_state, metrics = jax.device_get(
+                    run_epoch(jax.device_put(state, everywhere), rates, arrays)
+                )
+                seconds = time.perf_counter() - started
+                record = epoch_record(new_state, metrics, seconds, program)
+                state = new_state
+                _append_line(metrics_file, record)
+                epoch = int(state.epoch)
+                if epoch % config.train.checkpoint_every == 0 or is_finished(state, config):
+                    _save(directory, state, program, metadata)
+                    saved_epoch = epoch
+                display.update(record)
+        except KeyboardInterrupt:
+            if int(state.epoch) > saved_epoch:
+                _save(directory, state, program, metadata)
+            raise
+
+
+def _save(directory: Path, state: TrainState, program: Program, metadata: dict) -> None:
+    epoch, best_epoch = int(state.epoch), int(state.best_epoch)
+    arrays = state_to_arrays(state, program.layout)
+    checkpoint.save(directory / "checkpoints", epoch, arrays, metadata, best_epoch=best_epoch)
+
+
+def _append_line(path: Path, record: dict) -> None:
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record, allow_nan=False) + "\n")
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}). Free space, then --resume."
+        ) from error
+
+
+def _truncate_metrics(path: Path, last_epoch: int) -> None:
+    """Drops lines of epochs after the checkpoint, and half a line that a kill left."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["epoch"] <= last_epoch:
+                kept.append(line + "\n")
+        except ValueError:
+            break
+    runs.replace_text(path, "".join(kept))
+
+
+def train(
+    config: Config, directory: Path, *, resume: bool = False, overwrite: bool = False, quiet: bool = False
+) -> dict[str, dict]:
+    """Trains a config into a run directory and evaluates it.
+
+    Args:
+      resume: go on with the run that lies there, or begin it.
+      overwrite: replace the run that lies there.
+      quiet: print nothing but the messages that need action.
+    Returns:
+      The metrics of `evaluate`.
+    Raises:
+      UserError: see the parts; nothing that a user made is lost.
+    """
+    panel = load_panel(config.data)
+    data = runs.prepare(panel, config)
+    check_data(config, data)
+    if not (resume and runs.check_resumable(directory, config, panel)):
+        runs.create(directory, config, panel, overwrite=overwrite)
+
+    def say(message: str) -> None:
+        print(message, file=sys.stderr)
+
+    if not quiet:
+        _introduce(config, data, directory)
+    fit(config, data, directory, say, progress.choose(quiet))
+    run = runs.open_run(directory, say)
+    metrics = evaluate(run)
+    if not quiet:
+        print(f"\nbest epoch {run.epoch}; evaluation in {directory / 'evaluation'}\n{summary(metrics)}")
+    return metrics
+
+
+def _introduce(config: Config, data: runs.Data, directory: Path) -> None:
+    dates = data.panel.frame.index
+    print(f"{config.name}: {config.notes}\nrun directory {directory}")
+    for message in data.panel.messages:
+        print(f"data: {message}")
+    for name, rows in data.splits._asdict().items():
+        first, last = dates[rows.start].date(), dates[rows.stop - 1].date()
+        print(f"{name:5} {len(data.starts[name]):6} windows, target rows {first} to {last}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Trains one config, with checkpoints every epoch, and evaluates the result."""
+    parser = argparse.ArgumentParser(prog="python -m tftjax.train", description=main.__doc__)
+    parser.add_argument("config", help="a JSON file, such as configs/balanced_01.json")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="train.max_epochs=5")
+    parser.add_argument("--name", help="name of the run; default: the config's")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of runs; default: runs")
+    exclusive = parser.add_mutually_exclusive_group()
+    exclusive.add_argument("--resume", action="store_true", help="go on where the run stopped")
+    exclusive.add_argument("--overwrite", action="store_true", help="replace the run of this name")
+    parser.add_argument("--quiet", action="store_true", help="no progress, no summary")
+    arguments = parser.parse_args(argv)
+    runtime.configure()
+    try:
+        named = [f"name={json.dumps(arguments.name)}"] if arguments.name else []
+        config = load(arguments.config, [*arguments.set, *named])
+        directory = arguments.runs / config.name
+        train(
+            config,
+            directory,
+            resume=arguments.resume,
+            overwrite=arguments.overwrite,
+            quiet=arguments.quiet,
+        )
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(
+            "\nstopped; the same command with --resume goes on from the last finished epoch", file=sys.stderr
+        )
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

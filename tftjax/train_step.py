@@ -1,0 +1,265 @@
+"""One training run as a compiled program: state, step, epoch. The command is in train.py.
+
+An epoch, with its validation, is one compiled program over a mesh of devices: every device holds the whole state
+and the whole series, computes the forecasts of its share of the batch, and sees all forecasts for the loss, whose
+moments are those of the whole batch.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Float, Float32, Int32, UInt32
+
+from tftjax import runs
+from tftjax.config import Config, Hyperparameters
+from tftjax.data.windows import Series, gather
+from tftjax.forecast import forecast_batch, forecast_windows
+from tftjax.losses import total_loss
+from tftjax.model.layers import Dropout
+from tftjax.model.parameters import (
+    Layout,
+    build_model,
+    init_parameters,
+    parameter_layout,
+    part_slices,
+    to_tree,
+    to_vector,
+)
+from tftjax.model.tft import TemporalFusionTransformer
+from tftjax.optimizer import make_optimizer
+from tftjax.runtime import MESH_AXIS
+
+
+class TrainState(NamedTuple):
+    """All that changes in training; N parameters as one vector.
+
+    Attributes:
+      params: the parameters.
+      opt_state: the optimizer's state, arrays only.
+      step: optimizer steps made.
+      epoch: epochs finished.
+      key: data of the run's random key; what is random at a step follows from it and the step.
+      best_params: parameters after the epoch with the lowest validation loss.
+      best_loss: that loss, return.
+      best_epoch: that epoch, from 1; 0 before the first.
+    """
+
+    params: Float32[Array, " N"]
+    opt_state: Any
+    step: Int32[Array, ""]
+    epoch: Int32[Array, ""]
+    key: UInt32[Array, "2"]
+    best_params: Float32[Array, " N"]
+    best_loss: Float32[Array, ""]
+    best_epoch: Int32[Array, ""]
+
+
+class TrainData(NamedTuple):
+    """What training reads: the series on the device, window starts, the target's encoding."""
+
+    series: Series
+    train_starts: Int32[Array, " W"]
+    val_starts: Int32[Array, " Wv"]
+    center: Float32[Array, ""]
+    scale: Float32[Array, ""]
+
+
+class Program(NamedTuple):
+    """The static side of training: constants of the compiled program."""
+
+    config: Config
+    model: TemporalFusionTransformer
+    layout: Layout
+    mesh: Mesh
+    steps_per_epoch: int
+
+
+def make_program(config: Config, data: runs.Data, mesh: Mesh) -> Program:
+    """Builds model and layout for a config and its data; the batch size must be a multiple of the mesh's."""
+    model = build_model(config, *runs.cardinalities(data.panel, data.encoding))
+    lengths = config.model.encoder_length, config.model.prediction_length
+    inputs = jax.eval_shape(lambda s: gather(s, jnp.zeros(1, jnp.int32), *lengths)[0], data.series)
+    steps = len(data.starts["train"]) // config.train.batch_size
+    return Program(config, model, parameter_layout(model, inputs), mesh, steps)
+
+
+def train_data(data: runs.Data) -> TrainData:
+    """Collects the arrays that training reads, still on the host."""
+    return TrainData(data.series, data.starts["train"], data.starts["val"], data.center, data.scale)
+
+
+def _optimizer(program: Program, hyperparameters: Hyperparameters) -> optax.GradientTransformation:
+    decayed = np.concatenate(
+        [
+            np.full(np.prod(shape), path[-1].endswith("kernel"), np.float32)
+            for path, shape in zip(program.layout.paths, program.layout.shapes, strict=True)
+        ]
+    )
+    return make_optimizer(program.config.train, hyperparameters, program.steps_per_epoch, decayed)
+
+
+def init_state(program: Program, hyperparameters: Hyperparameters, seed: int) -> TrainState:
+    """Returns the state before the first step, as numpy arrays."""
+    params = init_parameters(program.layout, seed)
+    opt_shapes = jax.eval_shape(_optimizer(program, hyperparameters).init, params)
+    return TrainState(
+        params=params,
+        opt_state=jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), opt_shapes),
+        step=np.int32(0),
+        epoch=np.int32(0),
+        key=np.array([0, seed], np.uint32),
+        best_params=params.copy(),
+        best_loss=np.float32(np.inf),
+        best_epoch=np.int32(0),
+    )
+
+
+def train_step(
+    state: TrainState,
+    starts: Int32[Array, " B"],
+    hyperparameters: Hyperparameters,
+    data: TrainData,
+    program: Program,
+) -> tuple[TrainState, dict[str, Array]]:
+    """Makes one optimizer step on a batch; runs on every device of the mesh, under `shard_map`.
+
+    Args:
+      starts: first rows of the whole batch's windows.
+    Returns:
+      The next state, and the loss, its terms, and norms of gradient and update.
+    """
+    model_config = program.config.model
+    local = starts.shape[0] // program.mesh.size
+    first = jax.lax.axis_index(MESH_AXIS) * local
+    mine = jax.lax.dynamic_slice_in_dim(starts, first, local)
+    lengths = model_config.encoder_length, model_config.prediction_length
+    inputs, _ = gather(data.series, mine, *lengths)
+    _, targets = gather(data.series, starts, *lengths)
+    key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+    noise = Dropout(hyperparameters.dropout_rate, jax.random.bits(key), first + jnp.arange(local))
+
+    def local_forecast(tree):
+        return forecast_batch(program.model, tree, inputs, data.center, data.scale, noise)
+
+    def whole_loss(forecast):
+        loss, terms = total_loss(
+            forecast, targets, model_config.quantiles, hyperparameters, program.config.loss.scale
+        )
+        # In units of target_std gradients are O(1), so that Adam's epsilon and the clip mean what they say.
+        return loss / hyperparameters.target_std, {"loss": loss, **terms}
+
+    forecast, pullback = jax.vjp(local_forecast, to_tree(state.params, program.layout))
+    forecasts = jax.lax.all_gather(forecast, MESH_AXIS, tiled=True)
+    cotangent, metrics = jax.grad(whole_loss, has_aux=True)(forecasts)
+    (local_gradient,) = pullback(jax.lax.dynamic_slice_in_dim(cotangent, first, local))
+    gradient = jax.lax.psum(to_vector(local_gradient, program.layout), MESH_AXIS)
+
+    optimizer = _optimizer(program, hyperparameters)
+    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+    metrics |= _norms(gradient, updates, program.layout)
+    state = state._replace(
+        params=optax.apply_updates(state.params, updates), opt_state=opt_state, step=state.step + 1
+    )
+    return state, metrics
+
+
+def _norms(gradient: Array, updates: Array, layout: Layout) -> dict[str, Array]:
+    squares = jnp.square(gradient)
+    norms = {"gradient_norm": jnp.sqrt(squares.sum()), "update_norm": jnp.linalg.norm(updates)}
+    for part, slices in part_slices(layout).items():
+        total = sum(squares[first:stop].sum() for first, stop in slices)
+        norms[f"gradient_norm/{part}"] = jnp.sqrt(total)
+    return norms
+
+
+def validate(
+    params: Float[Array, " N"], hyperparameters: Hyperparameters, data: TrainData, program: Program
+) -> dict[str, Array]:
+    """Computes loss and terms over the whole validation split at once, each device a share of its windows."""
+    num_windows, count = data.val_starts.shape[0], program.mesh.size
+    local = -(-num_windows // count)
+    padded = jnp.pad(data.val_starts, (0, local * count - num_windows), mode="edge")
+    mine = jax.lax.dynamic_slice_in_dim(padded, jax.lax.axis_index(MESH_AXIS) * local, local)
+    tree = to_tree(params, program.layout)
+    forecast = forecast_windows(program.model, tree, data.series, mine, data.center, data.scale)
+    forecasts = jax.lax.all_gather(forecast, MESH_AXIS, tiled=True)[:num_windows]
+    model_config = program.config.model
+    rows = data.val_starts[:, None] + model_config.encoder_length + jnp.arange(model_config.prediction_length)
+    loss, terms = total_loss(
+        forecasts,
+        data.series.target[rows],
+        model_config.quantiles,
+        hyperparameters,
+        program.config.loss.scale,
+    )
+    return {"loss": loss, **terms}
+
+
+def train_epoch(
+    state: TrainState, hyperparameters: Hyperparameters, data: TrainData, *, program: Program
+) -> tuple[TrainState, dict[str, Array]]:
+    """Trains on every window once, in random order, then validates and keeps the best parameters.
+
+    The last windows of the order that fill no batch are left out; others are next time.
+
+    Returns:
+      The next state, and metrics: `losses` of each step, means of the terms over steps, and `val/...`.
+    """
+    # Epochs and steps count from the same key; orders take a stream of their own.
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.wrap_key_data(state.key), 0x6F726472), state.epoch)
+    steps, batch_size = program.steps_per_epoch, program.config.train.batch_size
+    order = jax.random.permutation(key, data.train_starts)[: steps * batch_size].reshape(steps, batch_size)
+
+    def step(state, starts):
+        return train_step(state, starts, hyperparameters, data, program)
+
+    state, per_step = jax.lax.scan(step, state, order)
+    validation = validate(state.params, hyperparameters, data, program)
+    better = validation["loss"] < state.best_loss
+    epoch = state.epoch + 1
+    state = state._replace(
+        epoch=epoch,
+        best_params=jnp.where(better, state.params, state.best_params),
+        best_loss=jnp.where(better, validation["loss"], state.best_loss),
+        best_epoch=jnp.where(better, epoch, state.best_epoch),
+    )
+    metrics = {name: values.mean() for name, values in per_step.items()}
+    metrics |= {"losses": per_step["loss"], **{f"val/{name}": value for name, value in validation.items()}}
+    return state, metrics
+
+
+def compile_epoch(program: Program):
+    """Returns `train_epoch` as a compiled function of (state, hyperparameters, data)."""
+
+    def epoch(state, hyperparameters, data):
+        return train_epoch(state, hyperparameters, data, program=program)
+
+    everywhere = PartitionSpec()
+    # Devices stay in step because each applies the same summed gradient; the checker cannot follow that
+    # through the optimizer.
+    return jax.jit(
+        jax.shard_map(epoch, mesh=program.mesh, in_specs=everywhere, out_specs=everywhere, check_vma=False)
+    )
+
+
+def state_to_arrays(state: TrainState, layout: Layout) -> dict[str, Any]:
+    """Returns a state as the nested dict of a checkpoint: `params`, the best ones by name, and `state`."""
+    state = jax.device_get(state)
+    opt_state = {str(number): leaf for number, leaf in enumerate(jax.tree.leaves(state.opt_state))}
+    return {"params": to_tree(state.best_params, layout), "state": state._asdict() | {"opt_state": opt_state}}
+
+
+def state_from_arrays(arrays: dict[str, Any], template: TrainState) -> TrainState:
+    """Rebuilds the state that `state_to_arrays` took apart.
+
+    Args:
+      template: a state of the same program; gives the structure of the optimizer's state.
+    """
+    saved = arrays["state"]
+    structure = jax.tree.structure(template.opt_state)
+    leaves = [saved["opt_state"][str(number)] for number in range(structure.num_leaves)]
+    return TrainState(**saved | {"opt_state": jax.tree.unflatten(structure, leaves)})
