@@ -25,11 +25,14 @@ def target_rows(run: runs.Run, split: str) -> Int[np.ndarray, "W P"]:
     return first[:, None] + np.arange(run.config.model.prediction_length, dtype=np.int32)
 
 
-def forecast_split(run: runs.Run, split: str) -> Float[np.ndarray, "W P Q"]:
-    """The model's quantiles for all windows of a split, returns as decimals."""
-    model = build_model(run.config, *runs.cardinalities(run.data.panel, run.data.encoding))
+def forecast_splits(run: runs.Run) -> dict[str, Float[np.ndarray, "W P Q"]]:
+    """The model's quantiles for all windows of each split, returns as decimals, in one compiled call."""
     data = run.data
-    return forecast_rows(model, run.parameters, data.series, data.starts[split], data.center, data.scale)
+    model = build_model(run.config, *runs.cardinalities(data.panel, data.encoding))
+    starts = np.concatenate([data.starts[split] for split in SPLITS])
+    forecast = forecast_rows(model, run.parameters, data.series, starts, data.center, data.scale)
+    stops = np.cumsum([len(data.starts[split]) for split in SPLITS])
+    return dict(zip(SPLITS, np.split(forecast, stops[:-1]), strict=True))
 
 
 def evaluate(run: runs.Run) -> dict[str, dict]:
@@ -50,9 +53,8 @@ def evaluate(run: runs.Run) -> dict[str, dict]:
     returns = run.data.panel.frame[run.data.panel.target].to_numpy(np.float64)
     quantiles = run.config.model.quantiles
     metrics, tables = {}, []
-    for split in SPLITS:
+    for split, forecast in forecast_splits(run).items():
         rows = target_rows(run, split)
-        forecast = forecast_split(run, split)
         baselines = {
             name: baseline(returns, run.data.splits.train, rows, quantiles)
             for name, baseline in BASELINES.items()

@@ -1,15 +1,19 @@
 """Forecasts in return units from a model, its parameters and a series: pure functions of arrays."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from tftjax.data.windows import Inputs, Series, gather
 from tftjax.model.layers import Dropout
 from tftjax.model.tft import TemporalFusionTransformer
+from tftjax.runtime import MESH_AXIS, compiler_options, device_mesh
 
-CHUNK = 512  # windows at a time: enough for long operations, small enough for the cache of a core
+CHUNK = 256  # windows at a time: enough for long operations, small enough for the cache of a core
 
 
 def forecast_batch(
@@ -60,7 +64,21 @@ def forecast_windows(
     return quantiles.reshape(num_chunks * chunk, *quantiles.shape[2:])[:num_windows]
 
 
-_jitted = jax.jit(forecast_windows, static_argnums=0)
+@functools.cache
+def compile_forecast(model: TemporalFusionTransformer, mesh: Mesh):
+    """Returns `forecast_windows` as a compiled function of all but the model, the windows divided over the mesh.
+
+    The number of windows must be a multiple of the mesh's size.
+    """
+    everywhere, divided = PartitionSpec(), PartitionSpec(MESH_AXIS)
+    sharded = jax.shard_map(
+        functools.partial(forecast_windows, model),
+        mesh=mesh,
+        in_specs=(everywhere, everywhere, divided, everywhere, everywhere),
+        out_specs=divided,
+        check_vma=False,
+    )
+    return jax.jit(sharded, compiler_options=compiler_options())
 
 
 def forecast_rows(
@@ -71,5 +89,8 @@ def forecast_rows(
     center: np.float32,
     scale: np.float32,
 ) -> Float[np.ndarray, "W P Q"]:
-    """Compiles and runs `forecast_windows`, and returns its result on the host in float64."""
-    return np.asarray(_jitted(model, parameters, series, starts, center, scale), np.float64)
+    """Forecasts windows on all devices; see `forecast_windows`. Host arrays in and out, float64 out."""
+    mesh = device_mesh()
+    padded = np.pad(starts, (0, -len(starts) % mesh.size), mode="edge")
+    quantiles = compile_forecast(model, mesh)(parameters, series, padded, center, scale)
+    return np.asarray(quantiles, np.float64)[: len(starts)]

@@ -8,6 +8,7 @@ checkpoints/    see checkpoint.py
 evaluation/     metrics, predictions and plots
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -34,6 +35,7 @@ from tftjax.data.windows import (
 )
 
 CONTENTS = ("config.json", "panel.csv", "panel.json", "metrics.jsonl", "checkpoints", "evaluation")
+MADE_FIRST = ("panel.csv", "panel.json", "config.json")  # by `create`, in this order
 PACKAGES = ("tftjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pandas")
 ROLES = ("observed", "known_real", "known_categorical", "static_real", "static_categorical")
 
@@ -122,9 +124,10 @@ def replace_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what forbids writing may forbid this too
+            temporary.unlink(missing_ok=True)
         raise UserError(
-            f"{path}: cannot be written ({error.strerror}). Free space or choose another folder with --runs."
+            f"{path}: cannot be written ({error.strerror}). Free space or choose another folder."
         ) from error
 
 
@@ -149,22 +152,41 @@ def create(directory: Path, config: Config, panel: Panel, *, overwrite: bool) ->
         raise UserError(
             f"{directory}: cannot be made ({error.strerror}). Choose a writable folder with --runs."
         ) from error
-    _write_panel(directory, panel)
-    write_json(directory / "config.json", config.model_dump(mode="json"))
+    try:
+        _write_panel(directory, panel)
+        write_json(directory / "config.json", config.model_dump(mode="json"))
+    except UserError:
+        shutil.rmtree(directory, ignore_errors=True)  # half a run would stand in the way of the next start
+        raise
+
+
+def _foreign(directory: Path, own: tuple[str, ...] = CONTENTS) -> list[str]:
+    """What lies in a directory under names that a run does not give; `.new` is being written."""
+    return sorted(path.name for path in directory.iterdir() if path.name.removesuffix(".new") not in own)
+
+
+def _is_half_made(directory: Path) -> bool:
+    """Whether a kill interrupted `create` there: nothing was trained yet."""
+    return not (directory / "config.json").exists() and not _foreign(directory, MADE_FIRST)
 
 
 def _remove(directory: Path) -> None:
-    foreign = [] if directory.is_dir() else [directory.name]
-    if directory.is_dir():
-        foreign = sorted(path.name for path in directory.iterdir() if path.name not in CONTENTS)
-    if foreign or directory.is_symlink() or not (directory / "config.json").is_file():
-        found = ", ".join(foreign) or "no config.json"
+    foreign = _foreign(directory) if directory.is_dir() else [directory.name]
+    whole = (directory / "config.json").is_file() or (directory.is_dir() and _is_half_made(directory))
+    if foreign or directory.is_symlink() or not whole:
+        found = ", ".join(foreign) or ("a link" if directory.is_symlink() else "no config.json")
         raise UserError(
             f"{directory}: --overwrite removes run directories only, and this is none (found {found}). "
             "Remove it yourself, or choose another place (--name, --runs)."
         )
     try:
-        shutil.rmtree(directory)
+        # config.json last: a kill halfway leaves what can still be told from a foreign directory.
+        for path in sorted(directory.iterdir(), key=lambda path: path.name == "config.json"):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        directory.rmdir()
     except OSError as error:
         raise UserError(f"{directory}: cannot be removed ({error.strerror}).") from error
 
@@ -178,8 +200,8 @@ def check_resumable(directory: Path, config: Config, panel: Panel) -> bool:
     if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
         return False
     if not (directory / "config.json").is_file():
-        # A run that was killed while its directory was made: begin it again.
-        if directory.is_dir() and all(p.name.removesuffix(".new") in CONTENTS for p in directory.iterdir()):
+        # Only what was written before any training is ever removed: checkpoints are somebody's work.
+        if directory.is_dir() and not directory.is_symlink() and _is_half_made(directory):
             shutil.rmtree(directory)
             return False
         raise UserError(f"{directory}: not a run (it has no config.json). Choose another --name or --runs.")
@@ -212,8 +234,11 @@ def read_config(directory: Path) -> Config:
             f"{directory}: not a run (it has no config.json). Give a directory that tftjax.train made."
         )
     try:
-        return from_dict(json.loads(path.read_text(encoding="utf-8")), str(path))
-    except ValueError as error:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("no JSON object")
+        return from_dict(content, str(path))
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: damaged ({error}). Bring a copy back, or train again.") from error
 
 
@@ -239,11 +264,10 @@ def read_panel(directory: Path) -> Panel:
             path,
             index_col="date",
             parse_dates=["date"],
-            dtype=dict.fromkeys(real, np.float64),
-            float_precision="round_trip",
+            converters=dict.fromkeys(real, float),  # exact; pandas' own parser is not in every version
         )
         panel = make_panel(frame, target=about["target"], messages=tuple(about["messages"]), **roles)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: cannot be read ({error}). Bring a copy back, or train again.") from error
     if panel.fingerprint != about["fingerprint"]:
         raise UserError(f"{path}: not as it was written. Bring a copy back, or train again.")
@@ -266,11 +290,18 @@ def open_run(directory: Path, say=print) -> Run:
     """Opens a run with the best parameters of its newest whole checkpoint.
 
     Raises:
-      UserError: no run, no checkpoint yet, or none that is whole.
+      UserError: no run, no checkpoint yet, none that is whole, or another model than the config's.
     """
     config = read_config(directory)
     saved = checkpoint.restore_latest(directory / "checkpoints", say)
     if saved is None:
         raise UserError(f"{directory}: no checkpoint yet. Train it: python -m tftjax.train ... --resume")
+    trained = from_dict(saved.metadata["config"], f"{directory}, checkpoint of epoch {saved.epoch}")
+    changed = [key for key, _, _ in changed_keys(trained, config) if key.startswith("model.")]
+    if changed:
+        raise UserError(
+            f"{directory / 'config.json'}: edited after training ({', '.join(changed)}). Bring back the values "
+            "that the run was trained with, or train under another --name."
+        )
     data = prepare(read_panel(directory), config, encoding_from_json(saved.metadata["encoding"]))
     return Run(directory, config, data, saved.arrays["params"], int(saved.arrays["state"]["best_epoch"]))

@@ -51,26 +51,36 @@ def is_finished(state: TrainState, config: Config) -> bool:
     return epoch >= config.train.max_epochs or epoch - best_epoch >= config.train.patience
 
 
+class Diverged(UserError):
+    """A loss that is not finite."""
+
+
 def epoch_record(state: TrainState, metrics: dict, seconds: float, program: Program) -> dict:
     """Makes an epoch's line of metrics.jsonl: plain numbers.
 
     Raises:
-      UserError: a loss is not finite; names the step.
+      Diverged: a loss, or another metric, is not finite; names the step.
     """
     config = program.config
     epoch = int(state.epoch)
-    losses = metrics.pop("losses")
+    losses = np.asarray(metrics["losses"])
+    record = {name: float(value) for name, value in sorted(metrics.items()) if name != "losses"}
     bad = np.flatnonzero(~np.isfinite(losses))
-    if bad.size or not math.isfinite(metrics["val/loss"]):
-        first = (epoch - 1) * program.steps_per_epoch
-        where = f"step {first + bad[0] + 1}" if bad.size else "the validation"
-        value = losses[bad[0]] if bad.size else metrics["val/loss"]
-        raise UserError(
-            f"the loss became {value} at {where} (epoch {epoch}). The last good checkpoint is kept, of epoch "
-            f"{epoch - 1}. Try a lower train.learning_rate (now {config.train.learning_rate:g}) or "
-            f"train.max_grad_norm (now {config.train.max_grad_norm:g})."
+    wrong = [name for name, value in record.items() if not math.isfinite(value)]
+    if bad.size or wrong:
+        last_step = epoch * program.steps_per_epoch
+        if bad.size:
+            step = last_step - program.steps_per_epoch + int(bad[0]) + 1
+            found = f"the loss became {losses[bad[0]]} at step {step}"
+        else:
+            name = "val/loss" if "val/loss" in wrong else wrong[0]
+            found = f"{name} became {record[name]} after step {last_step}"
+        kept = f"the last good checkpoint is kept, of epoch {epoch - 1}" if epoch > 1 else "no checkpoint yet"
+        raise Diverged(
+            f"{found} (epoch {epoch}); {kept}. Under another --name, try a lower train.learning_rate "
+            f"(now {config.train.learning_rate:g}) or train.max_grad_norm "
+            f"(now {config.train.max_grad_norm:g})."
         )
-    record = {name: float(value) for name, value in sorted(metrics.items())}
     windows = program.steps_per_epoch * config.train.batch_size
     return {
         "epoch": epoch,
@@ -89,7 +99,8 @@ def fit(config: Config, data: runs.Data, directory: Path, say, show) -> None:
       say: called with messages.
       show: a display of `progress`.
     Raises:
-      UserError: divergence, or a disk that cannot be written to; checkpoints stay.
+      Diverged: after the last good epoch was saved.
+      UserError: a disk that cannot be written to; checkpoints stay.
       KeyboardInterrupt: after the last finished epoch was saved.
     """
     mesh = runtime.device_mesh(config.train.batch_size)
@@ -117,14 +128,14 @@ def fit(config: Config, data: runs.Data, directory: Path, say, show) -> None:
                 )
                 seconds = time.perf_counter() - started
                 record = epoch_record(new_state, metrics, seconds, program)
-                state = new_state
                 _append_line(metrics_file, record)
+                state = new_state  # after its line: an interruption must not leave a state without one
                 epoch = int(state.epoch)
                 if epoch % config.train.checkpoint_every == 0 or is_finished(state, config):
                     _save(directory, state, program, metadata)
                     saved_epoch = epoch
                 display.update(record)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Diverged):
             if int(state.epoch) > saved_epoch:
                 _save(directory, state, program, metadata)
             raise

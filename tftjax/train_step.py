@@ -31,7 +31,7 @@ from tftjax.model.parameters import (
 )
 from tftjax.model.tft import TemporalFusionTransformer
 from tftjax.optimizer import make_optimizer
-from tftjax.runtime import MESH_AXIS
+from tftjax.runtime import MESH_AXIS, compiler_options
 
 
 class TrainState(NamedTuple):
@@ -241,9 +241,10 @@ def compile_epoch(program: Program):
     everywhere = PartitionSpec()
     # Devices stay in step because each applies the same summed gradient; the checker cannot follow that
     # through the optimizer.
-    return jax.jit(
-        jax.shard_map(epoch, mesh=program.mesh, in_specs=everywhere, out_specs=everywhere, check_vma=False)
+    sharded = jax.shard_map(
+        epoch, mesh=program.mesh, in_specs=everywhere, out_specs=everywhere, check_vma=False
     )
+    return jax.jit(sharded, compiler_options=compiler_options())
 
 
 def state_to_arrays(state: TrainState, layout: Layout) -> dict[str, Any]:

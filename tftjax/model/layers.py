@@ -54,7 +54,8 @@ def dropout(x: Float[Array, "*D B"], noise: Dropout | None, site: tuple[str, ...
     # The seed goes in between two rounds: sums of seed and counter would give shifted copies of one sequence.
     bits = _mix(_mix(entry * jnp.uint32(0x9E3779B9) + window * jnp.uint32(0x85EBCA6B)) ^ word)
     keep = 1.0 - noise.rate
-    return jnp.where(bits < (keep * 2.0**32).astype(jnp.uint32), x / keep, 0.0)
+    # 24 bits, which float32 holds exactly: 2**32 would not fit an integer at rate 0, where all must stay.
+    return jnp.where(bits >> 8 < (keep * 2.0**24).astype(jnp.uint32), x / keep, 0.0)
 
 
 def _mix(h: UInt32[Array, "*shape"]) -> UInt32[Array, "*shape"]:
@@ -240,7 +241,7 @@ class StaticEncoder(nn.Module):
     ) -> tuple[StaticContexts, Float[Array, "V 1 B"]]:
         selected, weights = VariableSelection(self.hidden_size, name="selection")(x, noise)
         contexts = (
-            GatedResidualNetwork(self.hidden_size, self.hidden_size, name=name)(selected, noise)
+            GatedResidualNetwork(self.hidden_size, self.hidden_size, name=f"context_{name}")(selected, noise)
             for name in StaticContexts._fields
         )
         return StaticContexts(*contexts), weights

@@ -1,0 +1,123 @@
+"""Speed and memory of one training run, by the command that users run: `python bench/train_speed.py`.
+
+Prints one line of JSON on standard output and a table with spreads on standard error. Everything is measured in
+processes of their own: two runs of one epoch, without and with a compilation cache, for the time from the start of
+the process to the end of the first epoch; one longer run for the steady state; one for inference.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+INFERENCE_BATCH = 256
+
+
+def first_epoch_seconds(config: str, folder: Path, name: str, environment: dict[str, str]) -> float:
+    """Seconds from the start of a training process to the line of its first epoch in metrics.jsonl."""
+    command = [sys.executable, "-m", "tftjax.train", config, "--runs", str(folder), "--name", name, "--quiet"]
+    metrics = folder / name / "metrics.jsonl"
+    started = time.monotonic()
+    process = subprocess.Popen([*command, "--set", "train.max_epochs=1"], env=environment, cwd=ROOT)
+    while not (metrics.exists() and metrics.stat().st_size) and process.poll() is None:
+        time.sleep(0.01)
+    seconds = time.monotonic() - started
+    if process.wait() != 0:
+        raise SystemExit("the training process failed")
+    return seconds
+
+
+def train_rates(
+    config: str, folder: Path, epochs: int, environment: dict[str, str]
+) -> tuple[list[float], float]:
+    """Windows per second of each epoch of a run but the first two, and its peak memory in MB."""
+    command = [
+        sys.executable,
+        "-m",
+        "tftjax.train",
+        config,
+        "--runs",
+        str(folder),
+        "--name",
+        "steady",
+        "--quiet",
+    ]
+    overrides = ["--set", f"train.max_epochs={epochs}", "--set", f"train.patience={epochs}"]
+    subprocess.run([*command, *overrides], env=environment, cwd=ROOT, check=True)
+    lines = (folder / "steady" / "metrics.jsonl").read_text().splitlines()
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    return [json.loads(line)["windows_per_s"] for line in lines[2:]], peak
+
+
+def inference(run_directory: Path, repeats: int) -> tuple[list[float], int]:
+    """Windows per second of each of many batches, data and parameters on the device; parameter count."""
+    from tftjax import runtime
+
+    runtime.configure()
+    import jax
+    from jax.sharding import NamedSharding, PartitionSpec
+
+    from tftjax import runs
+    from tftjax.forecast import compile_forecast
+    from tftjax.model.parameters import build_model
+
+    run = runs.open_run(run_directory)
+    model = build_model(run.config, *runs.cardinalities(run.data.panel, run.data.encoding))
+    mesh = runtime.device_mesh()
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    parameters, series = jax.device_put((run.parameters, run.data.series), everywhere)
+    starts = run.data.starts["test"][:INFERENCE_BATCH]
+    forecast = compile_forecast(model, mesh)
+    rates = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        jax.block_until_ready(forecast(parameters, series, starts, run.data.center, run.data.scale))
+        rates.append(len(starts) / (time.perf_counter() - started))
+    return rates[repeats // 10 :], sum(leaf.size for leaf in jax.tree.leaves(run.parameters))
+
+
+def quartiles(values: list[float]) -> tuple[float, float, float]:
+    """Lower quartile, median, upper quartile."""
+    low, middle, high = statistics.quantiles(values, n=4)
+    return low, middle, high
+
+
+def main() -> None:
+    """Runs all measurements."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config", default="configs/balanced_01.json")
+    parser.add_argument("--epochs", type=int, default=30)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
+        cold = first_epoch_seconds(arguments.config, folder, "cold", environment)
+        warm = [first_epoch_seconds(arguments.config, folder, f"warm{n}", environment) for n in range(3)]
+        train, peak = train_rates(arguments.config, folder, arguments.epochs, environment)
+        infer, parameters = inference(folder / "steady", repeats=200)
+    spread = {"train_windows_per_s": quartiles(train), "inference_windows_per_s": quartiles(infer)}
+    single = {
+        "first_epoch_cold_s": cold,
+        "first_epoch_warm_s": statistics.median(warm),
+        "parameters": parameters,
+        "peak_rss_mb": peak,
+    }
+    print(f"{platform.platform()}, {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}", file=sys.stderr)
+    for name, (low, middle, high) in spread.items():
+        print(f"{name:26}{middle:12,.0f}   quartiles {low:,.0f} to {high:,.0f}", file=sys.stderr)
+    for name, value in single.items():
+        print(f"{name:26}{value:12,.1f}", file=sys.stderr)
+    medians = {name: round(values[1], 1) for name, values in spread.items()}
+    print(json.dumps(medians | {name: round(value, 2) for name, value in single.items()}))
+
+
+if __name__ == "__main__":
+    main()
