@@ -5,6 +5,8 @@ import os
 # Before jax is imported, and for the processes that tests start: no compilation cache outside of what a
 # test makes.
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+# Two devices, so that what is spread over a mesh is.
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
 
 import jax
 import jaxtyping
@@ -15,3 +17,6 @@ import tftjax.config  # noqa: F401
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jaxtyping.install_import_hook("tftjax", "beartype.beartype")
+
+# The fixtures of the end-to-end tests, shared by several files; after the hook, as it imports the package.
+from tiny import commands, in_process, trained  # noqa: E402, F401

@@ -267,7 +267,7 @@ def read_panel(directory: Path) -> Panel:
             converters=dict.fromkeys(real, float),  # exact; pandas' own parser is not in every version
         )
         panel = make_panel(frame, target=about["target"], messages=tuple(about["messages"]), **roles)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError) as error:
         raise UserError(f"{path}: cannot be read ({error}). Bring a copy back, or train again.") from error
     if panel.fingerprint != about["fingerprint"]:
         raise UserError(f"{path}: not as it was written. Bring a copy back, or train again.")
@@ -300,8 +300,8 @@ def open_run(directory: Path, say=print) -> Run:
     changed = [key for key, _, _ in changed_keys(trained, config) if key.startswith("model.")]
     if changed:
         raise UserError(
-            f"{directory / 'config.json'}: edited after training ({', '.join(changed)}). Bring back the values "
-            "that the run was trained with, or train under another --name."
+            f"{directory / 'config.json'}: edited after training ({', '.join(changed)}). Bring back the "
+            "values that the run was trained with, or train under another --name."
         )
     data = prepare(read_panel(directory), config, encoding_from_json(saved.metadata["encoding"]))
     return Run(directory, config, data, saved.arrays["params"], int(saved.arrays["state"]["best_epoch"]))

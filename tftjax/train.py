@@ -1,4 +1,4 @@
-"""Train one run, from a config to an evaluated run directory: `python -m tftjax.train configs/balanced_01.json`."""
+"""Train one run, from config to evaluation: `python -m tftjax.train configs/balanced_01.json`."""
 
 import argparse
 import json

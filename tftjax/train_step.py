@@ -33,6 +33,10 @@ from tftjax.model.tft import TemporalFusionTransformer
 from tftjax.optimizer import make_optimizer
 from tftjax.runtime import MESH_AXIS, compiler_options
 
+# Written out, because the state holds the key's data: another default would read it differently. Not `rbg`: its
+# numbers differ between a vmapped program and a single one.
+KEY_IMPL = "threefry2x32"
+
 
 class TrainState(NamedTuple):
     """All that changes in training; N parameters as one vector.
@@ -139,7 +143,7 @@ def train_step(
     lengths = model_config.encoder_length, model_config.prediction_length
     inputs, _ = gather(data.series, mine, *lengths)
     _, targets = gather(data.series, starts, *lengths)
-    key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+    key = jax.random.fold_in(jax.random.wrap_key_data(state.key, impl=KEY_IMPL), state.step)
     noise = Dropout(hyperparameters.dropout_rate, jax.random.bits(key), first + jnp.arange(local))
 
     def local_forecast(tree):
@@ -188,7 +192,8 @@ def validate(
     forecast = forecast_windows(program.model, tree, data.series, mine, data.center, data.scale)
     forecasts = jax.lax.all_gather(forecast, MESH_AXIS, tiled=True)[:num_windows]
     model_config = program.config.model
-    rows = data.val_starts[:, None] + model_config.encoder_length + jnp.arange(model_config.prediction_length)
+    steps = model_config.encoder_length + jnp.arange(model_config.prediction_length)
+    rows = data.val_starts[:, None] + steps[None, :]
     loss, terms = total_loss(
         forecasts,
         data.series.target[rows],
@@ -210,7 +215,9 @@ def train_epoch(
       The next state, and metrics: `losses` of each step, means of the terms over steps, and `val/...`.
     """
     # Epochs and steps count from the same key; orders take a stream of their own.
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.wrap_key_data(state.key), 0x6F726472), state.epoch)
+    key = jax.random.fold_in(
+        jax.random.fold_in(jax.random.wrap_key_data(state.key, impl=KEY_IMPL), 0x6F726472), state.epoch
+    )
     steps, batch_size = program.steps_per_epoch, program.config.train.batch_size
     order = jax.random.permutation(key, data.train_starts)[: steps * batch_size].reshape(steps, batch_size)
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from tftjax.model.layers import Dropout, dropout
+from tftjax.model.layers import Dropout, dropout, glorot
 
 
 def causal(encoder_length: int, prediction_length: int) -> Bool[np.ndarray, "P T"]:
@@ -53,11 +53,10 @@ class InterpretableAttention(nn.Module):
         size, prediction_length, _ = query.shape
         encoder_length = memory.shape[1] - prediction_length
         head_size = size // self.num_heads
-        stacked = nn.initializers.glorot_uniform(in_axis=-2, out_axis=-1, batch_axis=())
-        w_query = self.param("query_kernel", stacked, (self.num_heads, size, head_size))
-        w_key = self.param("key_kernel", stacked, (self.num_heads, size, head_size))
-        w_value = self.param("value_kernel", stacked, (size, head_size))
-        w_output = self.param("output_kernel", stacked, (head_size, size))
+        w_query = self.param("query_kernel", glorot, (self.num_heads, size, head_size))
+        w_key = self.param("key_kernel", glorot, (self.num_heads, size, head_size))
+        w_value = self.param("value_kernel", glorot, (size, head_size))
+        w_output = self.param("output_kernel", glorot, (head_size, size))
 
         q = jnp.einsum("hdk,dpb->hkpb", w_query, query)
         k = jnp.einsum("hdk,dtb->hktb", w_key, memory)

@@ -5,7 +5,7 @@ CPU every elementwise step then runs over long contiguous rows, which is three t
 """
 
 import zlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -14,9 +14,14 @@ from jaxtyping import Array, Float, Int, UInt32
 
 EPSILON = 1e-3  # of layer normalisation, as in the authors' code
 
-glorot = nn.initializers.glorot_uniform(in_axis=-2, out_axis=-1, batch_axis=())
 zeros = nn.initializers.zeros
 ones = nn.initializers.ones
+
+
+def glorot(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+    """Draws Glorot-uniform kernels, each network of a stack by its own two axes."""
+    stack = tuple(range(len(shape) - 2))
+    return nn.initializers.glorot_uniform(in_axis=-2, out_axis=-1, batch_axis=stack)(key, shape, dtype)
 
 
 class Dropout(NamedTuple):

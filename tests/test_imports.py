@@ -1,0 +1,114 @@
+"""Imports go one way, and nothing that runs code from a file is imported at all."""
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "tftjax"
+# Each imports only from those before it; `data` and `model` are packages.
+ORDER = (
+    "config",
+    "runtime",
+    "data",
+    "model",
+    "losses",
+    "optimizer",
+    "metrics",
+    "baselines",
+    "checkpoint",
+    "runs",
+    "forecast",
+    "plots",
+    "predict",
+    "evaluate",
+    "progress",
+    "train_step",
+    "train",
+)
+NEVER = {"torch", "pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "jsonpickle"}
+
+
+def name_of(path):
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE.rglob("*.py")}
+
+
+def imported(tree):
+    """Full names of the modules that a module imports, at its top and in its functions."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "write imports in full"
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield full if full in MODULES else node.module
+
+
+def own(name):
+    """The project's modules that a module imports."""
+    return {other for other in imported(MODULES[name]) if other.split(".")[0] == "tftjax"}
+
+
+def layer(name):
+    return ORDER.index(name.split(".")[1])
+
+
+def test_the_parser_sees_the_imports():
+    assert {"tftjax.config", "tftjax.data.scaling", "tftjax.data.panel"} <= own("tftjax.data.windows")
+    assert "tftjax.plots" in own("tftjax.evaluate")  # inside a function
+    assert list(imported(ast.parse("import torch.nn as n"))) == ["torch.nn"]
+
+
+def test_every_module_is_in_the_order():
+    assert {name.split(".")[1] for name in MODULES if name != "tftjax"} == set(ORDER)
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_imports_only_what_comes_before(name):
+    if name == "tftjax":
+        assert not own(name)
+        return
+    for other in own(name):
+        assert other != "tftjax", f"{name} imports the package and not a module"
+        inside = name.count(".") == 2 and other.split(".")[1] == name.split(".")[1]
+        assert inside or layer(other) < layer(name), f"{name} imports {other}"
+
+
+def test_no_circle():
+    tuple(TopologicalSorter({name: own(name) for name in MODULES}).static_order())
+
+
+def test_evaluation_does_without_training():
+    reached, waiting = set(), {"tftjax.evaluate", "tftjax.predict"}
+    while waiting:
+        name = waiting.pop()
+        reached.add(name)
+        waiting |= own(name) - reached
+    assert not reached & {"tftjax.train", "tftjax.train_step", "tftjax.optimizer", "tftjax.losses"}
+
+
+def test_config_starts_without_jax():
+    assert not {"jax", "flax", "optax"} & {name.split(".")[0] for name in imported(MODULES["tftjax.config"])}
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_nothing_unpickles(name):
+    assert not NEVER & {other.split(".")[0] for other in imported(MODULES[name])}
+    for node in ast.walk(MODULES[name]):
+        if isinstance(node, ast.Attribute):
+            assert "pickle" not in node.attr
+        if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+            assert isinstance(node.value, ast.Constant)
+            assert node.value.value is False
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in {"eval", "exec", "__import__"}
+
+
+def test_no_file_for_what_has_no_place():
+    assert not [name for name in MODULES if name.split(".")[-1] in {"utils", "util", "helpers", "misc"}]

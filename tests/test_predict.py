@@ -1,0 +1,186 @@
+"""Forecasts after the last row: the same as evaluation's, and of nothing that lies later."""
+
+import datetime
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from tiny import ENCODER_LENGTH, QUANTILES, contents, make_rows
+
+from tftjax import predict, runs
+from tftjax.config import UserError
+from tftjax.data.sources import embedded_folder
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("in_process")]
+
+ROWS = make_rows()
+LAST = ROWS.index[-1]
+
+
+@pytest.fixture(scope="module")
+def run(trained):
+    return runs.open_run(trained.directory)
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained):
+    """Evaluation's forecasts, by the day that is forecast."""
+    table = pd.read_csv(
+        trained.directory / "evaluation" / "predictions.csv", index_col="date", parse_dates=True
+    )
+    return table[QUANTILES]
+
+
+def forecast(run, data=None, as_of=None):
+    return predict.predict(run, predict.load_rows(run, data, as_of))
+
+
+def write(rows, path):
+    rows.to_csv(path)
+    return str(path)
+
+
+def test_next_step_needs_no_future_target(run):
+    table = forecast(run)
+    assert list(table) == QUANTILES
+    assert table.index.tolist() == [LAST + pd.offsets.BDay(1)]
+    assert np.isfinite(table.to_numpy()).all()
+
+
+def test_after_a_friday_comes_monday(run):
+    assert forecast(run, as_of=datetime.date(2001, 11, 9)).index.tolist() == [pd.Timestamp("2001-11-12")]
+    # On a Sunday the last row is Friday's.
+    assert forecast(run, as_of=datetime.date(2001, 11, 11)).index.tolist() == [pd.Timestamp("2001-11-12")]
+
+
+@pytest.mark.parametrize("row", [224, 250, 271, 272, 319])
+def test_same_forecast_as_the_evaluation(run, evaluated, row):
+    table = forecast(run, as_of=ROWS.index[row - 1].date())
+    assert table.index.tolist() == [ROWS.index[row]]
+    np.testing.assert_allclose(table.iloc[0], evaluated.loc[ROWS.index[row]], atol=1e-6, rtol=0)
+    # Other windows give other forecasts: the comparison can fail.
+    other = evaluated.loc[ROWS.index[row - 1 if row > 224 else row + 1]]
+    assert np.abs(table.iloc[0] - other).max() > 1e-5
+
+
+def test_nothing_later_is_seen(run, evaluated, tmp_path):
+    """All rows after the day change, by much; the forecast of the next day does not, by a single bit."""
+    row = 290
+    changed = ROWS.copy()
+    changed.iloc[row:] = changed.iloc[row:] * -3 + 1
+    data = write(changed, tmp_path / "changed.csv")
+    same = write(ROWS, tmp_path / "same.csv")
+    day = ROWS.index[row - 1].date()
+    table = forecast(run, data, day)
+    assert table.equals(forecast(run, same, day))
+    np.testing.assert_allclose(table.iloc[0], evaluated.loc[ROWS.index[row]], atol=1e-6, rtol=0)
+    # One day more, and the changed row is inside the window.
+    later = ROWS.index[row].date()
+    assert not forecast(run, data, later).equals(forecast(run, same, later))
+
+
+def test_everything_in_the_window_is_seen_and_nothing_before(run, tmp_path):
+    plain = forecast(run)
+    for back, differs in ((1, True), (ENCODER_LENGTH, True), (ENCODER_LENGTH + 1, False)):
+        changed = ROWS.copy()
+        changed.iloc[-back, 0] += 0.02
+        table = forecast(run, write(changed, tmp_path / f"{back}.csv"))
+        assert (not table.equals(plain)) == differs, back
+
+
+def test_scalers_are_the_runs_whatever_the_data(run, tmp_path):
+    """Just the rows of the window are enough, and they are not scaled by themselves."""
+    table = forecast(run, write(ROWS.iloc[-ENCODER_LENGTH:], tmp_path / "few.csv"))
+    assert table.equals(forecast(run))
+
+
+def test_too_few_rows(run, tmp_path):
+    few = write(ROWS.iloc[: ENCODER_LENGTH - 1], tmp_path / "few.csv")
+    with pytest.raises(UserError, match=r"found 4 rows to 2001-01-04.*encoder_length is 5"):
+        forecast(run, few)
+    with pytest.raises(UserError, match=r"found 3 rows to 2001-01-03"):
+        forecast(run, as_of=datetime.date(2001, 1, 3))
+
+
+def test_as_of_before_the_first_row(run):
+    with pytest.raises(UserError, match=r"--as-of 2000-12-31: the first row of the data is of 2001-01-01"):
+        forecast(run, as_of=datetime.date(2000, 12, 31))
+
+
+def test_folder_of_raw_series(run):
+    table = forecast(run, str(embedded_folder()), datetime.date(2018, 6, 29))
+    assert table.index.tolist() == [pd.Timestamp("2018-07-02")]
+    assert np.isfinite(table.to_numpy()).all()
+
+
+def test_run_restricted_to_dates_forecasts_from_later_data(trained, tmp_path):
+    """`data.start` and `data.end` say what was trained on, not what is forecast from."""
+    directory = Path(shutil.copytree(trained.directory, tmp_path / "tiny"))
+    text = (directory / "config.json").read_text().replace('"end": null', '"end": "2001-06-01"')
+    (directory / "config.json").write_text(text)
+    table = forecast(runs.open_run(directory), write(ROWS, tmp_path / "later.csv"))
+    assert table.index.tolist() == [LAST + pd.offsets.BDay(1)]
+
+
+def test_command_prints_and_writes_the_same(trained, run, tmp_path, capsys):
+    assert predict.main([str(trained.directory), "--as-of", "2001-12-31"]) == 0
+    shown = capsys.readouterr().out
+    assert "2001-12-31" in shown
+    assert "2002-01-01" in shown
+    out = tmp_path / "forecast.csv"
+    assert predict.main([str(trained.directory), "--as-of", "2001-12-31", "--out", str(out)]) == 0
+    written = pd.read_csv(out, index_col="date", parse_dates=True)
+    expected = forecast(run, as_of=datetime.date(2001, 12, 31))
+    np.testing.assert_array_equal(written, expected)
+    assert list(written) == QUANTILES
+    for value in expected.iloc[0]:
+        assert f"{value:+.5f}" in shown
+
+
+def test_predicting_changes_nothing_in_the_run(trained, capsys):
+    before = contents(trained.directory)
+    assert predict.main([str(trained.directory)]) == 0
+    assert contents(trained.directory) == before
+
+
+def test_out_is_not_overwritten(trained, tmp_path, capsys):
+    out = tmp_path / "forecast.csv"
+    out.write_text("mine")
+    assert predict.main([str(trained.directory), "--out", str(out)]) == 2
+    assert "exists" in capsys.readouterr().err
+    assert out.read_text() == "mine"
+
+
+def test_out_that_cannot_be_written(trained, tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path / "file" / "x.csv", tmp_path / "nowhere" / "x.csv"):
+        assert predict.main([str(trained.directory), "--out", str(out)]) == 2
+        assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda rows: rows.drop(columns="AAA_Yield"), "AAA_Yield"),
+        (lambda rows: rows.iloc[::-1], "ascending"),
+        (lambda rows: rows.assign(Credit_Spread=np.inf), "finite"),
+        (lambda rows: rows.assign(SP500_Returns=rows["SP500_Returns"].mask(rows.index == LAST)), "NaN"),
+    ],
+)
+def test_bad_data_is_exit_code_2(trained, tmp_path, capsys, change, words):
+    data = write(change(ROWS), tmp_path / "bad.csv")
+    assert predict.main([str(trained.directory), "--data", data]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert words in error
+
+
+def test_what_is_no_run_is_exit_code_2(tmp_path, capsys):
+    assert predict.main([str(tmp_path)]) == 2
+    assert "not a run" in capsys.readouterr().err
+    assert predict.main([str(tmp_path), "--data", str(tmp_path / "nowhere.csv")]) == 2
+    with pytest.raises(SystemExit) as stop:
+        predict.main([str(tmp_path), "--as-of", "yesterday"])
+    assert stop.value.code == 2

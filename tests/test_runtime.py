@@ -1,0 +1,109 @@
+"""What is set before jax starts, and that the user's own settings win."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from tftjax import runtime
+
+CACHE, LEAST = "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"
+
+
+@pytest.fixture
+def clean(monkeypatch, tmp_path):
+    """No setting but a cache home; whatever `configure` sets is taken back."""
+    before = {name: getattr(jax.config, name) for name in (CACHE, LEAST)}
+    for name in ("XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(runtime, "available_cores", lambda: 3)
+    jax.config.update(CACHE, None)
+    yield tmp_path
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def flags():
+    return dict(flag.split("=") for flag in os.environ["XLA_FLAGS"].split())
+
+
+def test_a_device_a_core_and_a_cache(clean):
+    runtime.configure()
+    assert flags()["--xla_force_host_platform_device_count"] == "3"
+    assert flags()["--xla_cpu_multi_thread_eigen"] == "false"
+    assert getattr(jax.config, CACHE) == str(clean / "tftjax")
+    assert getattr(jax.config, LEAST) == 0.1
+
+
+def test_twice_is_once(clean):
+    runtime.configure()
+    once = os.environ["XLA_FLAGS"]
+    runtime.configure()
+    assert os.environ["XLA_FLAGS"] == once
+
+
+def test_the_users_flags_stay(clean, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=/nowhere --xla_force_host_platform_device_count=7")
+    runtime.configure()
+    assert flags()["--xla_dump_to"] == "/nowhere"
+    assert flags()["--xla_force_host_platform_device_count"] == "7"
+    assert flags()["--xla_cpu_multi_thread_eigen"] == "false"
+    assert os.environ["XLA_FLAGS"].count("device_count") == 1
+
+
+def test_the_users_cache_stays(clean, monkeypatch):
+    jax.config.update(CACHE, "/of/the/user")
+    jax.config.update(LEAST, 9.0)
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "9")
+    runtime.configure()
+    assert getattr(jax.config, CACHE) == "/of/the/user"
+    assert getattr(jax.config, LEAST) == 9.0
+
+
+def test_cache_in_the_home_by_default(clean, monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(clean / "home"))
+    runtime.configure()
+    assert Path(getattr(jax.config, CACHE)) == clean / "home" / ".cache" / "tftjax"
+
+
+def test_cores_are_those_that_this_process_may_use():
+    assert 1 <= runtime.available_cores() <= os.cpu_count()
+
+
+PROGRAM = """
+import json
+from tftjax import runtime
+runtime.configure()
+import jax
+meshes = {size: runtime.device_mesh(size) for size in (1, 4, 5, 6, 7, 10)}
+assert all(mesh.axis_names == (runtime.MESH_AXIS,) for mesh in meshes.values())
+print(json.dumps([jax.config.jax_compilation_cache_dir, {n: mesh.size for n, mesh in meshes.items()}]))
+"""
+
+
+@pytest.mark.slow
+def test_before_jax_starts(tmp_path):
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path),
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=5",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env=environment,
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    cache, sizes = json.loads(done.stdout)
+    assert cache == str(tmp_path)
+    # The most devices, of 5, that divide the batch evenly.
+    assert sizes == {"1": 1, "4": 4, "5": 5, "6": 3, "7": 1, "10": 5}

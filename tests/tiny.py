@@ -1,0 +1,158 @@
+"""A tiny run for the end-to-end tests: its data, its config, the commands as processes; fixtures."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tftjax import checkpoint, runtime
+
+ROOT = Path(__file__).parents[1]
+EPOCHS = 8
+ENCODER_LENGTH = 5
+QUANTILES = ["0.02", "0.1", "0.25", "0.5", "0.75", "0.9", "0.98"]
+TIMES = ("seconds", "windows_per_s")
+
+
+def make_rows(num_rows: int = 320) -> pd.DataFrame:
+    """Rows of a panel CSV with the columns of `core_embedded`: noise, returns as decimals."""
+    rng = np.random.default_rng(7)
+    noise = pd.DataFrame(
+        rng.standard_normal((num_rows, 6)),
+        index=pd.bdate_range("2001-01-01", periods=num_rows, name="date"),
+        columns=[
+            "SP500_Returns",
+            "Realized_Vol_21d",
+            "WTI_Return_21d",
+            "AAA_Yield",
+            "Credit_Spread",
+            "Core_Inflation_YoY",
+        ],
+    )
+    rows = noise * [0.01, 1.0, 0.05, 0.1, 0.1, 0.1] + [0.0003, 15.0, 0.0, 4.0, 1.0, 2.0]
+    return rows.round(6)
+
+
+def write_config(folder: Path, rows: pd.DataFrame | str, **sections: dict) -> Path:
+    """Writes `panel.csv` and `tiny.json` into a folder; returns the config's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    data = folder / "panel.csv"
+    data.write_text(rows if isinstance(rows, str) else rows.to_csv(), encoding="utf-8")
+    content = {
+        "data": {"dataset": str(data)},
+        "model": {"hidden_size": 4, "num_heads": 2, "encoder_length": ENCODER_LENGTH},
+        "loss": {"mean_weight": 0.1, "std_weight": 0.1},
+        "train": {"batch_size": 32, "max_epochs": EPOCHS, "learning_rate": 0.003},
+    }
+    for name, section in sections.items():
+        content[name] = content.get(name, {}) | section if isinstance(section, dict) else section
+    path = folder / "tiny.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    """All files below a directory."""
+    files = (path for path in directory.rglob("*") if path.is_file())
+    return {str(path.relative_to(directory)): path.read_bytes() for path in files}
+
+
+def metric_lines(directory: Path, without: tuple[str, ...] = TIMES) -> list[dict]:
+    """The lines of metrics.jsonl, without what differs from one computation to the next."""
+    lines = (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k not in without} for line in lines]
+
+
+def assert_same_arrays(a: dict, b: dict, where: str = "") -> None:
+    """Asserts that two nested dicts hold the same bits."""
+    assert a.keys() == b.keys(), where
+    for name in a:
+        if isinstance(a[name], dict):
+            assert_same_arrays(a[name], b[name], f"{where}/{name}")
+        else:
+            assert (a[name].dtype, a[name].shape) == (b[name].dtype, b[name].shape), f"{where}/{name}"
+            assert a[name].tobytes() == b[name].tobytes(), f"{where}/{name}"
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    """Asserts that two runs ended in the same bits: state, metrics, evaluation."""
+    saved_a, saved_b = (checkpoint.restore_latest(path / "checkpoints") for path in (a, b))
+    assert saved_a.epoch == saved_b.epoch
+    assert_same_arrays(saved_a.arrays, saved_b.arrays)
+    assert metric_lines(a) == metric_lines(b)
+    for name in ("metrics.json", "predictions.csv"):
+        assert (a / "evaluation" / name).read_bytes() == (b / "evaluation" / name).read_bytes(), name
+
+
+class Commands:
+    """Starts the package's commands as processes that share a compilation cache of their own."""
+
+    def __init__(self, cache: Path):
+        own = {
+            "JAX_COMPILATION_CACHE_DIR": str(cache),
+            "JAX_ENABLE_COMPILATION_CACHE": "true",
+            "MPLCONFIGDIR": str(cache),
+            "PYTHONUNBUFFERED": "1",
+        }
+        self.environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | own
+
+    def start(self, module: str, *arguments, **keywords) -> subprocess.Popen:
+        """Starts `python -m tftjax.MODULE ARGUMENTS`."""
+        command = [sys.executable, "-m", f"tftjax.{module}", *map(str, arguments)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command, cwd=ROOT, env=self.environment, **pipes | keywords)
+
+    def run(self, module: str, *arguments, code: int = 0, **keywords) -> tuple[str, str]:
+        """Runs a command to its end; returns stdout and stderr."""
+        process = self.start(module, *arguments, **keywords)
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == code, err
+        assert "Traceback" not in err
+        return out, err
+
+    def interrupt_when(self, condition, sent: signal.Signals, *arguments) -> tuple[int, str, str]:
+        """Runs a training and sends it a signal as soon as `condition()` holds."""
+        process = self.start("train", *arguments)
+        deadline = time.monotonic() + 300
+        while not condition():
+            if process.poll() is not None or time.monotonic() > deadline:
+                process.kill()
+                pytest.fail(f"the moment never came: {process.communicate()}")
+            time.sleep(0.001)
+        process.send_signal(sent)
+        out, err = process.communicate(timeout=60)
+        return process.returncode, out, err
+
+
+class TrainedRun:
+    """The shared run: never interrupted, left as it was made. Copy it before changing anything."""
+
+    def __init__(self, folder: Path, commands: Commands):
+        self.config = write_config(folder, make_rows())
+        self.runs = folder / "runs"
+        self.directory = self.runs / "tiny"
+        self.rows = make_rows()
+        self.out, self.err = commands.run("train", self.config, "--runs", self.runs)
+
+
+@pytest.fixture(scope="session")
+def commands(tmp_path_factory) -> Commands:
+    return Commands(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, commands) -> TrainedRun:
+    return TrainedRun(tmp_path_factory.mktemp("trained"), commands)
+
+
+@pytest.fixture
+def in_process(monkeypatch) -> None:
+    """Lets a test call an entry point's `main` without its settings for the whole process."""
+    monkeypatch.setattr(runtime, "configure", lambda: None)
