@@ -1,8 +1,9 @@
 """Speed and memory of one training run, by the command that users run: `python bench/train_speed.py`.
 
-Prints one line of JSON on standard output and a table with spreads on standard error. Everything is measured in
-processes of their own: two runs of one epoch, without and with a compilation cache, for the time from the start of
-the process to the end of the first epoch; one longer run for the steady state; one for inference.
+Prints one line of JSON on standard output and a table with spreads on standard error. Training is measured in
+processes of its own, through the command: one run of one epoch without a compilation cache and three with one,
+for the time from the start of the process to the end of the first epoch, and one longer run for the steady
+state. Inference is measured in this process, on the parameters of the longer run.
 """
 
 import argparse
@@ -71,7 +72,7 @@ def inference(run_directory: Path, repeats: int) -> tuple[list[float], int]:
 
     run = runs.open_run(run_directory)
     model = build_model(run.config, *runs.cardinalities(run.data.panel, run.data.encoding))
-    mesh = runtime.device_mesh()
+    mesh = runtime.device_mesh(INFERENCE_BATCH)
     everywhere = NamedSharding(mesh, PartitionSpec())
     parameters, series = jax.device_put((run.parameters, run.data.series), everywhere)
     starts = run.data.starts["test"][:INFERENCE_BATCH]
@@ -94,7 +95,7 @@ def main() -> None:
     """Runs all measurements."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", default="configs/balanced_01.json")
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=30, help="of the longer run, at least 5")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

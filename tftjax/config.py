@@ -318,6 +318,8 @@ def _parse(text: str, where: str) -> Any:
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise UserError(f"{where}: not valid JSON at {place}: {error.msg}.") from None
+    except (ValueError, RecursionError) as error:  # thousands of digits, thousands of brackets
+        raise UserError(f"{where}: not usable as JSON: {error}.") from None
 
 
 def _show(value: Any) -> str:

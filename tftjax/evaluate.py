@@ -114,8 +114,8 @@ def summary(metrics: dict[str, dict]) -> str:
             base = values.get("directional_base_rate")
             lines.append(
                 f"{split + ' ' + name:22}{values['pinball'] * 1e3:9.4f}"
-                f"{_percent(cover):>10}{values['sigma'] * 1e4:6.1f} bp{_percent(values['share_positive']):>10}"
-                f"{_percent(direction):>11}{_percent(base):>8}"
+                f"{_percent(cover):>10}{values['sigma'] * 1e4:6.1f} bp"
+                f"{_percent(values['share_positive']):>10}{_percent(direction):>11}{_percent(base):>8}"
             )
     return "\n".join(
         [*lines, "pinball in 1e-3; direction: share of signs right; base: always the more frequent"]

@@ -66,7 +66,7 @@ def forecast_windows(
 
 @functools.cache
 def compile_forecast(model: TemporalFusionTransformer, mesh: Mesh):
-    """Returns `forecast_windows` as a compiled function of all but the model, the windows divided over the mesh.
+    """Returns `forecast_windows` as a compiled function of all but the model, windows divided over the mesh.
 
     The number of windows must be a multiple of the mesh's size.
     """

@@ -10,8 +10,8 @@ from tftjax.config import Hyperparameters, TrainConfig
 def unit_schedule(train: TrainConfig, steps_per_epoch: int) -> optax.Schedule:
     """Returns the learning rate over steps as a share of its peak.
 
-    `warmup_cosine` rises linearly over `warmup_epochs` and falls to zero at `max_epochs` (Loshchilov and Hutter
-    2017). The peak itself is a hyperparameter, multiplied in by `make_optimizer`.
+    `warmup_cosine` rises linearly over `warmup_epochs` and falls to zero at `max_epochs` (Loshchilov and
+    Hutter 2017). The peak itself is a hyperparameter, multiplied in by `make_optimizer`.
     """
     if train.schedule == "constant":
         return optax.constant_schedule(1.0)

@@ -61,7 +61,8 @@ class PlainProgress:
         left = elapsed / (record["epoch"] - self.first) * (self.max_epochs - record["epoch"])
         print(
             f"epoch {epoch}/{self.max_epochs}  loss {loss} = pinball {pinball} + mean {mean} + std {std}  "
-            f"val {val}{best}  sigma {sigma}  positive {positive}  {rate} windows/s  at most {left:.0f} s left",
+            f"val {val}{best}  sigma {sigma}  positive {positive}  "
+            f"{rate} windows/s  at most {left:.0f} s left",
             flush=True,
         )
 

@@ -32,7 +32,7 @@ def configure() -> None:
     added = [f"{flag}={value}" for flag, value in wanted.items() if flag not in flags]
     os.environ["XLA_FLAGS"] = " ".join([flags, *added]).strip()
     if jax.config.jax_compilation_cache_dir is None:
-        home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(home / "tftjax"))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
@@ -50,8 +50,8 @@ def device_mesh(batch_size: int | None = None) -> Mesh:
 def compiler_options() -> dict[str, bool]:
     """XLA options for programs of many small operations, for the backend in use.
 
-    On a CPU the older code generator for fusions compiles in two thirds of the time, and what it makes runs as
-    fast. jaxlib 0.12 no longer has the choice, and refuses what it does not know: hence the trial.
+    On a CPU the older code generator for fusions compiles in two thirds of the time, and what it makes runs
+    as fast. jaxlib 0.12 no longer has the choice, and refuses what it does not know: hence the trial.
     """
     if jax.default_backend() != "cpu":
         return {}

@@ -1,8 +1,8 @@
 """One training run as a compiled program: state, step, epoch. The command is in train.py.
 
-An epoch, with its validation, is one compiled program over a mesh of devices: every device holds the whole state
-and the whole series, computes the forecasts of its share of the batch, and sees all forecasts for the loss, whose
-moments are those of the whole batch.
+An epoch, with its validation, is one compiled program over a mesh of devices: every device holds the whole
+state and the whole series, computes the forecasts of its share of the batch, and sees all forecasts for the loss,
+whose moments are those of the whole batch.
 """
 
 from typing import Any, NamedTuple
@@ -33,8 +33,8 @@ from tftjax.model.tft import TemporalFusionTransformer
 from tftjax.optimizer import make_optimizer
 from tftjax.runtime import MESH_AXIS, compiler_options
 
-# Written out, because the state holds the key's data: another default would read it differently. Not `rbg`: its
-# numbers differ between a vmapped program and a single one.
+# Written out, because the state holds the key's data: another default would read it differently. Not `rbg`:
+# its numbers differ between a vmapped program and a single one.
 KEY_IMPL = "threefry2x32"
 
 

@@ -13,6 +13,8 @@ from tftjax.data.feature_sets import SERIES, FeatureSet
 
 MISSING = {"", ".", "NaN", "nan", "NA"}  # FRED wrote "." for a missing value until 2024
 
+FIRST_DATE, LAST_DATE = np.datetime64("1678-01-01"), np.datetime64("2261-12-31")  # what nanoseconds hold
+
 
 def embedded_folder() -> Path:
     """The folder of the data set that comes with the software: in a wheel, or in the repository."""
@@ -24,8 +26,13 @@ def embedded_folder() -> Path:
 def find_dataset(dataset: str) -> Path:
     """The folder or file that `data.dataset` names; UserError lists near names if it is not there."""
     path = embedded_folder() if dataset == "embedded" else Path(dataset)
-    if path.exists():
-        return path
+    try:
+        if path.exists():
+            return path
+    except OSError as error:
+        raise UserError(
+            f"data.dataset: {dataset!r} cannot be looked up ({error.strerror or error})."
+        ) from error
     raise UserError(
         f"data.dataset: {dataset!r} is neither a folder nor a file{_near(path.name, path.parent)}."
         ' Expected "embedded", a folder of FRED CSV files, or a panel CSV file.'
@@ -50,7 +57,12 @@ def read_cells(path: Path) -> dict[str, list[str]]:
 
     Raises: UserError for an empty file, one that is not UTF-8, repeated column names or a ragged line.
     """
-    raw = path.read_bytes()
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror or error}). Expected a CSV file that you may read."
+        ) from error
     try:
         text = raw.decode("utf-8-sig")  # spreadsheets write a byte-order mark
     except UnicodeDecodeError as error:
@@ -105,6 +117,17 @@ def parse_dates(path: Path, column: str, cells: list[str]) -> pd.DatetimeIndex:
             "ascending dates, each once",
             "Sort the rows by date and remove duplicates.",
         )
+    outside = (dates < FIRST_DATE) | (dates > LAST_DATE)
+    if outside.any():
+        row = int(np.argmax(outside))
+        raise _fail(
+            path,
+            row + 2,
+            column,
+            str(dates[row]),
+            f"a date from {FIRST_DATE} to {LAST_DATE}",
+            "Remove rows that only mark the end.",
+        )
     return pd.DatetimeIndex(dates, name="date").as_unit("ns")
 
 
@@ -118,7 +141,7 @@ def _is_iso_date(cell: str) -> bool:
 def parse_numbers(path: Path, column: str, cells: list[str]) -> Float64[np.ndarray, "N"]:
     """Numbers, NaN where the cell is empty; UserError names the first line with text or infinity."""
     try:
-        values = np.array([np.nan if cell in MISSING else float(cell) for cell in cells])
+        values = np.array([np.nan if cell in MISSING else _number(cell) for cell in cells])
     except ValueError:
         row = next(i for i, cell in enumerate(cells) if cell not in MISSING and not _is_number(cell))
         raise _fail(
@@ -142,9 +165,15 @@ def parse_numbers(path: Path, column: str, cells: list[str]) -> Float64[np.ndarr
     return values
 
 
+def _number(cell: str) -> float:
+    if "_" in cell:  # Python's own mark of thousands, which no data file means
+        raise ValueError(cell)
+    return float(cell)
+
+
 def _is_number(cell: str) -> bool:
     try:
-        float(cell)
+        _number(cell)
     except ValueError:
         return False
     return True

@@ -1,7 +1,7 @@
 """The building blocks of the Temporal Fusion Transformer (Lim et al. 2021, section 4).
 
-Arrays are features first and batch last, `[D, T, B]`, and a stack of per-variable networks is `[V, D, T, B]`: on a
-CPU every elementwise step then runs over long contiguous rows, which is three times as fast as features last.
+Arrays are features first and batch last, `[D, T, B]`, and a stack of per-variable networks is `[V, D, T, B]`: on
+a CPU every elementwise step then runs over long contiguous rows.
 """
 
 import zlib
@@ -43,8 +43,8 @@ def dropout(x: Float[Array, "*D B"], noise: Dropout | None, site: tuple[str, ...
     """Zeroes entries at random and scales the others up to keep the mean (inverted dropout).
 
     The bits are an integer hash of (step seed, site, entry, window): elementwise, so that XLA fuses it into the
-    surrounding code, and four times cheaper than one threefry draw a site, in run time and in compilation. Mixing
-    function: lowbias32 with the constants found by Ettinger and Wellons (github.com/skeeto/hash-prospector).
+    surrounding code, where a threefry draw a site would be a loop of its own. Mixing function: lowbias32 with
+    the constants found by Ettinger and Wellons (github.com/skeeto/hash-prospector).
 
     Args:
       x: array whose last axis is the window.
@@ -108,10 +108,7 @@ class LayerNorm(nn.Module):
 
 
 class GatedLinearUnit(nn.Module):
-    """`sigmoid(W4 x + b4) * (W5 x + b5)` (eq. 5): lets the network close a path that it does not need.
-
-    Both products are one matrix product, with the value's kernel first and the gate's second.
-    """
+    """`sigmoid(W4 x + b4) * (W5 x + b5)` (eq. 5): lets the network close a path that it does not need."""
 
     features: int
     stack: tuple[int, ...] = ()
@@ -180,7 +177,7 @@ class RealEmbedding(nn.Module):
 class CategoricalEmbedding(nn.Module):
     """A table of vectors for each categorical variable, all tables in one array.
 
-    The look-up is a product with one-hot rows: its gradient is then a product too, where that of a gather is a
+    The look-up is a product with one-hot rows: its gradient is a product too, where that of a gather is a
     scatter, which a CPU does one element at a time.
 
     Attributes:

@@ -1,8 +1,8 @@
 """Parameters: made on the host, and one flat vector in training.
 
-A vector keeps programs small: the optimizer, the clipping and the sum over devices are then one operation each,
-not one a parameter, which halves the time of compilation. The tree of names exists at the edges: in the model's
-functions and in checkpoints.
+A vector keeps programs small: the optimizer, the clipping and the sum over devices are then one operation
+each, not one a parameter, and less is compiled. The tree of names exists at the edges: in the model's functions
+and in checkpoints.
 """
 
 import math
@@ -94,8 +94,8 @@ def init_parameters(layout: Layout, seed: int) -> Float32[np.ndarray, " N"]:
     """Draws the parameters with numpy, from the distributions that the modules declare.
 
     On the host, because a compiled program with an orthogonal initializer calls LAPACK, which can hang when
-    members are vmapped, and because it takes milliseconds instead of seconds of compilation. Every parameter has
-    a stream of its own, by its path: adding a layer does not change the others.
+    members are vmapped, and because it takes milliseconds instead of seconds of compilation. Every parameter
+    has a stream of its own, by its path: adding a layer does not change the others.
 
     Args:
       layout: names and shapes.

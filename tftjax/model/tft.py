@@ -1,7 +1,7 @@
 """The Temporal Fusion Transformer (Lim et al. 2021, arXiv 1912.09363): its wiring, in the order of the paper.
 
-Einsum letters, here and in the layers: B batch, T time (encoder + decoder), E encoder, P prediction, V variable,
-D hidden, H head, K per-head, Q quantile; i, o, c are a layer's own input, output and category.
+Einsum letters, here and in the layers: B batch, T time (encoder + decoder), E encoder, P prediction, V
+variable, D hidden, H head, K per-head, Q quantile; i, o, c are a layer's own input, output and category.
 """
 
 from typing import NamedTuple
@@ -104,7 +104,7 @@ class TemporalFusionTransformer(nn.Module):
         )
 
     def _embed(self, inputs: Inputs) -> tuple[Array, Array | None, Array | None]:
-        """Embeds observed, known and static variables to `[V, D, T, B]`; None where there are none of a kind."""
+        """Embeds observed, known and static variables to `[V, D, T, B]`; None for a kind without any."""
         size = self.config.hidden_size
 
         def both(name, real, categorical, cardinalities):
