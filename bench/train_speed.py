@@ -1,9 +1,9 @@
 """Speed and memory of one training run, by the command that users run: `python bench/train_speed.py`.
 
 Prints one line of JSON on standard output and a table with spreads on standard error. Training is measured in
-processes of its own, through the command: one run of one epoch without a compilation cache and three with one,
-for the time from the start of the process to the end of the first epoch, and one longer run for the steady
-state. Inference is measured in this process, on the parameters of the longer run.
+processes of its own, through the command: one run of one epoch without a compilation cache and three with
+one, for the time from the start of the process to the end of the first epoch, and one longer run for the
+steady state. Inference is measured in this process, on the parameters of the longer run.
 """
 
 import argparse

@@ -131,19 +131,52 @@ def test_a_kill_while_the_directory_is_made_is_begun_again(begun, tmp_path, stop
 
     with monkeypatch.context() as patch:
         patch.setattr(runs.os, "replace", step)
-        if stop <= 3:  # panel.csv, panel.json, config.json
+        if stop <= 3:  # config.json, panel.csv, panel.json
             with pytest.raises(Killed):
                 runs.create(directory, config, panel, overwrite=False)
             assert list(directory.iterdir())
         else:
             directory.mkdir()
     copy = Path(shutil.copytree(directory, tmp_path / "copy"))
-    assert not runs.check_resumable(directory, config, panel)
-    runs.create(directory, config, panel, overwrite=False)
+    if not runs.check_resumable(directory, config, panel):
+        runs.create(directory, config, panel, overwrite=False)
     runs.create(copy, config, panel, overwrite=True)
     for path in (directory, copy):
         assert set(contents(path)) == {"config.json", "panel.csv", "panel.json"}
         assert runs.check_resumable(path, config, panel)
+
+
+def test_a_table_of_the_users_own_is_no_half_made_run(begun, tmp_path):
+    config, panel, _ = begun
+    directory = tmp_path / "mine"
+    directory.mkdir()
+    (directory / "panel.csv").write_text("mine")
+    for start in (
+        lambda: runs.check_resumable(directory, config, panel),
+        lambda: runs.create(directory, config, panel, overwrite=True),
+    ):
+        with pytest.raises(UserError, match=r"config\.json"):
+            start()
+        assert (directory / "panel.csv").read_text() == "mine"
+
+
+def test_a_config_of_another_tool_does_not_make_a_run(begun, tmp_path):
+    config, panel, _ = begun
+    directory = tmp_path / "bert"
+    (directory / "checkpoints").mkdir(parents=True)
+    (directory / "checkpoints" / "weights.bin").write_bytes(b"w")
+    (directory / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(UserError, match="run directories only"):
+        runs.create(directory, config, panel, overwrite=True)
+    assert (directory / "checkpoints" / "weights.bin").read_bytes() == b"w"
+
+
+def test_one_process_at_a_time(begun):
+    _, _, directory = begun
+    with runs.lock(directory), pytest.raises(UserError, match="another process"), runs.lock(directory):
+        pass
+    with runs.lock(directory):
+        pass
 
 
 def test_a_kill_while_a_run_is_removed_can_be_repeated(begun, monkeypatch):

@@ -123,6 +123,8 @@ def restore(directory: Path, epoch: int) -> Checkpoint:
     path = _path(directory, epoch)
     try:
         return _read(path, epoch)
+    except UserError:
+        raise
     except Exception as error:  # whatever a damaged file makes Orbax, TensorStore or json raise
         raise UserError(
             f"the checkpoint {path} is damaged: {_reason(error)}. Use another epoch's, or train again."
@@ -144,6 +146,8 @@ def restore_latest(directory: Path, say: Callable[[str], Any] = print) -> Checkp
         path = _path(directory, epoch)
         try:
             return _read(path, epoch)
+        except UserError:
+            raise
         except Exception as error:
             following = "using the one before" if number < len(found) else "there is none before it"
             say(f"checkpoint {path} is damaged ({_reason(error)}): {following}")
@@ -165,8 +169,9 @@ def _read(path: Path, epoch: int) -> Checkpoint:
     metadata = dict(saved["metadata"])
     record = metadata.pop(_RECORD)
     if record["format_version"] != FORMAT_VERSION:
-        raise ValueError(
-            f"its format version is {record['format_version']}, this program reads {FORMAT_VERSION}"
+        raise UserError(
+            f"the checkpoint {path} has format version {record['format_version']}, this program reads "
+            f"{FORMAT_VERSION}: use the version of tftjax that wrote it."
         )
     arrays = _to_numpy(saved["arrays"], "arrays")
     if record["epoch"] != epoch or record["sha256"] != _checksum(epoch, arrays, metadata):

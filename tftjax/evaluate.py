@@ -135,9 +135,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         run = runs.open_run(arguments.run, say=lambda message: print(message, file=sys.stderr))
         print(summary(evaluate(run)))
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

@@ -13,7 +13,7 @@ from tftjax.model.layers import Dropout
 from tftjax.model.tft import TemporalFusionTransformer
 from tftjax.runtime import MESH_AXIS, compiler_options, device_mesh
 
-CHUNK = 256  # windows at a time: enough for long operations, small enough for the cache of a core
+CHUNK = 64  # windows at a time: enough for long operations, small enough for the cache of a core
 
 
 def forecast_batch(

@@ -12,7 +12,7 @@ import pandas as pd
 
 from tftjax import runs, runtime
 from tftjax.config import UserError
-from tftjax.data.panel import Panel, load_panel
+from tftjax.data.panel import MAX_UNIT_FACTOR, Panel, load_panel
 from tftjax.data.windows import extend_panel, make_series
 from tftjax.forecast import forecast_rows
 from tftjax.model.parameters import build_model
@@ -56,13 +56,24 @@ def load_rows(run: runs.Run, data: str | None, as_of: datetime.date | None) -> P
     if data is None:
         panel = run.data.panel
     else:
-        panel = load_panel(run.config.data.model_copy(update={"dataset": data, "start": None, "end": None}))
+        panel = load_panel(run.config.data.model_copy(update={"dataset": data, "end": None}))
+        _check_unit(run, panel, data)
     if as_of is None:
         return panel
     frame = panel.frame.loc[: pd.Timestamp(as_of)]
     if frame.empty:
         raise UserError(f"--as-of {as_of}: the first row of the data is of {panel.frame.index[0].date()}.")
     return dataclasses.replace(panel, frame=frame, staleness=panel.staleness.reindex(frame.index))
+
+
+def _check_unit(run: runs.Run, panel: Panel, data: str) -> None:
+    """Refuses returns that are far larger or smaller than those that the run was trained on."""
+    found, trained = float(panel.frame[panel.target].std(ddof=0)), float(run.data.scale)
+    if not trained / MAX_UNIT_FACTOR < found < trained * MAX_UNIT_FACTOR:
+        raise UserError(
+            f"{data}: the standard deviation of {panel.target} is {found:.6g}, in training it was "
+            f"{trained:.6g}. The data seems to be in another unit: bring it to the unit of the run's data."
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,9 +98,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(f"{arguments.out} exists. Choose another file, or remove it.")
         else:
             runs.replace_text(arguments.out, table.to_csv())
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

@@ -44,9 +44,7 @@ class PlainProgress:
 
     def __init__(self, name: str, max_epochs: int, finished: int):
         self.max_epochs = max_epochs
-        self.finished = finished
-        self.started = time.monotonic()
-        self.first = finished
+        self.last = time.monotonic()
 
     def __enter__(self) -> "PlainProgress":
         return self
@@ -57,8 +55,10 @@ class PlainProgress:
     def update(self, record: dict) -> None:
         """Shows an epoch."""
         epoch, loss, pinball, mean, std, val, best, sigma, positive, rate = epoch_cells(record)
-        elapsed = time.monotonic() - self.started
-        left = elapsed / (record["epoch"] - self.first) * (self.max_epochs - record["epoch"])
+        now = time.monotonic()
+        # By the last epoch alone: the first one waits for the compilation.
+        left = (now - self.last) * (self.max_epochs - record["epoch"])
+        self.last = now
         print(
             f"epoch {epoch}/{self.max_epochs}  loss {loss} = pinball {pinball} + mean {mean} + std {std}  "
             f"val {val}{best}  sigma {sigma}  positive {positive}  "

@@ -13,9 +13,15 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata as packages
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # not on Windows, where two processes in one run are not kept apart
+    fcntl = None
 
 import numpy as np
 import pandas as pd
@@ -23,6 +29,7 @@ from jaxtyping import Int
 
 from tftjax import checkpoint
 from tftjax.config import Config, UserError, changed_keys, from_dict
+from tftjax.config import fingerprint as config_fingerprint
 from tftjax.data.panel import Panel, make_panel
 from tftjax.data.splits import Splits, split_rows, window_starts
 from tftjax.data.windows import (
@@ -34,8 +41,8 @@ from tftjax.data.windows import (
     make_series,
 )
 
-CONTENTS = ("config.json", "panel.csv", "panel.json", "metrics.jsonl", "checkpoints", "evaluation")
-MADE_FIRST = ("panel.csv", "panel.json", "config.json")  # by `create`, in this order
+CONTENTS = ("config.json", "panel.csv", "panel.json", "metrics.jsonl", "checkpoints", "evaluation", "lock")
+MADE_FIRST = ("config.json",)  # by `create`
 PACKAGES = ("tftjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pandas")
 ROLES = ("observed", "known_real", "known_categorical", "static_real", "static_categorical")
 
@@ -75,7 +82,7 @@ class Run:
     config: Config
     data: Data
     parameters: dict
-    epoch: int
+    best_epoch: int
 
 
 def prepare(panel: Panel, config: Config, encoding: Encoding | None = None) -> Data:
@@ -153,11 +160,34 @@ def create(directory: Path, config: Config, panel: Panel, *, overwrite: bool) ->
             f"{directory}: cannot be made ({error.strerror}). Choose a writable folder with --runs."
         ) from error
     try:
-        _write_panel(directory, panel)
+        # The config first: by it a run is told from other folders.
         write_json(directory / "config.json", config.model_dump(mode="json"))
+        _write_panel(directory, panel)
     except UserError:
         shutil.rmtree(directory, ignore_errors=True)  # half a run would stand in the way of the next start
         raise
+
+
+@contextlib.contextmanager
+def lock(directory: Path) -> Iterator[None]:
+    """Keeps a run directory for one process; the system frees it when the process ends, however it ends.
+
+    Raises:
+      UserError: another process is training there.
+    """
+    try:
+        file = (directory / "lock").open("w")
+    except OSError as error:
+        raise UserError(f"{directory}: cannot be written ({error.strerror}).") from error
+    with file:
+        try:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(
+                f"{directory}: another process is training there. Wait for it, or choose another --name."
+            ) from error
+        yield
 
 
 def _foreign(directory: Path, own: tuple[str, ...] = CONTENTS) -> list[str]:
@@ -172,9 +202,15 @@ def _is_half_made(directory: Path) -> bool:
 
 def _remove(directory: Path) -> None:
     foreign = _foreign(directory) if directory.is_dir() else [directory.name]
-    whole = (directory / "config.json").is_file() or (directory.is_dir() and _is_half_made(directory))
-    if foreign or directory.is_symlink() or not whole:
-        found = ", ".join(foreign) or ("a link" if directory.is_symlink() else "no config.json")
+    if directory.is_symlink():
+        foreign.append("a link")
+    if not foreign and not _is_half_made(directory):
+        try:
+            read_config(directory)
+        except UserError:
+            foreign.append("no config.json that is tftjax's")
+    if foreign:
+        found = ", ".join(foreign)
         raise UserError(
             f"{directory}: --overwrite removes run directories only, and this is none (found {found}). "
             "Remove it yourself, or choose another place (--name, --runs)."
@@ -205,13 +241,15 @@ def check_resumable(directory: Path, config: Config, panel: Panel) -> bool:
             shutil.rmtree(directory)
             return False
         raise UserError(f"{directory}: not a run (it has no config.json). Choose another --name or --runs.")
-    changed = changed_keys(read_config(directory), config)
+    changed = [change for change in changed_keys(read_config(directory), config) if change[0] != "notes"]
     if changed:
         lines = [f"\n  {key}: the run has {old!r}, now {new!r}" for key, old, new in changed]
         raise UserError(
             f"{directory}: --resume with a changed config:{''.join(lines)}\n"
             "Resume with the run's own config, or train under another --name."
         )
+    if not (directory / "panel.json").exists() and not checkpoint.epochs(directory / "checkpoints"):
+        _write_panel(directory, panel)  # a kill came before it was complete
     stored = read_panel(directory)
     if stored.fingerprint != panel.fingerprint:
         raise UserError(
@@ -267,9 +305,10 @@ def read_panel(directory: Path) -> Panel:
             converters=dict.fromkeys(real, float),  # exact; pandas' own parser is not in every version
         )
         panel = make_panel(frame, target=about["target"], messages=tuple(about["messages"]), **roles)
+        fingerprint = about["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError) as error:
         raise UserError(f"{path}: cannot be read ({error}). Bring a copy back, or train again.") from error
-    if panel.fingerprint != about["fingerprint"]:
+    if panel.fingerprint != fingerprint:
         raise UserError(f"{path}: not as it was written. Bring a copy back, or train again.")
     return panel
 
@@ -278,6 +317,7 @@ def checkpoint_metadata(config: Config, data: Data) -> dict:
     """What a checkpoint tells beside its arrays: enough to use the parameters without this package."""
     return {
         "config": config.model_dump(mode="json"),
+        "config_fingerprint": config_fingerprint(config),
         "columns": {role: list(getattr(data.panel, role)) for role in ROLES},
         "target": data.panel.target,
         "encoding": encoding_to_json(data.encoding),
@@ -297,7 +337,7 @@ def open_run(directory: Path, say=print) -> Run:
     if saved is None:
         raise UserError(f"{directory}: no checkpoint yet. Train it: python -m tftjax.train ... --resume")
     trained = from_dict(saved.metadata["config"], f"{directory}, checkpoint of epoch {saved.epoch}")
-    changed = [key for key, _, _ in changed_keys(trained, config) if key.startswith("model.")]
+    changed = [key for key, _, _ in changed_keys(trained, config) if key not in ("name", "notes")]
     if changed:
         raise UserError(
             f"{directory / 'config.json'}: edited after training ({', '.join(changed)}). Bring back the "

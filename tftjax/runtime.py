@@ -10,6 +10,7 @@ import jax
 from jax.sharding import AxisType, Mesh
 
 MESH_AXIS = "devices"
+MIN_SHARE = 16  # windows a device: below, the exchange between devices takes longer than the work
 
 
 def available_cores() -> int:
@@ -39,10 +40,13 @@ def configure() -> None:
 
 
 def device_mesh(batch_size: int | None = None) -> Mesh:
-    """A 1-D mesh of as many devices as divide the batch evenly; all of them where there is no batch size."""
+    """A 1-D mesh of as many devices as divide the batch into equal shares that are worth a device.
+
+    All devices where there is no batch size.
+    """
     devices = jax.devices()
     count = len(devices)
-    while batch_size is not None and batch_size % count:
+    while batch_size is not None and count > 1 and (batch_size % count or batch_size // count < MIN_SHARE):
         count -= 1
     return jax.make_mesh((count,), (MESH_AXIS,), (AxisType.Auto,), devices=devices[:count])
 

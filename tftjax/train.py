@@ -111,12 +111,17 @@ def fit(config: Config, data: runs.Data, directory: Path, say, show) -> None:
     if saved is not None:
         state = state_from_arrays(saved.arrays, state)
         say(f"going on after epoch {int(state.epoch)}")
+        if saved.metadata["devices"] != mesh.size:
+            say(
+                f"begun on {saved.metadata['devices']} devices, going on with {mesh.size}: sums are rounded "
+                "differently, so the result will not be the same to the last bit"
+            )
     metrics_file = directory / "metrics.jsonl"
     _truncate_metrics(metrics_file, int(state.epoch))
     everywhere = NamedSharding(mesh, PartitionSpec())
     rates, arrays = jax.device_put((jax.tree.map(np.float32, rates), train_data(data)), everywhere)
     run_epoch = compile_epoch(program)
-    metadata = runs.checkpoint_metadata(config, data)
+    metadata = runs.checkpoint_metadata(config, data) | {"devices": mesh.size}
 
     with show(config.name, config.train.max_epochs, int(state.epoch)) as display:
         saved_epoch = int(state.epoch)
@@ -162,12 +167,12 @@ def _truncate_metrics(path: Path, last_epoch: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             if json.loads(line)["epoch"] <= last_epoch:
                 kept.append(line + "\n")
-        except ValueError:
-            break
+        except (ValueError, KeyError, TypeError):
+            continue
     runs.replace_text(path, "".join(kept))
 
 
@@ -196,11 +201,12 @@ def train(
 
     if not quiet:
         _introduce(config, data, directory)
-    fit(config, data, directory, say, progress.choose(quiet))
-    run = runs.open_run(directory, say)
-    metrics = evaluate(run)
+    with runs.lock(directory):
+        fit(config, data, directory, say, progress.choose(quiet))
+        run = runs.open_run(directory, say)
+        metrics = evaluate(run)
     if not quiet:
-        print(f"\nbest epoch {run.epoch}; evaluation in {directory / 'evaluation'}\n{summary(metrics)}")
+        print(f"\nbest epoch {run.best_epoch}; evaluation in {directory / 'evaluation'}\n{summary(metrics)}")
     return metrics
 
 
@@ -228,7 +234,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     runtime.configure()
     try:
-        named = [f"name={json.dumps(arguments.name)}"] if arguments.name else []
+        named = [f"name={json.dumps(arguments.name)}"] if arguments.name is not None else []
         config = load(arguments.config, [*arguments.set, *named])
         directory = arguments.runs / config.name
         train(
@@ -238,12 +244,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             overwrite=arguments.overwrite,
             quiet=arguments.quiet,
         )
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(
-            "\nstopped; the same command with --resume goes on from the last finished epoch", file=sys.stderr
+            "\nstopped; the same command with --resume (in place of --overwrite) goes on from the last "
+            "finished epoch",
+            file=sys.stderr,
         )
         return 130
     return 0

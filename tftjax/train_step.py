@@ -1,8 +1,8 @@
 """One training run as a compiled program: state, step, epoch. The command is in train.py.
 
 An epoch, with its validation, is one compiled program over a mesh of devices: every device holds the whole
-state and the whole series, computes the forecasts of its share of the batch, and sees all forecasts for the loss,
-whose moments are those of the whole batch.
+state and the whole series, computes the forecasts of its share of the batch, and sees all forecasts for the
+loss, whose moments are those of the whole batch.
 """
 
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Float32, Int32, UInt32
 
 from tftjax import runs
-from tftjax.config import Config, Hyperparameters
+from tftjax.config import Config, Hyperparameters, UserError
 from tftjax.data.windows import Series, gather
 from tftjax.forecast import forecast_batch, forecast_windows
 from tftjax.losses import total_loss
@@ -269,5 +269,11 @@ def state_from_arrays(arrays: dict[str, Any], template: TrainState) -> TrainStat
     """
     saved = arrays["state"]
     structure = jax.tree.structure(template.opt_state)
-    leaves = [saved["opt_state"][str(number)] for number in range(structure.num_leaves)]
+    leaves = [saved["opt_state"].get(str(number)) for number in range(structure.num_leaves)]
+    if len(saved["opt_state"]) != len(leaves) or saved["params"].shape != template.params.shape:
+        raise UserError(
+            f"the checkpoint holds {saved['params'].size} parameters and {len(saved['opt_state'])} arrays of "
+            f"the optimizer, this program has {template.params.size} and {len(leaves)}: it was written by "
+            "another version of the model. Resume with the version that wrote it."
+        )
     return TrainState(**saved | {"opt_state": jax.tree.unflatten(structure, leaves)})

@@ -25,12 +25,12 @@ def strict(encoder_length: int, prediction_length: int) -> Bool[np.ndarray, "P T
     return np.tri(prediction_length, encoder_length + prediction_length, encoder_length - 1, dtype=bool)
 
 
-def none(encoder_length: int, prediction_length: int) -> Bool[np.ndarray, "P T"]:
+def unmasked(encoder_length: int, prediction_length: int) -> Bool[np.ndarray, "P T"]:
     """Every step, later prediction steps too (their inputs are all known beforehand)."""
     return np.ones((prediction_length, encoder_length + prediction_length), dtype=bool)
 
 
-MASKS = {"causal": causal, "strict": strict, "none": none}
+MASKS = {"causal": causal, "strict": strict, "none": unmasked}
 
 
 class InterpretableAttention(nn.Module):

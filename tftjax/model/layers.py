@@ -1,7 +1,7 @@
 """The building blocks of the Temporal Fusion Transformer (Lim et al. 2021, section 4).
 
-Arrays are features first and batch last, `[D, T, B]`, and a stack of per-variable networks is `[V, D, T, B]`: on
-a CPU every elementwise step then runs over long contiguous rows.
+Arrays are features first and batch last, `[D, T, B]`, and a stack of per-variable networks is `[V, D, T, B]`:
+on a CPU every elementwise step then runs over long contiguous rows.
 """
 
 import zlib
@@ -42,9 +42,9 @@ class Dropout(NamedTuple):
 def dropout(x: Float[Array, "*D B"], noise: Dropout | None, site: tuple[str, ...]) -> Float[Array, "*D B"]:
     """Zeroes entries at random and scales the others up to keep the mean (inverted dropout).
 
-    The bits are an integer hash of (step seed, site, entry, window): elementwise, so that XLA fuses it into the
-    surrounding code, where a threefry draw a site would be a loop of its own. Mixing function: lowbias32 with
-    the constants found by Ettinger and Wellons (github.com/skeeto/hash-prospector).
+    The bits are an integer hash of (step seed, site, entry, window): elementwise, so that XLA fuses it into
+    the surrounding code, where a threefry draw a site would be a loop of its own. Mixing function: lowbias32
+    with the constants found by Ettinger and Wellons (github.com/skeeto/hash-prospector).
 
     Args:
       x: array whose last axis is the window.

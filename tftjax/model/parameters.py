@@ -1,8 +1,8 @@
 """Parameters: made on the host, and one flat vector in training.
 
 A vector keeps programs small: the optimizer, the clipping and the sum over devices are then one operation
-each, not one a parameter, and less is compiled. The tree of names exists at the edges: in the model's functions
-and in checkpoints.
+each, not one a parameter, and less is compiled. The tree of names exists at the edges: in the model's
+functions and in checkpoints.
 """
 
 import math
