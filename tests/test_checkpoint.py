@@ -227,7 +227,7 @@ def test_a_newer_format_is_said(run, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "FORMAT_VERSION", 2)
         save(run, 5)
-    with pytest.raises(UserError, match="format version is 2, this program reads 1"):
+    with pytest.raises(UserError, match="format version 2, this program reads 1"):
         checkpoint.restore(run, 5)
 
 

@@ -38,7 +38,15 @@ def leaves(tree):
 
 def test_files_of_a_run(trained):
     names = {path.name for path in trained.directory.iterdir()}
-    assert names == {"config.json", "panel.csv", "panel.json", "metrics.jsonl", "checkpoints", "evaluation"}
+    assert names == {
+        "config.json",
+        "panel.csv",
+        "panel.json",
+        "metrics.jsonl",
+        "checkpoints",
+        "evaluation",
+        "lock",
+    }
     written = {path.name for path in (trained.directory / "evaluation").iterdir()}
     assert written == {"metrics.json", "predictions.csv", "fan_chart.png", "calibration.png"}
     for plot in ("fan_chart.png", "calibration.png"):

@@ -321,7 +321,7 @@ def test_opening_what_is_no_run_or_has_no_checkpoint(begun, tmp_path):
 def test_opening_a_run_gives_the_best_parameters(trained):
     run = runs.open_run(trained.directory)
     lines = [json.loads(line) for line in (trained.directory / "metrics.jsonl").read_text().splitlines()]
-    assert run.epoch == min(lines, key=lambda line: line["val/loss"])["epoch"]
+    assert run.best_epoch == min(lines, key=lambda line: line["val/loss"])["epoch"]
     assert run.config == runs.read_config(trained.directory)
     train = trained.rows["SP500_Returns"].iloc[: len(run.data.splits.train)]
     np.testing.assert_allclose(

@@ -81,7 +81,7 @@ import json
 from tftjax import runtime
 runtime.configure()
 import jax
-meshes = {size: runtime.device_mesh(size) for size in (1, 4, 5, 6, 7, 10)}
+meshes = {size: runtime.device_mesh(size) for size in (1, 31, 32, 64, 65, 80, 96)}
 assert all(mesh.axis_names == (runtime.MESH_AXIS,) for mesh in meshes.values())
 print(json.dumps([jax.config.jax_compilation_cache_dir, {n: mesh.size for n, mesh in meshes.items()}]))
 """
@@ -105,5 +105,5 @@ def test_before_jax_starts(tmp_path):
     assert done.returncode == 0, done.stderr
     cache, sizes = json.loads(done.stdout)
     assert cache == str(tmp_path)
-    # The most devices, of 5, that divide the batch evenly.
-    assert sizes == {"1": 1, "4": 4, "5": 5, "6": 3, "7": 1, "10": 5}
+    # The most devices, of 5, that divide the batch evenly into shares of 16 windows or more.
+    assert sizes == {"1": 1, "31": 1, "32": 2, "64": 4, "65": 1, "80": 5, "96": 4}

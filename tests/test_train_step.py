@@ -67,7 +67,7 @@ def rates(**changes):
 def trained():
     """The compiled epoch on two devices, its data, and `run(epochs, ...)`."""
     data = prepare(frame())
-    program = make_program(CONFIG, data, device_mesh(BATCH))
+    program = make_program(CONFIG, data, device_mesh())
     assert program.mesh.size == 2
     start = init_state(program, RATES, seed=3)
     compiled = compile_epoch(program)

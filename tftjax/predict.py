@@ -53,17 +53,19 @@ def load_rows(run: runs.Run, data: str | None, as_of: datetime.date | None) -> P
     Raises:
       UserError: the source is unusable, or has no row up to the date.
     """
-    if data is None:
-        panel = run.data.panel
-    else:
+    panel = run.data.panel
+    if data is not None:
         panel = load_panel(run.config.data.model_copy(update={"dataset": data, "end": None}))
+    if as_of is not None:
+        frame = panel.frame.loc[: pd.Timestamp(as_of)]
+        if frame.empty:
+            raise UserError(
+                f"--as-of {as_of}: the first row of the data is of {panel.frame.index[0].date()}."
+            )
+        panel = dataclasses.replace(panel, frame=frame, staleness=panel.staleness.reindex(frame.index))
+    if data is not None:
         _check_unit(run, panel, data)
-    if as_of is None:
-        return panel
-    frame = panel.frame.loc[: pd.Timestamp(as_of)]
-    if frame.empty:
-        raise UserError(f"--as-of {as_of}: the first row of the data is of {panel.frame.index[0].date()}.")
-    return dataclasses.replace(panel, frame=frame, staleness=panel.staleness.reindex(frame.index))
+    return panel
 
 
 def _check_unit(run: runs.Run, panel: Panel, data: str) -> None:

@@ -337,7 +337,7 @@ def open_run(directory: Path, say=print) -> Run:
     if saved is None:
         raise UserError(f"{directory}: no checkpoint yet. Train it: python -m tftjax.train ... --resume")
     trained = from_dict(saved.metadata["config"], f"{directory}, checkpoint of epoch {saved.epoch}")
-    changed = [key for key, _, _ in changed_keys(trained, config) if key not in ("name", "notes")]
+    changed = [key for key, _, _ in changed_keys(trained, config) if key.startswith(("model.", "data.split"))]
     if changed:
         raise UserError(
             f"{directory / 'config.json'}: edited after training ({', '.join(changed)}). Bring back the "
