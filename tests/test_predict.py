@@ -96,6 +96,13 @@ def test_scalers_are_the_runs_whatever_the_data(run, tmp_path):
     assert table.equals(forecast(run))
 
 
+def test_returns_in_another_unit_are_refused(run, tmp_path):
+    percent = ROWS.copy()
+    percent["SP500_Returns"] *= 100
+    with pytest.raises(UserError, match=r"percent\.csv: the standard deviation.*another unit"):
+        forecast(run, write(percent, tmp_path / "percent.csv"))
+
+
 def test_too_few_rows(run, tmp_path):
     few = write(ROWS.iloc[: ENCODER_LENGTH - 1], tmp_path / "few.csv")
     with pytest.raises(UserError, match=r"found 4 rows to 2001-01-04.*encoder_length is 5"):
