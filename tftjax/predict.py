@@ -17,8 +17,8 @@ from tftjax.data.windows import extend_panel, make_series
 from tftjax.forecast import forecast_rows
 from tftjax.model.parameters import build_model
 
-# Between the spread of the returns given and of those trained on: percent for decimals is a factor of 100, while
-# a few rows of a crisis can be one of 5 to 10.
+# Between the spread of the returns given and of those trained on: percent for decimals is a factor of 100,
+# while a few rows of a crisis can be one of 5 to 10.
 UNIT_FACTOR = 20.0
 
 
