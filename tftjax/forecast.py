@@ -13,8 +13,8 @@ from tftjax.model.layers import Dropout
 from tftjax.model.tft import TemporalFusionTransformer
 from tftjax.runtime import MESH_AXIS, compiler_options, device_mesh
 
-# Windows at a time. Not more: with 256, jaxlib 0.10.2 on a CPU gave wrong forecasts for this model (off by up to
-# 0.012), while 1, 16 and 64 agree to 1e-8.
+# Windows at a time. Not more: with 256, jaxlib 0.10.2 on a CPU gave wrong forecasts for this model (off by up
+# to 0.012), while 1, 16 and 64 agree to 1e-8.
 CHUNK = 64
 
 
