@@ -1,9 +1,22 @@
 import numpy as np
+import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tftjax.config import UserError
-from tftjax.data.alignment import RELEASE_RULES, RULE_WORDS, as_of, check_gaps
-from tftjax.data.feature_sets import CALENDAR, FEATURE_SETS, SERIES
+from tftjax.data.alignment import (
+    RELEASE_RULES,
+    RULE_WORDS,
+    Observations,
+    as_of,
+    check_gaps,
+    fixed_lag,
+    publications,
+    resample,
+    snapshot,
+)
+from tftjax.data.feature_sets import CALENDAR, FEATURE_SETS, SERIES, difference, level, year_over_year
 
 
 def d(*texts):
@@ -42,19 +55,26 @@ def test_every_series_has_a_rule_and_every_column_one_rule():
 def test_as_of_takes_the_last_release_up_to_the_row():
     releases = d("2018-01-05", "2018-01-08")
     rows = d("2018-01-04", "2018-01-05", "2018-01-07", "2018-01-08", "2018-02-08")
-    values, age = as_of(releases, np.array([3.0, 5.0]), rows)
+    values, age = as_of(releases, releases, np.array([3.0, 5.0]), rows)
     np.testing.assert_array_equal(values, [np.nan, 3.0, 3.0, 5.0, 5.0])
     np.testing.assert_array_equal(age, [np.nan, 0.0, 2.0, 0.0, 31.0])
 
 
 def test_as_of_without_any_release_is_nan():
-    values, age = as_of(d(), np.array([]), d("2018-01-04", "2018-01-05"))
+    values, age = as_of(d(), d(), np.array([]), d("2018-01-04", "2018-01-05"))
     assert np.isnan(values).all()
     assert np.isnan(age).all()
 
 
 def daily(dates, first, last):
-    check_gaps(dates, "daily", "same_day", np.datetime64(first), np.datetime64(last), "f.csv, column 'X'")
+    check_gaps(
+        dates,
+        "daily",
+        RELEASE_RULES["same_day"],
+        np.datetime64(first),
+        np.datetime64(last),
+        "f.csv, column 'X'",
+    )
 
 
 def test_daily_gap_of_30_business_days_passes_and_31_does_not():
@@ -79,7 +99,14 @@ def test_a_daily_series_that_ends_long_before_the_last_row_is_refused():
 
 def monthly(dates, last):
     first = np.datetime64("2018-01-02")
-    check_gaps(dates, "monthly", "from_13th_of_next_month", first, np.datetime64(last), "f.csv, column 'X'")
+    check_gaps(
+        dates,
+        "monthly",
+        RELEASE_RULES["from_13th_of_next_month"],
+        first,
+        np.datetime64(last),
+        "f.csv, column 'X'",
+    )
 
 
 def test_monthly_gap_of_two_months_passes_and_three_do_not():
@@ -98,3 +125,141 @@ def test_monthly_series_counts_as_ended_by_what_should_have_been_released():
 def test_a_series_without_values_is_refused():
     with pytest.raises(UserError, match="no value at all"):
         daily(d(), "2018-01-01", "2018-01-05")
+
+
+# January's value is revised in March, on the day before February's first release; then February's is too.
+REVISED = Observations(
+    d("2018-01-01", "2018-01-01", "2018-02-01", "2018-02-01"),
+    d("2018-02-14", "2018-03-12", "2018-03-13", "2018-04-11"),
+    np.array([1.0, 2.0, 3.0, 5.0]),
+)
+ROWS = d("2018-02-13", "2018-02-14", "2018-03-12", "2018-03-13", "2018-04-10", "2018-04-11", "2018-04-12")
+
+
+@pytest.mark.parametrize(
+    ("vintage", "values", "ages"),
+    [
+        ("first", [np.nan, 1, 1, 3, 3, 3, 3], [np.nan, 0, 26, 0, 28, 29, 30]),
+        ("latest", [np.nan, 1, 2, 3, 3, 5, 5], [np.nan, 0, 26, 0, 28, 29, 30]),
+    ],
+)
+def test_revisions_by_hand(vintage, values, ages):
+    joined, age = as_of(*publications([REVISED], level, vintage), ROWS)
+    np.testing.assert_array_equal(joined, values)
+    np.testing.assert_array_equal(age, ages)  # days since the observation became known, not since a revision
+
+
+def test_a_snapshot_holds_what_was_known_at_the_end_of_the_day():
+    assert snapshot(REVISED, np.datetime64("2018-02-13")).empty
+    assert snapshot(REVISED, np.datetime64("2018-03-12")).tolist() == [2.0]
+    assert snapshot(REVISED, np.datetime64("2018-03-13")).tolist() == [2.0, 3.0]
+    assert snapshot(REVISED, np.datetime64("2018-05-01")).tolist() == [2.0, 5.0]
+
+
+def test_a_yearly_change_uses_the_base_as_it_was_known_on_the_day():
+    series = Observations(
+        d("2017-01-01", "2017-01-01", "2018-01-01"),
+        d("2017-02-14", "2018-02-01", "2018-02-14"),
+        np.array([100.0, 125.0, 130.0]),
+    )
+    for vintage in ("first", "latest"):
+        released, since, values = publications([series], year_over_year, vintage)
+        np.testing.assert_allclose(values, [4.0])  # 130 / 125, not 130 / 100
+        np.testing.assert_array_equal(released, d("2018-02-14"))
+        np.testing.assert_array_equal(since, released)
+
+
+def test_a_difference_is_known_when_both_parts_are():
+    early = Observations(d("2018-01-01"), d("2018-02-01"), np.array([5.0]))
+    late = Observations(d("2018-01-01"), d("2018-02-05"), np.array([3.0]))
+    released, _, values = publications([early, late], difference, "first")
+    np.testing.assert_array_equal(released, d("2018-02-05"))
+    np.testing.assert_array_equal(values, [2.0])
+
+
+def test_an_old_observation_published_late_does_not_come_back():
+    series = Observations(d("2018-01-01", "2018-02-01"), d("2018-04-02", "2018-03-01"), np.array([1.0, 2.0]))
+    joined, age = as_of(*publications([series], level, "latest"), d("2018-03-01", "2018-04-03"))
+    np.testing.assert_array_equal(joined, [2.0, 2.0])
+    np.testing.assert_array_equal(age, [0.0, 33.0])
+
+
+def test_fixed_lag_counts_from_the_observation():
+    shifted = fixed_lag(REVISED, 45)
+    np.testing.assert_array_equal(shifted.releases, d("2018-02-15", "2018-03-18"))
+    assert shifted.values.tolist() == [1.0, 3.0]  # the revisions came later
+
+
+@st.composite
+def histories(draw):
+    """A monthly series with up to three publications a month, in any order, sorted as files are."""
+    entries = set()
+    for month in range(draw(st.integers(1, 5))):
+        date = (np.datetime64("2018-01", "M") + month).astype("datetime64[D]")
+        entries |= {
+            (date, date + delay) for delay in draw(st.sets(st.integers(0, 90), min_size=1, max_size=3))
+        }
+    dates, releases = (np.array(column) for column in zip(*sorted(entries), strict=True))
+    values = draw(st.lists(st.integers(1, 99), min_size=len(dates), max_size=len(dates)))
+    return Observations(dates, releases, np.array(values, np.float64))
+
+
+@given(histories(), st.integers(0, 200), st.sampled_from(["first", "latest"]), st.integers(100, 200))
+def test_what_is_published_after_a_day_changes_nothing_up_to_it(series, offset, vintage, other):
+    day = np.datetime64("2018-01-01") + offset
+    rows = np.arange(np.datetime64("2018-01-01"), day + 1)
+    after = series.releases > day
+    changed = series._replace(values=np.where(after, float(other), series.values))
+    without = Observations(*(array[~after] for array in series))
+    expected = as_of(*publications([series], level, vintage), rows)
+    for variant in (changed, without):
+        np.testing.assert_array_equal(as_of(*publications([variant], level, vintage), rows), expected)
+
+
+@given(histories(), st.sampled_from(["first", "latest"]))
+def test_every_row_shows_the_newest_observation_known_by_then(series, vintage):
+    rows = np.arange(np.datetime64("2018-01-01"), np.datetime64("2018-12-31"))
+    joined, age = as_of(*publications([series], level, vintage), rows)
+    for row, value, days_old in zip(rows, joined, age, strict=True):
+        known = [i for i in range(len(series.dates)) if series.releases[i] <= row]
+        if not known:
+            assert np.isnan(value)
+            continue
+        newest = max(series.dates[i] for i in known)
+        of_newest = [i for i in known if series.dates[i] == newest]
+        assert value == series.values[of_newest[0 if vintage == "first" else -1]]
+        assert days_old == (row - series.releases[of_newest[0]]).astype(int)
+
+
+def test_weeks_by_hand():
+    # Wednesday 2018-01-03 to Tuesday 2018-01-23; Monday 2018-01-15 is a holiday.
+    index = pd.bdate_range("2018-01-03", "2018-01-23").drop(pd.Timestamp("2018-01-15"))
+    frame = pd.DataFrame({"y": 0.1, "x": np.arange(len(index), dtype=float)}, index=index)
+    staleness = pd.DataFrame({"x": np.arange(len(index), dtype=float)}, index=index)
+    rows, ages, messages = resample(frame, staleness, "y", "weekly")
+    assert rows.index.strftime("%Y-%m-%d").tolist() == ["2018-01-12", "2018-01-19"]
+    np.testing.assert_allclose(rows["y"], [1.1**5 - 1, 1.1**4 - 1])
+    assert rows["x"].tolist() == ages["x"].tolist() == [7.0, 11.0]
+    assert "left out 5 rows of periods that are not whole" in messages
+
+
+def test_months_by_hand():
+    index = pd.bdate_range("2018-01-31", "2018-03-30")  # January's last day alone, then two whole months
+    frame = pd.DataFrame({"y": 0.01, "x": np.arange(len(index), dtype=float)}, index=index)
+    rows, _, _ = resample(frame, frame[["x"]], "y", "monthly")
+    assert rows.index.strftime("%Y-%m-%d").tolist() == ["2018-02-28", "2018-03-30"]
+    np.testing.assert_allclose(rows["y"], [1.01**20 - 1, 1.01**22 - 1])
+    with pytest.raises(UserError, match="no whole period of frequency 'monthly' in 3 rows"):
+        resample(frame.iloc[3:6], frame.iloc[3:6], "y", "monthly")
+
+
+@given(st.integers(20, 120), st.integers(1, 100), st.sampled_from(["weekly", "monthly"]))
+def test_a_period_s_row_uses_nothing_after_its_date(count, cut, frequency):
+    index = pd.bdate_range("2018-01-01", periods=160)
+    values = np.random.default_rng(count).normal(0, 0.01, (160, 2))
+    frame = pd.DataFrame(values, index=index, columns=["y", "x"])
+    changed = frame.copy()
+    changed.iloc[cut:] += 0.01
+    before, after = (resample(table, table[["x"]], "y", frequency)[0] for table in (frame, changed))
+    same = before.index < index[cut]
+    pd.testing.assert_frame_equal(before[same], after[same])

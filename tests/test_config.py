@@ -69,6 +69,14 @@ def test_the_nine_are_short_and_write_every_setting_out(name):
     assert written == set(known_keys())
 
 
+def test_every_file_in_configs_loads():
+    assert {path.stem for path in CONFIGS.glob("*.json")} >= set(NINE)
+    for path in CONFIGS.glob("*.json"):
+        config = load(path)
+        assert config.name == path.stem
+        assert config.notes
+
+
 def test_control_holds_the_values_agreed_on():
     config = load(CONFIGS / "control.json")
     assert config.loss.target_mean == 0.0003

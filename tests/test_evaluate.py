@@ -68,16 +68,13 @@ def test_baseline_by_hand(trained):
 def test_summary_names_every_split_and_baseline(trained):
     metrics = json.loads((trained.directory / "evaluation" / "metrics.json").read_text())
     lines = evaluate.summary(metrics).splitlines()
-    assert [line.split()[:2] for line in lines[1:5]] == [
-        ["val", "model"],
-        ["val", "unconditional"],
-        ["test", "model"],
-        ["test", "unconditional"],
+    assert [line.split()[:2] for line in lines[1:7]] == [
+        [split, name] for split in ("val", "test") for name in ("model", "unconditional", "ewma_scaled")
     ]
-    assert f"{metrics['test']['pinball'] * 1e3:.4f}" in lines[3]
+    assert f"{metrics['test']['pinball'] * 1e3:.4f}" in lines[4]
     # Undefined metrics are left out of metrics.json, and shown as a dash.
     del metrics["test"]["coverage"]["80"]
-    assert " - " in evaluate.summary(metrics).splitlines()[3]
+    assert " - " in evaluate.summary(metrics).splitlines()[4]
 
 
 def test_a_damaged_checkpoint_falls_back_and_is_said(copy, capsys):

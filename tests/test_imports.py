@@ -9,7 +9,9 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "tftjax"
 # Each imports only from those before it; `data` and `model` are packages.
 ORDER = (
+    "config_errors",
     "config",
+    "files",
     "runtime",
     "data",
     "model",

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tftjax.config import DataConfig, UserError
-from tftjax.data.feature_sets import simple_return
-from tftjax.data.panel import check_return_unit, load_panel, make_panel
+from tftjax.data.feature_sets import fresh, log_age, simple_return
+from tftjax.data.loading import load_panel
+from tftjax.data.panel import check_return_unit, make_panel
 from tftjax.data.sources import embedded_folder, read_fred_csv
 from tftjax.data.windows import fit_encoding
 
@@ -285,10 +286,58 @@ def test_embedded_facts():
 
 @pytest.mark.skipif(not RAW.is_dir(), reason="the raw series of core_proposal are not beside this repository")
 def test_returns_of_the_longer_index_series():
-    prices, _ = read_fred_csv(RAW / "SP500.csv", "SP500")
-    returns = pd.Series(simple_return(prices.to_numpy(), 1), prices.index).dropna()
+    prices, _, _ = read_fred_csv(RAW / "SP500.csv", "SP500")
+    returns = pd.Series(simple_return(prices.values, 1), pd.DatetimeIndex(prices.dates)).dropna()
     assert len(returns) == 9066
     assert round(returns.mean(), 6) == 0.000390
     assert round(returns.std(), 6) == 0.011371
     assert (round(returns.min(), 6), returns.idxmin().date()) == (-0.119841, datetime.date(2020, 3, 16))
     assert (round(returns.max(), 6), returns.idxmax().date()) == (0.115800, datetime.date(2008, 10, 13))
+
+
+@pytest.mark.skipif(not RAW.is_dir(), reason="the raw series of core_proposal are not beside this repository")
+def test_core_proposal_from_the_raw_series():
+    end = datetime.date(2025, 12, 31)
+    vintage = load_panel(DataConfig(dataset=str(RAW), feature_set="core_proposal", end=end))
+    frame, returns = vintage.frame, vintage.frame["SP500_Returns"]
+    assert len(returns) == 9066
+    assert (round(returns.mean(), 6), round(returns.std(), 6)) == (0.000390, 0.011371)
+    assert vintage.observed == ("SP500_Returns", "VIX", "Treasury_10Y", "Yield_Spread", "Inflation_YoY")
+    cpi, yields = (
+        dict(line.split(",") for line in (RAW / f"{name}.csv").read_text().splitlines()[1:])
+        for name in ("CPIAUCSL", "DGS10")
+    )
+    change = 100 * (float(cpi["2024-12-01"]) / float(cpi["2023-12-01"]) - 1)  # seen from 2025-01-13 on
+    before = 100 * (float(cpi["2024-11-01"]) / float(cpi["2023-11-01"]) - 1)
+    np.testing.assert_allclose(frame.loc[["2025-01-10", "2025-01-13"], "Inflation_YoY"], [before, change])
+    assert vintage.staleness.loc["2025-01-13", "Inflation_YoY"] == 0
+    assert frame.loc["2025-01-03", "Treasury_10Y"] == float(yields["2025-01-02"])
+
+    config = DataConfig(dataset=str(RAW), feature_set="core_proposal", end=end, alignment="fixed")
+    fixed = load_panel(config.model_copy(update={"lags": {"CPIAUCSL": 60}}))
+    assert list(fixed.frame.columns) == list(frame.columns)
+    # 60 days after 2024-11-01 is 2024-12-31.
+    np.testing.assert_allclose(fixed.frame.loc["2024-12-31", "Inflation_YoY"], before)
+    assert not np.isclose(fixed.frame.loc["2024-12-30", "Inflation_YoY"], before)
+    assert "CPIAUCSL: visible 60 days after its date" in fixed.messages
+    with pytest.raises(UserError, match=r"data.lags: found the series 'CPI', expected one of CPI"):
+        load_panel(config.model_copy(update={"lags": {"CPI": 60}}))
+
+
+def test_staleness_as_inputs_by_hand():
+    age = np.array([np.nan, np.nan, 4.0, 5.0, 0.0, 1.0, 2.0, 2.0])
+    np.testing.assert_array_equal(fresh(age), [np.nan, np.nan, 1, 0, 1, 0, 0, 1])
+    np.testing.assert_allclose(log_age(age)[2:5], [np.log(5), np.log(6), 0])
+
+
+@pytest.mark.skipif(not RAW.is_dir(), reason="the raw series of core_proposal are not beside this repository")
+def test_staleness_as_inputs_of_real_data():
+    end = datetime.date(2025, 6, 30)
+    panel = load_panel(DataConfig(dataset=str(RAW), feature_set="core_proposal_ages", end=end))
+    ages, frame = panel.staleness["Inflation_YoY"], panel.frame
+    np.testing.assert_allclose(np.expm1(frame["Inflation_YoY_Log_Age"]), ages, atol=1e-9)
+    assert list(panel.staleness) == ["Inflation_YoY"]
+    # One release a month; its first row is the first trading day on or after the release.
+    fresh_rows = frame.index[frame["Inflation_YoY_Fresh"] == 1]
+    assert set(fresh_rows[1:].to_period("M").value_counts()) == {1}
+    assert ages[fresh_rows[1:]].max() <= 4

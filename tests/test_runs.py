@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from tiny import contents, make_rows, write_config
 
-from tftjax import checkpoint, runs
+from tftjax import checkpoint, files, runs
 from tftjax.config import UserError, load
-from tftjax.data.panel import load_panel
+from tftjax.data.loading import load_panel
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_a_kill_while_the_directory_is_made_is_begun_again(begun, tmp_path, stop
         replace(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs.os, "replace", step)
+        patch.setattr(files.os, "replace", step)
         if stop <= 3:  # config.json, panel.csv, panel.json
             with pytest.raises(Killed):
                 runs.create(directory, config, panel, overwrite=False)
@@ -208,7 +208,7 @@ def test_a_full_disk_while_the_directory_is_made_leaves_nothing(begun, tmp_path,
             raise OSError(28, "No space left on device")
         replace(*arguments)
 
-    monkeypatch.setattr(runs.os, "replace", full)
+    monkeypatch.setattr(files.os, "replace", full)
     with pytest.raises(UserError, match="No space left on device"):
         runs.create(tmp_path / "new", config, panel, overwrite=False)
     assert not (tmp_path / "new").exists()
@@ -220,20 +220,20 @@ def test_a_place_below_a_file_is_an_error(begun, tmp_path):
     with pytest.raises(UserError, match="cannot be made"):
         runs.create(tmp_path / "file" / "run", config, panel, overwrite=False)
     with pytest.raises(UserError, match="cannot be written"):
-        runs.replace_text(tmp_path / "file" / "text", "text")
+        files.replace_text(tmp_path / "file" / "text", "text")
     assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_replacing_text_keeps_the_old_on_failure(tmp_path, monkeypatch):
     path = tmp_path / "text"
-    runs.replace_text(path, "old")
+    files.replace_text(path, "old")
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(runs.os, "replace", full)
+    monkeypatch.setattr(files.os, "replace", full)
     with pytest.raises(UserError, match="No space left"):
-        runs.replace_text(path, "new")
+        files.replace_text(path, "new")
     assert contents(tmp_path) == {"text": b"old"}
 
 
@@ -293,7 +293,7 @@ def test_damaged_files_are_named(begun, file, damage):
     else:
         (directory / file).write_bytes(damage)
     read = runs.read_config if file == "config.json" else runs.read_panel
-    with pytest.raises(UserError, match=r"train again|mistake") as error:
+    with pytest.raises(UserError, match=r"again|mistake") as error:
         read(directory)
     assert str(directory) in str(error.value)
 

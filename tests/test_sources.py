@@ -5,7 +5,8 @@ import pytest
 
 from tftjax.config import DataConfig, UserError
 from tftjax.data.feature_sets import FEATURE_SETS
-from tftjax.data.panel import check_return_unit, load_panel
+from tftjax.data.loading import load_panel
+from tftjax.data.panel import check_return_unit
 from tftjax.data.sources import embedded_folder, find_dataset, read_fred_csv, read_fred_folder, read_panel_csv
 
 CORE = FEATURE_SETS["core_embedded"]
@@ -15,7 +16,8 @@ HEADER = "date,SP500_Returns,Realized_Vol_21d,WTI_Return_21d,AAA_Yield,Credit_Sp
 def fred(tmp_path, text, name="DCOILWTICO"):
     path = tmp_path / f"{name}.csv"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return read_fred_csv(path, name)
+    observations, _, messages = read_fred_csv(path, name)
+    return observations, messages
 
 
 def panel_csv(tmp_path, *lines, header=HEADER):
@@ -34,8 +36,9 @@ def test_fred_csv_by_hand(tmp_path):
         "",
     ]
     series, messages = fred(tmp_path, "\ufeff" + "\r\n".join(lines))
-    assert series.tolist() == [60.5, 61.0]
-    assert [date.isoformat() for date in series.index.date] == ["2018-01-02", "2018-01-05"]
+    assert series.values.tolist() == [60.5, 61.0]
+    assert series.dates.astype(str).tolist() == ["2018-01-02", "2018-01-05"]
+    assert series.releases.tolist() == series.dates.tolist()
     assert messages == ()
 
 
@@ -103,7 +106,7 @@ def test_a_negative_oil_price_is_left_out_and_said(tmp_path):
     series, messages = fred(
         tmp_path, "observation_date,DCOILWTICO\n2020-04-17,18.31\n2020-04-20,-36.98\n2020-04-21,8.91\n"
     )
-    assert series.tolist() == [18.31, 8.91]
+    assert series.values.tolist() == [18.31, 8.91]
     assert "1 values <= 0 (first on 2020-04-20)" in messages[0]
 
 
@@ -131,7 +134,7 @@ def test_embedded_is_found_and_is_a_folder():
 
 
 def test_unknown_feature_set():
-    with pytest.raises(UserError, match=r"data.feature_set: found 'core', expected one of core_embedded"):
+    with pytest.raises(UserError, match=r"data.feature_set: found 'core', expected one of core_dyn"):
         load_panel(DataConfig(feature_set="core"))
 
 
@@ -186,7 +189,7 @@ def test_percent_with_raw_series_is_refused():
 
 def test_panel_csv_header_errors(tmp_path):
     with pytest.raises(
-        UserError, match=r"panel.csv, line 1: found 'Date' as the first column, expected 'date'"
+        UserError, match=r"panel.csv, line 1: found no column 'date' among Date,.*Did you mean 'Date'"
     ):
         read_panel_csv(panel_csv(tmp_path, "x", header="Date"), CORE, "decimal")
     header = HEADER.replace("AAA_Yield", "AAAYield")
@@ -233,3 +236,37 @@ def test_bad_numbers_in_a_panel(tmp_path, value):
     path = panel_csv(tmp_path, "2018-01-05,0,9,0,3,1,1", f"2018-01-08,{value},9,0,3,1,1")
     with pytest.raises(UserError, match=rf"panel.csv, line 3, column 'SP500_Returns': found .*'{value}'"):
         load_panel(DataConfig(dataset=str(path)))
+
+
+def test_a_file_with_release_dates_by_hand(tmp_path):
+    path = tmp_path / "CPIAUCSL.csv"
+    path.write_text(
+        "observation_date,release_date,CPIAUCSL\n2018-01-01,2018-02-14,248.9\n2018-01-01,2019-02-11,248.7\n"
+        "2018-02-01,2018-03-13,.\n2018-02-01,2018-03-14,249.5\n"
+    )
+    series, dated, messages = read_fred_csv(path, "CPIAUCSL")
+    assert dated
+    assert series.dates.astype(str).tolist() == ["2018-01-01", "2018-01-01", "2018-02-01"]
+    assert series.releases.astype(str).tolist() == ["2018-02-14", "2019-02-11", "2018-03-14"]
+    assert series.values.tolist() == [248.9, 248.7, 249.5]
+    assert messages == ()
+
+
+BAD_RELEASES = {
+    r"line 2, column 'release_date': found 2017-12-31, expected a date from the observation's, 2018-01-01": (
+        "2018-01-01,2017-12-31,1"
+    ),
+    r"line 2, column 'release_date': found '', expected a date as YYYY-MM-DD": "2018-01-01,,1",
+    r"line 3, column 'release_date': found 2018-01-01 released 2018-02-14 after 2018-01-01": (
+        "2018-01-01,2018-02-14,1\n2018-01-01,2018-02-14,2"
+    ),
+    r"line 3, column 'release_date': found 2018-01-01 released 2018-02-14 after 2018-02-01": (
+        "2018-02-01,2018-03-14,1\n2018-01-01,2018-02-14,2"
+    ),
+}
+
+
+@pytest.mark.parametrize("message", BAD_RELEASES)
+def test_bad_release_dates(tmp_path, message):
+    with pytest.raises(UserError, match=message):
+        fred(tmp_path, "observation_date,release_date,CPIAUCSL\n" + BAD_RELEASES[message], "CPIAUCSL")

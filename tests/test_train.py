@@ -13,7 +13,7 @@ from tiny import EPOCHS, contents, make_rows, metric_lines, write_config
 
 from tftjax import checkpoint, progress, runs, train
 from tftjax.config import Config, TrainConfig, UserError, load
-from tftjax.data.panel import load_panel
+from tftjax.data.loading import load_panel
 from tftjax.train_step import TrainState
 
 pytestmark = pytest.mark.usefixtures("in_process")

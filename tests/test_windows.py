@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from tftjax.config import DataConfig, UserError
-from tftjax.data.panel import load_panel, make_panel
-from tftjax.data.splits import split_rows, window_starts
+from tftjax.data.loading import load_panel
+from tftjax.data.panel import make_panel
+from tftjax.data.splits import make_splits, window_starts
 from tftjax.data.windows import (
     Encoding,
     encoding_from_json,
@@ -75,8 +76,10 @@ def test_encoding_is_fitted_on_train_rows_only():
 def test_series_by_hand():
     panel = tiny_panel()
     series = make_series(panel, fit_encoding(panel, range(0, 3)))
-    assert [array.shape for array in series] == [(2, N), (1, N), (1, N), (1,), (1,), (N,)]
-    assert [array.dtype for array in series] == [np.dtype(t) for t in ("f4", "f4", "i4", "f4", "i4", "f4")]
+    assert [array.shape for array in jax.tree.leaves(series)] == [(2, N), (1, N), (1, N), (1,), (1,), (N,)]
+    assert [array.dtype for array in jax.tree.leaves(series)] == [
+        np.dtype(t) for t in ("f4", "f4", "i4", "f4", "i4", "f4")
+    ]
     np.testing.assert_allclose(series.observed[0, :3], [-np.sqrt(1.5), 0, np.sqrt(1.5)], rtol=1e-6)
     np.testing.assert_allclose(series.observed[1, 4], (116 - 100 - 5 / 3) / np.sqrt(26 / 9), rtol=1e-6)
     np.testing.assert_array_equal(
@@ -94,7 +97,13 @@ def test_gather_by_hand(wrap):
     starts = np.array([9, 0], dtype=np.int32)
     call = wrap(partial(gather, encoder_length=E, prediction_length=P))
     inputs, target = call(jax.tree.map(jnp.asarray, series), jnp.asarray(starts))
-    assert [a.shape for a in inputs] == [(2, E, 2), (1, E + P, 2), (1, E + P, 2), (1, 2), (1, 2)]
+    assert [a.shape for a in jax.tree.leaves(inputs)] == [
+        (2, E, 2),
+        (1, E + P, 2),
+        (1, E + P, 2),
+        (1, 2),
+        (1, 2),
+    ]
     np.testing.assert_allclose(target, [[0.14, 0.15, 0.16], [0.05, 0.06, 0.07]], rtol=1e-6)
     for b, start in enumerate(starts):
         np.testing.assert_array_equal(inputs.observed[:, :, b], series.observed[:, start : start + E])
@@ -110,19 +119,25 @@ def test_gather_takes_host_arrays_and_panels_without_some_roles():
     panel = make_panel(tiny_panel().frame, target="y", observed=("y",))
     series = make_series(panel, fit_encoding(panel, range(0, N)))
     inputs, target = gather(series, np.array([2, 3, 4], dtype=np.int32), E, P)
-    assert [a.shape for a in inputs] == [(1, E, 3), (0, E + P, 3), (0, E + P, 3), (0, 3), (0, 3)]
+    assert [a.shape for a in jax.tree.leaves(inputs)] == [
+        (1, E, 3),
+        (0, E + P, 3),
+        (0, E + P, 3),
+        (0, 3),
+        (0, 3),
+    ]
     assert target.shape == (3, P)
 
 
 def test_every_window_of_the_embedded_panel_is_finite_and_its_own_rows():
     panel = load_panel(DataConfig())
     num_rows = len(panel.frame)
-    splits = split_rows(num_rows, (0.7, 0.15, 0.15), 20, 1)
+    splits = make_splits(panel.frame.index, DataConfig(), 20, 1)
     series = make_series(panel, fit_encoding(panel, range(0, splits.train.stop)))
     starts = window_starts(splits.test, num_rows, 20, 1)
     inputs, target = jax.jit(gather, static_argnums=(2, 3))(series, starts, 20, 1)
     assert inputs.observed.shape == (6, 20, len(splits.test))
-    assert all(np.isfinite(np.asarray(array)).all() for array in (*inputs, target))
+    assert all(np.isfinite(np.asarray(array)).all() for array in (*jax.tree.leaves(inputs), target))
     np.testing.assert_array_equal(
         target[:, 0], panel.frame["SP500_Returns"].iloc[splits.test.start :].astype("f4")
     )
@@ -138,7 +153,8 @@ def test_encoding_survives_json_with_sorted_keys():
     again = encoding_from_json(stored)
     assert again == encoding
     assert list(again.scaler) == list(encoding.scaler)
-    for before, after in zip(make_series(panel, encoding), make_series(panel, again), strict=True):
+    series = (jax.tree.leaves(make_series(panel, fitted)) for fitted in (encoding, again))
+    for before, after in zip(*series, strict=True):
         np.testing.assert_array_equal(before, after)
 
 
@@ -179,7 +195,7 @@ def test_extend_panel_appends_weekdays():
     assert future["country"].tolist() == ["us"] * 4
     assert future[["y", "x"]].isna().all(axis=None)
     assert longer.fingerprint != panel.fingerprint
-    assert longer.messages == ("made by hand", "appended 4 future weekday rows after 2019-01-01")
+    assert longer.messages == ("made by hand", "appended 4 future rows after 2019-01-01")
 
 
 def test_the_window_past_the_end_has_only_known_inputs():
@@ -205,3 +221,79 @@ def test_extend_embedded_panel():
 def test_extend_panel_cannot_invent_known_inputs():
     with pytest.raises(UserError, match="future values of the known columns holiday_share"):
         extend_panel(tiny_panel(), 1)
+
+
+def returns_panel(returns, volatility):
+    frame = pd.DataFrame(
+        {"y": returns, "VIX": volatility}, index=pd.bdate_range("2018-01-01", periods=len(returns))
+    )
+    return make_panel(frame, target="y", observed=("y", "VIX"))
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit])
+def test_target_scale_by_hand(wrap):
+    returns = np.array([0.01, -0.02, 0.03, 0.02, -0.06, 0.04])
+    vix = np.array([10.0, 20.0, 10.0, 40.0, 20.0, 80.0])
+    panel = returns_panel(returns, vix)
+    encoding = fit_encoding(panel, range(0, 4), "column:VIX")
+    scaled = np.array([-0.02 / 10, 0.03 / 20, 0.02 / 10])  # by the row before; of train rows alone
+    np.testing.assert_allclose(encoding.scaler["y"], [scaled.mean(), scaled.std()])
+    series = make_series(panel, encoding)
+    call = wrap(partial(gather, encoder_length=2, prediction_length=1))
+    inputs, target = call(jax.tree.map(jnp.asarray, series), jnp.array([2, 3], jnp.int32))
+    np.testing.assert_allclose(inputs.volatility, [40.0, 20.0])  # rows 3 and 4: the last before the target
+    np.testing.assert_allclose(
+        inputs.observed[0].T,
+        [np.array([0.03, 0.02]) / 40 / scaled.std(), np.array([0.02, -0.06]) / 20 / scaled.std()],
+        rtol=1e-6,
+    )
+    np.testing.assert_allclose(target, [[-0.06], [0.04]], rtol=1e-6)  # returns, whatever the scale
+
+
+def test_ewma_target_scale_sees_no_later_row():
+    returns = np.random.default_rng(1).normal(0, 0.01, 41)
+    changed = returns.copy()
+    changed[23:] *= 7
+    before, after = (
+        make_series(panel, fit_encoding(panel, range(0, 23), "ewma"))
+        for panel in (returns_panel(values, np.ones(41)) for values in (returns, changed))
+    )
+    np.testing.assert_array_equal(before.volatility[:23], after.volatility[:23])
+    np.testing.assert_array_equal(before.observed[:, :23], after.observed[:, :23])
+    assert (before.volatility[23:] < after.volatility[23:]).all()
+
+
+def test_a_target_scale_that_cannot_be():
+    panel = returns_panel(np.array([0.01, -0.02, 0.03]), np.array([10.0, 0.0, 10.0]))
+    with pytest.raises(UserError, match="column 'VIX' is 0 in row 1, expected values above 0"):
+        fit_encoding(panel, range(0, 3), "column:VIX")
+    with pytest.raises(UserError, match="found 'column:VXO', expected a column of the panel: y, VIX"):
+        fit_encoding(panel, range(0, 3), "column:VXO")
+    with pytest.raises(UserError, match=r"data\.scaling: found the column 'z', expected one of y, VIX"):
+        fit_encoding(panel, range(0, 3), scalings={"z": "none"})
+
+
+def test_scalings_by_column():
+    values = np.array([1.0, 2.0, 3.0, 4.0, 100.0])
+    panel = returns_panel(values, values)
+    scaler = fit_encoding(panel, range(0, 5), scalings={"y": "robust", "VIX": "none"}).scaler
+    np.testing.assert_allclose(scaler["y"], [3.0, 2.0 / 1.349])
+    assert scaler["VIX"] == (0.0, 1.0)
+
+
+def test_the_scale_of_the_target_survives_json():
+    panel = returns_panel(np.array([0.01, -0.02, 0.03]), np.ones(3))
+    encoding = fit_encoding(panel, range(0, 3), "ewma")
+    assert encoding_from_json(json.loads(json.dumps(encoding_to_json(encoding)))) == encoding
+    old = encoding_to_json(encoding)
+    del old["target_scale"]  # of a checkpoint from before there was one
+    assert encoding_from_json(old).target_scale == "none"
+
+
+@pytest.mark.parametrize("first", [0.0, 1e-6, 0.01])
+def test_a_quiet_first_day_does_not_spoil_the_scaler(first):
+    returns = np.random.default_rng(1).normal(0, 0.01, 211)
+    returns[0] = first
+    center, scale = fit_encoding(returns_panel(returns, np.ones(211)), range(0, 211), "ewma").scaler["y"]
+    assert abs(center) < 0.2
+    assert 0.8 < scale < 1.3

@@ -13,6 +13,10 @@ from jaxtyping import Float, Int
 
 from tftjax.config import UserError
 
+DECAY = 0.94  # of the exponentially weighted variance, a row
+BURN_IN = 20  # train rows left out of the quantiles
+MIN_VARIANCE = 1e-16  # squared return; keeps rows of zero returns divisible
+
 Returns = Float[np.ndarray, " R"]
 TargetRows = Int[np.ndarray, "N P"]
 Forecast = Float[np.ndarray, "N P Q"]
@@ -56,7 +60,30 @@ def unconditional_quantiles(
     return np.tile(levels, (num_windows, prediction_length, 1))
 
 
+def ewma_scaled(
+    returns: Returns, train_rows: range, target_rows: TargetRows, quantiles: Sequence[float]
+) -> Forecast:
+    """Quantiles of the train returns over their recent volatility, times the volatility before the window.
+
+    The volatility of a row is the root of an exponentially weighted mean of the squared returns before it,
+    which starts at the first one's square. One volatility, the last known, serves all horizons of a window.
+
+    Args, Returns, Raises: see `unconditional`.
+    Source: RiskMetrics technical document, 4th edition, 1996 (decay 0.94 for daily returns).
+    """
+    variance = np.full(len(returns) + 1, returns[0] ** 2)  # before each row
+    for row in range(1, len(returns)):
+        variance[row + 1] = DECAY * variance[row] + (1 - DECAY) * returns[row] ** 2
+    volatility = np.sqrt(np.maximum(variance, MIN_VARIANCE))
+    # The first rows have no past to speak of.
+    first = train_rows.start + min(BURN_IN, len(train_rows) // 2)
+    scaled = returns[first : train_rows.stop] / volatility[first : train_rows.stop]
+    levels = unconditional_quantiles(scaled, quantiles, *target_rows.shape)
+    return levels * volatility[target_rows[:, 0], None, None]
+
+
 Baseline = Callable[[Returns, range, TargetRows, Sequence[float]], Forecast]
 BASELINES: dict[str, Baseline] = {
     "unconditional": unconditional,
+    "ewma_scaled": ewma_scaled,
 }

@@ -2,7 +2,6 @@
 
 import argparse
 import datetime
-import difflib
 import hashlib
 import itertools
 import json
@@ -15,9 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import pydantic
 from pydantic import Field, ValidationInfo, field_validator
 
-
-class UserError(Exception):
-    """A mistake the user can mend: says what was found, where, what was expected and what to do."""
+from tftjax.config_errors import UserError, explain, nearest, show
 
 
 class _Section(pydantic.BaseModel):
@@ -26,19 +23,93 @@ class _Section(pydantic.BaseModel):
         frozen=True, strict=True, extra="forbid", allow_inf_nan=False, validate_default=True
     )
 
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())  # a dict among the values has no hash of its own
+
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class ColumnsConfig(_Section):
+    """The roles of the columns of a table of one's own."""
+
+    date: str = Field("date", min_length=1, description="the column of dates, YYYY-MM-DD, ascending")
+    target: str = Field(min_length=1, description="what is forecast, a return")
+    observed: tuple[str, ...] = Field((), description="numbers known up to the day of the forecast")
+    known_real: tuple[str, ...] = Field((), description="numbers known beforehand, such as days to a holiday")
+    known_categorical: tuple[str, ...] = Field(
+        (), description="categories known beforehand; day_of_week and month are made from the date"
+    )
+    static_real: tuple[str, ...] = Field((), description="numbers that never change")
+    static_categorical: tuple[str, ...] = Field((), description="categories that never change")
+
+    @field_validator("static_categorical")
+    @classmethod
+    def _one_role_each(cls, static_categorical: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        held = [value for value in info.data.values() if value]
+        names = [name for value in held for name in ((value,) if isinstance(value, str) else value)]
+        twice = sorted(
+            {name for name in (*names, *static_categorical) if (*names, *static_categorical).count(name) > 1}
+        )
+        if "date" in names[1:] or "date" in static_categorical:
+            raise ValueError("no role for a column named 'date', unless it holds the dates: rename it")
+        if twice:
+            raise ValueError(f"each column in one role ({', '.join(twice)} has two)")
+        return static_categorical
+
+
+class SplitDates(_Section):
+    """Splits by the dates of their first target rows, in place of fractions: one fold."""
+
+    train: datetime.date | None = Field(None, description="first train row, ISO; null: the first there is")
+    val: datetime.date = Field(description="first validation row, ISO")
+    test: datetime.date = Field(description="first test row, ISO, after val")
+    end: datetime.date | None = Field(
+        None, description="first row after the test rows, ISO, after test; null: all rows are used"
+    )
+
+    @field_validator("end")
+    @classmethod
+    def _ascending(cls, end: datetime.date | None, info: ValidationInfo) -> datetime.date | None:
+        dates = [info.data.get(name) for name in ("train", "val", "test")] + [end]
+        known = [date for date in dates if date is not None]
+        if any(later <= earlier for earlier, later in itertools.pairwise(known)):
+            raise ValueError(
+                f"dates in the order train, val, test, end (these are {', '.join(map(str, known))})"
+            )
+        return end
 
 
 class DataConfig(_Section):
     """Where the panel comes from and how its rows are split."""
 
     dataset: str = Field(
-        "embedded", min_length=1, description="'embedded', a folder of FRED CSVs, or the path of a panel CSV"
+        "embedded",
+        min_length=1,
+        description="'embedded', a folder of FRED CSVs, a folder that tftjax.data build made, or a CSV file",
     )
-    feature_set: str = Field("core_embedded", min_length=1, description="a name in FEATURE_SETS")
+    feature_set: str | None = Field(
+        None, min_length=1, description="a name in FEATURE_SETS; null: core_embedded, or what the data brings"
+    )
+    columns: ColumnsConfig | None = Field(
+        None, description="roles of the columns of a CSV of one's own, in place of a feature_set"
+    )
     return_unit: Literal["decimal", "percent"] = Field(
         "decimal", description="unit of returns in the source: 0.01 or 1.0 for one percent"
+    )
+    frequency: Literal["daily", "weekly", "monthly"] = Field(
+        "daily", description="of the rows; the target's returns are compounded, other columns the last known"
+    )
+    alignment: Literal["vintage", "fixed"] = Field(
+        "vintage",
+        description="when a raw value is seen: from its release date on, or a fixed lag after its date",
+    )
+    vintage: Literal["first", "latest"] = Field(
+        "first",
+        description="of a value that was revised: the first one published, or the last known on a day",
+    )
+    lags: dict[str, Annotated[int, Field(ge=0, le=3660)]] = Field(
+        {}, description='by raw series, days after its date under alignment "fixed"; else the table\'s'
     )
     start: datetime.date | None = Field(None, description="first date used, ISO; null: the first there is")
     end: datetime.date | None = Field(
@@ -47,6 +118,47 @@ class DataConfig(_Section):
     split: tuple[Fraction, Fraction, Fraction] = Field(
         (0.70, 0.15, 0.15), description="fractions of the rows, in time order: train, validation, test"
     )
+
+    @field_validator("columns")
+    @classmethod
+    def _columns_or_feature_set(
+        cls, columns: ColumnsConfig | None, info: ValidationInfo
+    ) -> ColumnsConfig | None:
+        if columns is not None and info.data.get("feature_set") is not None:
+            raise ValueError("null, or data.feature_set left out: both give the columns their roles")
+        return columns
+
+    split_dates: SplitDates | None = Field(
+        None, description="first dates of the splits, in place of fractions"
+    )
+    purge: Annotated[int, Field(ge=0, le=10_000)] | None = Field(
+        None,
+        description="rows left out at the end of train and validation; null: 0 with fractions,"
+        " model.prediction_length with dates",
+    )
+    scaling: dict[str, Literal["standard", "robust", "none"]] = Field(
+        {}, description='by column, how it is scaled; "standard" for all others'
+    )
+    target_scale: str = Field(
+        "none",
+        pattern=r"^(none|ewma|column:.+)$",
+        description='what the target is divided by, undone on output: "none", "ewma" (its volatility), or'
+        ' "column:VIX" (any positive observed column)',
+    )
+
+    @field_validator("vintage")
+    @classmethod
+    def _no_hindsight(cls, vintage: str, info: ValidationInfo) -> str:
+        if vintage == "latest" and info.data.get("alignment") == "fixed":
+            raise ValueError("'first' with data.alignment 'fixed': a later value would be hindsight")
+        return vintage
+
+    @field_validator("lags")
+    @classmethod
+    def _lags_have_effect(cls, lags: dict[str, int], info: ValidationInfo) -> dict[str, int]:
+        if lags and info.data.get("alignment") == "vintage":
+            raise ValueError("{}, or set data.alignment to 'fixed' (it is 'vintage')")
+        return lags
 
     @field_validator("end")
     @classmethod
@@ -227,7 +339,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         ) from error
     raw = _parse(text, str(path))
     if not isinstance(raw, dict):
-        raise UserError(f"{path}: found {_show(raw)} at the top, expected an object: {{...}}.")
+        raise UserError(f"{path}: found {show(raw)} at the top, expected an object: {{...}}.")
     raw = apply_overrides(raw, overrides)
     where = f"{path} with {', '.join(overrides)}" if overrides else str(path)
     return from_dict({"name": path.stem, **raw}, where)
@@ -245,7 +357,10 @@ def from_dict(raw: dict[str, Any], where: str) -> Config:
     try:
         return Config.model_validate_json(json.dumps(raw))
     except pydantic.ValidationError as error:
-        lines = [_explain(detail) for detail in error.errors(include_url=False)]
+        lines = [
+            explain(detail, Config.model_json_schema(), known_keys())
+            for detail in error.errors(include_url=False)
+        ]
         raise UserError("\n  ".join([f"{where}: {len(lines)} mistake(s) in the config:", *lines])) from None
 
 
@@ -262,7 +377,7 @@ def apply_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> dict[str, 
         if not equals:
             raise UserError(f"override {override!r}: expected key=value, such as train.max_epochs=5.")
         if key not in known:
-            raise UserError(f"override {override!r}: unknown key {key!r}. {_nearest(key, known)}")
+            raise UserError(f"override {override!r}: unknown key {key!r}. {nearest(key, known)}")
         try:
             value = _parse(text, f"override {override!r}")
         except UserError:
@@ -270,7 +385,7 @@ def apply_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> dict[str, 
         *section, leaf = key.split(".")
         holder = result.setdefault(section[0], {}) if section else result
         if not isinstance(holder, dict):
-            raise UserError(f"override {override!r}: {section[0]} is {_show(holder)}, expected an object.")
+            raise UserError(f"override {override!r}: {section[0]} is {show(holder)}, expected an object.")
         holder[leaf] = value
     return result
 
@@ -292,12 +407,13 @@ def fingerprint(config: Config) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _flatten(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flatten(tree: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Dotted keys down to the keys of the sections; what a key holds is one value, an object too."""
     for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{key}.")
+        if issubclass(Config.model_fields[key].annotation, _Section):
+            yield from ((f"{key}.{inner}", held) for inner, held in value.items())
         else:
-            yield prefix + key, value
+            yield key, value
 
 
 def _parse(text: str, where: str) -> Any:
@@ -320,60 +436,6 @@ def _parse(text: str, where: str) -> Any:
         raise UserError(f"{where}: not valid JSON at {place}: {error.msg}.") from None
     except (ValueError, RecursionError) as error:  # thousands of digits, thousands of brackets
         raise UserError(f"{where}: not usable as JSON: {error}.") from None
-
-
-def _show(value: Any) -> str:
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _explain(detail: Any) -> str:
-    """One line on one of pydantic's errors: dotted key, value found, what is allowed."""
-    names = [part for part in detail["loc"] if isinstance(part, str)]
-    key = ".".join(names)
-    if detail["type"] == "extra_forbidden":
-        hint = _nearest(key, (*known_keys(), *Config.model_fields))
-        return f"{key}: unknown key (value {_show(detail['input'])}). {hint}"
-    element = "".join(f"[{part}]" for part in detail["loc"] if isinstance(part, int))
-    found = f"{key}{element}: found {_show(detail['input'])}, expected"
-    if detail["type"] == "value_error":
-        return f"{found} {detail['ctx']['error']}."
-    schema = Config.model_json_schema()
-    field = schema
-    for name in names:
-        field = field["properties"][name]
-        if "$ref" in field:
-            field = {**schema["$defs"][field["$ref"].rpartition("/")[2]], "description": field["description"]}
-    return f"{found} {_allowed(field)} ({field['description']})."
-
-
-def _allowed(schema: dict[str, Any]) -> str:
-    """What a JSON schema allows, in words."""
-    if "anyOf" in schema:
-        return " or ".join(_allowed(option) for option in schema["anyOf"])
-    if "enum" in schema:
-        return "one of " + ", ".join(map(_show, schema["enum"]))
-    if schema["type"] == "array":
-        items = schema.get("prefixItems", [schema.get("items")])
-        count = f"{len(items)} values" if "prefixItems" in schema else "values"
-        return f"a list of {count}, each {_allowed(items[0])}"
-    words = {"integer": "an integer", "number": "a number", "string": "a string", "null": "null"}
-    words |= {"object": "an object {...}"}
-    text = "an ISO date in quotes" if schema.get("format") == "date" else words[schema["type"]]
-    bounds = {"minimum": "at least", "exclusiveMinimum": "above"}
-    bounds |= {"maximum": "at most", "exclusiveMaximum": "below"}
-    limits = [f"{word} {schema[bound]}" for bound, word in bounds.items() if bound in schema]
-    return f"{text} {' and '.join(limits)}" if limits else text
-
-
-def _nearest(key: str, known: Sequence[str]) -> str:
-    leaf = key.rpartition(".")[2]
-    # The right word in the wrong section comes first, then the nearest spelling.
-    close = [name for name in known if name.rpartition(".")[2] == leaf]
-    close = close or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    leaves = {name.rpartition(".")[2]: name for name in known}
-    close = close or [leaves[name] for name in difflib.get_close_matches(leaf, leaves, n=1, cutoff=0.5)]
-    return f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(dict.fromkeys(known))}."
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from tftjax import runs, runtime
+from tftjax import files, runs, runtime
 from tftjax.baselines import BASELINES
 from tftjax.config import UserError
 from tftjax.forecast import forecast_rows
@@ -66,8 +66,8 @@ def evaluate(run: runs.Run) -> dict[str, dict]:
             }
         }
         tables.append(_table(run, split, rows, forecast, returns))
-    runs.write_json(directory / "metrics.json", metrics)
-    runs.replace_text(directory / "predictions.csv", pd.concat(tables).to_csv(index=False))
+    files.write_json(directory / "metrics.json", metrics)
+    files.replace_text(directory / "predictions.csv", pd.concat(tables).to_csv(index=False))
     _plot(run, directory, rows[:, 0], forecast[:, 0], {n: v[:, 0] for n, v in baselines.items()}, returns)
     return metrics
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tftjax import runs, runtime
+from tftjax import files, runs, runtime
 from tftjax.config import UserError
-from tftjax.data.panel import Panel, load_panel
+from tftjax.data.loading import MAKES_OTHER_VALUES, load_panel
+from tftjax.data.panel import Panel
 from tftjax.data.windows import extend_panel, make_series
 from tftjax.forecast import forecast_rows
 from tftjax.model.parameters import build_model
@@ -20,6 +21,7 @@ from tftjax.model.parameters import build_model
 # Between the spread of the returns given and of those trained on: percent for decimals is a factor of 100,
 # while a few rows of a crisis can be one of 5 to 10.
 UNIT_FACTOR = 20.0
+EWMA_ROWS = 75  # of past that hold 99 % of the weight of a moving volatility with decay 0.94
 
 
 def predict(run: runs.Run, panel: Panel) -> pd.DataFrame:
@@ -34,18 +36,21 @@ def predict(run: runs.Run, panel: Panel) -> pd.DataFrame:
       UserError: fewer rows than the encoder needs, or other columns.
     """
     model_config, encoding = run.config.model, run.data.encoding
-    if len(panel.frame) < model_config.encoder_length:
+    needed = model_config.encoder_length
+    if encoding.target_scale == "ewma":
+        needed = max(needed, EWMA_ROWS)
+    if len(panel.frame) < needed:
         raise UserError(
             f"prediction: found {len(panel.frame)} rows to {panel.frame.index[-1].date()}, the run's "
-            f"model.encoder_length is {model_config.encoder_length}. Give more rows, or a later --as-of."
+            f"model.encoder_length is {model_config.encoder_length}, its data.target_scale"
+            f" {encoding.target_scale!r}: "
+            f"expected at least {needed} rows. Give more rows, or a later --as-of."
         )
-    # The encoder is all that the forecast sees: what lies before need not be encoded.
-    frame = panel.frame.iloc[-model_config.encoder_length :]
-    recent = dataclasses.replace(panel, frame=frame, staleness=panel.staleness.reindex(frame.index))
-    extended = extend_panel(recent, model_config.prediction_length)
+    # All rows, not only the encoder's: a moving volatility looks further back.
+    extended = extend_panel(panel, model_config.prediction_length)
     model = build_model(run.config, *runs.cardinalities(panel, encoding))
     series = make_series(extended, encoding)
-    starts = np.zeros(1, np.int32)
+    starts = np.array([len(panel.frame) - model_config.encoder_length], np.int32)
     quantiles = forecast_rows(model, run.parameters, series, starts, run.data.center, run.data.scale)[0]
     dates = extended.frame.index[-model_config.prediction_length :]
     return pd.DataFrame(quantiles, index=dates, columns=[f"{q:g}" for q in model_config.quantiles])
@@ -59,7 +64,16 @@ def load_rows(run: runs.Run, data: str | None, as_of: datetime.date | None) -> P
     """
     panel = run.data.panel
     if data is not None:
-        panel = load_panel(run.config.data.model_copy(update={"dataset": data, "end": None}))
+        # As the run's own data was made, which a config that names a built panel does not tell.
+        made = {key: run.data.panel.about[key] for key in MAKES_OTHER_VALUES if key in run.data.panel.about}
+        panel = load_panel(run.config.data.model_copy(update={"dataset": data, "end": None, **made}))
+        for key, value in made.items():
+            if panel.about.get(key, value) != value:
+                raise UserError(
+                    f"{data}: was made with {key} {panel.about[key]!r}, the run's data with {value!r}."
+                    f" Give data"
+                    " that was made like the run's."
+                )
     if as_of is not None:
         frame = panel.frame.loc[: pd.Timestamp(as_of)]
         if frame.empty:
@@ -74,7 +88,9 @@ def load_rows(run: runs.Run, data: str | None, as_of: datetime.date | None) -> P
 
 def _check_unit(run: runs.Run, panel: Panel, data: str) -> None:
     """Refuses returns that are far larger or smaller than those that the run was trained on."""
-    found, trained = float(panel.frame[panel.target].std(ddof=0)), float(run.data.scale)
+    rows = run.data.splits.train
+    trained = float(run.data.panel.frame[panel.target].iloc[rows.start : rows.stop].std(ddof=0))
+    found = float(panel.frame[panel.target].std(ddof=0))
     if not trained / UNIT_FACTOR < found < trained * UNIT_FACTOR:
         raise UserError(
             f"{data}: the standard deviation of {panel.target} is {found:.6g}, in training it was "
@@ -103,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif arguments.out.exists():
             raise UserError(f"{arguments.out} exists. Choose another file, or remove it.")
         else:
-            runs.replace_text(arguments.out, table.to_csv())
+            files.replace_text(arguments.out, table.to_csv())
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -3,6 +3,7 @@
 config.json     the whole config, every default written out
 panel.csv       the data as the model saw it, so that a run can be evaluated without its source
 panel.json      the columns' roles, and the panel's fingerprint
+staleness.csv   days since the release of each low-frequency column's value, if there is one
 metrics.jsonl   a line an epoch
 checkpoints/    see checkpoint.py
 evaluation/     metrics, predictions and plots
@@ -10,7 +11,6 @@ evaluation/     metrics, predictions and plots
 
 import contextlib
 import json
-import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -24,14 +24,13 @@ except ImportError:  # not on Windows, where two processes in one run are not ke
     fcntl = None
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Int
 
 from tftjax import checkpoint
 from tftjax.config import Config, UserError, changed_keys, from_dict
 from tftjax.config import fingerprint as config_fingerprint
-from tftjax.data.panel import Panel, make_panel
-from tftjax.data.splits import Splits, split_rows, window_starts
+from tftjax.data.panel import PANEL_FILES, ROLES, Panel, read_panel, write_panel
+from tftjax.data.splits import Splits, make_splits, window_starts
 from tftjax.data.windows import (
     Encoding,
     Series,
@@ -40,11 +39,18 @@ from tftjax.data.windows import (
     fit_encoding,
     make_series,
 )
+from tftjax.files import write_json
 
-CONTENTS = ("config.json", "panel.csv", "panel.json", "metrics.jsonl", "checkpoints", "evaluation", "lock")
+CONTENTS = (
+    "config.json",
+    *PANEL_FILES,
+    "metrics.jsonl",
+    "checkpoints",
+    "evaluation",
+    "lock",
+)
 MADE_FIRST = ("config.json",)  # by `create`
 PACKAGES = ("tftjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pandas")
-ROLES = ("observed", "known_real", "known_categorical", "static_real", "static_categorical")
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,8 @@ class Data:
     Attributes:
       splits: target rows of train, val and test.
       starts: first rows of the windows of each split, by its name.
-      center, scale: of the target's encoding; a forecast in returns is `center + scale * output`.
+      center, scale: of the target's encoding; a forecast is `center + scale * output`, in returns or, with
+        `data.target_scale`, in units of the window's volatility.
     """
 
     panel: Panel
@@ -65,12 +72,12 @@ class Data:
 
     @property
     def center(self) -> np.float32:
-        """Mean of the train target, return."""
+        """Center of the train target's scaler: its mean, in returns or in units of `target_scale`."""
         return np.float32(self.encoding.scaler[self.panel.target][0])
 
     @property
     def scale(self) -> np.float32:
-        """Standard deviation of the train target, return."""
+        """Scale of the train target's scaler: its standard deviation, in the unit of `center`."""
         return np.float32(self.encoding.scaler[self.panel.target][1])
 
 
@@ -95,8 +102,9 @@ def prepare(panel: Panel, config: Config, encoding: Encoding | None = None) -> D
     """
     lengths = config.model.encoder_length, config.model.prediction_length
     num_rows = len(panel.frame)
-    splits = split_rows(num_rows, config.data.split, *lengths)
-    encoding = fit_encoding(panel, splits.train) if encoding is None else encoding
+    splits = make_splits(panel.frame.index, config.data, *lengths)
+    if encoding is None:
+        encoding = fit_encoding(panel, splits.train, config.data.target_scale, config.data.scaling)
     starts = {name: window_starts(rows, num_rows, *lengths) for name, rows in splits._asdict().items()}
     return Data(panel, encoding, make_series(panel, encoding), splits, starts)
 
@@ -113,29 +121,6 @@ def cardinalities(panel: Panel, encoding: Encoding) -> tuple[tuple[int, ...], tu
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that a checkpoint's numbers depend on."""
     return {"python": sys.version.split()[0]} | {name: packages.version(name) for name in PACKAGES}
-
-
-def write_json(path: Path, content: dict) -> None:
-    """Writes JSON whole or not at all: to a file beside it, renamed when complete."""
-    replace_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Replaces a file in one step, so that a kill leaves the old content or the new.
-
-    Raises:
-      UserError: the disk is full or read-only.
-    """
-    temporary = path.with_name(path.name + ".new")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):  # what forbids writing may forbid this too
-            temporary.unlink(missing_ok=True)
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror}). Free space or choose another folder."
-        ) from error
 
 
 def create(directory: Path, config: Config, panel: Panel, *, overwrite: bool) -> None:
@@ -162,7 +147,7 @@ def create(directory: Path, config: Config, panel: Panel, *, overwrite: bool) ->
     try:
         # The config first: by it a run is told from other folders.
         write_json(directory / "config.json", config.model_dump(mode="json"))
-        _write_panel(directory, panel)
+        write_panel(directory, panel)
     except UserError:
         shutil.rmtree(directory, ignore_errors=True)  # half a run would stand in the way of the next start
         raise
@@ -249,7 +234,7 @@ def check_resumable(directory: Path, config: Config, panel: Panel) -> bool:
             "Resume with the run's own config, or train under another --name."
         )
     if not (directory / "panel.json").exists() and not checkpoint.epochs(directory / "checkpoints"):
-        _write_panel(directory, panel)  # a kill came before it was complete
+        write_panel(directory, panel)  # a kill came before it was complete
     stored = read_panel(directory)
     if stored.fingerprint != panel.fingerprint:
         raise UserError(
@@ -280,39 +265,6 @@ def read_config(directory: Path) -> Config:
         raise UserError(f"{path}: damaged ({error}). Bring a copy back, or train again.") from error
 
 
-def _write_panel(directory: Path, panel: Panel) -> None:
-    replace_text(directory / "panel.csv", panel.frame.to_csv())
-    roles = {role: list(getattr(panel, role)) for role in ROLES}
-    content = {"target": panel.target, **roles, "messages": list(panel.messages)}
-    write_json(directory / "panel.json", content | {"fingerprint": panel.fingerprint})
-
-
-def read_panel(directory: Path) -> Panel:
-    """Reads the data that a run was trained on.
-
-    Raises:
-      UserError: it is missing or not as it was written.
-    """
-    path = directory / "panel.csv"
-    try:
-        about = json.loads((directory / "panel.json").read_text(encoding="utf-8"))
-        roles = {role: tuple(about[role]) for role in ROLES}
-        real = (*roles["observed"], *roles["known_real"], *roles["static_real"])
-        frame = pd.read_csv(
-            path,
-            index_col="date",
-            parse_dates=["date"],
-            converters=dict.fromkeys(real, float),  # exact; pandas' own parser is not in every version
-        )
-        panel = make_panel(frame, target=about["target"], messages=tuple(about["messages"]), **roles)
-        fingerprint = about["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError) as error:
-        raise UserError(f"{path}: cannot be read ({error}). Bring a copy back, or train again.") from error
-    if panel.fingerprint != fingerprint:
-        raise UserError(f"{path}: not as it was written. Bring a copy back, or train again.")
-    return panel
-
-
 def checkpoint_metadata(config: Config, data: Data) -> dict:
     """What a checkpoint tells beside its arrays: enough to use the parameters without this package."""
     return {
@@ -337,7 +289,11 @@ def open_run(directory: Path, say=print) -> Run:
     if saved is None:
         raise UserError(f"{directory}: no checkpoint yet. Train it: python -m tftjax.train ... --resume")
     trained = from_dict(saved.metadata["config"], f"{directory}, checkpoint of epoch {saved.epoch}")
-    changed = [key for key, _, _ in changed_keys(trained, config) if key.startswith(("model.", "data.split"))]
+    changed = [
+        key
+        for key, _, _ in changed_keys(trained, config)
+        if key.startswith(("model.", "data.split", "data.purge"))
+    ]
     if changed:
         raise UserError(
             f"{directory / 'config.json'}: edited after training ({', '.join(changed)}). Bring back the "

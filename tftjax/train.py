@@ -12,9 +12,11 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from tftjax import checkpoint, progress, runs, runtime
+from tftjax import checkpoint, files, progress, runs, runtime
 from tftjax.config import Config, UserError, hyperparameters, load
-from tftjax.data.panel import check_return_unit, load_panel
+from tftjax.data.loading import load_panel
+from tftjax.data.panel import check_return_unit
+from tftjax.data.splits import check_batch_size
 from tftjax.evaluate import evaluate, summary
 from tftjax.train_step import (
     Program,
@@ -37,12 +39,7 @@ def check_data(config: Config, data: runs.Data) -> None:
     rows = data.splits.train
     target = data.panel.frame[data.panel.target].to_numpy(np.float64)[rows.start : rows.stop]
     check_return_unit(float(target.std()), config.loss.target_std)
-    windows = len(data.starts["train"])
-    if windows < config.train.batch_size:
-        raise UserError(
-            f"train.batch_size: found {config.train.batch_size}, but there are only {windows} train windows. "
-            "Use a smaller batch or more rows."
-        )
+    check_batch_size(config.train.batch_size, len(data.starts["train"]))
 
 
 def is_finished(state: TrainState, config: Config) -> bool:
@@ -173,7 +170,7 @@ def _truncate_metrics(path: Path, last_epoch: int) -> None:
                 kept.append(line + "\n")
         except (ValueError, KeyError, TypeError):
             continue
-    runs.replace_text(path, "".join(kept))
+    files.replace_text(path, "".join(kept))
 
 
 def train(

@@ -1,6 +1,7 @@
-"""When a value becomes visible: release-date rules, the as-of join, staleness and the limits of a gap."""
+"""When a value becomes visible: release dates, revisions, the as-of join, staleness, the limits of a gap."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,18 +21,106 @@ def _business_day_of_next_month(dates: Dates, day: int) -> Dates:
     return np.busday_offset(next_month + (day - 1), 0, roll="forward")
 
 
+def _business_day_after(dates: Dates, count: int) -> Dates:
+    """The weekday `count` weekdays after each date."""
+    return np.busday_offset(dates, count, roll="backward")
+
+
 # Observation dates [N] -> release dates [N]. Business days are Monday to Friday: public holidays are not
 # looked up, so a release "on" a holiday is seen by the next trading day's row.
 RELEASE_RULES: dict[str, Callable[[Dates], Dates]] = {
     "same_day": lambda dates: dates,
+    "next_business_day": lambda dates: _business_day_after(dates, 1),
     "first_business_day_of_next_month": lambda dates: _business_day_of_next_month(dates, 1),
+    "from_10th_of_next_month": lambda dates: _business_day_of_next_month(dates, 10),
     "from_13th_of_next_month": lambda dates: _business_day_of_next_month(dates, 13),
+    "from_18th_of_next_month": lambda dates: _business_day_of_next_month(dates, 18),
 }
 RULE_WORDS = {
     "same_day": "visible on its own date",
+    "next_business_day": "visible from the next business day",
     "first_business_day_of_next_month": "visible from the first business day of the next month",
+    "from_10th_of_next_month": "visible from the first business day on or after the 10th of the next month",
     "from_13th_of_next_month": "visible from the first business day on or after the 13th of the next month",
+    "from_18th_of_next_month": "visible from the first business day on or after the 18th of the next month",
 }
+
+
+class Observations(NamedTuple):
+    """A raw series as it became known: one entry a value published, sorted by date, then release.
+
+    Attributes:
+      dates: observation dates, datetime64[D]; a date stands more than once where its value was revised.
+      releases: the day on which that value was published, datetime64[D].
+      values: the values, in the series' unit, none missing.
+    """
+
+    dates: Shaped[np.ndarray, "M"]
+    releases: Shaped[np.ndarray, "M"]
+    values: Float64[np.ndarray, "M"]
+
+
+def snapshot(series: Observations, day: np.datetime64) -> pd.Series:
+    """The series as it was known at the end of a day: the last value released for each date."""
+    known = series.releases <= day
+    dates, values = series.dates[known], series.values[known]
+    last = np.append(dates[1:] != dates[:-1], True)[: len(dates)]
+    return pd.Series(values[last], index=pd.DatetimeIndex(dates[last]).as_unit("ns"))
+
+
+def first_release_of(series: Observations) -> Observations:
+    """The first value published for each date."""
+    first = np.append(True, series.dates[1:] != series.dates[:-1])[: len(series.dates)]
+    return Observations(*(array[first] for array in series))
+
+
+def fixed_lag(series: Observations, lag_days: int) -> Observations:
+    """The first value published for each date, shown a number of days after it.
+
+    Not the last one: a revision shown before its day would be hindsight.
+    """
+    kept = first_release_of(series)
+    return kept._replace(releases=kept.dates + np.timedelta64(lag_days, "D"))
+
+
+def publications(
+    sources: list[Observations], on_dates: Callable[..., pd.Series], vintage: str
+) -> tuple[Dates, Dates, Float64[np.ndarray, "M"]]:
+    """What a column showed, each time that this changed: its newest value, computed from what was known.
+
+    A transform never mixes what was known on different days: a change over a year divides by the year-old
+    value as it stood on the day of publication.
+
+    Args:
+      sources: the raw series that `on_dates` takes.
+      on_dates: maps series on their own observation dates to one series; looks backwards only.
+      vintage: "first" keeps the value published first for each date, "latest" follows its revisions.
+    Returns: ascending days of publication; for each, the day on which that observation was first published
+        (staleness counts from there); and the values.
+    """
+    in_order = all(
+        np.all(np.diff(s.releases) >= np.timedelta64(0)) and np.all(np.diff(s.dates) > np.timedelta64(0))
+        for s in sources
+    )
+    if in_order:  # nothing was ever revised: every value can be computed at once
+        own = on_dates(*(pd.Series(s.values, index=pd.DatetimeIndex(s.dates).as_unit("ns")) for s in sources))
+        at = [s.releases[np.searchsorted(s.dates, days(own.index), side="right") - 1] for s in sources]
+        released = np.maximum.reduce(at)
+        return released, released, own.to_numpy(np.float64)
+    shown: list[tuple[np.datetime64, np.datetime64, float]] = []
+    newest = None
+    for day in np.unique(np.concatenate([s.releases for s in sources])):
+        own = on_dates(*(snapshot(s, day) for s in sources))
+        if own.empty or (newest is not None and own.index[-1] < newest):
+            continue
+        if newest is None or own.index[-1] > newest:
+            newest = own.index[-1]
+            shown.append((day, day, own.iloc[-1]))
+        elif vintage == "latest" and own.iloc[-1] != shown[-1][2]:
+            shown.append((day, shown[-1][1], own.iloc[-1]))
+    released, since, values = zip(*shown, strict=True) if shown else ((), (), ())
+    empty = "datetime64[D]"
+    return np.array(released, empty), np.array(since, empty), np.array(values, np.float64)
 
 
 def days(index: pd.DatetimeIndex) -> Dates:
@@ -40,29 +129,76 @@ def days(index: pd.DatetimeIndex) -> Dates:
 
 
 def as_of(
-    releases: Shaped[np.ndarray, "M"], values: Float64[np.ndarray, "M"], rows: Shaped[np.ndarray, "N"]
+    releases: Shaped[np.ndarray, "M"],
+    since: Shaped[np.ndarray, "M"],
+    values: Float64[np.ndarray, "M"],
+    rows: Shaped[np.ndarray, "N"],
 ) -> tuple[Float64[np.ndarray, "N"], Float64[np.ndarray, "N"]]:
     """The last value released on or before each row's date, and its age.
 
-    Args: releases: ascending release dates, datetime64[D]; values: the values released; rows: row dates.
-    Returns: values on the rows and days since their release; both NaN before the first release.
+    Args: releases, since, values: what `publications` returns; rows: row dates.
+    Returns: values on the rows and days since the observation's first release; both NaN before any release.
     """
     if len(values) == 0:
         return np.full(len(rows), np.nan), np.full(len(rows), np.nan)
     position = np.searchsorted(releases, rows, side="right") - 1
     released = position >= 0
     latest = np.maximum(position, 0)
-    age = (rows - releases[latest]).astype(np.float64)
+    age = (rows - since[latest]).astype(np.float64)
     return np.where(released, values[latest], np.nan), np.where(released, age, np.nan)
 
 
+PERIODS = {"weekly": "W-SUN", "monthly": "M"}  # pandas' names; a week ends with its Sunday
+
+
+def resample(
+    frame: pd.DataFrame, staleness: pd.DataFrame, target: str, frequency: str
+) -> tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]:
+    """Rows of weeks or months: the target's returns compounded, every other column as last known.
+
+    A row has the date of its period's last row, so that nothing later is in it. A first or last period that a
+    further weekday belongs to is left out: its return is not whole.
+
+    Args: frame, staleness: daily rows; target: its column, simple returns as decimals; frequency: "weekly" or
+        "monthly".
+    Returns: both tables by period, and messages.
+    Raises: UserError if no whole period is left.
+    """
+    periods = frame.index.to_period(PERIODS[frequency])
+    first, last = days(frame.index[[0, -1]])
+    around = pd.DatetimeIndex(
+        [np.busday_offset(first, -1, roll="forward"), np.busday_offset(last, 1, roll="backward")]
+    ).to_period(PERIODS[frequency])
+    whole = (periods != around[0]) & (periods != around[1])
+    if not whole.any():
+        raise UserError(
+            f"data.frequency: found no whole period of frequency {frequency!r} in {len(frame)} rows from"
+            f" {first}"
+            f" to {last}. Use more rows."
+        )
+    messages = (f"{frequency} rows: returns of {target} compounded, other columns as last known",)
+    if not whole.all():
+        messages += (f"left out {int((~whole).sum())} rows of periods that are not whole",)
+    frame, staleness, periods = frame[whole], staleness[whole], periods[whole]
+    ends = np.append(periods[1:] != periods[:-1], True)
+    growth = np.log1p(frame[target].to_numpy())
+    total = np.add.reduceat(growth, np.flatnonzero(np.append(True, ends[:-1])))
+    rows = frame[ends].assign(**{target: np.expm1(total)})
+    return rows, staleness[ends], messages
+
+
 def check_gaps(
-    dates: Dates, frequency: str, release: str, first: np.datetime64, last: np.datetime64, where: str
+    dates: Dates,
+    frequency: str,
+    release: Callable[[Dates], Dates],
+    first: np.datetime64,
+    last: np.datetime64,
+    where: str,
 ) -> None:
     """Refuse a hole in a series that the as-of join would silently bridge with an old value.
 
-    Args: dates: observation dates that have a value; first, last: dates of the first and last used row;
-        where: file and column, for the message.
+    Args: dates: observation dates that have a value; release: observation dates -> release dates;
+        first, last: dates of the first and last used row; where: file and column, for the message.
     Raises: UserError if, between `first` and `last`, two values (or the last value and `last`) are more than
         30 business days apart on a daily series, or 3 or more months are missing on a monthly one.
     """
@@ -76,7 +212,7 @@ def check_gaps(
     else:
         months = dates.astype("datetime64[M]")
         newest = last.astype("datetime64[M]")
-        while RELEASE_RULES[release](newest[None].astype("datetime64[D]"))[0] > last:
+        while release(newest[None].astype("datetime64[D]"))[0] > last:
             newest -= 1
         missing = np.minimum(np.append(months[1:] - 1, newest), newest) - months
         too_long = missing.astype(np.int64) > MAX_MISSING_MONTHS

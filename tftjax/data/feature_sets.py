@@ -1,5 +1,6 @@
 """Which columns a panel has: name, role, unit, source series and causal transform, one line a column."""
 
+import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -8,31 +9,43 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64, Shaped
 
-from tftjax.config import UserError
+from tftjax.config import ColumnsConfig, UserError
 
+ROLES_OF_TABLES = ("observed", "known_real", "known_categorical", "static_real", "static_categorical")
 TRADING_DAYS_A_YEAR = 252
 
 
 @dataclass(frozen=True)
 class RawSeries:
-    """What is known of a FRED series: frequency, unit, release rule (a key of alignment.RELEASE_RULES).
+    """What is known of a FRED series.
 
-    `non_positive` says what a value <= 0 means: "error" (it cannot be), "skip" (a price that has no simple
-    return, such as WTI's on 2020-04-20: the last positive one is kept and a message says so) or "keep".
+    `release` is a key of alignment.RELEASE_RULES, used where the data has no release dates; `lag_days` is how
+    long after its observation date a value is shown under `data.alignment: "fixed"` (a monthly value is dated
+    the first of its month). `non_positive` says what a value <= 0 means: "error" (it cannot be), "skip" (a
+    price that has no simple return, such as WTI's on 2020-04-20: the last positive one is kept and a message
+    says so) or "keep".
     """
 
     frequency: str
     unit: str
     release: str
+    lag_days: int
     non_positive: str
 
 
 SERIES = {
-    "SP500": RawSeries("daily", "index points", "same_day", "error"),
-    "DCOILWTICO": RawSeries("daily", "US dollars a barrel", "same_day", "skip"),
-    "AAA": RawSeries("monthly", "percent a year", "first_business_day_of_next_month", "keep"),
-    "BAA": RawSeries("monthly", "percent a year", "first_business_day_of_next_month", "keep"),
-    "CPILFESL": RawSeries("monthly", "index 1982-84=100", "from_13th_of_next_month", "error"),
+    "SP500": RawSeries("daily", "index points", "same_day", 0, "error"),
+    "VIXCLS": RawSeries("daily", "percent a year", "same_day", 0, "error"),
+    "DGS10": RawSeries("daily", "percent a year", "next_business_day", 1, "keep"),
+    "T10Y2Y": RawSeries("daily", "percentage points", "next_business_day", 1, "keep"),
+    "DCOILWTICO": RawSeries("daily", "US dollars a barrel", "same_day", 0, "skip"),
+    "AAA": RawSeries("monthly", "percent a year", "first_business_day_of_next_month", 32, "keep"),
+    "BAA": RawSeries("monthly", "percent a year", "first_business_day_of_next_month", 32, "keep"),
+    "FEDFUNDS": RawSeries("monthly", "percent a year", "first_business_day_of_next_month", 32, "keep"),
+    "CPIAUCSL": RawSeries("monthly", "index 1982-84=100", "from_13th_of_next_month", 45, "error"),
+    "CPILFESL": RawSeries("monthly", "index 1982-84=100", "from_13th_of_next_month", 45, "error"),
+    "UNRATE": RawSeries("monthly", "percent", "from_10th_of_next_month", 40, "keep"),
+    "INDPRO": RawSeries("monthly", "index 2017=100", "from_18th_of_next_month", 50, "error"),
 }
 
 
@@ -81,6 +94,21 @@ def realized_volatility(prices: Float64[np.ndarray, "N"], window: int) -> Float6
     return result
 
 
+def log_age(age: Float64[np.ndarray, "N"]) -> Float64[np.ndarray, "N"]:
+    """log(1 + days since release)."""
+    return np.log1p(age)
+
+
+def fresh(age: Float64[np.ndarray, "N"]) -> Float64[np.ndarray, "N"]:
+    """1 in the first row that shows a new value, else 0; NaN before the first.
+
+    The first row after a release is one whose age is below the row's before, or the first with an age.
+    """
+    before = np.append(np.nan, age[:-1])
+    new = np.isnan(before) | (age <= before)
+    return np.where(np.isnan(age), np.nan, new.astype(np.float64))
+
+
 # Known inputs derived from a row's date alone, also for rows that lie in the future.
 CALENDAR: dict[str, Callable[[pd.DatetimeIndex], Shaped[np.ndarray, "N"]]] = {
     "day_of_week": lambda dates: dates.day_of_week.to_numpy().astype(np.int64),  # Monday is 0
@@ -92,10 +120,11 @@ CALENDAR: dict[str, Callable[[pd.DatetimeIndex], Shaped[np.ndarray, "N"]]] = {
 class Column:
     """A column of the panel.
 
-    `role` is target, observed, known_real or known_categorical; a unit of "return" means a simple return as a
-    decimal. `on_dates` maps the source series, on their own observation dates, to one series (released under
-    the sources' rule); that is joined as of each row's date, and `on_rows` maps the joined values [N] to the
-    column. Both look backwards only. Known columns have no source: CALENDAR derives them from the dates.
+    `role` is target, observed, known_real, known_categorical, static_real or static_categorical; a unit of
+    "return" means a simple return as a decimal. `on_dates` maps the source series, on their own observation
+    dates, to one series; that is joined as of each row's date, and `on_rows` maps the joined values [N] to
+    the column; with `of_age` it maps the days since release instead. Both look backwards only. Known
+    columns have no source: CALENDAR derives them from the dates.
     """
 
     name: str
@@ -104,6 +133,7 @@ class Column:
     sources: tuple[str, ...] = ()
     on_dates: Callable[..., pd.Series] = level
     on_rows: Callable[[np.ndarray], np.ndarray] = unchanged
+    of_age: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,33 +156,70 @@ class FeatureSet:
         return tuple(dict.fromkeys(source for column in self.columns for source in column.sources))
 
 
+SP500_RETURNS = Column(
+    "SP500_Returns", "target", "return", ("SP500",), on_rows=partial(simple_return, periods=1)
+)
+REALIZED_VOL = Column(
+    "Realized_Vol_21d", "observed", "percent", ("SP500",), on_rows=partial(realized_volatility, window=21)
+)
+VIX = Column("VIX", "observed", "percent", ("VIXCLS",))
+CREDIT_SPREAD = Column("Credit_Spread", "observed", "percentage points", ("BAA", "AAA"), on_dates=difference)
+CORE_INFLATION = Column("Core_Inflation_YoY", "observed", "percent", ("CPILFESL",), on_dates=year_over_year)
+PROPOSAL = (
+    VIX,
+    Column("Treasury_10Y", "observed", "percent", ("DGS10",)),
+    Column("Yield_Spread", "observed", "percentage points", ("T10Y2Y",)),
+    Column("Inflation_YoY", "observed", "percent", ("CPIAUCSL",), on_dates=year_over_year),
+)
+
+
+def _ages(name: str, source: str, on_dates: Callable[..., pd.Series]) -> tuple[Column, ...]:
+    """Staleness as inputs. Plain days since release made models collapse on the most recent steps."""
+    age = partial(Column, sources=(source,), on_dates=on_dates, of_age=True)
+    return (
+        age(f"{name}_Log_Age", "observed", "log days", on_rows=log_age),
+        age(f"{name}_Fresh", "observed", "0 or 1", on_rows=fresh),
+    )
+
+
+CALENDAR_COLUMNS = tuple(Column(name, "known_categorical", "category") for name in CALENDAR)
+
+
+def _momentum(periods: int) -> Column:
+    on_rows = partial(simple_return, periods=periods)
+    return Column(f"Momentum_{periods}d", "observed", "return", ("SP500",), on_rows=on_rows)
+
+
+def _daily_sp500(*observed: Column) -> FeatureSet:
+    return FeatureSet("SP500", (SP500_RETURNS, *observed, *CALENDAR_COLUMNS))
+
+
 FEATURE_SETS = {
-    "core_embedded": FeatureSet(
-        row_series="SP500",
-        columns=(
-            Column(
-                "SP500_Returns", "target", "return", ("SP500",), on_rows=partial(simple_return, periods=1)
-            ),
-            Column(
-                "Realized_Vol_21d",
-                "observed",
-                "percent",
-                ("SP500",),
-                on_rows=partial(realized_volatility, window=21),
-            ),
-            Column(
-                "WTI_Return_21d",
-                "observed",
-                "return",
-                ("DCOILWTICO",),
-                on_rows=partial(simple_return, periods=21),
-            ),
-            Column("AAA_Yield", "observed", "percent", ("AAA",)),
-            Column("Credit_Spread", "observed", "percentage points", ("BAA", "AAA"), on_dates=difference),
-            Column("Core_Inflation_YoY", "observed", "percent", ("CPILFESL",), on_dates=year_over_year),
-            Column("day_of_week", "known_categorical", "category"),
-            Column("month", "known_categorical", "category"),
+    "core_embedded": _daily_sp500(
+        REALIZED_VOL,
+        Column(
+            "WTI_Return_21d",
+            "observed",
+            "return",
+            ("DCOILWTICO",),
+            on_rows=partial(simple_return, periods=21),
         ),
+        Column("AAA_Yield", "observed", "percent", ("AAA",)),
+        CREDIT_SPREAD,
+        CORE_INFLATION,
+    ),
+    "core_proposal": _daily_sp500(*PROPOSAL),
+    "core_proposal_ages": _daily_sp500(*PROPOSAL, *_ages("Inflation_YoY", "CPIAUCSL", year_over_year)),
+    "market_only": _daily_sp500(VIX),
+    "core_plus_credit": _daily_sp500(*PROPOSAL, CREDIT_SPREAD),
+    "core_dynamics": _daily_sp500(*PROPOSAL, REALIZED_VOL, _momentum(21), _momentum(63)),
+    "macro_heavy": _daily_sp500(
+        *PROPOSAL,
+        CREDIT_SPREAD,
+        CORE_INFLATION,
+        Column("Fed_Funds", "observed", "percent", ("FEDFUNDS",)),
+        Column("Unemployment", "observed", "percent", ("UNRATE",)),
+        Column("Industrial_Production_YoY", "observed", "percent", ("INDPRO",), on_dates=year_over_year),
     ),
 }
 
@@ -160,8 +227,36 @@ FEATURE_SETS = {
 def get_feature_set(name: str) -> FeatureSet:
     """The feature set of that name; UserError lists the known ones."""
     if name not in FEATURE_SETS:
+        nearest = difflib.get_close_matches(name, FEATURE_SETS, n=3, cutoff=0.4)
+        hint = f" Did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
         raise UserError(
-            f"data.feature_set: found {name!r}, expected one of {', '.join(sorted(FEATURE_SETS))}."
+            f"data.feature_set: found {name!r}, expected one of {', '.join(sorted(FEATURE_SETS))}.{hint}"
             " Correct the name, or add the set to FEATURE_SETS in tftjax/data/feature_sets.py."
         )
     return FEATURE_SETS[name]
+
+
+def from_columns(columns: ColumnsConfig) -> FeatureSet:
+    """The feature set of a table of one's own: its columns as they are.
+
+    Raises: UserError if a column has the name of a calendar column in another role.
+    """
+    roles = {name: getattr(columns, name) for name in ROLES_OF_TABLES}
+    numbers = (
+        columns.target,
+        *(name for role in roles if role != "known_categorical" for name in roles[role]),
+    )
+    for name in numbers:
+        if name in CALENDAR:
+            raise UserError(
+                f"data.columns: found {name!r} in another role than known_categorical. It is made from"
+                f" the date,"
+                " as a category: rename your column, or move it."
+            )
+    return FeatureSet(
+        row_series="",
+        columns=(
+            Column(columns.target, "target", "return"),
+            *(Column(name, role, "as in the file") for role, names in roles.items() for name in names),
+        ),
+    )

@@ -1,19 +1,20 @@
 """The panel: one row a trading day, one column a feature, each holding only what was known on that day."""
 
 import hashlib
+import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from jaxtyping import Bool
 
-from tftjax.config import DataConfig, UserError
-from tftjax.data.alignment import RELEASE_RULES, RULE_WORDS, as_of, check_gaps, days
-from tftjax.data.feature_sets import CALENDAR, SERIES, FeatureSet, get_feature_set
-from tftjax.data.sources import find_dataset, read_fred_folder, read_panel_csv
+from tftjax.config import UserError
+from tftjax.data.alignment import days
+from tftjax.files import replace_text, write_json
 
+PANEL_FILES = ("panel.csv", "staleness.csv", "panel.json")  # of `write_panel`
+ROLES = ("observed", "known_real", "known_categorical", "static_real", "static_categorical")
 MAX_UNIT_FACTOR = 5.0  # between the train target's standard deviation and loss.target_std
 
 
@@ -24,7 +25,8 @@ class Panel:
     `frame` [N rows]: ascending dates; a float64 column a real feature, an int or str column a categorical.
     `observed` are real and hold the target's own history first; the static columns are constant. `staleness`
     [N rows]: days since the release of each low-frequency column's value. `messages`: what was dropped, which
-    rules were used. `fingerprint`: sha256 of dates, column names and values.
+    rules were used. `fingerprint`: sha256 of dates, column names and values. `about`: how it was
+    made, such as feature set, alignment and units; JSON.
     """
 
     frame: pd.DataFrame
@@ -37,6 +39,7 @@ class Panel:
     staleness: pd.DataFrame
     messages: tuple[str, ...]
     fingerprint: str
+    about: dict
 
 
 def make_panel(
@@ -50,6 +53,7 @@ def make_panel(
     static_categorical: tuple[str, ...] = (),
     staleness: pd.DataFrame | None = None,
     messages: tuple[str, ...] = (),
+    about: dict | None = None,
 ) -> Panel:
     """A checked panel with its fingerprint; columns without a role are left out.
 
@@ -84,6 +88,7 @@ def make_panel(
         staleness=staleness,
         messages=messages,
         fingerprint=fingerprint(frame),
+        about=about or {},
     )
 
 
@@ -102,122 +107,55 @@ def fingerprint(frame: pd.DataFrame) -> str:
     return digest.hexdigest()
 
 
-def load_panel(config: DataConfig) -> Panel:
-    """Read, align and check the data set that the config names; its rows lie within start and end.
+def write_panel(directory: Path, panel: Panel) -> None:
+    """Writes panel.csv, staleness.csv (where there is a low-frequency column) and panel.json.
 
-    Raises: UserError for anything wrong in the files, an unknown name, or a range without rows.
+    Raises: UserError if they cannot be written.
     """
-    feature_set = get_feature_set(config.feature_set)
-    path = find_dataset(config.dataset)
-    if path.is_dir():
-        if config.return_unit == "percent":
-            raise UserError(
-                'data.return_unit: found "percent" with a folder of raw series. They hold index levels, from'
-                ' which returns are computed as decimals: there is nothing to convert. Set it to "decimal".'
-            )
-        series, messages = read_fred_folder(path, feature_set.series_names())
-        frame, staleness = align(series, feature_set)
-        messages += _release_messages(feature_set)
-    else:
-        frame, messages = read_panel_csv(path, feature_set, config.return_unit)
-        series, staleness = {}, pd.DataFrame(index=frame.index)
-    first_line = None if path.is_dir() else 2
-    used, dropped = _used_rows(frame, config, path, first_line)
-    frame = frame.loc[used]
-    if series:
-        _check_series(series, feature_set, frame.index, path)
-    calendar = {name: CALENDAR[name](frame.index) for name in feature_set.names("known_categorical")}
-    return make_panel(
-        frame.assign(**calendar),
-        target=feature_set.names("target")[0],
-        observed=feature_set.names("target") + feature_set.names("observed"),
-        known_real=feature_set.names("known_real"),
-        known_categorical=feature_set.names("known_categorical"),
-        staleness=staleness.loc[used],
-        messages=messages + dropped,
-    )
+    replace_text(directory / "panel.csv", panel.frame.to_csv())
+    if len(panel.staleness.columns):
+        replace_text(directory / "staleness.csv", panel.staleness.to_csv())
+    roles = {role: list(getattr(panel, role)) for role in ROLES}
+    content = {"target": panel.target, **roles, "messages": list(panel.messages), "about": panel.about}
+    content["staleness"] = list(panel.staleness.columns)
+    content["text"] = [name for name in panel.frame if panel.frame[name].dtype.kind not in "fiu"]
+    write_json(directory / "panel.json", content | {"fingerprint": panel.fingerprint})
 
 
-def align(series: dict[str, pd.Series], feature_set: FeatureSet) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Every column joined as of each row's date, NaN before its first release; and the staleness table, days.
+def read_panel(directory: Path) -> Panel:
+    """Reads what `write_panel` wrote.
 
-    Args: series: the raw series by name, without missing values; rows are the row series' dates.
+    Raises: UserError if it is missing or not as it was written.
     """
-    index = series[feature_set.row_series].index
-    rows = days(index)
-    values, staleness = {}, {}
-    for column in feature_set.read_columns():
-        info = SERIES[column.sources[0]]
-        own = column.on_dates(*(series[source] for source in column.sources))
-        releases = RELEASE_RULES[info.release](days(own.index))
-        joined, age = as_of(releases, own.to_numpy(np.float64), rows)
-        values[column.name] = column.on_rows(joined)
-        if info.frequency != "daily":
-            staleness[column.name] = age
-    return pd.DataFrame(values, index=index), pd.DataFrame(staleness, index=index)
-
-
-def _check_series(
-    series: dict[str, pd.Series], feature_set: FeatureSet, rows: pd.DatetimeIndex, folder: Path
-) -> None:
-    """Check what each column is made of: a spread or a yearly change can have wider gaps than its parts."""
-    first, last = days(rows[[0, -1]])
-    for column in feature_set.read_columns():
-        info = SERIES[column.sources[0]]
-        own = column.on_dates(*(series[source] for source in column.sources))
-        files = ", ".join(str(folder / f"{source}.csv") for source in column.sources)
-        check_gaps(
-            days(own.index), info.frequency, info.release, first, last, f"{files}, column {column.name!r}"
+    path = directory / "panel.csv"
+    advice = "Bring a copy back, or make it again."
+    try:
+        about = json.loads((directory / "panel.json").read_text(encoding="utf-8"))
+        roles = {role: tuple(about[role]) for role in ROLES}
+        real = (*roles["observed"], *roles["known_real"], *roles["static_real"])
+        frame = _read_rows(path, dict.fromkeys(real, float) | dict.fromkeys(about.get("text", ()), str))
+        staleness = pd.DataFrame(index=frame.index)
+        if about.get("staleness"):
+            staleness = _read_rows(directory / "staleness.csv", {})[about["staleness"]]
+            if not staleness.index.equals(frame.index):
+                raise ValueError("staleness.csv has other rows")
+        messages = tuple(about["messages"])
+        how = dict(about.get("about", {}))
+        panel = make_panel(
+            frame, target=about["target"], messages=messages, staleness=staleness, about=how, **roles
         )
+        fingerprint = about["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError) as error:
+        raise UserError(f"{path}: cannot be read ({error}). {advice}") from error
+    if panel.fingerprint != fingerprint:
+        raise UserError(f"{path}: not as it was written. {advice}")
+    return panel
 
 
-def _release_messages(feature_set: FeatureSet) -> tuple[str, ...]:
-    return tuple(f"{name}: {RULE_WORDS[SERIES[name].release]}" for name in feature_set.series_names())
-
-
-def _used_rows(
-    frame: pd.DataFrame, config: DataConfig, path: Path, first_line: int | None
-) -> tuple[Bool[np.ndarray, "N"], tuple[str, ...]]:
-    """Which rows are used: those within start and end, from where every column has its first value on.
-
-    Args: first_line: the line of the file on which row 0 stands, None if rows come from several files.
-    Returns: a boolean mask [N] and messages about dropped rows.
-    Raises: UserError for NaN after that, or if no row is left.
-    """
-    within = np.ones(len(frame), dtype=bool)
-    if config.start is not None:
-        within &= frame.index >= pd.Timestamp(config.start)
-    if config.end is not None:
-        within &= frame.index <= pd.Timestamp(config.end)
-    missing = frame.isna().to_numpy()
-    for position, name in enumerate(frame.columns):
-        if missing[:, position].all():
-            raise UserError(f"{path}, column {name!r}: found no value in any row, expected numbers. Fill it.")
-    first_values = np.argmin(missing, axis=0)
-    start = int(first_values.max())
-    used = within & (np.arange(len(frame)) >= start)
-    if not used.any():
-        raise UserError(
-            f"{path}: found no row between data.start {config.start} and data.end {config.end} with a value"
-            f" in every column; complete rows go from {frame.index[start].date()} to"
-            f" {frame.index[-1].date()}. Widen the range."
-        )
-    holes = missing & used[:, None]
-    if holes.any():
-        row, position = (int(i) for i in np.argwhere(holes)[0])
-        where = f"line {first_line + row}" if first_line is not None else f"row {row}"
-        raise UserError(
-            f"{path}, {where} ({frame.index[row].date()}), column {frame.columns[position]!r}: found no value"
-            " (NaN) after the column's first one, expected a number in every row. Fill it with what was known"
-            " on that date, drop the row, or move data.start behind it."
-        )
-    count = int((within & ~used).sum())
-    if not count:
-        return used, ()
-    late = [frame.columns[i] for i in np.flatnonzero(first_values == start)]
-    return used, (
-        f"dropped {count} leading rows: no value of {', '.join(late)} before {frame.index[start].date()}",
-    )
+def _read_rows(path: Path, converters: dict[str, Callable]) -> pd.DataFrame:
+    # Converters, because pandas' own parser of numbers is not exact in every version.
+    frame = pd.read_csv(path, index_col="date", parse_dates=["date"], converters=converters)
+    return frame.set_index(frame.index.as_unit("ns"))
 
 
 def check_return_unit(train_target_sd: float, target_std: float) -> None:

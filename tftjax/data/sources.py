@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float64
+from jaxtyping import Float64, Shaped
 
 from tftjax.config import UserError
+from tftjax.data.alignment import RELEASE_RULES, RULE_WORDS, Observations, days
 from tftjax.data.feature_sets import SERIES, FeatureSet
 
 MISSING = {"", ".", "NaN", "nan", "NA"}  # FRED wrote "." for a missing value until 2024
@@ -179,24 +180,36 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def read_fred_csv(path: Path, name: str) -> tuple[pd.Series, tuple[str, ...]]:
-    """One series in FRED's download format, `observation_date,NAME`, without its empty values; and messages.
+def read_fred_csv(path: Path, name: str) -> tuple[Observations, bool, tuple[str, ...]]:
+    """One series in FRED's download format, `observation_date,NAME`, or with its release dates.
 
-    Raises: UserError for a wrong header or cell, a monthly date that is not the first of its month, or a
-        value <= 0 of a series that cannot have one.
+    With a `release_date` column in the middle, an observation date may stand on several lines, one a value
+    published. Without one, the release dates are those of the series' documented rule. Empty values are left
+    out.
+
+    Returns: the observations; whether their release dates are the file's own; messages.
+    Raises: UserError for a wrong header or cell, a monthly date that is not the first of its month, lines out
+        of order, a release before its observation, or a value <= 0 of a series that cannot have one.
     """
     info = SERIES[name]
     cells = read_cells(path)
-    if list(cells) != ["observation_date", name]:
+    dated = "release_date" in cells
+    expected = ["observation_date", *(["release_date"] if dated else []), name]
+    if list(cells) != expected:
         raise UserError(
-            f"{path}, line 1: found the header {','.join(cells)!r}, expected 'observation_date,{name}'."
-            f" Download {name} from FRED as CSV, or rename the columns."
+            f"{path}, line 1: found the header {','.join(cells)!r}, expected 'observation_date,{name}' or"
+            f" 'observation_date,release_date,{name}'. Download {name} from FRED as CSV, or rename columns."
         )
-    dates = parse_dates(path, "observation_date", cells["observation_date"])
+    if dated:
+        dates, releases = _parse_releases(path, cells)
+    else:
+        dates = days(parse_dates(path, "observation_date", cells["observation_date"]))
+        releases = RELEASE_RULES[info.release](dates)
     values = parse_numbers(path, name, cells[name])
-    if info.frequency == "monthly" and np.any(dates.day != 1):
-        row = int(np.argmax(dates.day != 1))
-        found, advice = str(dates[row].date()), "Download the series at its monthly frequency."
+    not_first = dates.astype("datetime64[M]").astype("datetime64[D]") != dates
+    if info.frequency == "monthly" and np.any(not_first):
+        row = int(np.argmax(not_first))
+        found, advice = str(dates[row]), "Download the series at its monthly frequency."
         raise _fail(path, row + 2, "observation_date", found, "the first day of a month", advice)
     messages: tuple[str, ...] = ()
     bad = values <= 0.0
@@ -206,18 +219,53 @@ def read_fred_csv(path: Path, name: str) -> tuple[pd.Series, tuple[str, ...]]:
             path, row + 2, name, cells[name][row], "a value above 0", f"{name} has none such: correct it."
         )
     if info.non_positive == "skip" and bad.any():
-        first = dates[int(np.argmax(bad))].date()
+        first = dates[int(np.argmax(bad))]
         messages = (
             f"{name}: {int(bad.sum())} values <= 0 (first on {first}) have no simple return;"
             " the last positive one is kept in their place",
         )
         values = np.where(bad, np.nan, values)
-    return pd.Series(values, index=dates, name=name).dropna(), messages
+    there = ~np.isnan(values)
+    return Observations(dates[there], releases[there], values[there]), dated, messages
 
 
-def read_fred_folder(folder: Path, names: tuple[str, ...]) -> tuple[dict[str, pd.Series], tuple[str, ...]]:
-    """The named series from `NAME.csv` files in a folder, and messages; UserError if a file is missing."""
-    series, messages = {}, ()
+def _parse_releases(
+    path: Path, cells: dict[str, list[str]]
+) -> tuple[Shaped[np.ndarray, "N"], Shaped[np.ndarray, "N"]]:
+    """Observation and release dates of a file that has both, sorted by both, each pair once."""
+    columns = {}
+    for column in ("observation_date", "release_date"):
+        for row, cell in enumerate(cells[column]):
+            if not _is_iso_date(cell):
+                advice = "Write every date in that form."
+                raise _fail(path, row + 2, column, repr(cell), "a date as YYYY-MM-DD", advice)
+        columns[column] = np.array(cells[column], dtype="datetime64[D]")
+    dates, releases = columns["observation_date"], columns["release_date"]
+    early = releases < dates
+    if early.any():
+        row = int(np.argmax(early))
+        found, expected = str(releases[row]), f"a date from the observation's, {dates[row]}, on"
+        raise _fail(path, row + 2, "release_date", found, expected, "Correct one of the two.")
+    steps, release_steps = np.diff(dates).astype(np.int64), np.diff(releases).astype(np.int64)
+    wrong = (steps < 0) | ((steps == 0) & (release_steps <= 0))
+    if wrong.any():
+        row = int(np.argmax(wrong)) + 1
+        found = f"{dates[row]} released {releases[row]} after {dates[row - 1]} released {releases[row - 1]}"
+        expected = "lines sorted by observation date, then release date, each pair once"
+        advice = "Sort the lines, and keep one value of two that were released on one day."
+        raise _fail(path, row + 2, "release_date", found, expected, advice)
+    return dates, releases
+
+
+def read_fred_folder(
+    folder: Path, names: tuple[str, ...]
+) -> tuple[dict[str, Observations], dict[str, str], tuple[str, ...]]:
+    """The named series from `NAME.csv` files in a folder.
+
+    Returns: the series by name; in words, what their release dates are; messages.
+    Raises: UserError if a file is missing or wrong.
+    """
+    series, rules, messages = {}, {}, ()
     for name in names:
         path = folder / f"{name}.csv"
         if not path.is_file():
@@ -225,43 +273,80 @@ def read_fred_folder(folder: Path, names: tuple[str, ...]) -> tuple[dict[str, pd
                 f"{path}: there is no such file{_near(path.name, folder)}. Expected a FRED CSV file of the"
                 f" series {name}: download it from https://fred.stlouisfed.org/series/{name}."
             )
-        series[name], said = read_fred_csv(path, name)
+        series[name], dated, said = read_fred_csv(path, name)
+        rules[name] = "release dates of the source" if dated else RULE_WORDS[SERIES[name].release]
         messages += said
-    return series, messages
+    return series, rules, messages
 
 
 def read_panel_csv(
-    path: Path, feature_set: FeatureSet, return_unit: str
+    path: Path, feature_set: FeatureSet, return_unit: str, date: str = "date"
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """The columns of a ready-made panel (calendar columns excepted), returns as decimals; and messages.
 
-    Args: path: a CSV file whose first column is `date` and whose other columns are named as the feature
-        set's; return_unit: "decimal", or "percent", which divides the columns whose unit is a return by 100.
-    Raises: UserError for a wrong header, a missing column or a wrong cell.
+    Args: path: a CSV file whose columns are named as the feature set's; return_unit: "decimal", or "percent",
+        which divides the columns whose unit is a return by 100; date: name of the column of dates.
+    Raises: UserError for a missing column or a wrong cell.
     """
     cells = read_cells(path)
-    header = list(cells)
-    if header[0] != "date":
-        raise UserError(
-            f"{path}, line 1: found {header[0]!r} as the first column, expected 'date'. Rename the column."
-        )
-    wanted = [column.name for column in feature_set.read_columns()]
+    columns = feature_set.read_columns()
+    wanted = [date, *(column.name for column in columns)]
     for name in wanted:
         if name not in cells:
-            nearest = difflib.get_close_matches(name, header[1:], n=3, cutoff=0.4)
+            nearest = difflib.get_close_matches(name, cells, n=3, cutoff=0.4)
             hint = f" Did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
             raise UserError(
-                f"{path}, line 1: found no column {name!r} among {', '.join(header)}, expected"
+                f"{path}, line 1: found no column {name!r} among {', '.join(cells)}, expected"
                 f" {', '.join(wanted)}.{hint} Rename or add the column."
             )
-    dates = parse_dates(path, "date", cells["date"])
-    frame = pd.DataFrame({name: parse_numbers(path, name, cells[name]) for name in wanted}, index=dates)
+    values = {
+        column.name: _parse_labels(path, column.name, cells[column.name])
+        if column.role.endswith("categorical")
+        else parse_numbers(path, column.name, cells[column.name])
+        for column in columns
+    }
+    frame = pd.DataFrame(values, index=parse_dates(path, date, cells[date]))
     messages: tuple[str, ...] = ()
     if return_unit == "percent":
-        returns = [column.name for column in feature_set.read_columns() if column.unit == "return"]
+        returns = [column.name for column in columns if column.unit == "return"]
         frame[returns] = frame[returns] / 100.0
         messages += (f"divided by 100, from percent to decimals: {', '.join(returns)}",)
-    ignored = [name for name in header[1:] if name not in wanted]
+    ignored = [name for name in cells if name not in wanted]
     if ignored:
         messages += (f"ignored columns of {path.name}: {', '.join(ignored)}",)
     return frame, messages
+
+
+def check_table(path: Path, feature_set: FeatureSet, date: str) -> list[str]:
+    """The mistakes in a CSV panel, the first of each column; empty if there is none."""
+    found = []
+
+    def note(read, *arguments):
+        try:
+            return read(*arguments)
+        except UserError as error:
+            found.append(str(error))
+
+    cells = note(read_cells, path)
+    if cells is None:
+        return found
+    if date in cells:
+        note(parse_dates, path, date, cells[date])
+    for column in feature_set.read_columns():
+        read = _parse_labels if column.role.endswith("categorical") else parse_numbers
+        if column.name in cells:
+            note(read, path, column.name, cells[column.name])
+    missing = [name for name in (date, *(c.name for c in feature_set.read_columns())) if name not in cells]
+    if missing:
+        found.append(
+            f"{path}, line 1: found no column {', '.join(missing)} among {', '.join(cells)}. Add them."
+        )
+    return found
+
+
+def _parse_labels(path: Path, column: str, cells: list[str]) -> list[str]:
+    """Categories as they are written; UserError names the first line without one."""
+    for row, cell in enumerate(cells):
+        if cell in MISSING:
+            raise _fail(path, row + 2, column, repr(cell), "a category", "Write one, such as 'unknown'.")
+    return cells

@@ -7,14 +7,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32, Float64, Int32
 
 from tftjax.config import UserError
 from tftjax.data import scaling
+from tftjax.data.alignment import PERIODS
 from tftjax.data.feature_sets import CALENDAR
 from tftjax.data.panel import Panel, make_panel
 
 Array = jax.Array | np.ndarray
+
+
+FOLLOWING = {"daily": "B", "weekly": "W-FRI", "monthly": "BME"}  # expected dates of the next rows
 
 
 class Series(NamedTuple):
@@ -26,6 +30,7 @@ class Series(NamedTuple):
     static_real: Float32[Array, "Vs"]
     static_categorical: Int32[Array, "Vsc"]
     target: Float32[Array, "N"]  # decimal returns, not standardised
+    volatility: Float32[Array, "N"] | None = None  # that the target is divided by, as known at each row
 
 
 class Inputs(NamedTuple):
@@ -36,6 +41,7 @@ class Inputs(NamedTuple):
     known_categorical: Int32[Array, "Vc T B"]
     static_real: Float32[Array, "Vs B"]
     static_categorical: Int32[Array, "Vsc B"]
+    volatility: Float32[Array, "B"] | None = None  # the window's, known at its last encoder row
 
 
 class Encoding(NamedTuple):
@@ -43,6 +49,7 @@ class Encoding(NamedTuple):
 
     scaler: dict[str, tuple[float, float]]
     categories: dict[str, list]
+    target_scale: str = "none"  # as in the config: then the target's scaler is of return over volatility
 
 
 def gather(
@@ -58,14 +65,20 @@ def gather(
     def take(array, at):
         return jnp.asarray(array).at[..., at].get(mode="promise_in_bounds")
 
+    observed, volatility = take(series.observed, rows[:encoder_length]), None
+    if series.volatility is not None:
+        # The past too is seen in units of what is known at the window's end.
+        volatility = take(series.volatility, rows[encoder_length - 1])
+        observed = jnp.concatenate([observed[:1] / volatility[None, None, :], observed[1:]])
     inputs = Inputs(
-        observed=take(series.observed, rows[:encoder_length]),
+        observed=observed,
         known_real=take(series.known_real, rows),
         known_categorical=take(series.known_categorical, rows),
         static_real=jnp.broadcast_to(series.static_real[:, None], (series.static_real.shape[0], batch)),
         static_categorical=jnp.broadcast_to(
             series.static_categorical[:, None], (series.static_categorical.shape[0], batch)
         ),
+        volatility=volatility,
     )
     return inputs, take(series.target, rows[encoder_length:].T)
 
@@ -78,16 +91,49 @@ def _categoricals(panel: Panel) -> tuple[str, ...]:
     return panel.known_categorical + panel.static_categorical
 
 
-def fit_encoding(panel: Panel, train_rows: range) -> Encoding:
-    """Fit the scaler of every real column and the categories of every other on the train rows alone."""
-    frame = panel.frame.iloc[train_rows.start : train_rows.stop]
+def fit_encoding(
+    panel: Panel,
+    train_rows: range,
+    target_scale: str = "none",
+    scalings: Mapping[str, str] | None = None,
+) -> Encoding:
+    """Fit the scaler of every real column and the categories of every other on the train rows alone.
+
+    Args: target_scale: see `scaling.target_volatility`; scalings: by column, a name in SCALINGS other than
+        "standard".
+    Raises: UserError if one of them names a column that is not there.
+    """
+    scalings = scalings or {}
     names = _reals(panel)
-    scaler = scaling.fit(frame[list(names)].to_numpy(np.float64))
-    pairs = zip(scaler.center.tolist(), scaler.scale.tolist(), strict=True)
+    unknown = [name for name in scalings if name not in names]
+    if unknown:
+        raise UserError(
+            f"data.scaling: found the column {unknown[0]!r}, expected one of {', '.join(names)}. Correct it."
+        )
+    frame = panel.frame.iloc[train_rows.start : train_rows.stop]
+    columns = {name: frame[name].to_numpy(np.float64) for name in names}
+    volatility = _volatility(panel, target_scale)
+    if volatility is not None:
+        # By the volatility known before the row, as a forecast's is: the first row has none.
+        skipped = 1
+        if target_scale == "ewma":
+            skipped = max(1, min(scaling.EWMA_BURN_IN - train_rows.start, len(train_rows) // 2))
+        before = volatility[train_rows.start + skipped - 1 : train_rows.stop - 1]
+        columns[panel.target] = columns[panel.target][skipped:] / before
+    scaler = {}
+    for name, values in columns.items():
+        center, scale = scaling.fit(values[:, None], scalings.get(name, "standard"))
+        scaler[name] = (float(center[0]), float(scale[0]))
     return Encoding(
-        scaler=dict(zip(names, pairs, strict=True)),
+        scaler=scaler,
         categories={name: scaling.fit_categories(frame[name].to_numpy()) for name in _categoricals(panel)},
+        target_scale=target_scale,
     )
+
+
+def _volatility(panel: Panel, target_scale: str) -> Float64[np.ndarray, "N"] | None:
+    columns = {name: panel.frame[name].to_numpy(np.float64) for name in panel.observed}
+    return scaling.target_volatility(target_scale, panel.target, columns)
 
 
 def encoding_to_json(encoding: Encoding) -> dict[str, Any]:
@@ -100,6 +146,7 @@ def encoding_to_json(encoding: Encoding) -> dict[str, Any]:
         "categories": [
             {"name": name, "values": list(values)} for name, values in encoding.categories.items()
         ],
+        "target_scale": encoding.target_scale,
     }
 
 
@@ -111,6 +158,7 @@ def encoding_from_json(content: Mapping[str, Any]) -> Encoding:
                 item["name"]: (float(item["center"]), float(item["scale"])) for item in content["scaler"]
             },
             categories={item["name"]: list(item["values"]) for item in content["categories"]},
+            target_scale=content.get("target_scale", "none"),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
@@ -143,18 +191,26 @@ def make_series(panel: Panel, encoding: Encoding) -> Series:
         encoded = [scaling.encode(panel.frame[name].to_numpy(), encoding.categories[name]) for name in names]
         return np.array(encoded, dtype=np.int32).reshape(len(names), len(panel.frame))
 
+    observed, volatility = real(panel.observed), _volatility(panel, encoding.target_scale)
+    if volatility is not None:
+        # Divided by the scaler here, by the window's volatility in `gather`. The center stays away: it is no
+        # constant once the volatility is undone, and a fiftieth of the scale.
+        target = panel.frame[panel.target].to_numpy(np.float64)
+        observed[0] = target / encoding.scaler[panel.target][1]
+        volatility = volatility.astype(np.float32)
     return Series(
-        observed=real(panel.observed),
+        observed=observed,
         known_real=real(panel.known_real),
         known_categorical=categorical(panel.known_categorical),
         static_real=real(panel.static_real)[:, 0],
         static_categorical=categorical(panel.static_categorical)[:, 0],
         target=panel.frame[panel.target].to_numpy(np.float32),
+        volatility=volatility,
     )
 
 
 def extend_panel(panel: Panel, steps: int) -> Panel:
-    """The panel with `steps` future rows on the weekdays after its last date, to forecast past the end.
+    """The panel with `steps` future rows (weekdays, Fridays or last weekdays of months) after its last date.
 
     Calendar and static columns are filled, observed ones (the target too) are NaN. Public holidays are not
     looked up. Raises: UserError if a known column cannot be derived from the date.
@@ -167,9 +223,11 @@ def extend_panel(panel: Panel, steps: int) -> Panel:
             " Append rows with them to the data."
         )
     last = panel.frame.index[-1]
-    future = pd.bdate_range(last + pd.Timedelta(days=1), periods=steps, name="date").as_unit(
-        panel.frame.index.unit
-    )
+    following = FOLLOWING[panel.about.get("frequency", "daily")]
+    future = pd.date_range(last + pd.Timedelta(days=1), periods=steps + 1, freq=following, name="date")
+    # The rest of the last row's own period is no step: a month's last trading day may be the 30th of 31.
+    period = PERIODS.get(panel.about.get("frequency"), "D")
+    future = future[future.to_period(period) > last.to_period(period)][:steps].as_unit(panel.frame.index.unit)
     rows = pd.DataFrame({name: np.full(steps, np.nan) for name in panel.observed}, index=future)
     for name in panel.known_real + panel.known_categorical:
         rows[name] = CALENDAR[name](future)
@@ -185,5 +243,6 @@ def extend_panel(panel: Panel, steps: int) -> Panel:
         static_real=panel.static_real,
         static_categorical=panel.static_categorical,
         staleness=panel.staleness.reindex(frame.index),
-        messages=(*panel.messages, f"appended {steps} future weekday rows after {last.date()}"),
+        about=panel.about,
+        messages=(*panel.messages, f"appended {steps} future rows after {last.date()}"),
     )

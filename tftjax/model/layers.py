@@ -220,7 +220,9 @@ class VariableSelection(nn.Module):
         processed = GatedResidualNetwork(
             self.hidden_size, self.hidden_size, (num_variables,), name="variables"
         )(x, noise)
-        return (weights[:, None] * processed).sum(axis=0), weights
+        # Not a product summed over axis 0: jaxlib 0.10.2 on a CPU gets such a sum wrong, without a word, from
+        # 32,769 outputs on (github.com/jax-ml/jax/issues/39103).
+        return sum(w * y for w, y in zip(weights[:, None], processed, strict=True)), weights
 
 
 class StaticContexts(NamedTuple):

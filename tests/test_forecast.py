@@ -1,0 +1,82 @@
+"""Forecasts and their gradients are the same however many windows are computed together."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import pytest
+from tiny import ROOT
+
+from tftjax import config, forecast, runs
+from tftjax.data.loading import load_panel
+from tftjax.data.windows import gather
+from tftjax.model.parameters import build_model, init_parameters, parameter_layout, to_tree
+
+NUM_WINDOWS = 256
+
+
+@pytest.fixture(scope="module")
+def balanced():
+    """The main job's model with random parameters: the model, and the arrays that forecast_windows takes."""
+    settings = config.load(ROOT / "configs" / "balanced_01.json")
+    data = runs.prepare(load_panel(settings.data), settings)
+    model = build_model(settings, *runs.cardinalities(data.panel, data.encoding))
+    starts = data.starts["test"][:NUM_WINDOWS]
+    inputs, _ = gather(data.series, starts, settings.model.encoder_length, settings.model.prediction_length)
+    layout = parameter_layout(model, inputs)
+    vector = init_parameters(layout, seed=3)
+    vector += 0.1 * np.random.default_rng(3).standard_normal(vector.shape, np.float32)
+    return model, (to_tree(vector, layout), data.series, starts, data.center, data.scale)
+
+
+# Sizes on both sides of 32,769 outputs of an operation: beyond, jaxlib 0.10.2 on a CPU gets some products
+# that are summed over a leading axis wrong (github.com/jax-ml/jax/issues/39103).
+@pytest.mark.parametrize("chunk", [64, 101, 256])
+def test_forecasts_do_not_depend_on_the_chunk(balanced, chunk, monkeypatch):
+    model, arrays = balanced
+
+    def forecasts(size):
+        monkeypatch.setattr(forecast, "CHUNK", size)
+        return np.asarray(jax.jit(functools.partial(forecast.forecast_windows, model))(*arrays))
+
+    np.testing.assert_allclose(forecasts(chunk), forecasts(8), rtol=0, atol=1e-7)
+
+
+def test_the_gradient_of_many_windows_is_the_sum_of_those_of_a_few(balanced, monkeypatch):
+    model, (parameters, series, starts, center, scale) = balanced
+    monkeypatch.setattr(forecast, "CHUNK", NUM_WINDOWS)
+    weights = np.random.default_rng(5).standard_normal((NUM_WINDOWS, 1, 7)).astype(np.float32)
+
+    def weighted(parameters, starts, weights, center, scale, series):
+        return (forecast.forecast_windows(model, parameters, series, starts, center, scale) * weights).sum()
+
+    compiled = jax.jit(jax.grad(weighted))
+
+    def gradient(first, count):
+        some = slice(first, first + count)
+        tree = compiled(parameters, starts[some], weights[some], center, scale, series)
+        return np.concatenate([np.ravel(leaf).astype(np.float64) for leaf in jax.tree.leaves(tree)])
+
+    summed = sum(gradient(first, 8) for first in range(0, NUM_WINDOWS, 8))
+    error = gradient(0, NUM_WINDOWS) - summed
+    assert np.linalg.norm(error) < 1e-5 * np.linalg.norm(summed)
+
+
+def test_with_a_moving_volatility_a_return_series_twice_as_wild_gets_forecasts_twice_as_wide(balanced):
+    settings = config.load(ROOT / "configs" / "balanced_01.json")
+    settings = settings.model_copy(update={"data": settings.data.model_copy(update={"target_scale": "ewma"})})
+    panel = load_panel(settings.data)
+    twice = dataclasses.replace(
+        panel, frame=panel.frame.assign(SP500_Returns=2 * panel.frame["SP500_Returns"])
+    )
+
+    def forecasts(panel, encoding=None):
+        data = runs.prepare(panel, settings, encoding)
+        arrays = balanced[1][0], data.series, data.starts["test"][:31], data.center, data.scale
+        return data.encoding, np.asarray(
+            jax.jit(functools.partial(forecast.forecast_windows, balanced[0]))(*arrays)
+        )
+
+    encoding, once = forecasts(panel)
+    np.testing.assert_allclose(forecasts(twice, encoding)[1], 2 * once, rtol=1e-4, atol=1e-7)

@@ -1,0 +1,196 @@
+"""Build, describe and check data sets: `python -m tftjax.data build|describe|validate|list|folds`."""
+
+import argparse
+import dataclasses
+import datetime
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tftjax import config as configs
+from tftjax.config import Config, DataConfig, UserError
+from tftjax.data.alignment import RULE_WORDS
+from tftjax.data.description import describe, draw
+from tftjax.data.feature_sets import CALENDAR, FEATURE_SETS, SERIES
+from tftjax.data.fred_api import BASE_URL, download
+from tftjax.data.loading import feature_set_of, load_panel
+from tftjax.data.panel import PANEL_FILES, write_panel
+from tftjax.data.splits import folds
+from tftjax.data.validation import findings
+
+
+def build(arguments: argparse.Namespace) -> None:
+    """Makes a panel of raw series and writes it to a folder."""
+    lags = dict(_lag(text) for text in arguments.lag)
+    raw = {"dataset": "embedded" if arguments.source == "embedded" else arguments.raw, "lags": lags}
+    if raw["dataset"] is None:
+        raise UserError(
+            f"--source {arguments.source}: --raw DIR is missing. Name the folder of the CSV files."
+        )
+    for name in ("feature_set", "frequency", "alignment", "vintage"):
+        raw[name] = getattr(arguments, name)
+    raw |= {name: str(getattr(arguments, name)) for name in ("start", "end") if getattr(arguments, name)}
+    data = configs.from_dict({"data": raw}, "command line").data
+    in_the_way = arguments.out.exists() and (not arguments.out.is_dir() or any(arguments.out.iterdir()))
+    replaces = arguments.overwrite and _holds_only_a_panel(arguments.out)
+    if in_the_way and not replaces:
+        raise UserError(
+            f"{arguments.out} exists. Choose another --out, or replace a built panel with --overwrite."
+        )
+    if arguments.source == "fred-api":
+        _fetch(data, arguments)
+    panel = load_panel(data)
+    try:
+        if replaces:
+            for name in PANEL_FILES:
+                (arguments.out / name).unlink(missing_ok=True)
+        arguments.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{arguments.out}: cannot be written ({error.strerror}).") from error
+    about = {"source": arguments.source, **panel.about}
+    write_panel(arguments.out, dataclasses.replace(panel, about=about))
+    for message in panel.messages:
+        print(message)
+    first, last = panel.frame.index[0].date(), panel.frame.index[-1].date()
+    print(f"{arguments.out}: {len(panel.frame)} rows, {first} to {last}, {len(panel.frame.columns)} columns")
+
+
+def _fetch(data: DataConfig, arguments: argparse.Namespace) -> None:
+    key = os.environ.get("FRED_API_KEY", "")
+    if not key:
+        raise UserError(
+            "FRED_API_KEY is not set. Get a key at https://fred.stlouisfed.org/docs/api/api_key.html and"
+            " set it,"
+            " or download the CSV files by hand and use --source fred-csv."
+        )
+    names = feature_set_of(data).series_names()
+    download(names, Path(arguments.raw), key, arguments.base_url)
+
+
+def _holds_only_a_panel(folder: Path) -> bool:
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    return "panel.json" in names and names <= set(PANEL_FILES)
+
+
+def _lag(text: str) -> tuple[str, int]:
+    name, equals, days = text.partition("=")
+    if not equals or not (days.isascii() and days.isdigit()):
+        raise UserError(f"--lag {text!r}: expected SERIES=DAYS, such as CPIAUCSL=45.")
+    return name, int(days)
+
+
+def show_list(arguments: argparse.Namespace) -> None:
+    """Prints the feature sets with their columns, units, sources and release rules."""
+    for name, feature_set in FEATURE_SETS.items():
+        print(name)
+        for column in feature_set.columns:
+            sources = ", ".join(column.sources) or "the date"
+            print(f"  {column.name:27}{column.role:18}{column.unit:19}{sources}")
+    print("\nraw series, and when a value is seen where the data has no release dates")
+    for name, info in SERIES.items():
+        rule = f"{RULE_WORDS[info.release]}; alignment fixed: {info.lag_days} days after its date"
+        print(f"  {name:11}{info.frequency:9}{info.unit:22}{rule}")
+    print(f"\nmade from the date: {', '.join(CALENDAR)}")
+
+
+def show_folds(arguments: argparse.Namespace) -> None:
+    """Prints walk-forward folds by calendar years, a line of JSON each for `data.split_dates`."""
+    for fold in folds(
+        arguments.first_test,
+        arguments.last_test,
+        train_years=arguments.train_years,
+        val_years=arguments.val_years,
+        test_years=arguments.test_years,
+        step_years=arguments.step_years,
+        expanding=arguments.expanding,
+    ):
+        print(fold.model_dump_json())
+
+
+def _data_config(text: str) -> Config:
+    """A config file as it is; anything else as a data set under the default settings."""
+    if text.endswith(".json"):
+        return configs.load(text)
+    return configs.from_dict({"data": {"dataset": text}}, "command line")
+
+
+def show_description(arguments: argparse.Namespace) -> None:
+    """Prints what a data set holds, and draws it."""
+    panel = load_panel(_data_config(arguments.data).data)
+    print(describe(panel))
+    if arguments.plot is not None:
+        if arguments.plot.exists():
+            raise UserError(f"{arguments.plot} exists. Choose another file, or remove it.")
+        draw(panel, arguments.plot)
+        print(f"drawn: {arguments.plot}")
+
+
+def validate(arguments: argparse.Namespace) -> None:
+    """Makes every check that training makes on its data; prints all findings."""
+    found = findings(_data_config(arguments.data))
+    if found:
+        raise UserError("\n".join([f"{len(found)} finding(s):", *found]))
+    print(f"{arguments.data}: nothing found against training on it")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of all four commands."""
+    top = argparse.ArgumentParser(prog="python -m tftjax.data", description=__doc__.splitlines()[0])
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    command = commands.add_parser("build", help="make a panel of raw series", description=build.__doc__)
+    command.add_argument("--source", choices=["embedded", "fred-csv", "fred-api"], default="fred-csv")
+    command.add_argument("--raw", help="folder of raw files, SERIES.csv each; fred-api adds what it lacks")
+    command.add_argument("--base-url", default=BASE_URL, help="of the web service, for fred-api")
+    command.add_argument("--feature-set", required=True, help="a name that `list` shows")
+    command.add_argument("--frequency", choices=["daily", "weekly", "monthly"], default="daily")
+    command.add_argument("--alignment", choices=["vintage", "fixed"], default="vintage")
+    command.add_argument("--vintage", choices=["first", "latest"], default="first")
+    command.add_argument("--lag", action="append", default=[], metavar="SERIES=DAYS", help="for fixed")
+    command.add_argument("--start", type=datetime.date.fromisoformat, help="first row, YYYY-MM-DD")
+    command.add_argument("--end", type=datetime.date.fromisoformat, help="last row, YYYY-MM-DD")
+    command.add_argument("--out", type=Path, required=True, help="folder for the panel")
+    command.add_argument("--overwrite", action="store_true", help="replace a built panel in --out")
+    command.set_defaults(run=build)
+    data_help = "'embedded', a folder, a built panel, or a config (.json) that names the data"
+    command = commands.add_parser(
+        "describe", help="what a data set holds", description=show_description.__doc__
+    )
+    command.add_argument("data", help=data_help)
+    command.add_argument("--plot", type=Path, help="draw the columns into this PNG")
+    command.set_defaults(run=show_description)
+    command = commands.add_parser(
+        "validate", help="every check that training makes", description=validate.__doc__
+    )
+    command.add_argument("data", help=data_help)
+    command.set_defaults(run=validate)
+    command = commands.add_parser(
+        "list", help="feature sets, series, release rules", description=show_list.__doc__
+    )
+    command.set_defaults(run=show_list)
+    command = commands.add_parser("folds", help="walk-forward folds", description=show_folds.__doc__)
+    for name in ("first-test", "last-test", "train-years"):
+        command.add_argument(f"--{name}", type=int, required=True, metavar="N")
+    command.add_argument("--val-years", type=int, default=1, metavar="N")
+    command.add_argument("--test-years", type=int, default=1, metavar="N")
+    command.add_argument("--step-years", type=int, metavar="N", help="default: the test years")
+    command.add_argument("--expanding", action="store_true", help="all folds begin where the first does")
+    command.set_defaults(run=show_folds)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one of the commands; exit code 2 for an error that the user can mend."""
+    arguments = parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""What a panel holds, in words and as a picture."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tftjax.config import UserError
+from tftjax.data.alignment import days
+from tftjax.data.panel import Panel
+
+LONG_GAP = 5  # business days without a row that are shown
+
+
+def describe(panel: Panel) -> str:
+    """Rows, range, gaps, and by column: mean, standard deviation, range, staleness, a guess of the unit."""
+    frame = panel.frame
+    dates = days(frame.index)
+    gaps = np.busday_count(dates[:-1], dates[1:]) - 1
+    lines = [
+        f"{len(frame)} rows, {dates[0]} to {dates[-1]}, target {panel.target}",
+        *_gap_lines(dates, gaps),
+        f"fingerprint {panel.fingerprint[:16]}",
+        "",
+        f"{'column':27}{'mean':>12}{'sd':>12}{'min':>12}{'max':>12}  {'days since release':20}unit guess",
+    ]
+    for name in (*panel.observed, *panel.known_real, *panel.static_real):
+        values = frame[name]
+        numbers = "".join(f"{v:12.5g}" for v in (values.mean(), values.std(), values.min(), values.max()))
+        lines.append(f"{name:27}{numbers}  {_ages(panel, name):20}{unit_guess(values)}")
+    for name in (*panel.known_categorical, *panel.static_categorical):
+        counts = frame[name].value_counts()
+        shown = ", ".join(map(str, sorted(counts.index)[:12])) + (" ..." if len(counts) > 12 else "")
+        lines.append(f"{name:27}{len(counts)} categories: {shown}")
+    return "\n".join([*lines, "", *panel.messages])
+
+
+def _gap_lines(dates: np.ndarray, gaps: np.ndarray) -> list[str]:
+    if not len(gaps) or gaps.max() < LONG_GAP:
+        return [f"longest time without a row: {int(gaps.max(initial=0))} business days"]
+    longest = np.argsort(-gaps, kind="stable")[:3]
+    return [
+        f"no row for {gaps[row]} business days between {dates[row]} and {dates[row + 1]}"
+        for row in longest
+        if gaps[row] >= LONG_GAP
+    ]
+
+
+def _ages(panel: Panel, name: str) -> str:
+    if name not in panel.staleness:
+        return "each row anew"
+    ages = panel.staleness[name]
+    return f"median {ages.median():.0f}, max {ages.max():.0f}"
+
+
+def unit_guess(values: pd.Series) -> str:
+    """What the spread of a column looks like; a guess, for a person to check."""
+    spread, low = float(values.std()), float(values.min())
+    if low < 0 and 0.002 <= spread <= 0.1:
+        return "return, decimal"
+    if low < 0 and 0.2 <= spread <= 10 and abs(values.mean()) < spread / 4:
+        return "return, percent?"
+    if low >= 0 and values.max() < 1:
+        return "share or rate, decimal?"
+    return "level or percent"
+
+
+def draw(panel: Panel, path: Path) -> None:
+    """Draws every real column over time, one below the other, into a PNG.
+
+    Raises: UserError if it cannot be written.
+    """
+    from matplotlib.figure import Figure  # half a second to import: only where it is needed
+
+    names = panel.observed + panel.known_real
+    figure = Figure(figsize=(12, 1.6 * len(names) + 0.6), dpi=100, layout="constrained")
+    for axes, name in zip(np.ravel(figure.subplots(len(names), sharex=True)), names, strict=True):
+        axes.plot(panel.frame.index.to_numpy(), panel.frame[name].to_numpy(), linewidth=0.7, color="#1f5fa8")
+        axes.set_title(name, loc="left", fontsize=10)
+        axes.grid(color="#e0e0e0", linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+    try:
+        figure.savefig(path)
+    except (OSError, ValueError) as error:  # ValueError: an ending that names no picture
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot be written ({reason}). Give the path of a .png file.") from error

@@ -1,0 +1,274 @@
+"""From raw series or a table of one's own to a panel: reading, aligning, checking."""
+
+import difflib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool
+
+from tftjax.config import DataConfig, UserError
+from tftjax.data.alignment import (
+    RELEASE_RULES,
+    Observations,
+    as_of,
+    check_gaps,
+    days,
+    fixed_lag,
+    publications,
+    resample,
+    snapshot,
+)
+from tftjax.data.feature_sets import CALENDAR, SERIES, FeatureSet, from_columns, get_feature_set
+from tftjax.data.panel import ROLES, Panel, make_panel, read_panel
+from tftjax.data.sources import find_dataset, read_fred_folder, read_panel_csv
+
+DEFAULT_FEATURE_SET = "core_embedded"
+MAKES_OTHER_VALUES = ("feature_set", "frequency", "alignment", "vintage", "lags")  # of the same raw series
+FOREVER = np.datetime64("9999-12-31")
+
+
+def load_panel(config: DataConfig) -> Panel:
+    """Read, align and check the data set that the config names; its rows lie within start and end.
+
+    Raises: UserError for anything wrong in the files, an unknown name, or a range without rows.
+    """
+    path = find_dataset(config.dataset)
+    if (path / "panel.json").is_file():
+        return _read_built(path, config)
+    if path.is_dir():
+        return _from_raw_series(path, config)
+    feature_set = feature_set_of(config)
+    date = "date" if config.columns is None else config.columns.date
+    frame, messages = read_panel_csv(path, feature_set, config.return_unit, date)
+    used, dropped = _used_rows(frame, config, path, first_line=2)
+    known = feature_set.names("known_real") + feature_set.names("known_categorical")
+    given = [name for name in known if name not in CALENDAR]
+    if given:
+        messages += (
+            f"known columns that the date does not give ({', '.join(given)}): a run can be trained and"
+            " evaluated, but tftjax.predict has no values of theirs for the days ahead",
+        )
+    return _panel(
+        feature_set, frame.loc[used], pd.DataFrame(index=frame.index[used]), messages + dropped, config
+    )
+
+
+def feature_set_of(config: DataConfig) -> FeatureSet:
+    """The feature set that a config names, or makes of the columns of one's own table."""
+    if config.columns is not None:
+        return from_columns(config.columns)
+    return get_feature_set(config.feature_set or DEFAULT_FEATURE_SET)
+
+
+def _from_raw_series(path: Path, config: DataConfig) -> Panel:
+    if config.columns is not None:
+        raise UserError(
+            f"data.columns: found roles of columns with the folder {path}, expected them with a CSV file."
+            " Take them out, or name the file in data.dataset."
+        )
+    if config.return_unit == "percent":
+        raise UserError(
+            'data.return_unit: found "percent" with a folder of raw series. They hold index levels, from'
+            ' which returns are computed as decimals: there is nothing to convert. Set it to "decimal".'
+        )
+    feature_set = feature_set_of(config)
+    series, rules, messages = read_fred_folder(path, feature_set.series_names())
+    if config.alignment == "fixed":
+        series, rules = _with_fixed_lags(series, config)
+    row_series = series[feature_set.row_series]
+    late = row_series.releases != row_series.dates
+    if late.any():
+        row = int(np.argmax(late))
+        raise UserError(
+            f"{path / feature_set.row_series}.csv: found the value of {row_series.dates[row]} released on"
+            f" {row_series.releases[row]}, expected its own day: a row's return would be an earlier"
+            f" day's, and"
+            " other columns would know it. Leave out its release dates and its lag."
+        )
+    frame, staleness = align(series, feature_set, config.vintage)
+    messages += tuple(f"{name}: {words}" for name, words in rules.items())
+    used, dropped = _used_rows(frame, config, path, first_line=None)
+    _check_series(series, feature_set, frame.index[used], config, path)
+    return _panel(feature_set, frame.loc[used], staleness.loc[used], messages + dropped, config)
+
+
+def _panel(
+    feature_set: FeatureSet,
+    frame: pd.DataFrame,
+    staleness: pd.DataFrame,
+    messages: tuple[str, ...],
+    config: DataConfig,
+) -> Panel:
+    """The panel of daily rows, at the frequency that the config asks for."""
+    target = feature_set.names("target")[0]
+    if config.frequency != "daily":
+        frame, staleness, said = resample(frame, staleness, target, config.frequency)
+        messages += said
+    calendar = {
+        name: CALENDAR[name](frame.index)
+        for name in feature_set.names("known_categorical")
+        if name in CALENDAR
+    }
+    names = {role: feature_set.names(role) for role in ROLES}
+    names["observed"] = (target, *names["observed"])
+    return make_panel(
+        frame.assign(**calendar),
+        target=target,
+        staleness=staleness,
+        messages=messages,
+        about=built_about(config),
+        **names,
+    )
+
+
+def built_about(config: DataConfig) -> dict:
+    """What a panel tells of how it was made: what was asked for, units and sources by column."""
+    feature_set = feature_set_of(config)
+    asked = ("dataset", "columns", *MAKES_OTHER_VALUES, "start", "end")
+    content = config.model_dump(mode="json")
+    content["feature_set"] = None if config.columns else config.feature_set or DEFAULT_FEATURE_SET
+    return {
+        **{key: content[key] for key in asked},
+        "units": {column.name: column.unit for column in feature_set.columns},
+        "sources": {column.name: list(column.sources) for column in feature_set.columns},
+    }
+
+
+def _read_built(path: Path, config: DataConfig) -> Panel:
+    """A panel that `python -m tftjax.data build` made: its own roles and alignment count."""
+    panel = read_panel(path)
+    asked = {
+        "feature_set": config.feature_set,
+        "columns": config.columns,
+        "frequency": None if config.frequency == "daily" else config.frequency,
+        "alignment": None if config.alignment == "vintage" else config.alignment,
+        "vintage": None if config.vintage == "first" else config.vintage,
+        "lags": config.lags or None,
+        "return_unit": None if config.return_unit == "decimal" else config.return_unit,
+    }
+    for key, value in asked.items():
+        if value is not None and value != panel.about.get(key):
+            raise UserError(
+                f"data.{key}: found {value!r} with the built panel {path}, which has"
+                f" {panel.about.get(key)!r}."
+                " Leave the key out, or build the panel anew with it."
+            )
+    frame = panel.frame
+    within = np.ones(len(frame), dtype=bool)
+    if config.start is not None:
+        within &= frame.index >= pd.Timestamp(config.start)
+    if config.end is not None:
+        within &= frame.index <= pd.Timestamp(config.end)
+    if not within.any():
+        raise UserError(
+            f"{path}: found no row between data.start {config.start} and data.end {config.end}; rows go from"
+            f" {frame.index[0].date()} to {frame.index[-1].date()}. Widen the range."
+        )
+    return make_panel(
+        frame.loc[within],
+        target=panel.target,
+        staleness=panel.staleness.loc[within],
+        messages=panel.messages,
+        about=panel.about,
+        **{role: getattr(panel, role) for role in ROLES},
+    )
+
+
+def align(
+    series: dict[str, Observations], feature_set: FeatureSet, vintage: str = "first"
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Every column joined as of each row's date, NaN before its first release; and the staleness table, days.
+
+    Args: series: the raw series by name; rows are the row series' dates; vintage: see `publications`.
+    """
+    row_days = np.unique(series[feature_set.row_series].dates)
+    values, staleness = {}, {}
+    for column in feature_set.read_columns():
+        sources = [series[source] for source in column.sources]
+        joined, age = as_of(*publications(sources, column.on_dates, vintage), row_days)
+        values[column.name] = column.on_rows(age if column.of_age else joined)
+        if SERIES[column.sources[0]].frequency != "daily" and not column.of_age:
+            staleness[column.name] = age
+    index = pd.DatetimeIndex(row_days, name="date").as_unit("ns")
+    return pd.DataFrame(values, index=index), pd.DataFrame(staleness, index=index)
+
+
+def _with_fixed_lags(
+    series: dict[str, Observations], config: DataConfig
+) -> tuple[dict[str, Observations], dict[str, str]]:
+    """The series under `data.alignment: "fixed"`: shown a number of days after their observation dates."""
+    lags = {name: config.lags.get(name, SERIES[name].lag_days) for name in series}
+    unknown = sorted(set(config.lags) - set(SERIES))
+    if unknown:
+        nearest = difflib.get_close_matches(unknown[0], SERIES, n=3, cutoff=0.4) or sorted(SERIES)
+        raise UserError(
+            f"data.lags: found the series {unknown[0]!r}, expected one of {', '.join(nearest)}. Correct it."
+        )
+    shifted = {name: fixed_lag(values, lags[name]) for name, values in series.items()}
+    return shifted, {name: f"visible {lag} days after its date" for name, lag in lags.items()}
+
+
+def _check_series(
+    series: dict[str, Observations],
+    feature_set: FeatureSet,
+    rows: pd.DatetimeIndex,
+    config: DataConfig,
+    folder: Path,
+) -> None:
+    """Check what each column is made of: a spread or a yearly change can have wider gaps than its parts."""
+    first, last = days(rows[[0, -1]])
+    for column in feature_set.read_columns():
+        info = SERIES[column.sources[0]]
+        own = column.on_dates(*(snapshot(series[source], FOREVER) for source in column.sources))
+        files = ", ".join(str(folder / f"{source}.csv") for source in column.sources)
+        release = RELEASE_RULES[info.release]
+        if config.alignment == "fixed":
+            lag = np.timedelta64(config.lags.get(column.sources[0], info.lag_days), "D")
+            release = lambda dates, lag=lag: dates + lag  # noqa: E731
+        check_gaps(days(own.index), info.frequency, release, first, last, f"{files}, column {column.name!r}")
+
+
+def _used_rows(
+    frame: pd.DataFrame, config: DataConfig, path: Path, first_line: int | None
+) -> tuple[Bool[np.ndarray, "N"], tuple[str, ...]]:
+    """Which rows are used: those within start and end, from where every column has its first value on.
+
+    Args: first_line: the line of the file on which row 0 stands, None if rows come from several files.
+    Returns: a boolean mask [N] and messages about dropped rows.
+    Raises: UserError for NaN after that, or if no row is left.
+    """
+    within = np.ones(len(frame), dtype=bool)
+    if config.start is not None:
+        within &= frame.index >= pd.Timestamp(config.start)
+    if config.end is not None:
+        within &= frame.index <= pd.Timestamp(config.end)
+    missing = frame.isna().to_numpy()
+    for position, name in enumerate(frame.columns):
+        if missing[:, position].all():
+            raise UserError(f"{path}, column {name!r}: found no value in any row, expected numbers. Fill it.")
+    first_values = np.argmin(missing, axis=0)
+    start = int(first_values.max())
+    used = within & (np.arange(len(frame)) >= start)
+    if not used.any():
+        raise UserError(
+            f"{path}: found no row between data.start {config.start} and data.end {config.end} with a value"
+            f" in every column; complete rows go from {frame.index[start].date()} to"
+            f" {frame.index[-1].date()}. Widen the range."
+        )
+    holes = missing & used[:, None]
+    if holes.any():
+        row, position = (int(i) for i in np.argwhere(holes)[0])
+        where = f"line {first_line + row}" if first_line is not None else f"row {row}"
+        raise UserError(
+            f"{path}, {where} ({frame.index[row].date()}), column {frame.columns[position]!r}: found no value"
+            " (NaN) after the column's first one, expected a number in every row. Fill it with what was known"
+            " on that date, drop the row, or move data.start behind it."
+        )
+    count = int((within & ~used).sum())
+    if not count:
+        return used, ()
+    late = [frame.columns[i] for i in np.flatnonzero(first_values == start)]
+    return used, (
+        f"dropped {count} leading rows: no value of {', '.join(late)} before {frame.index[start].date()}",
+    )

@@ -1,0 +1,58 @@
+"""Every check that training makes on its data, all findings at once."""
+
+import numpy as np
+
+from tftjax.config import Config, UserError
+from tftjax.data.loading import feature_set_of, load_panel
+from tftjax.data.panel import Panel, check_return_unit
+from tftjax.data.sources import check_table, find_dataset, read_fred_csv
+from tftjax.data.splits import check_batch_size, make_splits, window_starts
+from tftjax.data.windows import fit_encoding
+
+
+def findings(config: Config) -> list[str]:
+    """What stands against training on the data that a config names; empty if nothing does.
+
+    Files are checked one by one, so that a mistake in one does not hide those in another; what needs the
+    whole panel is checked once the files are sound.
+    """
+    found: list[str] = []
+    try:
+        path = find_dataset(config.data.dataset)
+        feature_set = feature_set_of(config.data)
+    except UserError as error:
+        return [str(error)]
+    if path.is_dir() and not (path / "panel.json").is_file():
+        for name in feature_set.series_names():
+            found += _error_of(read_fred_csv, path / f"{name}.csv", name)
+    elif path.is_file():
+        date = "date" if config.data.columns is None else config.data.columns.date
+        found += check_table(path, feature_set, date)
+    if found:
+        return found
+    try:
+        panel = load_panel(config.data)
+    except UserError as error:
+        return [str(error)]
+    return _check_panel(panel, config)
+
+
+def _check_panel(panel: Panel, config: Config) -> list[str]:
+    lengths = config.model.encoder_length, config.model.prediction_length
+    try:
+        splits = make_splits(panel.frame.index, config.data, *lengths)
+    except UserError as error:
+        return [str(error)]
+    train = panel.frame[panel.target].iloc[splits.train.start : splits.train.stop]
+    windows = window_starts(splits.train, len(panel.frame), *lengths)
+    found = _error_of(check_batch_size, config.train.batch_size, len(windows))
+    found += _error_of(check_return_unit, float(np.std(train)), config.loss.target_std)
+    return found + _error_of(fit_encoding, panel, splits.train, config.data.target_scale, config.data.scaling)
+
+
+def _error_of(check, *arguments) -> list[str]:
+    try:
+        check(*arguments)
+    except UserError as error:
+        return [str(error)]
+    return []
