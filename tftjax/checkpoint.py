@@ -22,7 +22,10 @@ import hashlib
 import json
 import re
 import shutil
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,6 +63,7 @@ def save(directory: Path, epoch: int, arrays: dict, metadata: dict, *, best_epoc
       metadata: what `json.dumps` takes, without the key "checkpoint".
       best_epoch: the epoch whose checkpoint stays however old it is, or None.
     Raises:
+      KeyboardInterrupt: came meanwhile; the checkpoint is written nevertheless.
       UserError: the directory cannot be written to (full, read-only, ...); earlier checkpoints are untouched.
       TypeError, ValueError: arrays or metadata are not of this form.
     """
@@ -78,17 +82,16 @@ def save(directory: Path, epoch: int, arrays: dict, metadata: dict, *, best_epoc
     try:
         directory.mkdir(parents=True, exist_ok=True)
         _clean(directory)
-        with _quiet():
+        with _quiet(), _interrupted_after():
             _checkpointer().save(new, args=items)
-        (new / _SUMS).write_text("".join(f"{_file_sum(new / name)}  {name}\n" for name in _files(new)))
-        if target.exists():
-            target.rename(old)
-        new.rename(target)
-        _retain(directory, epoch, best_epoch)
-        _clean(directory)
-    except Exception as error:  # Orbax and TensorStore raise OSError, ValueError, ... for a full disk
-        with contextlib.suppress(OSError):  # give the space back
+            (new / _SUMS).write_text("".join(f"{_file_sum(new / name)}  {name}\n" for name in _files(new)))
+            if target.exists():
+                target.rename(old)
+            new.rename(target)
+            _retain(directory, epoch, best_epoch)
             _clean(directory)
+    except Exception as error:  # Orbax and TensorStore raise OSError, ValueError, ... for a full disk
+        _clean_after_failure(directory)
         raise UserError(
             f"cannot write the checkpoint of epoch {epoch} in {directory}: {_reason(error)}. "
             "Free space or make the directory writable, then resume; earlier checkpoints are untouched."
@@ -259,6 +262,14 @@ def _clean(directory: Path) -> None:
             shutil.rmtree(path)
 
 
+def _clean_after_failure(directory: Path) -> None:
+    """Give the space back. TensorStore's threads may still be writing, and make a directory anew."""
+    for _ in range(10):
+        with contextlib.suppress(OSError):
+            _clean(directory)
+        time.sleep(0.05)
+
+
 @functools.cache
 def _checkpointer():
     """One for the process. OCDBT: all arrays in a few files, not two each; the fastest of Orbax's layouts."""
@@ -269,6 +280,22 @@ def _checkpointer():
             arrays=ocp.PyTreeCheckpointHandler(use_ocdbt=True), metadata=ocp.JsonCheckpointHandler()
         )
     )
+
+
+@contextlib.contextmanager
+def _interrupted_after() -> Iterator[None]:
+    """Hold Ctrl-C back to the end: Orbax's event loops lose it, or break halfway with errors of their own."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals do not come here, and only the main thread may set handlers
+        return
+    received = []
+    previous = signal.signal(signal.SIGINT, lambda *_: received.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous or signal.default_int_handler)
+    if received:
+        raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
