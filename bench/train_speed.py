@@ -80,7 +80,7 @@ def inference(run_directory: Path, repeats: int) -> tuple[list[float], int]:
     rates = []
     for _ in range(repeats):
         started = time.perf_counter()
-        jax.block_until_ready(forecast(parameters, series, starts, run.data.center, run.data.scale))
+        jax.block_until_ready(forecast(parameters, series, starts))
         rates.append(len(starts) / (time.perf_counter() - started))
     return rates[repeats // 10 :], sum(leaf.size for leaf in jax.tree.leaves(run.parameters))
 

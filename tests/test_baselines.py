@@ -51,20 +51,20 @@ def test_missing_train_returns_are_refused():
 
 
 def test_ewma_scaled_by_hand():
-    # Variance before rows 1 and 2: 4; before row 3: 0.94 * 4 + 0.06 * 9 = 4.3.
+    # Weights of the squares: 1; 0.94, 1; 0.94^2, 0.94, 1; ...
     returns = np.array([2.0, -2.0, 3.0, 1.0, -5.0, 7.0])
     forecast = BASELINES["ewma_scaled"](returns, range(0, 4), np.array([[4], [5]]), (0.5,))
-    scaled = np.median([3.0 / 2.0, 1.0 / np.sqrt(4.3)])  # the first half of the train rows is left out
-    before = 0.94 * 4.3 + 0.06 * 1.0
-    after = 0.94 * before + 0.06 * 25.0
-    np.testing.assert_allclose(forecast[:, 0, 0], scaled * np.sqrt([before, after]), rtol=1e-12)
+    before_3 = (0.94**2 * 4 + 0.94 * 4 + 9) / (0.94**2 + 0.94 + 1)
+    before_4 = (0.94 * (0.94**2 * 4 + 0.94 * 4 + 9) + 1) / (0.94**3 + 0.94**2 + 0.94 + 1)
+    before_5 = (0.94**4 * 4 + 0.94**3 * 4 + 0.94**2 * 9 + 0.94 + 25) / sum(0.94**n for n in range(5))
+    scaled = np.median([3.0 / 2.0, 1.0 / np.sqrt(before_3)])  # the first half of the train rows is left out
+    np.testing.assert_allclose(forecast[:, 0, 0], scaled * np.sqrt([before_4, before_5]), rtol=1e-12)
 
 
 def test_ewma_scaled_agrees_with_pandas():
     returns = np.random.default_rng(5).normal(0, 0.01, 97)
     rows = np.arange(71, 97)[:, None]
     forecast = BASELINES["ewma_scaled"](returns, range(71), rows, (0.1, 0.5))
-    squares = pd.Series(returns**2).ewm(alpha=0.06, adjust=False).mean().to_numpy()
-    volatility = np.sqrt(np.concatenate([[squares[0]], squares]))
-    levels = np.quantile(returns[20:71] / volatility[20:71], (0.1, 0.5))
-    np.testing.assert_allclose(forecast[:, 0], levels * volatility[71:97, None], rtol=1e-12)
+    volatility = np.sqrt(pd.Series(returns**2).ewm(alpha=0.06, adjust=True).mean().to_numpy())
+    levels = np.quantile(returns[20:71] / volatility[19:70], (0.1, 0.5))
+    np.testing.assert_allclose(forecast[:, 0], levels * volatility[70:96, None], rtol=1e-12)

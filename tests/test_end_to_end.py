@@ -186,7 +186,7 @@ sys.exit("tftjax could be imported")
     assert metadata["config"] == json.loads((trained.directory / "config.json").read_text())
     returns = next(item for item in metadata["encoding"]["scaler"] if item["name"] == "SP500_Returns")
     train = trained.rows["SP500_Returns"].iloc[:224]  # 70 % of 320 rows
-    np.testing.assert_allclose([returns["center"], returns["scale"]], [train.mean(), train.std(ddof=0)])
+    np.testing.assert_allclose([returns["center"], returns["scale"]], [[train.mean()], [train.std(ddof=0)]])
     assert {"jax", "tftjax", "python"} <= set(metadata["versions"])
 
 

@@ -27,7 +27,7 @@ def balanced():
     layout = parameter_layout(model, inputs)
     vector = init_parameters(layout, seed=3)
     vector += 0.1 * np.random.default_rng(3).standard_normal(vector.shape, np.float32)
-    return model, (to_tree(vector, layout), data.series, starts, data.center, data.scale)
+    return model, (to_tree(vector, layout), data.series, starts)
 
 
 # Sizes on both sides of 32,769 outputs of an operation: beyond, jaxlib 0.10.2 on a CPU gets some products
@@ -44,18 +44,18 @@ def test_forecasts_do_not_depend_on_the_chunk(balanced, chunk, monkeypatch):
 
 
 def test_the_gradient_of_many_windows_is_the_sum_of_those_of_a_few(balanced, monkeypatch):
-    model, (parameters, series, starts, center, scale) = balanced
+    model, (parameters, series, starts) = balanced
     monkeypatch.setattr(forecast, "CHUNK", NUM_WINDOWS)
     weights = np.random.default_rng(5).standard_normal((NUM_WINDOWS, 1, 7)).astype(np.float32)
 
-    def weighted(parameters, starts, weights, center, scale, series):
-        return (forecast.forecast_windows(model, parameters, series, starts, center, scale) * weights).sum()
+    def weighted(parameters, starts, weights, series):
+        return (forecast.forecast_windows(model, parameters, series, starts) * weights).sum()
 
     compiled = jax.jit(jax.grad(weighted))
 
     def gradient(first, count):
         some = slice(first, first + count)
-        tree = compiled(parameters, starts[some], weights[some], center, scale, series)
+        tree = compiled(parameters, starts[some], weights[some], series)
         return np.concatenate([np.ravel(leaf).astype(np.float64) for leaf in jax.tree.leaves(tree)])
 
     summed = sum(gradient(first, 8) for first in range(0, NUM_WINDOWS, 8))
@@ -73,7 +73,7 @@ def test_with_a_moving_volatility_a_return_series_twice_as_wild_gets_forecasts_t
 
     def forecasts(panel, encoding=None):
         data = runs.prepare(panel, settings, encoding)
-        arrays = balanced[1][0], data.series, data.starts["test"][:31], data.center, data.scale
+        arrays = balanced[1][0], data.series, data.starts["test"][:31]
         return data.encoding, np.asarray(
             jax.jit(functools.partial(forecast.forecast_windows, balanced[0]))(*arrays)
         )

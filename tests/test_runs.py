@@ -323,9 +323,10 @@ def test_opening_a_run_gives_the_best_parameters(trained):
     lines = [json.loads(line) for line in (trained.directory / "metrics.jsonl").read_text().splitlines()]
     assert run.best_epoch == min(lines, key=lambda line: line["val/loss"])["epoch"]
     assert run.config == runs.read_config(trained.directory)
-    train = trained.rows["SP500_Returns"].iloc[: len(run.data.splits.train)]
+    train = trained.rows["SP500_Returns"].iloc[: len(run.data.blocks[0].splits.train)]
+    series = run.data.series
     np.testing.assert_allclose(
-        [run.data.center, run.data.scale], [train.mean(), train.std(ddof=0)], rtol=1e-6
+        [series.center[0], series.scale[0]], [train.mean(), train.std(ddof=0)], rtol=1e-6
     )
 
 

@@ -26,17 +26,17 @@ def test_fractions_are_not_hurt_by_rounding():
 
 
 def test_window_starts_by_hand():
-    np.testing.assert_array_equal(window_starts(range(0, 11), 17, 5, 3), [0, 1, 2, 3])
+    np.testing.assert_array_equal(window_starts(range(0, 11), range(17), 5, 3), [0, 1, 2, 3])
     # First target row 11, last start 17 - 5 - 3 = 9.
-    starts = window_starts(range(11, 17), 17, 5, 3)
+    starts = window_starts(range(11, 17), range(17), 5, 3)
     np.testing.assert_array_equal(starts, [6, 7, 8, 9])
     assert starts.dtype == np.int32
 
 
 def test_starts_never_lie_outside_the_rows():
     # Rows that begin before the first possible target row, and rows that promise more than there are.
-    np.testing.assert_array_equal(window_starts(range(2, 9), 9, 5, 3), [0, 1])
-    np.testing.assert_array_equal(window_starts(range(0, 99), 9, 5, 3), [0, 1])
+    np.testing.assert_array_equal(window_starts(range(2, 9), range(9), 5, 3), [0, 1])
+    np.testing.assert_array_equal(window_starts(range(0, 99), range(9), 5, 3), [0, 1])
 
 
 @given(
@@ -51,7 +51,7 @@ def test_no_target_row_is_shared_between_splits(num_rows, encoder_length, predic
     assert [*splits.train, *splits.val, *splits.test] == list(range(num_rows))
     seen = np.zeros(num_rows, dtype=int)
     for rows in splits:
-        starts = window_starts(rows, num_rows, encoder_length, prediction_length)
+        starts = window_starts(rows, range(num_rows), encoder_length, prediction_length)
         assert starts.min() >= 0
         targets = starts[:, None] + encoder_length + np.arange(prediction_length)[None, :]
         assert set(targets.ravel().tolist()) <= set(rows)  # in no other split, so in no later one
@@ -77,12 +77,16 @@ def test_fewer_rows_than_one_window():
 
 def test_exactly_one_window_in_each_split():
     splits = cut(10, (0.8, 0.1, 0.1), 7, 1)
-    assert [window_starts(rows, 10, 7, 1).tolist() for rows in splits] == [[0], [1], [2]]
+    assert [window_starts(rows, range(10), 7, 1).tolist() for rows in splits] == [[0], [1], [2]]
 
 
-def test_rows_without_a_window_are_refused():
-    with pytest.raises(UserError, match=r"rows 3 to 5 of 17: found no window of 2 encoder rows and 4 target"):
-        window_starts(range(3, 6), 17, 2, 4)
+def test_rows_without_a_window_have_no_start():
+    assert window_starts(range(3, 6), range(17), 2, 4).shape == (0,)
+
+
+def test_a_window_lies_within_its_series():
+    # Rows 10 to 20 are one series of several: its first start is 10, its last 21 - 5 - 3.
+    np.testing.assert_array_equal(window_starts(range(10, 21), range(10, 21), 5, 3), [10, 11, 12, 13])
 
 
 def test_purged_fractions_by_hand():
@@ -151,7 +155,7 @@ def test_no_stretch_of_training_targets_overlaps_a_later_window_s(
     for dates in folds(2005, 2007, expanding=expanding, **lengths):
         splits = make_splits(index, DataConfig(split_dates=dates), encoder_length, prediction_length)
         targets = [
-            window_starts(rows, len(index), encoder_length, prediction_length)[:, None]
+            window_starts(rows, range(len(index)), encoder_length, prediction_length)[:, None]
             + encoder_length
             + np.arange(prediction_length)[None, :]
             for rows in splits

@@ -48,6 +48,8 @@ def build(known=BOTH, static=BOTH, **changes):
         known_categorical=codes(known_codes, steps),
         static_real=normal(STATIC_REAL if "real" in static else 0, B),
         static_categorical=codes(static_codes),
+        center=jnp.zeros(B),
+        scale=jnp.ones(B),
     )
     return TemporalFusionTransformer(model_config, known_codes, static_codes), inputs
 

@@ -145,8 +145,6 @@ def test_loss_and_moments_are_those_of_the_whole_batch(trained, stepped, devices
             tree,
             jax.tree.map(jnp.asarray, data.series),
             stepped.starts,
-            jnp.asarray(data.center),
-            jnp.asarray(data.scale),
         )
     )
     target = data.panel.frame["y"].to_numpy()[np.asarray(stepped.starts)[:, None] + [5, 6]]
@@ -203,7 +201,7 @@ def changed(rows, columns=("y", "x", "sign")):
 
 
 def test_nothing_of_the_test_split_reaches_training(trained):
-    splits = trained.data.splits
+    splits = trained.data.blocks[0].splits
     first, last = splits.test.start, splits.test.stop - 1
     untouched = trained.run(2)
     for rows in (splits.test, range(first, first + 1), range(last, last + 1)):
@@ -212,7 +210,7 @@ def test_nothing_of_the_test_split_reaches_training(trained):
 
 def test_nothing_of_the_validation_split_reaches_the_parameters(trained):
     untouched = trained.run(2)
-    splits = trained.data.splits
+    splits = trained.data.blocks[0].splits
     for rows in (splits.val, range(splits.val.start, splits.val.start + 1)):
         for (state, metrics), (state_0, metrics_0) in zip(
             trained.run(2, values=changed(rows)), untouched, strict=True

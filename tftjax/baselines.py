@@ -12,10 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from tftjax.config import UserError
-
-DECAY = 0.94  # of the exponentially weighted variance, a row
-BURN_IN = 20  # train rows left out of the quantiles
-MIN_VARIANCE = 1e-16  # squared return; keeps rows of zero returns divisible
+from tftjax.data.scaling import EWMA_BURN_IN, ewma_volatility
 
 Returns = Float[np.ndarray, " R"]
 TargetRows = Int[np.ndarray, "N P"]
@@ -65,18 +62,15 @@ def ewma_scaled(
 ) -> Forecast:
     """Quantiles of the train returns over their recent volatility, times the volatility before the window.
 
-    The volatility of a row is the root of an exponentially weighted mean of the squared returns before it,
-    which starts at the first one's square. One volatility, the last known, serves all horizons of a window.
+    One volatility, the last known before it, serves all horizons of a window.
 
     Args, Returns, Raises: see `unconditional`.
-    Source: RiskMetrics technical document, 4th edition, 1996 (decay 0.94 for daily returns).
+    Source: `scaling.ewma_volatility`.
     """
-    variance = np.full(len(returns) + 1, returns[0] ** 2)  # before each row
-    for row in range(1, len(returns)):
-        variance[row + 1] = DECAY * variance[row] + (1 - DECAY) * returns[row] ** 2
-    volatility = np.sqrt(np.maximum(variance, MIN_VARIANCE))
+    volatility = ewma_volatility(returns)
+    volatility = np.append(volatility[:1], volatility)  # known before each row, but for the first
     # The first rows have no past to speak of.
-    first = train_rows.start + min(BURN_IN, len(train_rows) // 2)
+    first = train_rows.start + min(EWMA_BURN_IN, len(train_rows) // 2)
     scaled = returns[first : train_rows.stop] / volatility[first : train_rows.stop]
     levels = unconditional_quantiles(scaled, quantiles, *target_rows.shape)
     return levels * volatility[target_rows[:, 0], None, None]

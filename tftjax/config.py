@@ -34,6 +34,9 @@ class ColumnsConfig(_Section):
     """The roles of the columns of a table of one's own."""
 
     date: str = Field("date", min_length=1, description="the column of dates, YYYY-MM-DD, ascending")
+    id: str | None = Field(
+        None, min_length=1, description="in a table of several series, the column that names a row's series"
+    )
     target: str = Field(min_length=1, description="what is forecast, a return")
     observed: tuple[str, ...] = Field((), description="numbers known up to the day of the forecast")
     known_real: tuple[str, ...] = Field((), description="numbers known beforehand, such as days to a holiday")
@@ -135,6 +138,10 @@ class DataConfig(_Section):
         None,
         description="rows left out at the end of train and validation; null: 0 with fractions,"
         " model.prediction_length with dates",
+    )
+    missing: Literal["refuse", "mask"] = Field(
+        "refuse",
+        description="of an observed column without a value in a row: an error, or no selection weight there",
     )
     scaling: dict[str, Literal["standard", "robust", "none"]] = Field(
         {}, description='by column, how it is scaled; "standard" for all others'

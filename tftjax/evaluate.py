@@ -1,6 +1,7 @@
 """Evaluate a run on its validation and test rows: `python -m tftjax.evaluate runs/NAME`."""
 
 import argparse
+import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,8 +13,9 @@ from jaxtyping import Float, Int
 from tftjax import files, runs, runtime
 from tftjax.baselines import BASELINES
 from tftjax.config import UserError
+from tftjax.data.splits import Block
 from tftjax.forecast import forecast_rows
-from tftjax.metrics import evaluate_forecast
+from tftjax.metrics import evaluate_forecast, pinball
 from tftjax.model.parameters import build_model
 
 SPLITS = ("val", "test")
@@ -30,7 +32,7 @@ def forecast_splits(run: runs.Run) -> dict[str, Float[np.ndarray, "W P Q"]]:
     data = run.data
     model = build_model(run.config, *runs.cardinalities(data.panel, data.encoding))
     starts = np.concatenate([data.starts[split] for split in SPLITS])
-    forecast = forecast_rows(model, run.parameters, data.series, starts, data.center, data.scale)
+    forecast = forecast_rows(model, run.parameters, data.series, starts)
     stops = np.cumsum([len(data.starts[split]) for split in SPLITS])
     return dict(zip(SPLITS, np.split(forecast, stops[:-1]), strict=True))
 
@@ -52,31 +54,66 @@ def evaluate(run: runs.Run) -> dict[str, dict]:
         raise UserError(f"{directory}: cannot be made ({error.strerror}).") from error
     returns = run.data.panel.frame[run.data.panel.target].to_numpy(np.float64)
     quantiles = run.config.model.quantiles
-    metrics, tables = {}, []
+    metrics, tables, by_series = {}, [], []
     for split, forecast in forecast_splits(run).items():
         rows = target_rows(run, split)
-        baselines = {
-            name: baseline(returns, run.data.splits.train, rows, quantiles)
-            for name, baseline in BASELINES.items()
+        forecasts = {"model": forecast, **baseline_forecasts(run, rows, returns)}
+        scores = {
+            name: evaluate_forecast(values, returns[rows], quantiles) for name, values in forecasts.items()
         }
-        metrics[split] = evaluate_forecast(forecast, returns[rows], quantiles) | {
-            "baselines": {
-                name: evaluate_forecast(values, returns[rows], quantiles)
-                for name, values in baselines.items()
-            }
-        }
+        metrics[split] = scores.pop("model") | {"baselines": scores}
         tables.append(_table(run, split, rows, forecast, returns))
+        by_series += _by_series(run, split, rows, forecasts, returns)
     files.write_json(directory / "metrics.json", metrics)
     files.replace_text(directory / "predictions.csv", pd.concat(tables).to_csv(index=False))
-    _plot(run, directory, rows[:, 0], forecast[:, 0], {n: v[:, 0] for n, v in baselines.items()}, returns)
+    if run.data.panel.id_column is not None:
+        files.replace_text(directory / "by_series.csv", pd.DataFrame(by_series).to_csv(index=False))
+    _plot(run, directory, rows[:, 0], {name: values[:, 0] for name, values in forecasts.items()}, returns)
     return metrics
+
+
+def baseline_forecasts(
+    run: runs.Run, rows: Int[np.ndarray, "W P"], returns: Float[np.ndarray, " N"]
+) -> dict[str, Float[np.ndarray, "W P Q"]]:
+    """Every baseline's forecast of the windows with those target rows, each series by its own train rows."""
+    found: dict[str, list] = {name: [] for name in BASELINES}
+    for block, own in _rows_by_series(run, rows):
+        first = block.rows.start
+        train = range(block.splits.train.start - first, block.splits.train.stop - first)
+        for name, baseline in BASELINES.items():
+            own_returns = returns[first : block.rows.stop]
+            found[name].append(baseline(own_returns, train, rows[own] - first, run.config.model.quantiles))
+    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def _rows_by_series(run: runs.Run, rows: Int[np.ndarray, "W P"]) -> list[tuple[Block, slice]]:
+    """The windows of each series that has any: windows follow each other series by series."""
+    stops = np.searchsorted(rows[:, 0], [block.rows.stop for block in run.data.blocks])
+    slices = [slice(start, stop) for start, stop in itertools.pairwise([0, *stops.tolist()])]
+    pairs = zip(run.data.blocks, slices, strict=True)
+    return [(block, own) for block, own in pairs if own.stop > own.start]
+
+
+def _by_series(run: runs.Run, split: str, rows, forecasts, returns) -> list[dict]:
+    """A row a series: the pinball loss of every forecast."""
+    table = []
+    for block, own in _rows_by_series(run, rows):
+        scores = {
+            name: pinball(values[own], returns[rows[own]], run.config.model.quantiles)
+            for name, values in forecasts.items()
+        }
+        table.append({"series": block.name, "split": split, "windows": own.stop - own.start, **scores})
+    return table
 
 
 def _table(run: runs.Run, split: str, rows, forecast, returns) -> pd.DataFrame:
     """One row a window and step, dated by the day that is forecast."""
     num_windows, prediction_length = rows.shape
     flat = rows.ravel()
-    table = pd.DataFrame({"date": run.data.panel.frame.index[flat].strftime("%Y-%m-%d"), "split": split})
+    panel = run.data.panel
+    table = pd.DataFrame({"date": panel.frame.index[flat].strftime("%Y-%m-%d"), "split": split})
+    if panel.id_column is not None:
+        table["series"] = panel.frame[panel.id_column].to_numpy()[flat]
     if prediction_length > 1:
         table["step"] = np.tile(np.arange(1, prediction_length + 1), num_windows)
     table["actual"] = returns[flat]
@@ -84,18 +121,19 @@ def _table(run: runs.Run, split: str, rows, forecast, returns) -> pd.DataFrame:
     return table.join(pd.DataFrame(forecast.reshape(len(flat), -1), columns=names))
 
 
-def _plot(run: runs.Run, directory: Path, rows, forecast, baselines, returns) -> None:
-    """Plots the first step's forecasts of the test rows."""
+def _plot(run: runs.Run, directory: Path, rows, forecasts, returns) -> None:
+    """Plots the first step's forecasts of the test rows: calibration over all series, a fan of the first."""
     from tftjax import plots  # matplotlib takes half a second to import: only where it is needed
 
-    quantiles = run.config.model.quantiles
-    dates, actual = run.data.panel.frame.index[rows], returns[rows]
-    name = run.config.name
+    quantiles, name = run.config.model.quantiles, run.config.name
+    block, own = _rows_by_series(run, rows[:, None])[0]
+    dates, actual = run.data.panel.frame.index[rows[own]], returns[rows]
+    shown = f"{name}: last year of test" + (f", series {block.name}" if block.name else "")
+    forecasts = {name if key == "model" else key: values for key, values in forecasts.items()}
     try:
         plots.fan_chart(
-            directory / "fan_chart.png", dates, actual, forecast, quantiles, f"{name}: last year of test"
+            directory / "fan_chart.png", dates, actual[own], forecasts[name][own], quantiles, shown
         )
-        forecasts = {name: forecast, **baselines}
         plots.calibration(
             directory / "calibration.png", actual, forecasts, quantiles, f"{name}: calibration on test"
         )

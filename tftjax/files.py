@@ -3,7 +3,9 @@
 import contextlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tftjax.config_errors import UserError
 
@@ -14,14 +16,21 @@ def write_json(path: Path, content: dict) -> None:
 
 
 def replace_text(path: Path, text: str) -> None:
+    """Replaces a file in one step; see `replace_file`."""
+    replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
     """Replaces a file in one step, so that a kill leaves the old content or the new.
 
+    Args:
+      write: writes the new content to the path that it is given.
     Raises:
       UserError: the disk is full or read-only.
     """
     temporary = path.with_name(path.name + ".new")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        write(temporary)
         os.replace(temporary, path)
     except OSError as error:
         with contextlib.suppress(OSError):  # what forbids writing may forbid this too

@@ -17,32 +17,21 @@ CHUNK = 64  # windows at a time: as fast as larger chunks, in less memory
 
 
 def forecast_batch(
-    model: TemporalFusionTransformer,
-    parameters: dict,
-    inputs: Inputs,
-    center: Float[Array, ""],
-    scale: Float[Array, ""],
-    noise: Dropout | None = None,
+    model: TemporalFusionTransformer, parameters: dict, inputs: Inputs, noise: Dropout | None = None
 ) -> Float[Array, "B P Q"]:
     """Forecasts a batch of windows.
 
     Args:
-      center, scale: of the train target's scaler; in returns, or in volatilities where the inputs have one.
       noise: dropout while training; None forecasts without.
     Returns:
       Quantiles of the return, as decimals.
     """
-    quantiles = center + scale * model.apply({"params": parameters}, inputs, noise).quantiles
-    return quantiles if inputs.volatility is None else inputs.volatility[:, None, None] * quantiles
+    output = model.apply({"params": parameters}, inputs, noise).quantiles
+    return inputs.center[:, None, None] + inputs.scale[:, None, None] * output
 
 
 def forecast_windows(
-    model: TemporalFusionTransformer,
-    parameters: dict,
-    series: Series,
-    starts: Int[Array, " W"],
-    center: Float[Array, ""],
-    scale: Float[Array, ""],
+    model: TemporalFusionTransformer, parameters: dict, series: Series, starts: Int[Array, " W"]
 ) -> Float[Array, "W P Q"]:
     """Forecasts any number of windows, a chunk at a time; to be jitted.
 
@@ -59,7 +48,7 @@ def forecast_windows(
     def forecast_chunk(chunk_starts):
         lengths = model.config.encoder_length, model.config.prediction_length
         inputs, _ = gather(series, chunk_starts, *lengths)
-        return forecast_batch(model, parameters, inputs, center, scale)
+        return forecast_batch(model, parameters, inputs)
 
     quantiles = jax.lax.map(forecast_chunk, padded.reshape(num_chunks, chunk))
     return quantiles.reshape(num_chunks * chunk, *quantiles.shape[2:])[:num_windows]
@@ -75,7 +64,7 @@ def compile_forecast(model: TemporalFusionTransformer, mesh: Mesh):
     sharded = jax.shard_map(
         functools.partial(forecast_windows, model),
         mesh=mesh,
-        in_specs=(everywhere, everywhere, divided, everywhere, everywhere),
+        in_specs=(everywhere, everywhere, divided),
         out_specs=divided,
         check_vma=False,
     )
@@ -85,15 +74,10 @@ def compile_forecast(model: TemporalFusionTransformer, mesh: Mesh):
 
 
 def forecast_rows(
-    model: TemporalFusionTransformer,
-    parameters: dict,
-    series: Series,
-    starts: Int[np.ndarray, " W"],
-    center: np.float32,
-    scale: np.float32,
+    model: TemporalFusionTransformer, parameters: dict, series: Series, starts: Int[np.ndarray, " W"]
 ) -> Float[np.ndarray, "W P Q"]:
     """Forecasts windows on all devices; see `forecast_windows`. Host arrays in and out, float64 out."""
     mesh = device_mesh()
     padded = np.pad(starts, (0, -len(starts) % mesh.size), mode="edge")
-    quantiles = compile_forecast(model, mesh)(parameters, series, padded, center, scale)
+    quantiles = compile_forecast(model, mesh)(parameters, series, padded)
     return np.asarray(quantiles, np.float64)[: len(starts)]

@@ -1,20 +1,21 @@
 """Forecast the next steps after the last row of the data: `python -m tftjax.predict runs/NAME`."""
 
 import argparse
-import dataclasses
 import datetime
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from tftjax import files, runs, runtime
 from tftjax.config import UserError
+from tftjax.data.future import extend_panel
 from tftjax.data.loading import MAKES_OTHER_VALUES, load_panel
-from tftjax.data.panel import Panel
-from tftjax.data.windows import extend_panel, make_series
+from tftjax.data.panel import Panel, blocks, join_series, select_rows, split_series
+from tftjax.data.windows import make_series
 from tftjax.forecast import forecast_rows
 from tftjax.model.parameters import build_model
 
@@ -24,36 +25,49 @@ UNIT_FACTOR = 20.0
 EWMA_ROWS = 75  # of past that hold 99 % of the weight of a moving volatility with decay 0.94
 
 
-def predict(run: runs.Run, panel: Panel) -> pd.DataFrame:
-    """Forecasts the steps after the panel's last row; no future target is needed.
+def predict(run: runs.Run, panel: Panel, say: Callable[[str], Any] = print) -> pd.DataFrame:
+    """Forecasts the steps after the last row (of each series); no future target is needed.
 
     Args:
       run: an opened run.
       panel: rows up to the day of the forecast, with the run's columns.
+      say: called with a message about series that are left out.
     Returns:
-      A row a step: its expected date (the next weekdays), a column a quantile, returns as decimals.
+      A row a step: its expected date (the next weekdays), the series' name if there are several, a column a
+      quantile, returns as decimals.
     Raises:
-      UserError: fewer rows than the encoder needs, or other columns.
+      UserError: fewer rows than the encoder needs, other columns, or a series not trained on.
     """
     model_config, encoding = run.config.model, run.data.encoding
     needed = model_config.encoder_length
     if encoding.target_scale == "ewma":
         needed = max(needed, EWMA_ROWS)
-    if len(panel.frame) < needed:
+    parts = split_series(panel)
+    long_enough = [part for part in parts if len(part.frame) >= needed]
+    if not long_enough:
         raise UserError(
             f"prediction: found {len(panel.frame)} rows to {panel.frame.index[-1].date()}, the run's "
             f"model.encoder_length is {model_config.encoder_length}, its data.target_scale"
             f" {encoding.target_scale!r}: "
             f"expected at least {needed} rows. Give more rows, or a later --as-of."
         )
+    if len(long_enough) < len(parts):
+        short = [part.frame[part.id_column].iloc[0] for part in parts if len(part.frame) < needed]
+        say(f"left out {len(short)} series with fewer than {needed} rows: {', '.join(short)}")
+    panel = join_series(long_enough)
     # All rows, not only the encoder's: a moving volatility looks further back.
     extended = extend_panel(panel, model_config.prediction_length)
     model = build_model(run.config, *runs.cardinalities(panel, encoding))
-    series = make_series(extended, encoding)
-    starts = np.array([len(panel.frame) - model_config.encoder_length], np.int32)
-    quantiles = forecast_rows(model, run.parameters, series, starts, run.data.center, run.data.scale)[0]
-    dates = extended.frame.index[-model_config.prediction_length :]
-    return pd.DataFrame(quantiles, index=dates, columns=[f"{q:g}" for q in model_config.quantiles])
+    stops = np.array([rows.stop for _, rows in blocks(extended.frame, extended.id_column)])
+    first_steps = stops - model_config.prediction_length
+    starts = (first_steps - model_config.encoder_length).astype(np.int32)
+    quantiles = forecast_rows(model, run.parameters, make_series(extended, encoding), starts)
+    rows = (first_steps[:, None] + np.arange(model_config.prediction_length)).ravel()
+    names = [f"{q:g}" for q in model_config.quantiles]
+    table = pd.DataFrame(quantiles.reshape(len(rows), -1), index=extended.frame.index[rows], columns=names)
+    if panel.id_column is not None:
+        table.insert(0, "series", extended.frame[panel.id_column].to_numpy()[rows])
+    return table
 
 
 def load_rows(run: runs.Run, data: str | None, as_of: datetime.date | None) -> Panel:
@@ -75,12 +89,12 @@ def load_rows(run: runs.Run, data: str | None, as_of: datetime.date | None) -> P
                     " that was made like the run's."
                 )
     if as_of is not None:
-        frame = panel.frame.loc[: pd.Timestamp(as_of)]
-        if frame.empty:
+        before = panel.frame.index <= pd.Timestamp(as_of)
+        if not before.any():
             raise UserError(
-                f"--as-of {as_of}: the first row of the data is of {panel.frame.index[0].date()}."
+                f"--as-of {as_of}: the first row of the data is of {panel.frame.index.min().date()}."
             )
-        panel = dataclasses.replace(panel, frame=frame, staleness=panel.staleness.reindex(frame.index))
+        panel = select_rows(panel, before)
     if data is not None:
         _check_unit(run, panel, data)
     return panel
@@ -88,8 +102,7 @@ def load_rows(run: runs.Run, data: str | None, as_of: datetime.date | None) -> P
 
 def _check_unit(run: runs.Run, panel: Panel, data: str) -> None:
     """Refuses returns that are far larger or smaller than those that the run was trained on."""
-    rows = run.data.splits.train
-    trained = float(run.data.panel.frame[panel.target].iloc[rows.start : rows.stop].std(ddof=0))
+    trained = float(run.data.train_target().std())
     found = float(panel.frame[panel.target].std(ddof=0))
     if not trained / UNIT_FACTOR < found < trained * UNIT_FACTOR:
         raise UserError(
@@ -109,12 +122,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="write a CSV here instead of printing")
     arguments = parser.parse_args(argv)
     runtime.configure()
+
+    def say(message: str) -> None:
+        print(message, file=sys.stderr)
+
     try:
-        run = runs.open_run(arguments.run, say=lambda message: print(message, file=sys.stderr))
+        run = runs.open_run(arguments.run, say)
         panel = load_rows(run, arguments.data, arguments.as_of)
-        table = predict(run, panel)
+        table = predict(run, panel, say)
         if arguments.out is None:
-            print(f"Forecast from data to {panel.frame.index[-1].date()}, returns as decimals:")
+            print(f"Forecast from data to {panel.frame.index.max().date()}, returns as decimals:")
             print(table.to_string(float_format="{:+.5f}".format))
         elif arguments.out.exists():
             raise UserError(f"{arguments.out} exists. Choose another file, or remove it.")

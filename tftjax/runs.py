@@ -24,21 +24,15 @@ except ImportError:  # not on Windows, where two processes in one run are not ke
     fcntl = None
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from tftjax import checkpoint
 from tftjax.config import Config, UserError, changed_keys, from_dict
 from tftjax.config import fingerprint as config_fingerprint
+from tftjax.data.encoding import Encoding, encoding_from_json, encoding_to_json, fit_encoding
 from tftjax.data.panel import PANEL_FILES, ROLES, Panel, read_panel, write_panel
-from tftjax.data.splits import Splits, make_splits, window_starts
-from tftjax.data.windows import (
-    Encoding,
-    Series,
-    encoding_from_json,
-    encoding_to_json,
-    fit_encoding,
-    make_series,
-)
+from tftjax.data.splits import Block, Splits, keep_trainable, make_blocks, starts_of
+from tftjax.data.windows import Series, make_series
 from tftjax.files import write_json
 
 CONTENTS = (
@@ -58,27 +52,22 @@ class Data:
     """A panel made ready for a config: split, encoded, cut into windows.
 
     Attributes:
-      splits: target rows of train, val and test.
-      starts: first rows of the windows of each split, by its name.
-      center, scale: of the target's encoding; a forecast is `center + scale * output`, in returns or, with
-        `data.target_scale`, in units of the window's volatility.
+      panel: the series that have a train window.
+      blocks: its series, with target rows of train, val and test.
+      starts: first rows of the windows of each split, by its name, series after series.
     """
 
     panel: Panel
     encoding: Encoding
     series: Series
-    splits: Splits
+    blocks: tuple[Block, ...]
     starts: dict[str, Int[np.ndarray, " W"]]
 
-    @property
-    def center(self) -> np.float32:
-        """Center of the train target's scaler: its mean, in returns or in units of `target_scale`."""
-        return np.float32(self.encoding.scaler[self.panel.target][0])
-
-    @property
-    def scale(self) -> np.float32:
-        """Scale of the train target's scaler: its standard deviation, in the unit of `center`."""
-        return np.float32(self.encoding.scaler[self.panel.target][1])
+    def train_target(self) -> Float[np.ndarray, " M"]:
+        """Returns in the train rows of all series, as decimals."""
+        target = self.panel.frame[self.panel.target].to_numpy(np.float64)
+        rows = (block.splits.train for block in self.blocks)
+        return np.concatenate([target[train.start : train.stop] for train in rows])
 
 
 @dataclass(frozen=True)
@@ -93,7 +82,7 @@ class Run:
 
 
 def prepare(panel: Panel, config: Config, encoding: Encoding | None = None) -> Data:
-    """Splits, encodes and windows a panel.
+    """Splits, encodes and windows a panel, without the series that are too short for a train window.
 
     Args:
       encoding: what a checkpoint holds; None fits it on the train rows.
@@ -101,12 +90,12 @@ def prepare(panel: Panel, config: Config, encoding: Encoding | None = None) -> D
       UserError: too few rows for a window, or columns that do not fit the encoding.
     """
     lengths = config.model.encoder_length, config.model.prediction_length
-    num_rows = len(panel.frame)
-    splits = make_splits(panel.frame.index, config.data, *lengths)
+    panel, blocks = keep_trainable(panel, make_blocks(panel, config.data, *lengths), *lengths)
     if encoding is None:
-        encoding = fit_encoding(panel, splits.train, config.data.target_scale, config.data.scaling)
-    starts = {name: window_starts(rows, num_rows, *lengths) for name, rows in splits._asdict().items()}
-    return Data(panel, encoding, make_series(panel, encoding), splits, starts)
+        train_rows = [block.splits.train for block in blocks]
+        encoding = fit_encoding(panel, train_rows, config.data.target_scale, config.data.scaling)
+    starts = {split: starts_of(blocks, split, *lengths) for split in Splits._fields}
+    return Data(panel, encoding, make_series(panel, encoding), blocks, starts)
 
 
 def cardinalities(panel: Panel, encoding: Encoding) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -36,9 +36,7 @@ def check_data(config: Config, data: runs.Data) -> None:
     Raises:
       UserError: returns in another unit than `loss.target_std`, or fewer train windows than a batch.
     """
-    rows = data.splits.train
-    target = data.panel.frame[data.panel.target].to_numpy(np.float64)[rows.start : rows.stop]
-    check_return_unit(float(target.std()), config.loss.target_std)
+    check_return_unit(float(data.train_target().std()), config.loss.target_std)
     check_batch_size(config.train.batch_size, len(data.starts["train"]))
 
 
@@ -187,11 +185,10 @@ def train(
     Raises:
       UserError: see the parts; nothing that a user made is lost.
     """
-    panel = load_panel(config.data)
-    data = runs.prepare(panel, config)
+    data = runs.prepare(load_panel(config.data), config)
     check_data(config, data)
-    if not (resume and runs.check_resumable(directory, config, panel)):
-        runs.create(directory, config, panel, overwrite=overwrite)
+    if not (resume and runs.check_resumable(directory, config, data.panel)):
+        runs.create(directory, config, data.panel, overwrite=overwrite)
 
     def say(message: str) -> None:
         print(message, file=sys.stderr)
@@ -212,9 +209,11 @@ def _introduce(config: Config, data: runs.Data, directory: Path) -> None:
     print(f"{config.name}: {config.notes}\nrun directory {directory}")
     for message in data.panel.messages:
         print(f"data: {message}")
-    for name, rows in data.splits._asdict().items():
-        first, last = dates[rows.start].date(), dates[rows.stop - 1].date()
-        print(f"{name:5} {len(data.starts[name]):6} windows, target rows {first} to {last}")
+    for split, starts in data.starts.items():
+        rows = [getattr(block.splits, split) for block in data.blocks]
+        first = min(dates[part.start] for part in rows if part).date()
+        last = max(dates[part.stop - 1] for part in rows if part).date()
+        print(f"{split:5} {len(starts):6} windows, target rows {first} to {last}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

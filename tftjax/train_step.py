@@ -63,13 +63,11 @@ class TrainState(NamedTuple):
 
 
 class TrainData(NamedTuple):
-    """What training reads: the series on the device, window starts, the target's encoding."""
+    """What training reads: the series on the device, window starts."""
 
     series: Series
     train_starts: Int32[Array, " W"]
     val_starts: Int32[Array, " Wv"]
-    center: Float32[Array, ""]
-    scale: Float32[Array, ""]
 
 
 class Program(NamedTuple):
@@ -93,7 +91,7 @@ def make_program(config: Config, data: runs.Data, mesh: Mesh) -> Program:
 
 def train_data(data: runs.Data) -> TrainData:
     """Collects the arrays that training reads, still on the host."""
-    return TrainData(data.series, data.starts["train"], data.starts["val"], data.center, data.scale)
+    return TrainData(data.series, data.starts["train"], data.starts["val"])
 
 
 def _optimizer(program: Program, hyperparameters: Hyperparameters) -> optax.GradientTransformation:
@@ -147,7 +145,7 @@ def train_step(
     noise = Dropout(hyperparameters.dropout_rate, jax.random.bits(key), first + jnp.arange(local))
 
     def local_forecast(tree):
-        return forecast_batch(program.model, tree, inputs, data.center, data.scale, noise)
+        return forecast_batch(program.model, tree, inputs, noise)
 
     def whole_loss(forecast):
         loss, terms = total_loss(
@@ -189,7 +187,7 @@ def validate(
     padded = jnp.pad(data.val_starts, (0, local * count - num_windows), mode="edge")
     mine = jax.lax.dynamic_slice_in_dim(padded, jax.lax.axis_index(MESH_AXIS) * local, local)
     tree = to_tree(params, program.layout)
-    forecast = forecast_windows(program.model, tree, data.series, mine, data.center, data.scale)
+    forecast = forecast_windows(program.model, tree, data.series, mine)
     forecasts = jax.lax.all_gather(forecast, MESH_AXIS, tiled=True)[:num_windows]
     model_config = program.config.model
     steps = model_config.encoder_length + jnp.arange(model_config.prediction_length)

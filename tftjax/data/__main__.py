@@ -28,7 +28,7 @@ def build(arguments: argparse.Namespace) -> None:
         raise UserError(
             f"--source {arguments.source}: --raw DIR is missing. Name the folder of the CSV files."
         )
-    for name in ("feature_set", "frequency", "alignment", "vintage"):
+    for name in ("feature_set", "frequency", "alignment", "vintage", "missing"):
         raw[name] = getattr(arguments, name)
     raw |= {name: str(getattr(arguments, name)) for name in ("start", "end") if getattr(arguments, name)}
     data = configs.from_dict({"data": raw}, "command line").data
@@ -146,6 +146,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--frequency", choices=["daily", "weekly", "monthly"], default="daily")
     command.add_argument("--alignment", choices=["vintage", "fixed"], default="vintage")
     command.add_argument("--vintage", choices=["first", "latest"], default="first")
+    command.add_argument("--missing", choices=["refuse", "mask"], default="refuse", help="see data.missing")
     command.add_argument("--lag", action="append", default=[], metavar="SERIES=DAYS", help="for fixed")
     command.add_argument("--start", type=datetime.date.fromisoformat, help="first row, YYYY-MM-DD")
     command.add_argument("--end", type=datetime.date.fromisoformat, help="last row, YYYY-MM-DD")

@@ -7,7 +7,7 @@ import pandas as pd
 
 from tftjax.config import UserError
 from tftjax.data.alignment import days
-from tftjax.data.panel import Panel
+from tftjax.data.panel import Panel, blocks, split_series
 
 LONG_GAP = 5  # business days without a row that are shown
 
@@ -16,10 +16,9 @@ def describe(panel: Panel) -> str:
     """Rows, range, gaps, and by column: mean, standard deviation, range, staleness, a guess of the unit."""
     frame = panel.frame
     dates = days(frame.index)
-    gaps = np.busday_count(dates[:-1], dates[1:]) - 1
     lines = [
-        f"{len(frame)} rows, {dates[0]} to {dates[-1]}, target {panel.target}",
-        *_gap_lines(dates, gaps),
+        f"{len(frame)} rows, {dates.min()} to {dates.max()}, target {panel.target}",
+        *(_gap_lines(dates) if panel.id_column is None else _series_lines(panel)),
         f"fingerprint {panel.fingerprint[:16]}",
         "",
         f"{'column':27}{'mean':>12}{'sd':>12}{'min':>12}{'max':>12}  {'days since release':20}unit guess",
@@ -35,7 +34,20 @@ def describe(panel: Panel) -> str:
     return "\n".join([*lines, "", *panel.messages])
 
 
-def _gap_lines(dates: np.ndarray, gaps: np.ndarray) -> list[str]:
+def _series_lines(panel: Panel) -> list[str]:
+    """How many series there are, and the shortest and longest of them."""
+    found = blocks(panel.frame, panel.id_column)
+    ordered = sorted(found, key=lambda pair: len(pair[1]))
+    shown = ordered if len(ordered) <= 3 else [ordered[0], ordered[len(ordered) // 2], ordered[-1]]
+    lines = [f"{len(found)} series by {panel.id_column}; the shortest, the middle one, the longest:"]
+    for name, rows in shown:
+        first, last = panel.frame.index[rows.start].date(), panel.frame.index[rows.stop - 1].date()
+        lines.append(f"  {name}: {len(rows)} rows, {first} to {last}")
+    return lines
+
+
+def _gap_lines(dates: np.ndarray) -> list[str]:
+    gaps = np.busday_count(dates[:-1], dates[1:]) - 1
     if not len(gaps) or gaps.max() < LONG_GAP:
         return [f"longest time without a row: {int(gaps.max(initial=0))} business days"]
     longest = np.argsort(-gaps, kind="stable")[:3]
@@ -72,11 +84,13 @@ def draw(panel: Panel, path: Path) -> None:
     """
     from matplotlib.figure import Figure  # half a second to import: only where it is needed
 
+    panel = split_series(panel)[0]  # of several series, the first
     names = panel.observed + panel.known_real
     figure = Figure(figsize=(12, 1.6 * len(names) + 0.6), dpi=100, layout="constrained")
     for axes, name in zip(np.ravel(figure.subplots(len(names), sharex=True)), names, strict=True):
         axes.plot(panel.frame.index.to_numpy(), panel.frame[name].to_numpy(), linewidth=0.7, color="#1f5fa8")
-        axes.set_title(name, loc="left", fontsize=10)
+        series = f" of {panel.frame[panel.id_column].iloc[0]}" if panel.id_column else ""
+        axes.set_title(name + series, loc="left", fontsize=10)
         axes.grid(color="#e0e0e0", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
     try:

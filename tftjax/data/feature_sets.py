@@ -138,10 +138,14 @@ class Column:
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """The columns of a panel, target first, and the series whose observation dates are the panel's rows."""
+    """The columns of a panel, target first, and the series whose observation dates are the panel's rows.
+
+    In a table of several series, `id_column` tells them apart; it is one of the columns.
+    """
 
     row_series: str
     columns: tuple[Column, ...]
+    id_column: str | None = None
 
     def names(self, role: str) -> tuple[str, ...]:
         """The names of the columns of that role, in table order."""
@@ -242,6 +246,8 @@ def from_columns(columns: ColumnsConfig) -> FeatureSet:
     Raises: UserError if a column has the name of a calendar column in another role.
     """
     roles = {name: getattr(columns, name) for name in ROLES_OF_TABLES}
+    if columns.id is not None:
+        roles["static_categorical"] = (columns.id, *roles["static_categorical"])
     numbers = (
         columns.target,
         *(name for role in roles if role != "known_categorical" for name in roles[role]),
@@ -259,4 +265,5 @@ def from_columns(columns: ColumnsConfig) -> FeatureSet:
             Column(columns.target, "target", "return"),
             *(Column(name, role, "as in the file") for role, names in roles.items() for name in names),
         ),
+        id_column=columns.id,
     )

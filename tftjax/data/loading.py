@@ -1,11 +1,12 @@
 """From raw series or a table of one's own to a panel: reading, aligning, checking."""
 
+import dataclasses
 import difflib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 
 from tftjax.config import DataConfig, UserError
 from tftjax.data.alignment import (
@@ -20,11 +21,18 @@ from tftjax.data.alignment import (
     snapshot,
 )
 from tftjax.data.feature_sets import CALENDAR, SERIES, FeatureSet, from_columns, get_feature_set
-from tftjax.data.panel import ROLES, Panel, make_panel, read_panel
+from tftjax.data.panel import ROLES, Panel, blocks, join_series, make_panel, read_panel, select_rows
 from tftjax.data.sources import find_dataset, read_fred_folder, read_panel_csv
 
 DEFAULT_FEATURE_SET = "core_embedded"
-MAKES_OTHER_VALUES = ("feature_set", "frequency", "alignment", "vintage", "lags")  # of the same raw series
+MAKES_OTHER_VALUES = (
+    "feature_set",
+    "frequency",
+    "alignment",
+    "vintage",
+    "lags",
+    "missing",
+)  # of the same raw series
 FOREVER = np.datetime64("9999-12-31")
 
 
@@ -38,10 +46,13 @@ def load_panel(config: DataConfig) -> Panel:
         return _read_built(path, config)
     if path.is_dir():
         return _from_raw_series(path, config)
+    return _from_table(path, config)
+
+
+def _from_table(path: Path, config: DataConfig) -> Panel:
     feature_set = feature_set_of(config)
     date = "date" if config.columns is None else config.columns.date
-    frame, messages = read_panel_csv(path, feature_set, config.return_unit, date)
-    used, dropped = _used_rows(frame, config, path, first_line=2)
+    frame, lines, messages = read_panel_csv(path, feature_set, config.return_unit, date)
     known = feature_set.names("known_real") + feature_set.names("known_categorical")
     given = [name for name in known if name not in CALENDAR]
     if given:
@@ -49,9 +60,29 @@ def load_panel(config: DataConfig) -> Panel:
             f"known columns that the date does not give ({', '.join(given)}): a run can be trained and"
             " evaluated, but tftjax.predict has no values of theirs for the days ahead",
         )
-    return _panel(
-        feature_set, frame.loc[used], pd.DataFrame(index=frame.index[used]), messages + dropped, config
-    )
+    parts, dropped, outside = [], {}, []
+    for name, rows in blocks(frame, feature_set.id_column):
+        part, own_lines = frame.iloc[rows.start : rows.stop], lines[rows.start : rows.stop]
+        if feature_set.id_column is not None and not within_range(part.index, config).any():
+            outside.append(name)
+            continue
+        where = f"{path}, series {name!r}" if feature_set.id_column else str(path)
+        used, late = _used_rows(part, feature_set, config, where, own_lines)
+        dropped |= {name: late} if late else {}
+        part = part.loc[used]
+        parts.append(_panel(feature_set, part, pd.DataFrame(index=part.index), (), config))
+    if not parts:
+        raise UserError(
+            f"{path}: no series has a row between data.start {config.start} and data.end {config.end}; rows"
+            f" go from {frame.index.min().date()} to {frame.index.max().date()}. Widen the range."
+        )
+    if outside:
+        messages += (f"left out {len(outside)} series without a row in the range: {', '.join(outside)}",)
+    if feature_set.id_column is None:
+        messages += tuple(dropped.values())
+    elif dropped:
+        messages += (f"dropped leading rows of {len(dropped)} series, before every column has a value",)
+    return dataclasses.replace(join_series(parts), messages=messages + parts[0].messages)
 
 
 def feature_set_of(config: DataConfig) -> FeatureSet:
@@ -88,9 +119,11 @@ def _from_raw_series(path: Path, config: DataConfig) -> Panel:
         )
     frame, staleness = align(series, feature_set, config.vintage)
     messages += tuple(f"{name}: {words}" for name, words in rules.items())
-    used, dropped = _used_rows(frame, config, path, first_line=None)
+    used, dropped = _used_rows(frame, feature_set, config, str(path), None)
     _check_series(series, feature_set, frame.index[used], config, path)
-    return _panel(feature_set, frame.loc[used], staleness.loc[used], messages + dropped, config)
+    return _panel(
+        feature_set, frame.loc[used], staleness.loc[used], messages + ((dropped,) if dropped else ()), config
+    )
 
 
 def _panel(
@@ -118,6 +151,7 @@ def _panel(
         staleness=staleness,
         messages=messages,
         about=built_about(config),
+        id_column=feature_set.id_column,
         **names,
     )
 
@@ -145,6 +179,7 @@ def _read_built(path: Path, config: DataConfig) -> Panel:
         "alignment": None if config.alignment == "vintage" else config.alignment,
         "vintage": None if config.vintage == "first" else config.vintage,
         "lags": config.lags or None,
+        "missing": None if config.missing == "refuse" else config.missing,
         "return_unit": None if config.return_unit == "decimal" else config.return_unit,
     }
     for key, value in asked.items():
@@ -154,25 +189,13 @@ def _read_built(path: Path, config: DataConfig) -> Panel:
                 f" {panel.about.get(key)!r}."
                 " Leave the key out, or build the panel anew with it."
             )
-    frame = panel.frame
-    within = np.ones(len(frame), dtype=bool)
-    if config.start is not None:
-        within &= frame.index >= pd.Timestamp(config.start)
-    if config.end is not None:
-        within &= frame.index <= pd.Timestamp(config.end)
+    frame, within = panel.frame, within_range(panel.frame.index, config)
     if not within.any():
         raise UserError(
             f"{path}: found no row between data.start {config.start} and data.end {config.end}; rows go from"
-            f" {frame.index[0].date()} to {frame.index[-1].date()}. Widen the range."
+            f" {frame.index.min().date()} to {frame.index.max().date()}. Widen the range."
         )
-    return make_panel(
-        frame.loc[within],
-        target=panel.target,
-        staleness=panel.staleness.loc[within],
-        messages=panel.messages,
-        about=panel.about,
-        **{role: getattr(panel, role) for role in ROLES},
-    )
+    return select_rows(panel, within)
 
 
 def align(
@@ -229,46 +252,64 @@ def _check_series(
         check_gaps(days(own.index), info.frequency, release, first, last, f"{files}, column {column.name!r}")
 
 
-def _used_rows(
-    frame: pd.DataFrame, config: DataConfig, path: Path, first_line: int | None
-) -> tuple[Bool[np.ndarray, "N"], tuple[str, ...]]:
-    """Which rows are used: those within start and end, from where every column has its first value on.
+def within_range(index: pd.DatetimeIndex, config: DataConfig) -> Bool[np.ndarray, "N"]:
+    """Which rows lie within data.start and data.end."""
+    within = np.ones(len(index), dtype=bool)
+    if config.start is not None:
+        within &= index >= pd.Timestamp(config.start)
+    if config.end is not None:
+        within &= index <= pd.Timestamp(config.end)
+    return within
 
-    Args: first_line: the line of the file on which row 0 stands, None if rows come from several files.
-    Returns: a boolean mask [N] and messages about dropped rows.
+
+def _used_rows(
+    frame: pd.DataFrame,
+    feature_set: FeatureSet,
+    config: DataConfig,
+    where: str,
+    lines: Int[np.ndarray, "N"] | None,
+) -> tuple[Bool[np.ndarray, "N"], str]:
+    """Which rows of a series are used: those in range, from where every column has its first value on.
+
+    Under `data.missing: "mask"`, observed columns may lack values anywhere.
+
+    Args: where: file and series, for messages; lines: of the file on which the rows stand, None if they come
+        from several files.
+    Returns: a boolean mask [N], and a message about dropped rows or an empty one.
     Raises: UserError for NaN after that, or if no row is left.
     """
-    within = np.ones(len(frame), dtype=bool)
-    if config.start is not None:
-        within &= frame.index >= pd.Timestamp(config.start)
-    if config.end is not None:
-        within &= frame.index <= pd.Timestamp(config.end)
-    missing = frame.isna().to_numpy()
-    for position, name in enumerate(frame.columns):
+    within = within_range(frame.index, config)
+    optional = feature_set.names("observed") if config.missing == "mask" else ()
+    needed = [name for name in frame.columns if name not in optional]
+    missing = frame[needed].isna().to_numpy()
+    for position, name in enumerate(needed):
         if missing[:, position].all():
-            raise UserError(f"{path}, column {name!r}: found no value in any row, expected numbers. Fill it.")
+            raise UserError(
+                f"{where}, column {name!r}: found no value in any row, expected numbers. Fill it."
+            )
     first_values = np.argmin(missing, axis=0)
     start = int(first_values.max())
     used = within & (np.arange(len(frame)) >= start)
     if not used.any():
         raise UserError(
-            f"{path}: found no row between data.start {config.start} and data.end {config.end} with a value"
+            f"{where}: found no row between data.start {config.start} and data.end {config.end} with a value"
             f" in every column; complete rows go from {frame.index[start].date()} to"
             f" {frame.index[-1].date()}. Widen the range."
         )
     holes = missing & used[:, None]
     if holes.any():
         row, position = (int(i) for i in np.argwhere(holes)[0])
-        where = f"line {first_line + row}" if first_line is not None else f"row {row}"
+        line = f"row {row}" if lines is None else f"line {lines[row]}"
+        name = needed[position]
+        masked = "" if name not in feature_set.names("observed") else ", set data.missing to 'mask'"
         raise UserError(
-            f"{path}, {where} ({frame.index[row].date()}), column {frame.columns[position]!r}: found no value"
-            " (NaN) after the column's first one, expected a number in every row. Fill it with what was known"
-            " on that date, drop the row, or move data.start behind it."
+            f"{where}, {line} ({frame.index[row].date()}), column {name!r}: found no value (NaN) after the"
+            " column's first one, expected a number in every row. Fill it with what was known on that date,"
+            f" drop the row{masked}, or move data.start behind it."
         )
     count = int((within & ~used).sum())
     if not count:
-        return used, ()
-    late = [frame.columns[i] for i in np.flatnonzero(first_values == start)]
-    return used, (
-        f"dropped {count} leading rows: no value of {', '.join(late)} before {frame.index[start].date()}",
-    )
+        return used, ""
+    late = [needed[i] for i in np.flatnonzero(first_values == start)]
+    before = frame.index[start].date()
+    return used, f"dropped {count} leading rows: no value of {', '.join(late)} before {before}"

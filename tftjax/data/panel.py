@@ -1,17 +1,21 @@
-"""The panel: one row a trading day, one column a feature, each holding only what was known on that day."""
+"""The panel: a row a day, of each series; a column a feature, holding only what was known on that day."""
 
 import hashlib
 import json
 import math
-from collections.abc import Callable
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Shaped
 
 from tftjax.config import UserError
 from tftjax.data.alignment import days
-from tftjax.files import replace_text, write_json
+from tftjax.data.csv_files import read_parts
+from tftjax.files import replace_file, write_json
 
 PANEL_FILES = ("panel.csv", "staleness.csv", "panel.json")  # of `write_panel`
 ROLES = ("observed", "known_real", "known_categorical", "static_real", "static_categorical")
@@ -22,11 +26,12 @@ MAX_UNIT_FACTOR = 5.0  # between the train target's standard deviation and loss.
 class Panel:
     """A table of features with their roles.
 
-    `frame` [N rows]: ascending dates; a float64 column a real feature, an int or str column a categorical.
-    `observed` are real and hold the target's own history first; the static columns are constant. `staleness`
-    [N rows]: days since the release of each low-frequency column's value. `messages`: what was dropped, which
-    rules were used. `fingerprint`: sha256 of dates, column names and values. `about`: how it was
-    made, such as feature set, alignment and units; JSON.
+    `frame` [N rows]: ascending dates, those of several series one series after the other; a float64 column a
+    real feature, an int or str column a categorical. `observed` are real and hold the target's own history
+    first, NaN where a value is missing (never the target's). The static columns are constant within a series,
+    which `id_column`, one of them, names. `staleness` [N rows]: days since the release of each low-frequency
+    column's value. `messages`: what was dropped, which rules were used. `fingerprint`: sha256 of dates,
+    column names and values. `about`: how it was made, such as feature set, alignment and units; JSON.
     """
 
     frame: pd.DataFrame
@@ -40,6 +45,55 @@ class Panel:
     messages: tuple[str, ...]
     fingerprint: str
     about: dict
+    id_column: str | None = None
+
+
+def blocks(frame: pd.DataFrame, id_column: str | None) -> tuple[tuple[str, range], ...]:
+    """The series of a table by name, with their rows; without an id, all rows under an empty name."""
+    if id_column is None or frame.empty:
+        return (("", range(len(frame))),)
+    names = frame[id_column].to_numpy()
+    first = np.flatnonzero(np.append(True, names[1:] != names[:-1]))
+    stops = np.append(first[1:], len(names))
+    return tuple(
+        (str(names[start]), range(int(start), int(stop))) for start, stop in zip(first, stops, strict=True)
+    )
+
+
+def split_series(panel: Panel) -> tuple[Panel, ...]:
+    """The panel of each series, in order."""
+    return tuple(
+        select_rows(panel, np.arange(rows.start, rows.stop))
+        for _, rows in blocks(panel.frame, panel.id_column)
+    )
+
+
+def select_rows(panel: Panel, rows: Shaped[np.ndarray, "M"], messages: tuple[str, ...] = ()) -> Panel:
+    """The panel of those rows (positions in order, or a mask), with further messages."""
+    return with_rows(panel, panel.frame.iloc[rows], panel.staleness.iloc[rows], messages)
+
+
+def join_series(panels: Sequence[Panel]) -> Panel:
+    """One panel of several series; the inverse of `split_series`."""
+    if len(panels) == 1:
+        return panels[0]
+    frames, ages = ([getattr(panel, name) for panel in panels] for name in ("frame", "staleness"))
+    return with_rows(panels[0], pd.concat(frames), pd.concat(ages))
+
+
+def with_rows(
+    panel: Panel, frame: pd.DataFrame, staleness: pd.DataFrame, messages: tuple[str, ...] = ()
+) -> Panel:
+    """A panel with the columns of another and rows of its own, checked."""
+    return make_panel(
+        frame,
+        target=panel.target,
+        staleness=staleness,
+        messages=panel.messages + messages,
+        about=panel.about,
+        id_column=panel.id_column,
+        **{role: getattr(panel, role) for role in ROLES},
+    )
 
 
 def make_panel(
@@ -54,10 +108,12 @@ def make_panel(
     staleness: pd.DataFrame | None = None,
     messages: tuple[str, ...] = (),
     about: dict | None = None,
+    id_column: str | None = None,
 ) -> Panel:
     """A checked panel with its fingerprint; columns without a role are left out.
 
-    Raises: UserError if a column is missing, dates are not ascending, or a static column is not constant.
+    Raises: UserError if a column is missing, or in a series dates are not ascending or a static column is not
+        constant.
     """
     if not observed or observed[0] != target:
         raise UserError(f"panel: found observed columns {observed}, expected the target {target!r} first.")
@@ -66,15 +122,14 @@ def make_panel(
     missing = [name for name in columns if name not in frame]
     if missing or len(set(columns)) < len(columns):
         raise UserError(f"panel: columns {missing} are missing or one of {columns} has two roles.")
-    if not (frame.index.is_monotonic_increasing and frame.index.is_unique):
-        raise UserError("panel: found dates that are not ascending, expected each once, in order.")
     frame = frame[columns].rename_axis("date")
-    for name in static:
-        if frame[name].nunique(dropna=False) != 1:
-            raise UserError(
-                f"panel: the static column {name!r} has {frame[name].nunique(dropna=False)} values, expected"
-                " the same one in every row. Make it a known or an observed column, or correct it."
-            )
+    series = blocks(frame, id_column)
+    if len({name for name, _ in series}) < len(series):
+        raise UserError(
+            f"panel: found the rows of one {id_column} in several places, expected them together."
+        )
+    for name, rows in series:
+        _check_series(frame.iloc[rows.start : rows.stop], static, f", series {name!r}" if id_column else "")
     if staleness is None:
         staleness = pd.DataFrame(index=frame.index)
     return Panel(
@@ -89,7 +144,20 @@ def make_panel(
         messages=messages,
         fingerprint=fingerprint(frame),
         about=about or {},
+        id_column=id_column,
     )
+
+
+def _check_series(part: pd.DataFrame, static: tuple[str, ...], which: str) -> None:
+    if not (part.index.is_monotonic_increasing and part.index.is_unique):
+        raise UserError(f"panel{which}: found dates that are not ascending, expected each once, in order.")
+    for name in static:
+        count = part[name].nunique(dropna=False)
+        if count != 1:
+            raise UserError(
+                f"panel{which}: the static column {name!r} has {count} values, expected the same one in every"
+                " row. Make it a known or an observed column, or correct it."
+            )
 
 
 def fingerprint(frame: pd.DataFrame) -> str:
@@ -98,6 +166,7 @@ def fingerprint(frame: pd.DataFrame) -> str:
     for name in frame.columns:
         values = frame[name].to_numpy()
         if values.dtype.kind == "f":
+            values = np.where(np.isnan(values), np.nan, values)  # NaN has many spellings in bits
             content = values.astype("<f8").tobytes()
         elif values.dtype.kind in "iu":
             content = values.astype("<i8").tobytes()
@@ -112,11 +181,12 @@ def write_panel(directory: Path, panel: Panel) -> None:
 
     Raises: UserError if they cannot be written.
     """
-    replace_text(directory / "panel.csv", panel.frame.to_csv())
+    replace_file(directory / "panel.csv", panel.frame.to_csv)
     if len(panel.staleness.columns):
-        replace_text(directory / "staleness.csv", panel.staleness.to_csv())
+        replace_file(directory / "staleness.csv", panel.staleness.to_csv)
     roles = {role: list(getattr(panel, role)) for role in ROLES}
     content = {"target": panel.target, **roles, "messages": list(panel.messages), "about": panel.about}
+    content["id_column"] = panel.id_column
     content["staleness"] = list(panel.staleness.columns)
     content["text"] = [name for name in panel.frame if panel.frame[name].dtype.kind not in "fiu"]
     write_json(directory / "panel.json", content | {"fingerprint": panel.fingerprint})
@@ -133,16 +203,24 @@ def read_panel(directory: Path) -> Panel:
         about = json.loads((directory / "panel.json").read_text(encoding="utf-8"))
         roles = {role: tuple(about[role]) for role in ROLES}
         real = (*roles["observed"], *roles["known_real"], *roles["static_real"])
-        frame = _read_rows(path, dict.fromkeys(real, float) | dict.fromkeys(about.get("text", ()), str))
+        id_column = about.get("id_column")
+        frame = _read_rows(path, dict.fromkeys(real, float) | dict.fromkeys(about["text"], object))
         staleness = pd.DataFrame(index=frame.index)
         if about.get("staleness"):
-            staleness = _read_rows(directory / "staleness.csv", {})[about["staleness"]]
+            ages = dict.fromkeys(about["staleness"], float)
+            staleness = _read_rows(directory / "staleness.csv", ages)[about["staleness"]]
             if not staleness.index.equals(frame.index):
                 raise ValueError("staleness.csv has other rows")
         messages = tuple(about["messages"])
         how = dict(about.get("about", {}))
         panel = make_panel(
-            frame, target=about["target"], messages=messages, staleness=staleness, about=how, **roles
+            frame,
+            target=about["target"],
+            messages=messages,
+            staleness=staleness,
+            about=how,
+            id_column=id_column,
+            **roles,
         )
         fingerprint = about["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError) as error:
@@ -152,10 +230,22 @@ def read_panel(directory: Path) -> Panel:
     return panel
 
 
-def _read_rows(path: Path, converters: dict[str, Callable]) -> pd.DataFrame:
-    # Converters, because pandas' own parser of numbers is not exact in every version.
-    frame = pd.read_csv(path, index_col="date", parse_dates=["date"], converters=converters)
-    return frame.set_index(frame.index.as_unit("ns"))
+def _read_rows(path: Path, types: dict[str, type]) -> pd.DataFrame:
+    """A table that `to_csv` wrote; columns without a type are int. An empty cell of a float is NaN."""
+    parts = []
+    for _, cells in read_parts(path):
+        # Not pandas' parser: its numbers are not exact in every version.
+        columns = {
+            name: np.array([_READ[types.get(name, int)](cell) for cell in column], types.get(name, np.int64))
+            for name, column in cells.items()
+            if name != "date"
+        }
+        dates = pd.DatetimeIndex(np.array(cells["date"], "datetime64[ns]"), name="date")
+        parts.append(pd.DataFrame(columns, index=dates))
+    return pd.concat(parts)
+
+
+_READ = {float: lambda cell: float(cell) if cell else np.nan, int: int, object: sys.intern}
 
 
 def check_return_unit(train_target_sd: float, target_std: float) -> None:

@@ -58,9 +58,9 @@ def fit(values: Float[np.ndarray, "N V"], scaling: str = "standard") -> Scaler:
     return Scaler(np.where(constant, values[0], center), np.where(constant, 1.0, scale))
 
 
-def apply(scaler: Scaler, values: Float[np.ndarray, "N V"]) -> Float[np.ndarray, "N V"]:
+def apply(scaler: Scaler, values: Float[np.ndarray, "*N V"]) -> Float[np.ndarray, "*N V"]:
     """(values - center) / scale, column by column."""
-    return (values - scaler.center[None, :]) / scaler.scale[None, :]
+    return (values - scaler.center) / scaler.scale
 
 
 EWMA_DECAY = 0.94  # a row; RiskMetrics technical document, 4th edition, 1996

@@ -1,16 +1,19 @@
 """Reading CSV files, strictly: series in FRED's download format, and ready-made panels."""
 
-import csv
 import difflib
+import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float64, Shaped
+from jaxtyping import Float64, Int, Shaped
 
 from tftjax.config import UserError
 from tftjax.data.alignment import RELEASE_RULES, RULE_WORDS, Observations, days
-from tftjax.data.feature_sets import SERIES, FeatureSet
+from tftjax.data.csv_files import read_cells, read_parts
+from tftjax.data.feature_sets import SERIES, Column, FeatureSet
+from tftjax.data.panel import blocks
 
 MISSING = {"", ".", "NaN", "nan", "NA"}  # FRED wrote "." for a missing value until 2024
 
@@ -53,49 +56,15 @@ def _fail(path: Path, line: int, column: str, found: str, expected: str, advice:
     return UserError(f"{path}, line {line}, column {column!r}: found {found}, expected {expected}. {advice}")
 
 
-def read_cells(path: Path) -> dict[str, list[str]]:
-    """The text of a CSV file by column; row i of a column stands on line i + 2 of the file.
-
-    Raises: UserError for an empty file, one that is not UTF-8, repeated column names or a ragged line.
-    """
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror or error}). Expected a CSV file that you may read."
-        ) from error
-    try:
-        text = raw.decode("utf-8-sig")  # spreadsheets write a byte-order mark
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise UserError(
-            f"{path}, line {line}: found byte {raw[error.start]:#04x}, which is not UTF-8 text, expected a"
-            " CSV file in UTF-8. Save it again in that encoding."
-        ) from error
-    try:
-        rows = list(csv.reader(text.rstrip().splitlines()))
-    except csv.Error as error:
-        raise UserError(f"{path}: found no readable CSV ({error}), expected comma-separated text.") from error
-    if not rows:
-        raise UserError(f"{path}: the file is empty, expected a header line and rows. Get it anew.")
-    header, body = [name.strip() for name in rows[0]], rows[1:]
-    if len(set(header)) < len(header):
-        raise UserError(f"{path}, line 1: found a column name twice in {header}, expected each once.")
-    for line, row in enumerate(body, start=2):
-        if len(row) != len(header):
-            raise UserError(
-                f"{path}, line {line}: found {len(row)} cells, expected {len(header)} ({', '.join(header)})."
-                " Correct the line; decimals are written with a point."
-            )
-    if not body:
-        raise UserError(f"{path}: found a header and no rows, expected rows. Get the file anew.")
-    return dict(
-        zip(header, ([cell.strip() for cell in column] for column in zip(*body, strict=True)), strict=True)
-    )
-
-
 def parse_dates(path: Path, column: str, cells: list[str]) -> pd.DatetimeIndex:
     """ISO dates, strictly ascending, as an index named "date"; UserError names the first line that is not."""
+    dates = _to_dates(path, column, cells, 2)
+    _check_ascending(path, column, dates, np.arange(2, len(dates) + 2))
+    return pd.DatetimeIndex(dates, name="date").as_unit("ns")
+
+
+def _to_dates(path: Path, column: str, cells: list[str], first_line: int) -> Shaped[np.ndarray, "N"]:
+    """ISO dates as datetime64[D]; UserError names the first line that has none."""
     try:
         dates = np.array(cells, dtype="datetime64[D]")
     except ValueError:
@@ -103,33 +72,27 @@ def parse_dates(path: Path, column: str, cells: list[str]) -> pd.DatetimeIndex:
     # numpy also takes "2018-01" and "2018"; the length tells them from a full date.
     if np.isnat(dates).any() or any(len(cell) != 10 for cell in cells):
         row = next(i for i, cell in enumerate(cells) if not _is_iso_date(cell))
-        raise _fail(
-            path, row + 2, column, repr(cells[row]), "a date as YYYY-MM-DD", "Write every date in that form."
-        )
+        found, advice = repr(cells[row]), "Write every date in that form."
+        raise _fail(path, row + first_line, column, found, "a date as YYYY-MM-DD", advice)
+    outside = (dates < FIRST_DATE) | (dates > LAST_DATE)
+    if outside.any():
+        row = int(np.argmax(outside))
+        found, expected = str(dates[row]), f"a date from {FIRST_DATE} to {LAST_DATE}"
+        advice = "Remove rows that only mark the end."
+        raise _fail(path, row + first_line, column, found, expected, advice)
+    return dates
+
+
+def _check_ascending(
+    path: Path, column: str, dates: Shaped[np.ndarray, "N"], lines: Int[np.ndarray, "N"], series: str = ""
+) -> None:
     steps = np.diff(dates).astype(np.int64)
     if np.any(steps <= 0):
         row = int(np.argmax(steps <= 0)) + 1
         kind = "a second time" if steps[row - 1] == 0 else f"after {dates[row - 1]}"
-        raise _fail(
-            path,
-            row + 2,
-            column,
-            f"{dates[row]} {kind}",
-            "ascending dates, each once",
-            "Sort the rows by date and remove duplicates.",
-        )
-    outside = (dates < FIRST_DATE) | (dates > LAST_DATE)
-    if outside.any():
-        row = int(np.argmax(outside))
-        raise _fail(
-            path,
-            row + 2,
-            column,
-            str(dates[row]),
-            f"a date from {FIRST_DATE} to {LAST_DATE}",
-            "Remove rows that only mark the end.",
-        )
-    return pd.DatetimeIndex(dates, name="date").as_unit("ns")
+        found = f"{dates[row]} {kind}{series}"
+        advice = "Sort the rows by date and remove duplicates."
+        raise _fail(path, int(lines[row]), column, found, "ascending dates, each once", advice)
 
 
 def _is_iso_date(cell: str) -> bool:
@@ -139,7 +102,7 @@ def _is_iso_date(cell: str) -> bool:
         return False
 
 
-def parse_numbers(path: Path, column: str, cells: list[str]) -> Float64[np.ndarray, "N"]:
+def parse_numbers(path: Path, column: str, cells: list[str], first_line: int = 2) -> Float64[np.ndarray, "N"]:
     """Numbers, NaN where the cell is empty; UserError names the first line with text or infinity."""
     try:
         values = np.array([np.nan if cell in MISSING else _number(cell) for cell in cells])
@@ -147,7 +110,7 @@ def parse_numbers(path: Path, column: str, cells: list[str]) -> Float64[np.ndarr
         row = next(i for i, cell in enumerate(cells) if cell not in MISSING and not _is_number(cell))
         raise _fail(
             path,
-            row + 2,
+            row + first_line,
             column,
             f"the text {cells[row]!r}",
             "a number or an empty cell",
@@ -157,7 +120,7 @@ def parse_numbers(path: Path, column: str, cells: list[str]) -> Float64[np.ndarr
         row = int(np.argmax(np.isinf(values)))
         raise _fail(
             path,
-            row + 2,
+            row + first_line,
             column,
             repr(cells[row]),
             "a finite number",
@@ -281,72 +244,93 @@ def read_fred_folder(
 
 def read_panel_csv(
     path: Path, feature_set: FeatureSet, return_unit: str, date: str = "date"
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """The columns of a ready-made panel (calendar columns excepted), returns as decimals; and messages.
+) -> tuple[pd.DataFrame, Int[np.ndarray, "N"], tuple[str, ...]]:
+    """The columns of a ready-made panel (calendar columns excepted), returns as decimals.
 
     Args: path: a CSV file whose columns are named as the feature set's; return_unit: "decimal", or "percent",
         which divides the columns whose unit is a return by 100; date: name of the column of dates.
+    Returns: the rows, those of several series one series after the other; the line of each; messages.
     Raises: UserError for a missing column or a wrong cell.
     """
-    cells = read_cells(path)
     columns = feature_set.read_columns()
-    wanted = [date, *(column.name for column in columns)]
-    for name in wanted:
-        if name not in cells:
-            nearest = difflib.get_close_matches(name, cells, n=3, cutoff=0.4)
-            hint = f" Did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
-            raise UserError(
-                f"{path}, line 1: found no column {name!r} among {', '.join(cells)}, expected"
-                f" {', '.join(wanted)}.{hint} Rename or add the column."
-            )
-    values = {
-        column.name: _parse_labels(path, column.name, cells[column.name])
-        if column.role.endswith("categorical")
-        else parse_numbers(path, column.name, cells[column.name])
-        for column in columns
-    }
-    frame = pd.DataFrame(values, index=parse_dates(path, date, cells[date]))
+    parts = []
+    for first_line, cells in read_parts(path):
+        if first_line == 2:
+            ignored = _check_header(path, columns, date, list(cells))
+        values = {
+            column.name: _read_column(path, column, cells[column.name], first_line) for column in columns
+        }
+        dates = _to_dates(path, date, cells[date], first_line)
+        parts.append(pd.DataFrame(values, index=pd.DatetimeIndex(dates, name="date").as_unit("ns")))
+    frame = pd.concat(parts)
+    lines = np.arange(2, len(frame) + 2)
+    if feature_set.id_column is not None:
+        order = np.argsort(pd.factorize(frame[feature_set.id_column], sort=True)[0], kind="stable")
+        frame, lines = frame.iloc[order], lines[order]
+    for name, rows in blocks(frame, feature_set.id_column):
+        series = f" in the series {name!r}" if feature_set.id_column else ""
+        part = slice(rows.start, rows.stop)
+        _check_ascending(path, date, days(frame.index[part]), lines[part], series)
     messages: tuple[str, ...] = ()
     if return_unit == "percent":
         returns = [column.name for column in columns if column.unit == "return"]
         frame[returns] = frame[returns] / 100.0
         messages += (f"divided by 100, from percent to decimals: {', '.join(returns)}",)
-    ignored = [name for name in cells if name not in wanted]
     if ignored:
         messages += (f"ignored columns of {path.name}: {', '.join(ignored)}",)
-    return frame, messages
+    return frame, lines, messages
+
+
+def _check_header(path: Path, columns: tuple[Column, ...], date: str, header: list[str]) -> list[str]:
+    """The columns that nobody asked for; UserError if one that is wanted is missing."""
+    wanted = [date, *(column.name for column in columns)]
+    for name in wanted:
+        if name not in header:
+            nearest = difflib.get_close_matches(name, header, n=3, cutoff=0.4)
+            hint = f" Did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
+            raise UserError(
+                f"{path}, line 1: found no column {name!r} among {', '.join(header)}, expected"
+                f" {', '.join(wanted)}.{hint} Rename or add the column."
+            )
+    return [name for name in header if name not in wanted]
+
+
+def _read_column(
+    path: Path, column: Column, cells: list[str], first_line: int
+) -> Shaped[np.ndarray, "N"] | list[str]:
+    if not column.role.endswith("categorical"):
+        return parse_numbers(path, column.name, cells, first_line)
+    for row, cell in enumerate(cells):
+        if cell in MISSING:
+            advice = "Write one, such as 'unknown'."
+            raise _fail(path, row + first_line, column.name, repr(cell), "a category", advice)
+    return list(map(sys.intern, cells))  # a category stands in many rows
 
 
 def check_table(path: Path, feature_set: FeatureSet, date: str) -> list[str]:
     """The mistakes in a CSV panel, the first of each column; empty if there is none."""
-    found = []
-
-    def note(read, *arguments):
-        try:
-            return read(*arguments)
-        except UserError as error:
-            found.append(str(error))
-
-    cells = note(read_cells, path)
-    if cells is None:
-        return found
-    if date in cells:
-        note(parse_dates, path, date, cells[date])
-    for column in feature_set.read_columns():
-        read = _parse_labels if column.role.endswith("categorical") else parse_numbers
-        if column.name in cells:
-            note(read, path, column.name, cells[column.name])
-    missing = [name for name in (date, *(c.name for c in feature_set.read_columns())) if name not in cells]
-    if missing:
-        found.append(
-            f"{path}, line 1: found no column {', '.join(missing)} among {', '.join(cells)}. Add them."
-        )
-    return found
-
-
-def _parse_labels(path: Path, column: str, cells: list[str]) -> list[str]:
-    """Categories as they are written; UserError names the first line without one."""
-    for row, cell in enumerate(cells):
-        if cell in MISSING:
-            raise _fail(path, row + 2, column, repr(cell), "a category", "Write one, such as 'unknown'.")
-    return cells
+    found: dict[str, str] = {}
+    columns, days_read = feature_set.read_columns(), []
+    try:
+        for first_line, cells in read_parts(path):
+            if first_line == 2:
+                missing = [name for name in (date, *(c.name for c in columns)) if name not in cells]
+                if missing:
+                    header, names = ", ".join(cells), ", ".join(missing)
+                    found[""] = f"{path}, line 1: found no column {names} among {header}. Add them."
+            readers = {date: partial(_to_dates, path, date)}
+            readers |= {column.name: partial(_read_column, path, column) for column in columns}
+            for name, read in readers.items():
+                if name in cells and name not in found:
+                    try:
+                        values = read(cells[name], first_line)
+                    except UserError as error:
+                        found[name] = str(error)
+                    else:
+                        days_read += [values] if name == date else []
+        if days_read and date not in found and feature_set.id_column is None:
+            dates = np.concatenate(days_read)
+            _check_ascending(path, date, dates, np.arange(2, len(dates) + 2))
+    except UserError as error:  # the file as such, or the order of its rows
+        found["file"] = str(error)
+    return list(found.values())

@@ -9,51 +9,146 @@ import pandas as pd
 from jaxtyping import Int32
 
 from tftjax.config import DataConfig, SplitDates, UserError
+from tftjax.data.panel import Panel, blocks, select_rows
 
 
 class Splits(NamedTuple):
-    """Ranges of target rows, in time order, with the purged rows between them."""
+    """Ranges of target rows of one series, in time order, with the purged rows between them."""
 
     train: range
     val: range
     test: range
 
 
+class Block(NamedTuple):
+    """A series of a panel: its name, its rows in the panel, and its splits, counted over the whole panel."""
+
+    name: str
+    rows: range
+    splits: Splits
+
+
+def make_blocks(
+    panel: Panel, config: DataConfig, encoder_length: int, prediction_length: int
+) -> tuple[Block, ...]:
+    """Cut every series of a panel into splits, all at the same dates.
+
+    Raises: UserError if a split would hold no window (of any series).
+    """
+    if panel.id_column is None:
+        index = panel.frame.index
+        splits = make_splits(index, config, encoder_length, prediction_length)
+        return (Block("", range(len(index)), splits),)
+    calendar = panel.frame.index.unique().sort_values()
+    found = []
+    for name, rows in blocks(panel.frame, panel.id_column):
+        splits = _cut(panel.frame.index[rows.start : rows.stop], config, prediction_length, calendar)
+        moved = (range(part.start + rows.start, part.stop + rows.start) for part in splits)
+        found.append(Block(name, rows, Splits(*moved)))
+    for split in Splits._fields:
+        lengths = [_needed(block, split, encoder_length, prediction_length) for block in found]
+        if not any(has >= needed for has, needed in lengths):
+            has, needed = min(lengths, key=lambda pair: pair[1] - pair[0])
+            raise _no_window(
+                split, has, needed, f"in each of {len(found)} series", encoder_length, prediction_length
+            )
+    return tuple(found)
+
+
 def make_splits(
     index: pd.DatetimeIndex, config: DataConfig, encoder_length: int, prediction_length: int
 ) -> Splits:
-    """Cut rows into splits by fractions or by dates, as the config says.
+    """Cut the rows of a single series into splits by fractions or by dates, as the config says.
 
     With P target rows a window, a gap of P rows (`data.purge`) keeps the target rows of two splits' windows
     P rows apart: no stretch of P days is a target of both.
 
     Raises: UserError if a split would hold no window.
     """
-    num_rows = len(index)
+    splits = _cut(index, config, prediction_length, index)
+    block = Block("", range(len(index)), splits)
+    for split in Splits._fields:
+        has, needed = _needed(block, split, encoder_length, prediction_length)
+        if has < needed:
+            raise _no_window(split, has, needed, f"of {len(index)} rows", encoder_length, prediction_length)
+    return splits
+
+
+def _cut(
+    index: pd.DatetimeIndex, config: DataConfig, prediction_length: int, calendar: pd.DatetimeIndex
+) -> Splits:
+    """Fractions are of the calendar, the dates of all series."""
+
+    def row_of(date) -> int:
+        return int(index.searchsorted(pd.Timestamp(date)))
+
     if config.split_dates is None:
+        start, end, purge = 0, len(index), config.purge or 0
         # As floats 0.7 + 0.2 is below 0.9: without the nudge it would be 89 of 100 rows.
-        val = math.floor(num_rows * config.split[0] + 1e-9)
-        test = math.floor(num_rows * (config.split[0] + config.split[1]) + 1e-9)
-        bounds, purge = [0, val, test, num_rows], config.purge or 0
+        shares = config.split[0], config.split[0] + config.split[1]
+        bounds = (math.floor(len(calendar) * share + 1e-9) for share in shares)
+        val, test = (row_of(calendar[at]) if at < len(calendar) else end for at in bounds)
     else:
         dates = config.split_dates
-        first, last = dates.train or index[0].date(), dates.end or datetime.date.max
-        bounds = [int(np.searchsorted(index.date, date)) for date in (first, dates.val, dates.test, last)]
+        start = 0 if dates.train is None else row_of(dates.train)
+        end = len(index) if dates.end is None else row_of(dates.end)
+        val, test = row_of(dates.val), row_of(dates.test)
         purge = prediction_length if config.purge is None else config.purge
-    start, val, test, end = bounds
-    splits = Splits(
-        range(start, max(start, val - purge)), range(val, max(val, test - purge)), range(test, end)
+    return Splits(range(start, max(start, val - purge)), range(val, max(val, test - purge)), range(test, end))
+
+
+def _needed(block: Block, split: str, encoder_length: int, prediction_length: int) -> tuple[int, int]:
+    """How many rows a split of a series has, and how many one window takes."""
+    rows = getattr(block.splits, split)
+    return len(rows), prediction_length + max(encoder_length - (rows.start - block.rows.start), 0)
+
+
+def _no_window(
+    split: str, has: int, needed: int, among: str, encoder_length: int, prediction_length: int
+) -> UserError:
+    return UserError(
+        f"data.split: found {has} {split} rows {among}, expected at least {needed} for one window of"
+        f" {encoder_length} encoder rows and {prediction_length} target rows. Use more rows (data.start,"
+        " data.end), a larger fraction or other dates, a smaller data.purge, or shorter windows"
+        " (model.encoder_length, model.prediction_length)."
     )
-    for name, rows in splits._asdict().items():
-        needed = prediction_length + max(encoder_length - rows.start, 0)
-        if len(rows) < needed:
-            raise UserError(
-                f"data.split: found {len(rows)} {name} rows of {num_rows} rows, expected at least {needed}"
-                f" for one window of {encoder_length} encoder rows and {prediction_length} target rows."
-                " Use more rows (data.start, data.end), a larger fraction or other dates, a smaller"
-                " data.purge, or shorter windows (model.encoder_length, model.prediction_length)."
-            )
-    return splits
+
+
+def keep_trainable(
+    panel: Panel, found: tuple[Block, ...], encoder_length: int, prediction_length: int
+) -> tuple[Panel, tuple[Block, ...]]:
+    """The panel without the series that have no train window, and the blocks of those that stay.
+
+    A message of the panel names those left out.
+    """
+    windows = [window_starts(b.splits.train, b.rows, encoder_length, prediction_length) for b in found]
+    short = [block.name for block, starts in zip(found, windows, strict=True) if not len(starts)]
+    if not short:
+        return panel, found
+    kept, rows, position = [], [], 0
+    for block in found:
+        if block.name in short:
+            continue
+        rows.append(np.arange(block.rows.start, block.rows.stop))
+        offset = position - block.rows.start
+        moved = [range(r.start + offset, r.stop + offset) for r in (block.rows, *block.splits)]
+        kept.append(Block(block.name, moved[0], Splits(*moved[1:])))
+        position += len(block.rows)
+    named = ", ".join(short[:20]) + (", ..." if len(short) > 20 else "")
+    message = (
+        f"left out {len(short)} of {len(found)} series, which have no train window of"
+        f" {encoder_length} + {prediction_length} rows: {named}"
+    )
+    return select_rows(panel, np.concatenate(rows), (message,)), tuple(kept)
+
+
+def starts_of(
+    found: tuple[Block, ...], split: str, encoder_length: int, prediction_length: int
+) -> Int32[np.ndarray, "W"]:
+    """The starts of all windows of a split, series after series; see `window_starts`."""
+    return np.concatenate(
+        [window_starts(getattr(b.splits, split), b.rows, encoder_length, prediction_length) for b in found]
+    )
 
 
 def check_batch_size(batch_size: int, num_windows: int) -> None:
@@ -111,19 +206,12 @@ def folds(
 
 
 def window_starts(
-    rows: range, num_rows: int, encoder_length: int, prediction_length: int
+    targets: range, rows: range, encoder_length: int, prediction_length: int
 ) -> Int32[np.ndarray, "W"]:
-    """The starts s of all windows whose target rows s+E .. s+E+P-1 lie inside `rows`.
+    """The starts s of all windows whose target rows s+E .. s+E+P-1 lie inside `targets`.
 
-    Encoder rows s .. s+E-1 may reach back into earlier splits; none lies before row 0 or after num_rows - 1.
-    Raises: UserError if there is no such window.
+    Encoder rows s .. s+E-1 may reach back into earlier splits; none lies outside the series' `rows`.
     """
-    first = max(rows.start - encoder_length, 0)
-    stop = min(rows.stop, num_rows) - encoder_length - prediction_length + 1
-    if stop <= first:
-        raise UserError(
-            f"rows {rows.start} to {rows.stop - 1} of {num_rows}: found no window of {encoder_length}"
-            f" encoder rows and {prediction_length} target rows inside, expected at least one."
-            " Use more rows or shorter windows."
-        )
-    return np.arange(first, stop, dtype=np.int32)
+    first = max(targets.start - encoder_length, rows.start)
+    stop = min(targets.stop, rows.stop) - encoder_length - prediction_length + 1
+    return np.arange(first, max(first, stop), dtype=np.int32)

@@ -3,11 +3,11 @@
 import numpy as np
 
 from tftjax.config import Config, UserError
+from tftjax.data.encoding import fit_encoding
 from tftjax.data.loading import feature_set_of, load_panel
 from tftjax.data.panel import Panel, check_return_unit
 from tftjax.data.sources import check_table, find_dataset, read_fred_csv
-from tftjax.data.splits import check_batch_size, make_splits, window_starts
-from tftjax.data.windows import fit_encoding
+from tftjax.data.splits import check_batch_size, keep_trainable, make_blocks, starts_of
 
 
 def findings(config: Config) -> list[str]:
@@ -40,14 +40,16 @@ def findings(config: Config) -> list[str]:
 def _check_panel(panel: Panel, config: Config) -> list[str]:
     lengths = config.model.encoder_length, config.model.prediction_length
     try:
-        splits = make_splits(panel.frame.index, config.data, *lengths)
+        panel, found = keep_trainable(panel, make_blocks(panel, config.data, *lengths), *lengths)
     except UserError as error:
         return [str(error)]
-    train = panel.frame[panel.target].iloc[splits.train.start : splits.train.stop]
-    windows = window_starts(splits.train, len(panel.frame), *lengths)
-    found = _error_of(check_batch_size, config.train.batch_size, len(windows))
-    found += _error_of(check_return_unit, float(np.std(train)), config.loss.target_std)
-    return found + _error_of(fit_encoding, panel, splits.train, config.data.target_scale, config.data.scaling)
+    train_rows = [block.splits.train for block in found]
+    target = panel.frame[panel.target].to_numpy()
+    train = np.concatenate([target[rows.start : rows.stop] for rows in train_rows])
+    windows = starts_of(found, "train", *lengths)
+    errors = _error_of(check_batch_size, config.train.batch_size, len(windows))
+    errors += _error_of(check_return_unit, float(np.std(train)), config.loss.target_std)
+    return errors + _error_of(fit_encoding, panel, train_rows, config.data.target_scale, config.data.scaling)
 
 
 def _error_of(check, *arguments) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, UInt32
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
 EPSILON = 1e-3  # of layer normalisation, as in the authors' code
 
@@ -202,7 +202,10 @@ class CategoricalEmbedding(nn.Module):
 
 
 class VariableSelection(nn.Module):
-    """Mixes the variables of each step with weights that the network chooses from all of them (eq. 6-8)."""
+    """Mixes the variables of each step with weights that the network chooses from all of them (eq. 6-8).
+
+    A variable that is not `present` at a step gets no weight there; its vector in `x` must be zero.
+    """
 
     hidden_size: int
 
@@ -212,10 +215,13 @@ class VariableSelection(nn.Module):
         x: Float[Array, "V D T B"],
         noise: Dropout | None,
         context: Float[Array, "D 1 B"] | None = None,
+        present: Bool[Array, "V T B"] | None = None,
     ) -> tuple[Float[Array, "D T B"], Float[Array, "V T B"]]:
         num_variables, size, *steps = x.shape
         flat = x.reshape(num_variables * size, *steps)
         logits = GatedResidualNetwork(self.hidden_size, num_variables, name="weights")(flat, noise, context)
+        if present is not None:
+            logits = jnp.where(present, logits, -jnp.inf)
         weights = jax.nn.softmax(logits, axis=0)
         processed = GatedResidualNetwork(
             self.hidden_size, self.hidden_size, (num_variables,), name="variables"

@@ -69,9 +69,15 @@ class TemporalFusionTransformer(nn.Module):
             contexts, static_weights = StaticEncoder(size, name="static_encoder")(static, noise)
 
         selection_context = contexts.selection if contexts else None
-        past = observed if known is None else jnp.concatenate([observed, known[:, :, :encoder_length]])
+        past, present = observed, inputs.present
+        if present is not None:
+            past = jnp.where(present[:, None], past, 0.0)
+        if known is not None:
+            past = jnp.concatenate([past, known[:, :, :encoder_length]])
+            if present is not None:
+                present = jnp.pad(present, ((0, len(known)), (0, 0), (0, 0)), constant_values=True)
         selected, encoder_weights = VariableSelection(size, name="encoder_selection")(
-            past, noise, selection_context
+            past, noise, selection_context, present
         )
         if known is None:
             future, decoder_weights = jnp.zeros_like(selected[:, :1]), None

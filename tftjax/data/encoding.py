@@ -1,0 +1,145 @@
+"""What is fitted on train rows: scalers by column and series, categories; and its JSON form."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float64
+
+from tftjax.config import UserError
+from tftjax.data import scaling
+from tftjax.data.panel import Panel, blocks
+
+
+class Encoding(NamedTuple):
+    """What was fitted on train rows: scalers of reals by column, an entry a series; categories by column."""
+
+    series: tuple[str, ...]  # their names; one empty name for a panel without an id
+    scaler: dict[str, scaling.Scaler]
+    categories: dict[str, list]
+    target_scale: str = "none"  # as in the config: then the target's scaler is of return over volatility
+
+
+def real_columns(panel: Panel) -> tuple[str, ...]:
+    return panel.observed + panel.known_real + panel.static_real
+
+
+def categorical_columns(panel: Panel) -> tuple[str, ...]:
+    return panel.known_categorical + panel.static_categorical
+
+
+def fit_encoding(
+    panel: Panel,
+    train_rows: Sequence[range],
+    target_scale: str = "none",
+    scalings: Mapping[str, str] | None = None,
+) -> Encoding:
+    """Fit the scalers of every real column and the categories of every other on the train rows alone.
+
+    Observed and known columns are scaled series by series; static ones, of which a series has one value, over
+    all series.
+
+    Args: train_rows: of each series, counted over the whole panel; target_scale: see
+        `scaling.target_volatility`; scalings: by column, a name in SCALINGS other than "standard".
+    Raises: UserError if one of them names a column that is not there, or a column has no value in train rows.
+    """
+    scalings = scalings or {}
+    names = real_columns(panel)
+    unknown = [name for name in scalings if name not in names]
+    if unknown:
+        raise UserError(
+            f"data.scaling: found the column {unknown[0]!r}, expected one of {', '.join(names)}. Correct it."
+        )
+    parts = blocks(panel.frame, panel.id_column)
+    fitted = [
+        _fit_series(panel, rows, train, target_scale, scalings)
+        for (_, rows), train in zip(parts, train_rows, strict=True)
+    ]
+    scaler = {
+        name: scaling.Scaler(*np.concatenate([one[name] for one in fitted], axis=1)) for name in fitted[0]
+    }
+    first_rows = panel.frame.iloc[[rows.start for _, rows in parts]]
+    for name in panel.static_real:
+        values = first_rows[[name]].to_numpy(np.float64)
+        center, scale = scaling.fit(values, scalings.get(name, "standard"))
+        scaler[name] = scaling.Scaler(np.repeat(center, len(parts)), np.repeat(scale, len(parts)))
+    train = np.concatenate([np.arange(rows.start, rows.stop) for rows in train_rows])
+    seen = panel.frame[list(categorical_columns(panel))].iloc[train]
+    categories = {name: scaling.fit_categories(values.to_numpy()) for name, values in seen.items()}
+    return Encoding(tuple(name for name, _ in parts), scaler, categories, target_scale)
+
+
+def _fit_series(
+    panel: Panel, rows: range, train: range, target_scale: str, scalings: Mapping[str, str]
+) -> dict[str, np.ndarray]:
+    """Center and scale, [2 1], of each observed and known real column of one series."""
+    frame = panel.frame.iloc[train.start : train.stop]
+    columns = {name: frame[name].to_numpy(np.float64) for name in panel.observed + panel.known_real}
+    volatility = volatility_of(panel, rows, target_scale)
+    if volatility is not None:
+        # By the volatility known before the row, as a forecast's is: the first row has none.
+        first, skipped = train.start - rows.start, 1
+        if target_scale == "ewma":
+            skipped = max(1, min(scaling.EWMA_BURN_IN - first, len(train) // 2))
+        before = volatility[first + skipped - 1 : first + len(train) - 1]
+        columns[panel.target] = columns[panel.target][skipped:] / before
+    fitted = {}
+    for name, values in columns.items():
+        there = values[~np.isnan(values)]
+        if not len(there):
+            dates = f"{frame.index[0].date()} to {frame.index[-1].date()}"
+            raise UserError(
+                f"{_which(panel, rows)}column {name!r}: found no value in the train rows ({dates}), expected"
+                " some: its scaler is fitted on them. Leave the column out, or begin later (data.start)."
+            )
+        fitted[name] = np.array(scaling.fit(there[:, None], scalings.get(name, "standard")))
+    return fitted
+
+
+def _which(panel: Panel, rows: range) -> str:
+    return "" if panel.id_column is None else f"series {panel.frame[panel.id_column].iloc[rows.start]!r}, "
+
+
+def volatility_of(panel: Panel, rows: range, target_scale: str) -> Float64[np.ndarray, "N"] | None:
+    frame = panel.frame.iloc[rows.start : rows.stop]
+    columns = {name: frame[name].to_numpy(np.float64) for name in panel.observed}
+    return scaling.target_volatility(target_scale, panel.target, columns)
+
+
+def encoding_to_json(encoding: Encoding) -> dict[str, Any]:
+    """The encoding as JSON-able lists: they keep the columns' order even where a writer sorts keys."""
+    return {
+        "series": list(encoding.series),
+        "scaler": [
+            {"name": name, "center": scaler.center.tolist(), "scale": scaler.scale.tolist()}
+            for name, scaler in encoding.scaler.items()
+        ],
+        "categories": [
+            {"name": name, "values": list(values)} for name, values in encoding.categories.items()
+        ],
+        "target_scale": encoding.target_scale,
+    }
+
+
+def encoding_from_json(content: Mapping[str, Any]) -> Encoding:
+    """The encoding that `encoding_to_json` wrote; UserError if a part is missing."""
+    try:
+        series = tuple(content["series"])
+        scaler = {
+            item["name"]: scaling.Scaler(*(np.array(item[part], np.float64) for part in ("center", "scale")))
+            for item in content["scaler"]
+        }
+        if any(array.shape != (len(series),) for pair in scaler.values() for array in pair):
+            raise ValueError("not one scaler a series")
+        return Encoding(
+            series=series,
+            scaler=scaler,
+            categories={item["name"]: list(item["values"]) for item in content["categories"]},
+            target_scale=content["target_scale"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"encoding: found no readable scaler and categories ({error!r}), expected the lists 'scaler'"
+            " (name, center, scale) and 'categories' (name, values). What was stored is damaged or of another"
+            " version."
+        ) from error
