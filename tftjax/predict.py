@@ -14,7 +14,7 @@ from tftjax import files, runs, runtime
 from tftjax.config import UserError
 from tftjax.data.future import extend_panel
 from tftjax.data.loading import MAKES_OTHER_VALUES, load_panel
-from tftjax.data.panel import Panel, blocks, join_series, select_rows, split_series
+from tftjax.data.panel import Panel, blocks, join_series, name_of, select_rows, split_series
 from tftjax.data.windows import make_series
 from tftjax.forecast import forecast_rows
 from tftjax.model.parameters import build_model
@@ -36,14 +36,23 @@ def predict(run: runs.Run, panel: Panel, say: Callable[[str], Any] = print) -> p
       A row a step: its expected date (the next weekdays), the series' name if there are several, a column a
       quantile, returns as decimals.
     Raises:
-      UserError: fewer rows than the encoder needs, other columns, or a series not trained on.
+      UserError: fewer rows than the encoder needs, other columns, or no series that was trained on.
     """
     model_config, encoding = run.config.model, run.data.encoding
     needed = model_config.encoder_length
     if encoding.target_scale == "ewma":
         needed = max(needed, EWMA_ROWS)
-    parts = split_series(panel)
-    long_enough = [part for part in parts if len(part.frame) >= needed]
+    parts = {name_of(part): part for part in split_series(panel)}
+    unknown = [name for name in parts if name not in encoding.series]
+    if len(unknown) == len(parts):
+        raise UserError(
+            f"prediction: found the series {', '.join(unknown[:5])}, and none that the run was trained on"
+            f" ({', '.join(encoding.series[:5])}): their scalers are unknown. Give data of those series."
+        )
+    if unknown:
+        say(f"left out {len(unknown)} series that the run was not trained on: {', '.join(unknown)}")
+    short = [name for name in parts if name not in unknown and len(parts[name].frame) < needed]
+    long_enough = [part for name, part in parts.items() if name not in (*unknown, *short)]
     if not long_enough:
         raise UserError(
             f"prediction: found {len(panel.frame)} rows to {panel.frame.index[-1].date()}, the run's "
@@ -51,8 +60,7 @@ def predict(run: runs.Run, panel: Panel, say: Callable[[str], Any] = print) -> p
             f" {encoding.target_scale!r}: "
             f"expected at least {needed} rows. Give more rows, or a later --as-of."
         )
-    if len(long_enough) < len(parts):
-        short = [part.frame[part.id_column].iloc[0] for part in parts if len(part.frame) < needed]
+    if short:
         say(f"left out {len(short)} series with fewer than {needed} rows: {', '.join(short)}")
     panel = join_series(long_enough)
     # All rows, not only the encoder's: a moving volatility looks further back.

@@ -148,6 +148,10 @@ def as_of(
     return np.where(released, values[latest], np.nan), np.where(released, age, np.nan)
 
 
+class NoRows(UserError):
+    """A series has no row that can be used."""
+
+
 PERIODS = {"weekly": "W-SUN", "monthly": "M"}  # pandas' names; a week ends with its Sunday
 
 
@@ -162,7 +166,7 @@ def resample(
     Args: frame, staleness: daily rows; target: its column, simple returns as decimals; frequency: "weekly" or
         "monthly".
     Returns: both tables by period, and messages.
-    Raises: UserError if no whole period is left.
+    Raises: NoRows if no whole period is left.
     """
     periods = frame.index.to_period(PERIODS[frequency])
     first, last = days(frame.index[[0, -1]])
@@ -171,7 +175,7 @@ def resample(
     ).to_period(PERIODS[frequency])
     whole = (periods != around[0]) & (periods != around[1])
     if not whole.any():
-        raise UserError(
+        raise NoRows(
             f"data.frequency: found no whole period of frequency {frequency!r} in {len(frame)} rows from"
             f" {first}"
             f" to {last}. Use more rows."

@@ -7,7 +7,7 @@ import pandas as pd
 
 from tftjax.config import UserError
 from tftjax.data.alignment import days
-from tftjax.data.panel import Panel, blocks, split_series
+from tftjax.data.panel import Panel, blocks, name_of, split_series
 
 LONG_GAP = 5  # business days without a row that are shown
 
@@ -21,12 +21,14 @@ def describe(panel: Panel) -> str:
         *(_gap_lines(dates) if panel.id_column is None else _series_lines(panel)),
         f"fingerprint {panel.fingerprint[:16]}",
         "",
-        f"{'column':27}{'mean':>12}{'sd':>12}{'min':>12}{'max':>12}  {'days since release':20}unit guess",
+        f"{'column':27}{'mean':>12}{'sd':>12}{'min':>12}{'max':>12}{'missing':>9}  {'days since release':20}"
+        "unit guess",
     ]
     for name in (*panel.observed, *panel.known_real, *panel.static_real):
         values = frame[name]
         numbers = "".join(f"{v:12.5g}" for v in (values.mean(), values.std(), values.min(), values.max()))
-        lines.append(f"{name:27}{numbers}  {_ages(panel, name):20}{unit_guess(values)}")
+        missing = f"{values.isna().mean():9.1%}"
+        lines.append(f"{name:27}{numbers}{missing}  {_ages(panel, name):20}{unit_guess(values)}")
     for name in (*panel.known_categorical, *panel.static_categorical):
         counts = frame[name].value_counts()
         shown = ", ".join(map(str, sorted(counts.index)[:12])) + (" ..." if len(counts) > 12 else "")
@@ -89,7 +91,7 @@ def draw(panel: Panel, path: Path) -> None:
     figure = Figure(figsize=(12, 1.6 * len(names) + 0.6), dpi=100, layout="constrained")
     for axes, name in zip(np.ravel(figure.subplots(len(names), sharex=True)), names, strict=True):
         axes.plot(panel.frame.index.to_numpy(), panel.frame[name].to_numpy(), linewidth=0.7, color="#1f5fa8")
-        series = f" of {panel.frame[panel.id_column].iloc[0]}" if panel.id_column else ""
+        series = f" of {name_of(panel)}" if panel.id_column else ""
         axes.set_title(name + series, loc="left", fontsize=10)
         axes.grid(color="#e0e0e0", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Int
 from tftjax.config import DataConfig, UserError
 from tftjax.data.alignment import (
     RELEASE_RULES,
+    NoRows,
     Observations,
     as_of,
     check_gaps,
@@ -44,9 +45,11 @@ def load_panel(config: DataConfig) -> Panel:
     path = find_dataset(config.dataset)
     if (path / "panel.json").is_file():
         return _read_built(path, config)
-    if path.is_dir():
-        return _from_raw_series(path, config)
-    return _from_table(path, config)
+    panel = _from_raw_series(path, config) if path.is_dir() else _from_table(path, config)
+    missing = panel.frame.isna().mean()
+    masked = ", ".join(f"{name} in {share:.1%} of the rows" for name, share in missing.items() if share)
+    messages = (f"no value, and masked: {masked}",) if masked else ()
+    return dataclasses.replace(panel, messages=panel.messages + messages)
 
 
 def _from_table(path: Path, config: DataConfig) -> Panel:
@@ -60,29 +63,42 @@ def _from_table(path: Path, config: DataConfig) -> Panel:
             f"known columns that the date does not give ({', '.join(given)}): a run can be trained and"
             " evaluated, but tftjax.predict has no values of theirs for the days ahead",
         )
-    parts, dropped, outside = [], {}, []
+    if feature_set.id_column is None:
+        return _table_rows(path, feature_set, frame, lines, messages, config)
+    parts, unused = [], []
     for name, rows in blocks(frame, feature_set.id_column):
-        part, own_lines = frame.iloc[rows.start : rows.stop], lines[rows.start : rows.stop]
-        if feature_set.id_column is not None and not within_range(part.index, config).any():
-            outside.append(name)
-            continue
-        where = f"{path}, series {name!r}" if feature_set.id_column else str(path)
-        used, late = _used_rows(part, feature_set, config, where, own_lines)
-        dropped |= {name: late} if late else {}
-        part = part.loc[used]
-        parts.append(_panel(feature_set, part, pd.DataFrame(index=part.index), (), config))
+        own = slice(rows.start, rows.stop)
+        where = f"{path}, series {name!r}"
+        try:
+            parts.append(_table_rows(where, feature_set, frame.iloc[own], lines[own], (), config))
+        except NoRows:
+            unused.append(name)
     if not parts:
         raise UserError(
-            f"{path}: no series has a row between data.start {config.start} and data.end {config.end}; rows"
-            f" go from {frame.index.min().date()} to {frame.index.max().date()}. Widen the range."
+            f"{path}: no series has a row to use between data.start {config.start} and data.end"
+            f" {config.end}; rows go from {frame.index.min().date()} to {frame.index.max().date()}. Widen the"
+            " range."
         )
-    if outside:
-        messages += (f"left out {len(outside)} series without a row in the range: {', '.join(outside)}",)
-    if feature_set.id_column is None:
-        messages += tuple(dropped.values())
-    elif dropped:
-        messages += (f"dropped leading rows of {len(dropped)} series, before every column has a value",)
-    return dataclasses.replace(join_series(parts), messages=messages + parts[0].messages)
+    if unused:
+        messages += (f"left out {len(unused)} series without a row to use: {', '.join(unused)}",)
+    late = sum(any("dropped" in message for message in part.messages) for part in parts)
+    if late:
+        messages += (f"dropped leading rows of {late} series, before every column has a value",)
+    return dataclasses.replace(join_series(parts), messages=messages)
+
+
+def _table_rows(
+    where: Path | str,
+    feature_set: FeatureSet,
+    frame: pd.DataFrame,
+    lines: Int[np.ndarray, "N"],
+    messages: tuple[str, ...],
+    config: DataConfig,
+) -> Panel:
+    """The panel of one series of a table."""
+    used, dropped = _used_rows(frame, feature_set, config, str(where), lines)
+    frame = frame.loc[used]
+    return _panel(feature_set, frame, pd.DataFrame(index=frame.index), messages + dropped, config)
 
 
 def feature_set_of(config: DataConfig) -> FeatureSet:
@@ -121,9 +137,7 @@ def _from_raw_series(path: Path, config: DataConfig) -> Panel:
     messages += tuple(f"{name}: {words}" for name, words in rules.items())
     used, dropped = _used_rows(frame, feature_set, config, str(path), None)
     _check_series(series, feature_set, frame.index[used], config, path)
-    return _panel(
-        feature_set, frame.loc[used], staleness.loc[used], messages + ((dropped,) if dropped else ()), config
-    )
+    return _panel(feature_set, frame.loc[used], staleness.loc[used], messages + dropped, config)
 
 
 def _panel(
@@ -268,15 +282,15 @@ def _used_rows(
     config: DataConfig,
     where: str,
     lines: Int[np.ndarray, "N"] | None,
-) -> tuple[Bool[np.ndarray, "N"], str]:
+) -> tuple[Bool[np.ndarray, "N"], tuple[str, ...]]:
     """Which rows of a series are used: those in range, from where every column has its first value on.
 
     Under `data.missing: "mask"`, observed columns may lack values anywhere.
 
     Args: where: file and series, for messages; lines: of the file on which the rows stand, None if they come
         from several files.
-    Returns: a boolean mask [N], and a message about dropped rows or an empty one.
-    Raises: UserError for NaN after that, or if no row is left.
+    Returns: a boolean mask [N], and messages about dropped rows.
+    Raises: UserError for NaN after that, NoRows if no row is left.
     """
     within = within_range(frame.index, config)
     optional = feature_set.names("observed") if config.missing == "mask" else ()
@@ -291,7 +305,7 @@ def _used_rows(
     start = int(first_values.max())
     used = within & (np.arange(len(frame)) >= start)
     if not used.any():
-        raise UserError(
+        raise NoRows(
             f"{where}: found no row between data.start {config.start} and data.end {config.end} with a value"
             f" in every column; complete rows go from {frame.index[start].date()} to"
             f" {frame.index[-1].date()}. Widen the range."
@@ -309,7 +323,7 @@ def _used_rows(
         )
     count = int((within & ~used).sum())
     if not count:
-        return used, ""
+        return used, ()
     late = [needed[i] for i in np.flatnonzero(first_values == start)]
     before = frame.index[start].date()
-    return used, f"dropped {count} leading rows: no value of {', '.join(late)} before {before}"
+    return used, (f"dropped {count} leading rows: no value of {', '.join(late)} before {before}",)

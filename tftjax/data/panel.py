@@ -68,6 +68,11 @@ def split_series(panel: Panel) -> tuple[Panel, ...]:
     )
 
 
+def name_of(panel: Panel) -> str:
+    """The name of a panel's one series; empty without an id."""
+    return "" if panel.id_column is None else str(panel.frame[panel.id_column].iloc[0])
+
+
 def select_rows(panel: Panel, rows: Shaped[np.ndarray, "M"], messages: tuple[str, ...] = ()) -> Panel:
     """The panel of those rows (positions in order, or a mask), with further messages."""
     return with_rows(panel, panel.frame.iloc[rows], panel.staleness.iloc[rows], messages)

@@ -102,7 +102,14 @@ def target_volatility(
             f" {', '.join(map(str, columns))}. Correct the name."
         )
     values = columns[name]
-    if np.any(values <= 0):  # NaN is no value yet: future rows
+    # Rows of the future have no value yet, nor has the target there.
+    gone = np.isnan(values) & ~np.isnan(columns[target])
+    if gone.any():
+        raise UserError(
+            f"data.target_scale: column {name!r} has no value in row {int(np.argmax(gone))}, expected one in"
+            " every row. Fill it, begin later (data.start), or choose another column."
+        )
+    if np.any(values <= 0):
         row = int(np.argmax(values <= 0))
         raise UserError(
             f"data.target_scale: column {name!r} is {values[row]:g} in row {row}, expected values above 0."

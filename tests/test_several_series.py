@@ -1,0 +1,272 @@
+"""Panels of several series: each keeps to its own rows, scalers and baselines."""
+
+import json
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tftjax import config, evaluate, predict, runs, train
+from tftjax.baselines import BASELINES
+from tftjax.config import DataConfig, UserError
+from tftjax.data.encoding import encoding_from_json, encoding_to_json, fit_encoding
+from tftjax.data.loading import load_panel
+from tftjax.data.panel import blocks, join_series, make_panel, read_panel, split_series, write_panel
+from tftjax.data.splits import Block, Splits, keep_trainable, make_blocks, starts_of
+from tftjax.data.windows import gather, make_series
+
+COLUMNS = {"date": "day", "id": "index", "target": "ret", "observed": ["x"], "known_categorical": ["month"]}
+LENGTHS = {"A": 47, "B": 61, "C": 5}  # C is too short for a window
+
+
+def rows_of(name, length, last="2004-03-31"):
+    days = pd.bdate_range(end=last, periods=length)
+    rng = np.random.default_rng(ord(name))
+    frame = pd.DataFrame({"day": days.strftime("%Y-%m-%d"), "index": name})
+    frame["ret"] = (rng.normal(0, 0.01, length) * (1 + (name == "B"))).round(6)
+    frame["x"] = rng.normal(5, 2, length).round(3)
+    return frame
+
+
+@pytest.fixture
+def table():
+    """Three series, their rows sorted by date, as most vendors sort them."""
+    frame = pd.concat([rows_of(name, length) for name, length in LENGTHS.items()])
+    return frame.sort_values(["day", "index"], ignore_index=True)
+
+
+def settings(path, **data):
+    content = {"data": {"dataset": str(path), "columns": COLUMNS, **data}}
+    content["model"] = {"hidden_size": 4, "encoder_length": 7, "prediction_length": 2}
+    content["train"] = {"batch_size": 8, "max_epochs": 2}
+    return config.from_dict({"name": "several", **content}, "test")
+
+
+@pytest.fixture
+def path(table, tmp_path):
+    table.to_csv(tmp_path / "table.csv", index=False)
+    return tmp_path / "table.csv"
+
+
+def test_rows_are_put_series_after_series(path, table):
+    panel = load_panel(settings(path).data)
+    assert panel.id_column == "index"
+    assert panel.static_categorical == ("index",)
+    assert blocks(panel.frame, "index") == (
+        ("A", range(0, 47)),
+        ("B", range(47, 108)),
+        ("C", range(108, 113)),
+    )
+    for part, name in zip(split_series(panel), LENGTHS, strict=True):
+        own = table[table["index"] == name]
+        np.testing.assert_array_equal(part.frame["ret"], own["ret"])
+        assert part.frame.index.strftime("%Y-%m-%d").tolist() == own["day"].tolist()
+    joined = join_series(split_series(panel))
+    assert joined.fingerprint == panel.fingerprint
+
+
+def test_a_date_twice_in_a_series_names_series_and_line(path, table):
+    table.loc[20] = table.loc[18]
+    table.to_csv(path, index=False)
+    found = (
+        rf"table.csv, line 22, column 'day': found {table.day[18]} (a second time|after \S+) in the series"
+    )
+    with pytest.raises(UserError, match=found):
+        load_panel(settings(path).data)
+
+
+def test_a_hole_names_series_and_line(path, table):
+    row = table.index[(table["index"] == "B") & (table.index > 60)][0]
+    table.loc[row, "x"] = np.nan
+    table.to_csv(path, index=False)
+    with pytest.raises(UserError, match=rf"series 'B', line {row + 2} .*column 'x': found no value"):
+        load_panel(settings(path).data)
+
+
+def test_rows_of_a_series_in_two_places_are_refused():
+    frame = pd.DataFrame(
+        {"y": [0.1, 0.2, 0.3], "id": ["a", "b", "a"]}, pd.bdate_range("2004-01-01", periods=3)
+    )
+    with pytest.raises(UserError, match="rows of one id in several places"):
+        make_panel(frame, target="y", observed=("y",), static_categorical=("id",), id_column="id")
+
+
+def test_splits_fall_on_the_same_dates():
+    days = pd.bdate_range("2004-01-01", periods=20)
+    frame = pd.concat(
+        [
+            pd.DataFrame({"y": 0.01, "id": "a"}, days),
+            pd.DataFrame({"y": 0.01, "id": "b"}, days[8:]),
+            pd.DataFrame({"y": 0.01, "id": "c"}, days[15:]),
+        ]
+    )
+    panel = make_panel(frame, target="y", observed=("y",), static_categorical=("id",), id_column="id")
+    found = make_blocks(panel, DataConfig(split=(0.5, 0.25, 0.25)), 2, 1)
+    # The calendar has 20 days: validation begins with day 10, test with day 15.
+    assert found == (
+        Block("a", range(0, 20), Splits(range(0, 10), range(10, 15), range(15, 20))),
+        Block("b", range(20, 32), Splits(range(20, 22), range(22, 27), range(27, 32))),
+        Block("c", range(32, 37), Splits(range(32, 32), range(32, 32), range(32, 37))),
+    )
+    assert starts_of(found, "train", 2, 1).tolist() == [*range(0, 8)]  # b has 2 train rows, a window 3
+    assert starts_of(found, "val", 2, 1).tolist() == [*range(8, 13), *range(20, 25)]
+    kept, left = keep_trainable(panel, found, 2, 1)
+    assert kept.messages[-1] == "left out 2 of 3 series, which have no train window of 2 + 1 rows: b, c"
+    assert left == found[:1]
+    kept, left = keep_trainable(panel, found[1:], 1, 1)  # of b and c, c has no window of two train rows
+    assert left == (Block("b", range(0, 12), Splits(range(0, 2), range(2, 7), range(7, 12))),)
+    assert kept.frame["id"].tolist() == ["b"] * 12
+    with pytest.raises(UserError, match=r"found 10 train rows in each of 3 series, expected at least 12"):
+        make_blocks(panel, DataConfig(split=(0.5, 0.25, 0.25)), 11, 1)
+
+
+def two_series():
+    days = pd.bdate_range("2004-01-01", periods=7)
+    frame = pd.concat(
+        [
+            pd.DataFrame({"y": np.arange(7) / 100, "x": 1.0 + np.arange(7), "size": 3.0, "id": "a"}, days),
+            pd.DataFrame({"y": np.arange(5) / 50, "x": 50.0, "size": 5.0, "id": "b"}, days[2:]),
+        ]
+    )
+    return make_panel(
+        frame,
+        target="y",
+        observed=("y", "x"),
+        static_real=("size",),
+        static_categorical=("id",),
+        id_column="id",
+    )
+
+
+def test_scalers_are_those_of_each_series():
+    encoding = fit_encoding(two_series(), [range(0, 3), range(7, 9)])
+    assert encoding.series == ("a", "b")
+    np.testing.assert_allclose(encoding.scaler["y"].center, [0.01, 0.01])
+    np.testing.assert_allclose(encoding.scaler["y"].scale, [0.01 * np.sqrt(2 / 3), 0.01])
+    np.testing.assert_allclose(encoding.scaler["x"].center, [2.0, 50.0])
+    np.testing.assert_allclose(encoding.scaler["x"].scale, [np.sqrt(2 / 3), 1.0])  # constant in b
+    np.testing.assert_allclose(encoding.scaler["size"], [[4.0, 4.0], [1.0, 1.0]])  # over the series
+    assert encoding.categories == {"id": ["a", "b"]}
+    stored = json.loads(json.dumps(encoding_to_json(encoding)))
+    assert encoding_to_json(encoding_from_json(stored)) == stored
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit])
+def test_a_window_carries_its_series(wrap):
+    panel = two_series()
+    series = make_series(panel, fit_encoding(panel, [range(0, 3), range(7, 9)]))
+    call = wrap(partial(gather, encoder_length=2, prediction_length=1))
+    inputs, target = call(jax.tree.map(jnp.asarray, series), jnp.array([8, 1], jnp.int32))
+    np.testing.assert_allclose(target, [[0.06], [0.03]], rtol=1e-6)
+    np.testing.assert_array_equal(inputs.static_categorical, [[2, 1]])
+    np.testing.assert_allclose(inputs.static_real, [[1.0, -1.0]])
+    np.testing.assert_allclose(inputs.center, [0.01, 0.01], rtol=1e-6)
+    np.testing.assert_allclose(inputs.scale, [0.01, 0.01 * np.sqrt(2 / 3)], rtol=1e-6)
+    np.testing.assert_allclose(inputs.observed[0, :, 0], [1.0, 3.0], rtol=1e-5)  # (0.02 - 0.01) / 0.01, ...
+
+
+def test_prediction_with_some_of_the_series_finds_their_scalers():
+    panel = two_series()
+    encoding = fit_encoding(panel, [range(0, 3), range(7, 9)])
+    whole, alone = make_series(panel, encoding), make_series(split_series(panel)[1], encoding)
+    np.testing.assert_array_equal(alone.observed, whole.observed[:, 7:])
+    np.testing.assert_array_equal(alone.scale, whole.scale[1:])
+    np.testing.assert_array_equal(alone.static_categorical, [[2]])
+    with pytest.raises(UserError, match="found the series b, expected only those of the training run"):
+        make_series(panel, fit_encoding(split_series(panel)[0], [range(0, 3)]))
+
+
+@given(cutoff=st.integers(3, 6), factor=st.floats(2.0, 9.0), scale=st.sampled_from(["none", "ewma"]))
+def test_nothing_of_later_rows_or_other_series_reaches_a_series(cutoff, factor, scale):
+    panel = two_series()
+    changed = panel.frame[["y", "x"]].to_numpy().copy()
+    changed[cutoff:7] *= factor  # later rows of a
+    changed[7:] *= factor  # all of b
+    frame = panel.frame.assign(y=changed[:, 0], x=changed[:, 1])
+    other = make_panel(
+        frame,
+        target="y",
+        observed=("y", "x"),
+        static_real=("size",),
+        static_categorical=("id",),
+        id_column="id",
+    )
+    before, after = (
+        make_series(each, fit_encoding(each, [range(0, 3), range(7, 10)], scale)) for each in (panel, other)
+    )
+    np.testing.assert_array_equal(before.observed[:, :cutoff], after.observed[:, :cutoff])
+    np.testing.assert_array_equal((before.center[0], before.scale[0]), (after.center[0], after.scale[0]))
+    if scale == "ewma":
+        np.testing.assert_array_equal(before.volatility[:cutoff], after.volatility[:cutoff])
+    assert not np.array_equal(before.observed[:, 8:], after.observed[:, 8:]) or scale == "none"
+
+
+def test_a_panel_of_several_series_is_read_as_it_was_written(path, tmp_path):
+    panel = load_panel(settings(path).data)
+    write_panel(tmp_path, panel)
+    again = read_panel(tmp_path)
+    pd.testing.assert_frame_equal(again.frame, panel.frame, check_freq=False)
+    assert (again.id_column, again.fingerprint) == (panel.id_column, panel.fingerprint)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("frequency", ["daily", "weekly"])
+def test_a_run_of_several_series(path, tmp_path, frequency, capsys):
+    lengths = {} if frequency == "daily" else {"encoder_length": 2, "prediction_length": 1}
+    wanted = settings(path, frequency=frequency)
+    wanted = wanted.model_copy(update={"model": wanted.model.model_copy(update=lengths)})
+    wanted = wanted.model_copy(update={"train": wanted.train.model_copy(update={"batch_size": 4})})
+    directory = tmp_path / "several"
+    metrics = train.train(wanted, directory)
+    short = {"daily": "1 of 3 series, which have no train window", "weekly": "1 series without a row to use"}
+    assert f"left out {short[frequency]}" in capsys.readouterr().out
+    run = runs.open_run(directory)
+    by_series = pd.read_csv(directory / "evaluation" / "by_series.csv")
+    for split in ("val", "test"):
+        own = by_series[by_series["split"] == split]
+        assert own["series"].tolist() == ["A", "B"]
+        for name in ("model", "unconditional"):
+            scores = metrics[split] if name == "model" else metrics[split]["baselines"][name]
+            pooled = np.average(own[name], weights=own["windows"])
+            np.testing.assert_allclose(scores["pinball"], pooled, rtol=1e-5)
+    table = predict.predict(run, predict.load_rows(run, str(path), None), say=print)
+    said = capsys.readouterr().out
+    assert ("left out 1 series that the run was not trained on: C" in said) == (frequency == "daily")
+    steps = wanted.model.prediction_length
+    assert table["series"].tolist() == ["A"] * steps + ["B"] * steps
+    assert np.isfinite(table[["0.02", "0.98"]].to_numpy()).all()
+
+
+@pytest.mark.slow
+def test_prediction_is_the_evaluation_s_forecast(path, tmp_path):
+    directory = tmp_path / "several"
+    train.train(settings(path), directory, quiet=True)
+    run = runs.open_run(directory)
+    evaluated = pd.read_csv(directory / "evaluation" / "predictions.csv", dtype={"series": str})
+    first = evaluated[(evaluated["split"] == "test") & (evaluated["series"] == "B")].iloc[0]
+    day = pd.Timestamp(first["date"]) - pd.offsets.BDay(1)
+    table = predict.predict(run, predict.load_rows(run, None, day.date()))
+    ours = table[table["series"] == "B"].iloc[0]
+    levels = ["0.02", "0.5", "0.98"]
+    np.testing.assert_allclose(ours[levels].to_numpy(float), first[levels].to_numpy(float), rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_baselines_of_a_series_are_those_of_the_series_alone(path, tmp_path):
+    directory = tmp_path / "several"
+    train.train(settings(path), directory, quiet=True)
+    run = runs.open_run(directory)
+    returns = run.data.panel.frame["ret"].to_numpy()
+    rows = evaluate.target_rows(run, "test")
+    found = evaluate.baseline_forecasts(run, rows, returns)
+    second = run.data.blocks[1]
+    own = rows[rows[:, 0] >= second.rows.start] - second.rows.start
+    train_rows = range(len(second.splits.train))
+    for name, baseline in BASELINES.items():
+        alone = baseline(returns[second.rows.start :], train_rows, own, run.config.model.quantiles)
+        np.testing.assert_array_equal(found[name][-len(own) :], alone)
