@@ -136,6 +136,26 @@ def test_empty_cells_of_the_series_that_makes_the_rows_are_counted(tmp_path):
     assert fred(tmp_path, f"observation_date,DGS10\n{lines.replace('27', '0.')}", "DGS10")[1] == ()
 
 
+@pytest.mark.parametrize("next_day", ["2018-03-15", "2018-03-16"])
+def test_a_gap_of_the_index_names_file_and_dates(tmp_path, next_day):
+    days = np.arange(np.datetime64("2018-01-01"), np.datetime64("2018-05-01"))
+    days = days[np.is_busday(days)]
+    kept = (days <= np.datetime64("2018-02-01")) | (days >= np.datetime64(next_day))
+    for name, rows in (("SP500", days[kept]), ("VIXCLS", days)):
+        lines = "".join(f"{day},{20 + i % 7}\n" for i, day in enumerate(rows))
+        (tmp_path / f"{name}.csv").write_text(f"observation_date,{name}\n{lines}")
+    config = DataConfig(dataset=str(tmp_path), feature_set="market_only")
+    if next_day == "2018-03-15":  # 30 business days
+        assert len(load_panel(config).frame) == kept.sum() - 1
+        return
+    with pytest.raises(
+        UserError,
+        match=r"SP500\.csv, column 'SP500_Returns': found no value between 2018-02-01 and 2018-03-16,"
+        r" expected at most 30 business days",
+    ):
+        load_panel(config)
+
+
 def test_missing_folder_lists_near_names(tmp_path):
     (tmp_path / "fred_2018").mkdir()
     with pytest.raises(
