@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tftjax.config import UserError
@@ -204,6 +204,7 @@ def histories(draw):
     return Observations(dates, releases, np.array(values, np.float64))
 
 
+@settings(deadline=None)
 @given(histories(), st.integers(0, 200), st.sampled_from(["first", "latest"]), st.integers(100, 200))
 def test_what_is_published_after_a_day_changes_nothing_up_to_it(series, offset, vintage, other):
     day = np.datetime64("2018-01-01") + offset
@@ -216,6 +217,7 @@ def test_what_is_published_after_a_day_changes_nothing_up_to_it(series, offset, 
         np.testing.assert_array_equal(as_of(*publications([variant], level, vintage), rows), expected)
 
 
+@settings(deadline=None)
 @given(histories(), st.sampled_from(["first", "latest"]))
 def test_every_row_shows_the_newest_observation_known_by_then(series, vintage):
     rows = np.arange(np.datetime64("2018-01-01"), np.datetime64("2018-12-31"))
@@ -253,6 +255,7 @@ def test_months_by_hand():
         resample(frame.iloc[3:6], frame.iloc[3:6], "y", "monthly")
 
 
+@settings(deadline=None)
 @given(st.integers(20, 120), st.integers(1, 100), st.sampled_from(["weekly", "monthly"]))
 def test_a_period_s_row_uses_nothing_after_its_date(count, cut, frequency):
     index = pd.bdate_range("2018-01-01", periods=160)

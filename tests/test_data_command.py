@@ -1,6 +1,10 @@
 """`python -m tftjax.data`: from raw files, or a table of one's own, to what training reads."""
 
 import json
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,6 +18,8 @@ from tftjax.data.alignment import PERIODS
 from tftjax.data.loading import load_panel
 from tftjax.data.panel import read_panel
 from tftjax.data.validation import findings
+
+RAW = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "core_proposal_raw"
 
 
 def build(tmp_path, *more):
@@ -290,3 +296,29 @@ def test_weekly_and_monthly_runs(tmp_path, frequency, step, capsys):
     assert len(table) == 2
     assert run.data.panel.frame.index[-1] < table.index[0] < table.index[1]
     assert table.index[0].strftime("%Y-%m-%d") <= step
+
+
+# Not getrusage: a process started from a large one inherits that one's peak. The kernel's VmHWM is its own.
+MEASURED_BUILD = """
+import sys
+from tftjax.data.__main__ import main
+code = main(sys.argv[1:])
+print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
+sys.exit(code)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not RAW.is_dir(), reason="the raw series of core_proposal are not beside this repository")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc to read peak memory from")
+def test_36_years_are_built_within_500_mb(tmp_path):
+    out = tmp_path / "panel"
+    arguments = ["build", "--raw", str(RAW), "--feature-set", "core_proposal", "--out", str(out)]
+    begin = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", MEASURED_BUILD, *arguments], capture_output=True, text=True)
+    seconds = time.perf_counter() - begin
+    assert done.returncode == 0, done.stderr
+    peak_mb = int(done.stdout.split()[-1]) / 1024
+    print(f"build of {len(read_panel(out).frame)} rows: {seconds:.1f} s, {peak_mb:.0f} MB at its peak")
+    assert 50 < peak_mb < 500
+    assert len(read_panel(out).frame) == 9066

@@ -1,12 +1,15 @@
 """The web service's client against a local server that answers as the documented API does."""
 
 import json
+import sys
 import threading
 import time
+import types
 import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from tftjax.config import UserError
@@ -22,7 +25,8 @@ class Service:
     """Answers of a pretended service: `series` by name, `failures` to give first, and what was asked."""
 
     def __init__(self):
-        self.series, self.failures, self.asked, self.delay_s = {}, [], [], 0.0
+        self.series, self.failures, self.asked = {}, [], []
+        self.delay_s, self.cut_off_bytes = 0.0, 0  # before an answer; announced at its end and not sent
 
     def answer(self, query):
         """Status and content for a request."""
@@ -57,7 +61,7 @@ def service():
             status, content = service.answer(query)
             body = content if isinstance(content, bytes) else json.dumps(content).encode()
             self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", str(len(body) + service.cut_off_bytes))
             self.end_headers()
             self.wfile.write(body)
 
@@ -156,6 +160,23 @@ def test_a_slow_answer_is_given_up(service, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_connection_lost_within_an_answer(service, tmp_path):
+    service.series["CPIAUCSL"] = CPI
+    service.cut_off_bytes = 7
+    with pytest.raises(UserError, match=r"no answer from the service after 3 tries \(IncompleteRead"):
+        fetch(service, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("url", ["api.stlouisfed.org/fred", "http://local host/fred", "file:///tmp", ""])
+def test_a_wrong_address_is_said_and_the_key_is_not(tmp_path, url):
+    with pytest.raises(
+        UserError, match=r"--base-url: found .*, expected an address such as https://"
+    ) as caught:
+        download(("CPIAUCSL",), tmp_path, KEY, url, (0.0,))
+    assert KEY not in str(caught.value)
+
+
 def test_a_bad_key_is_said_at_once_and_never_shown(service, tmp_path):
     with pytest.raises(UserError, match=r"400: .*api_key is not registered.*FRED_API_KEY") as caught:
         fetch(service, tmp_path, key="wrong-secret")
@@ -175,13 +196,20 @@ def test_unknown_series_and_odd_answers(service, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_build_from_the_service(service, tmp_path, monkeypatch, capsys):
+def weekdays():
     days = np.arange(np.datetime64("2018-01-01"), np.datetime64("2018-03-31"))
-    days = [str(day) for day in days[np.is_busday(days)]]
-    for name in ("SP500", "VIXCLS"):
-        service.series[name] = [row(day, day, f"{100 + i % 7}") for i, day in enumerate(days)]
+    return [str(day) for day in days[np.is_busday(days)]]
+
+
+def command(service, tmp_path, *more):
     arguments = ["build", "--source", "fred-api", "--feature-set", "market_only", "--base-url", service.url]
-    arguments += ["--raw", str(tmp_path / "raw"), "--out", str(tmp_path / "panel")]
+    return [*arguments, "--raw", str(tmp_path / "raw"), "--out", str(tmp_path / "panel"), *more]
+
+
+def test_build_from_the_service(service, tmp_path, monkeypatch, capsys):
+    for name in ("SP500", "VIXCLS"):
+        service.series[name] = [row(day, day, f"{100 + i % 7}") for i, day in enumerate(weekdays())]
+    arguments = command(service, tmp_path)
     monkeypatch.delenv("FRED_API_KEY", raising=False)
     assert main(arguments) == 2
     assert "FRED_API_KEY is not set" in capsys.readouterr().err
@@ -193,3 +221,31 @@ def test_build_from_the_service(service, tmp_path, monkeypatch, capsys):
     about = json.loads((tmp_path / "panel" / "panel.json").read_text())["about"]
     assert about["source"] == "fred-api"
     assert KEY not in (tmp_path / "panel" / "panel.json").read_text()
+
+
+def test_a_network_that_fails_halfway_through_a_build(service, tmp_path, monkeypatch, capsys):
+    """What came stays, no panel is written, and the second call asks for the rest only."""
+    monkeypatch.setenv("FRED_API_KEY", KEY)
+    monkeypatch.setattr(fred_api.time, "sleep", lambda seconds: None)
+    service.series["SP500"] = [row(day, day, f"{100 + i % 7}") for i, day in enumerate(weekdays())]
+    answer = service.answer
+    service.answer = lambda query: answer(query) if query["series_id"] == "SP500" else (503, b"")
+    assert main(command(service, tmp_path)) == 2
+    assert "VIXCLS: no answer from the service after 5 tries (503" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.rglob("*")] == ["raw", "SP500.csv"]
+    service.answer, service.series["VIXCLS"] = answer, service.series["SP500"]
+    service.asked.clear()
+    assert main(command(service, tmp_path)) == 0
+    assert [query["series_id"] for query in service.asked] == ["VIXCLS"]
+    assert (tmp_path / "panel" / "panel.csv").exists()
+
+
+def test_the_index_from_yahoo_is_not_asked_of_the_service(service, tmp_path, monkeypatch):
+    closes = pd.DataFrame({"Close": 100.0}, index=pd.DatetimeIndex(weekdays(), tz="America/New_York"))
+    ticker = types.SimpleNamespace(history=lambda **arguments: closes)
+    monkeypatch.setitem(sys.modules, "yfinance", types.SimpleNamespace(Ticker=lambda name: ticker))
+    monkeypatch.setenv("FRED_API_KEY", KEY)
+    service.series["VIXCLS"] = [row(day, day, "20") for day in weekdays()]
+    assert main(command(service, tmp_path, "--sp500", "yfinance")) == 0
+    assert [query["series_id"] for query in service.asked] == ["VIXCLS"]
+    assert json.loads((tmp_path / "panel" / "panel.json").read_text())["about"]["source"] == "fred-api"

@@ -78,6 +78,22 @@ BAD_FRED = {
         "line 3, column 'DCOILWTICO': found '-inf', expected a finite number",
     ),
     "not UTF-8": (b"observation_date,DCOILWTICO\n2018-01-02,1\xff\n", "line 2: found byte 0xff.*UTF-8"),
+    "Latin-1": (
+        "observation_date,DCOILWTICO\n2018-01-02,60\n2018-01-03,60 £\n".encode("latin-1"),
+        "line 3: found byte 0xa3, which is not UTF-8 text",
+    ),
+    "UTF-16": (
+        "observation_date,DCOILWTICO\n2018-01-02,60\n".encode("utf-16"),
+        "line 1: found byte 0xf[ef], which is not UTF-8 text",
+    ),
+    "mixed date formats": (
+        "observation_date,DCOILWTICO\n2020-01-02,60\n2020-01-03,61\n01/06/2020,62\n2020-01-07,63\n",
+        "line 4, column 'observation_date': found '01/06/2020', expected a date as YYYY-MM-DD. Write every",
+    ),
+    "date and time": (
+        "observation_date,DCOILWTICO\n2020-01-02,60\n2020-01-03T00:00,61\n",
+        "line 3, column 'observation_date': found '2020-01-03T00:00'",
+    ),
 }
 
 
@@ -108,6 +124,36 @@ def test_a_negative_oil_price_is_left_out_and_said(tmp_path):
     )
     assert series.values.tolist() == [18.31, 8.91]
     assert "1 values <= 0 (first on 2020-04-20)" in messages[0]
+
+
+def test_empty_cells_of_the_series_that_makes_the_rows_are_counted(tmp_path):
+    lines = "2018-01-12,2786\n2018-01-15,\n2018-01-16,2776\n2018-02-19,.\n"
+    series, messages = fred(tmp_path, f"observation_date,SP500\n{lines}", "SP500")
+    assert series.values.tolist() == [2786, 2776]
+    assert len(messages) == 1
+    assert "SP500: 2 dates without a value (first 2018-01-15) make no row" in messages[0]
+    # An as-of join fills the holidays of the others.
+    assert fred(tmp_path, f"observation_date,DGS10\n{lines.replace('27', '0.')}", "DGS10")[1] == ()
+
+
+@pytest.mark.parametrize("next_day", ["2018-03-15", "2018-03-16"])
+def test_a_gap_of_the_index_names_file_and_dates(tmp_path, next_day):
+    days = np.arange(np.datetime64("2018-01-01"), np.datetime64("2018-05-01"))
+    days = days[np.is_busday(days)]
+    kept = (days <= np.datetime64("2018-02-01")) | (days >= np.datetime64(next_day))
+    for name, rows in (("SP500", days[kept]), ("VIXCLS", days)):
+        lines = "".join(f"{day},{20 + i % 7}\n" for i, day in enumerate(rows))
+        (tmp_path / f"{name}.csv").write_text(f"observation_date,{name}\n{lines}")
+    config = DataConfig(dataset=str(tmp_path), feature_set="market_only")
+    if next_day == "2018-03-15":  # 30 business days
+        assert len(load_panel(config).frame) == kept.sum() - 1
+        return
+    with pytest.raises(
+        UserError,
+        match=r"SP500\.csv, column 'SP500_Returns': found no value between 2018-02-01 and 2018-03-16,"
+        r" expected at most 30 business days",
+    ):
+        load_panel(config)
 
 
 def test_missing_folder_lists_near_names(tmp_path):
@@ -253,6 +299,15 @@ def test_a_file_with_release_dates_by_hand(tmp_path):
 
 
 BAD_RELEASES = {
+    r"line 3, column 'observation_date': found '01/02/2018', expected a date as YYYY-MM-DD": (
+        "2018-01-01,2018-02-14,248.9\n01/02/2018,2018-03-13,249.5"
+    ),
+    r"line 3, column 'release_date': found '13/03/2018', expected a date as YYYY-MM-DD": (
+        "2018-01-01,2018-02-14,248.9\n2018-02-01,13/03/2018,249.5\n2018-03-01,2018-04-11,250.1"
+    ),
+    r"line 2, column 'observation_date': found 0218-01-01, expected a date from 1678-01-01": (
+        "0218-01-01,2018-02-14,248.9"
+    ),
     r"line 2, column 'release_date': found 2017-12-31, expected a date from the observation's, 2018-01-01": (
         "2018-01-01,2017-12-31,1"
     ),

@@ -16,8 +16,10 @@ from tftjax.data.feature_sets import CALENDAR, FEATURE_SETS, SERIES
 from tftjax.data.fred_api import BASE_URL, download
 from tftjax.data.loading import feature_set_of, load_panel
 from tftjax.data.panel import PANEL_FILES, write_panel
+from tftjax.data.sources import find_dataset
 from tftjax.data.splits import folds
 from tftjax.data.validation import findings
+from tftjax.data.yahoo import download_sp500
 
 
 def build(arguments: argparse.Namespace) -> None:
@@ -28,6 +30,8 @@ def build(arguments: argparse.Namespace) -> None:
         raise UserError(
             f"--source {arguments.source}: --raw DIR is missing. Name the folder of the CSV files."
         )
+    if arguments.source == "embedded" and arguments.sp500 == "yfinance":
+        raise UserError("--sp500 yfinance: found with --source embedded, expected fred-api or fred-csv.")
     for name in ("feature_set", "frequency", "alignment", "vintage", "missing"):
         raw[name] = getattr(arguments, name)
     raw |= {name: str(getattr(arguments, name)) for name in ("start", "end") if getattr(arguments, name)}
@@ -38,8 +42,7 @@ def build(arguments: argparse.Namespace) -> None:
         raise UserError(
             f"{arguments.out} exists. Choose another --out, or replace a built panel with --overwrite."
         )
-    if arguments.source == "fred-api":
-        _fetch(data, arguments)
+    _fetch(data, arguments)
     panel = load_panel(data)
     try:
         if replaces:
@@ -57,15 +60,21 @@ def build(arguments: argparse.Namespace) -> None:
 
 
 def _fetch(data: DataConfig, arguments: argparse.Namespace) -> None:
+    """Adds to the raw folder what it lacks, if a source on the network was named."""
     key = os.environ.get("FRED_API_KEY", "")
-    if not key:
+    if arguments.source == "fred-api" and not key:
         raise UserError(
             "FRED_API_KEY is not set. Get a key at https://fred.stlouisfed.org/docs/api/api_key.html and"
             " set it,"
             " or download the CSV files by hand and use --source fred-csv."
         )
-    names = feature_set_of(data).series_names()
-    download(names, Path(arguments.raw), key, arguments.base_url)
+    names, folder = feature_set_of(data).series_names(), Path(arguments.raw or "")
+    if arguments.source == "fred-csv":
+        find_dataset(arguments.raw)  # a mistyped folder is not made
+    if arguments.sp500 == "yfinance":
+        download_sp500(folder)  # FRED is then not asked for what lies in the folder
+    if arguments.source == "fred-api":
+        download(names, folder, key, arguments.base_url)
 
 
 def _holds_only_a_panel(folder: Path) -> bool:
@@ -141,6 +150,12 @@ def parser() -> argparse.ArgumentParser:
     command = commands.add_parser("build", help="make a panel of raw series", description=build.__doc__)
     command.add_argument("--source", choices=["embedded", "fred-csv", "fred-api"], default="fred-csv")
     command.add_argument("--raw", help="folder of raw files, SERIES.csv each; fred-api adds what it lacks")
+    command.add_argument(
+        "--sp500",
+        choices=["fred", "yfinance"],
+        default="fred",
+        help="yfinance: Yahoo's longer history, if --raw has no SP500.csv",
+    )
     command.add_argument("--base-url", default=BASE_URL, help="of the web service, for fred-api")
     command.add_argument("--feature-set", required=True, help="a name that `list` shows")
     command.add_argument("--frequency", choices=["daily", "weekly", "monthly"], default="daily")

@@ -24,6 +24,10 @@ class RawSeries:
     the first of its month). `non_positive` says what a value <= 0 means: "error" (it cannot be), "skip" (a
     price that has no simple return, such as WTI's on 2020-04-20: the last positive one is kept and a message
     says so) or "keep".
+
+    `median_range` holds the median absolute value of any stretch of the series, however short: lowest and
+    highest value since its beginning lie within, with room, and the same numbers in decimals or basis points
+    do not. None where units cannot be told apart: rates and spreads have been near zero.
     """
 
     frequency: str
@@ -31,21 +35,30 @@ class RawSeries:
     release: str
     lag_days: int
     non_positive: str
+    median_range: tuple[float, float] | None
 
 
 SERIES = {
-    "SP500": RawSeries("daily", "index points", "same_day", 0, "error"),
-    "VIXCLS": RawSeries("daily", "percent a year", "same_day", 0, "error"),
-    "DGS10": RawSeries("daily", "percent a year", "next_business_day", 1, "keep"),
-    "T10Y2Y": RawSeries("daily", "percentage points", "next_business_day", 1, "keep"),
-    "DCOILWTICO": RawSeries("daily", "US dollars a barrel", "same_day", 0, "skip"),
-    "AAA": RawSeries("monthly", "percent a year", "first_business_day_of_next_month", 32, "keep"),
-    "BAA": RawSeries("monthly", "percent a year", "first_business_day_of_next_month", 32, "keep"),
-    "FEDFUNDS": RawSeries("monthly", "percent a year", "first_business_day_of_next_month", 32, "keep"),
-    "CPIAUCSL": RawSeries("monthly", "index 1982-84=100", "from_13th_of_next_month", 45, "error"),
-    "CPILFESL": RawSeries("monthly", "index 1982-84=100", "from_13th_of_next_month", 45, "error"),
-    "UNRATE": RawSeries("monthly", "percent", "from_10th_of_next_month", 40, "keep"),
-    "INDPRO": RawSeries("monthly", "index 2017=100", "from_18th_of_next_month", 50, "error"),
+    "SP500": RawSeries("daily", "index points", "same_day", 0, "error", (3.0, 1e5)),
+    "VIXCLS": RawSeries("daily", "percent a year", "same_day", 0, "error", (3.0, 300.0)),
+    "DGS10": RawSeries("daily", "percent a year", "next_business_day", 1, "keep", (0.2, 30.0)),
+    "T10Y2Y": RawSeries("daily", "percentage points", "next_business_day", 1, "keep", None),
+    "DCOILWTICO": RawSeries("daily", "US dollars a barrel", "same_day", 0, "skip", (3.0, 1e3)),
+    "AAA": RawSeries(
+        "monthly", "percent a year", "first_business_day_of_next_month", 32, "keep", (1.0, 40.0)
+    ),
+    "BAA": RawSeries(
+        "monthly", "percent a year", "first_business_day_of_next_month", 32, "keep", (1.0, 40.0)
+    ),
+    "FEDFUNDS": RawSeries("monthly", "percent a year", "first_business_day_of_next_month", 32, "keep", None),
+    "CPIAUCSL": RawSeries(
+        "monthly", "index 1982-84=100", "from_13th_of_next_month", 45, "error", (10.0, 1e3)
+    ),
+    "CPILFESL": RawSeries(
+        "monthly", "index 1982-84=100", "from_13th_of_next_month", 45, "error", (10.0, 1e3)
+    ),
+    "UNRATE": RawSeries("monthly", "percent", "from_10th_of_next_month", 40, "keep", (1.0, 50.0)),
+    "INDPRO": RawSeries("monthly", "index 2017=100", "from_18th_of_next_month", 50, "error", (3.0, 300.0)),
 }
 
 

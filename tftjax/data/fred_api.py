@@ -1,6 +1,8 @@
 """Raw series from FRED's web service, with ALFRED's release dates: fetched once, kept as CSV files."""
 
+import http.client
 import json
+import re
 import time
 import urllib.error
 import urllib.parse
@@ -40,8 +42,10 @@ def download(
       key: of the service, 32 characters.
       waits_s: seconds before each further try after a failure that may pass (429, 5xx, no answer in time).
     Raises:
-      UserError: a wrong key, an unknown series, or no answer. What came before is kept.
+      UserError: a wrong address or key, an unknown series, or no answer. What came before is kept.
     """
+    if not re.fullmatch(r"https?://[!-~]+", base_url):  # urllib's own error would show the key
+        raise UserError(f"--base-url: found {base_url!r}, expected an address such as {BASE_URL}.")
     missing = [name for name in names if not (folder / f"{name}.csv").exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -109,7 +113,8 @@ def _get(url: str, name: str, waits_s: tuple[float, ...], timeout_s: float) -> A
                     f" and the"
                     " series' name."
                 ) from None
-        except (OSError, ValueError) as error:  # no connection, too slow, or cut off halfway
+        # No connection, too slow, cut off halfway, or no JSON.
+        except (OSError, http.client.HTTPException, ValueError) as error:
             problem = str(getattr(error, "reason", error)) or type(error).__name__
     raise UserError(
         f"{name}: no answer from the service after {len(waits_s) + 1} tries ({problem}). What was fetched"
@@ -121,5 +126,5 @@ def _get(url: str, name: str, waits_s: tuple[float, ...], timeout_s: float) -> A
 def _reason(error: urllib.error.HTTPError) -> str:
     try:
         return str(json.loads(error.read())["error_message"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
         return str(error.reason)

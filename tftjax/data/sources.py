@@ -1,5 +1,6 @@
 """Reading CSV files, strictly: series in FRED's download format, and ready-made panels."""
 
+import datetime
 import difflib
 import sys
 from functools import partial
@@ -12,10 +13,14 @@ from jaxtyping import Float64, Int, Shaped
 from tftjax.config import UserError
 from tftjax.data.alignment import RELEASE_RULES, RULE_WORDS, Observations, days
 from tftjax.data.csv_files import read_cells, read_parts
-from tftjax.data.feature_sets import SERIES, Column, FeatureSet
+from tftjax.data.feature_sets import FEATURE_SETS, SERIES, Column, FeatureSet
 from tftjax.data.panel import blocks
+from tftjax.data.raw_checks import check_first_releases, check_not_ahead, check_unit, without_non_positive
 
 MISSING = {"", ".", "NaN", "nan", "NA"}  # FRED wrote "." for a missing value until 2024
+
+# Series whose dates are the rows of a panel: a value that is missing there is missing as a row.
+ROW_SERIES = {feature_set.row_series for feature_set in FEATURE_SETS.values()}
 
 FIRST_DATE, LAST_DATE = np.datetime64("1678-01-01"), np.datetime64("2261-12-31")  # what nanoseconds hold
 
@@ -143,16 +148,20 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def read_fred_csv(path: Path, name: str) -> tuple[Observations, bool, tuple[str, ...]]:
+def read_fred_csv(
+    path: Path, name: str, today: datetime.date | None = None
+) -> tuple[Observations, bool, tuple[str, ...]]:
     """One series in FRED's download format, `observation_date,NAME`, or with its release dates.
 
     With a `release_date` column in the middle, an observation date may stand on several lines, one a value
     published. Without one, the release dates are those of the series' documented rule. Empty values are left
     out.
 
+    Args: path: the file; name: of the series; today: no date may lie after it, the clock's if None.
     Returns: the observations; whether their release dates are the file's own; messages.
     Raises: UserError for a wrong header or cell, a monthly date that is not the first of its month, lines out
-        of order, a release before its observation, or a value <= 0 of a series that cannot have one.
+        of order, a date after today, a release before its observation, a revision without a first release, a
+        value <= 0 of a series that cannot have one, or another unit than the series'.
     """
     info = SERIES[name]
     cells = read_cells(path)
@@ -165,31 +174,30 @@ def read_fred_csv(path: Path, name: str) -> tuple[Observations, bool, tuple[str,
         )
     if dated:
         dates, releases = _parse_releases(path, cells)
+        check_not_ahead(path, "release_date", releases, today)
     else:
         dates = days(parse_dates(path, "observation_date", cells["observation_date"]))
         releases = RELEASE_RULES[info.release](dates)
+    check_not_ahead(path, "observation_date", dates, today)
     values = parse_numbers(path, name, cells[name])
+    if dated:
+        check_first_releases(path, dates, releases, values)
     not_first = dates.astype("datetime64[M]").astype("datetime64[D]") != dates
     if info.frequency == "monthly" and np.any(not_first):
         row = int(np.argmax(not_first))
         found, advice = str(dates[row]), "Download the series at its monthly frequency."
         raise _fail(path, row + 2, "observation_date", found, "the first day of a month", advice)
     messages: tuple[str, ...] = ()
-    bad = values <= 0.0
-    if info.non_positive == "error" and bad.any():
-        row = int(np.argmax(bad))
-        raise _fail(
-            path, row + 2, name, cells[name][row], "a value above 0", f"{name} has none such: correct it."
+    empty = np.isnan(values)
+    if name in ROW_SERIES and empty.any():
+        messages += (
+            f"{name}: {int(empty.sum())} dates without a value (first {dates[int(np.argmax(empty))]}) make no"
+            " row, and the next return goes back to the last value; FRED lists some nine holidays a year so",
         )
-    if info.non_positive == "skip" and bad.any():
-        first = dates[int(np.argmax(bad))]
-        messages = (
-            f"{name}: {int(bad.sum())} values <= 0 (first on {first}) have no simple return;"
-            " the last positive one is kept in their place",
-        )
-        values = np.where(bad, np.nan, values)
+    values, said = without_non_positive(path, name, dates, values, cells[name])
     there = ~np.isnan(values)
-    return Observations(dates[there], releases[there], values[there]), dated, messages
+    check_unit(path, name, values[there])
+    return Observations(dates[there], releases[there], values[there]), dated, messages + said
 
 
 def _parse_releases(
@@ -204,6 +212,10 @@ def _parse_releases(
                 raise _fail(path, row + 2, column, repr(cell), "a date as YYYY-MM-DD", advice)
         columns[column] = np.array(cells[column], dtype="datetime64[D]")
     dates, releases = columns["observation_date"], columns["release_date"]
+    if dates.min() < FIRST_DATE:
+        row = int(np.argmin(dates))
+        expected = f"a date from {FIRST_DATE} on"
+        raise _fail(path, row + 2, "observation_date", str(dates[row]), expected, "Correct the year.")
     early = releases < dates
     if early.any():
         row = int(np.argmax(early))
