@@ -80,6 +80,15 @@ def test_a_date_twice_in_a_series_names_series_and_line(path, table):
         load_panel(settings(path).data)
 
 
+def test_a_date_ahead_names_the_line(path, table):
+    table.loc[len(table)] = ["2999-01-01", "A", 0.01, 5.0]
+    table.to_csv(path, index=False)
+    with pytest.raises(
+        UserError, match=rf"line {len(table) + 1}, column 'day': found 2999-01-01, expected a"
+    ):
+        load_panel(settings(path).data)
+
+
 def test_a_hole_names_series_and_line(path, table):
     row = table.index[(table["index"] == "B") & (table.index > 60)][0]
     table.loc[row, "x"] = np.nan

@@ -113,7 +113,7 @@ def test_no_closes_no_file(yahoo, tmp_path, answer, words):
 
 def test_a_missing_package_names_the_extra(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "yfinance", None)
-    with pytest.raises(UserError, match=r"yfinance cannot be imported .*pip install 'tftjax\[collect\]'"):
+    with pytest.raises(UserError, match=r"yfinance cannot be imported .*pip install -e '.\[collect\]'"):
         fetch(tmp_path)
 
 

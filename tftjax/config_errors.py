@@ -2,12 +2,25 @@
 
 import difflib
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 
 class UserError(Exception):
     """A mistake the user can mend: says what was found, where, what was expected and what to do."""
+
+
+def exit_code(command: Callable[[], object]) -> int:
+    """Runs a command: 0 if it ends well, 2 after an error that the user can mend, 130 after Ctrl-C."""
+    try:
+        command()
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
 
 
 def show(value: Any) -> str:

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from tftjax import files, runs, runtime
 from tftjax.baselines import BASELINES
 from tftjax.config import UserError
+from tftjax.config_errors import exit_code
 from tftjax.data.splits import Block
 from tftjax.forecast import forecast_rows
 from tftjax.metrics import evaluate_forecast, pinball
@@ -170,15 +171,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("run", type=Path, help="run directory, such as runs/balanced_01")
     arguments = parser.parse_args(argv)
     runtime.configure()
-    try:
+
+    def command() -> None:
         run = runs.open_run(arguments.run, say=lambda message: print(message, file=sys.stderr))
         print(summary(evaluate(run)))
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
+
+    return exit_code(command)
 
 
 if __name__ == "__main__":

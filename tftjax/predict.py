@@ -12,6 +12,7 @@ import pandas as pd
 
 from tftjax import files, runs, runtime
 from tftjax.config import UserError
+from tftjax.config_errors import exit_code
 from tftjax.data.future import extend_panel
 from tftjax.data.loading import MAKES_OTHER_VALUES, load_panel
 from tftjax.data.panel import Panel, blocks, join_series, name_of, select_rows, split_series
@@ -134,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def say(message: str) -> None:
         print(message, file=sys.stderr)
 
-    try:
+    def command() -> None:
         run = runs.open_run(arguments.run, say)
         panel = load_rows(run, arguments.data, arguments.as_of)
         table = predict(run, panel, say)
@@ -145,12 +146,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(f"{arguments.out} exists. Choose another file, or remove it.")
         else:
             files.replace_text(arguments.out, table.to_csv())
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
+
+    return exit_code(command)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tftjax import config as configs
 from tftjax.config import Config, DataConfig, UserError
+from tftjax.config_errors import exit_code
 from tftjax.data.alignment import RULE_WORDS
 from tftjax.data.description import describe, draw
 from tftjax.data.feature_sets import CALENDAR, FEATURE_SETS, SERIES
@@ -198,14 +199,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one of the commands; exit code 2 for an error that the user can mend."""
     arguments = parser().parse_args(argv)
-    try:
-        arguments.run(arguments)
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return exit_code(lambda: arguments.run(arguments))
 
 
 if __name__ == "__main__":

@@ -13,11 +13,15 @@ NEVER = np.datetime64("9999-12-31")
 
 
 def check_not_ahead(
-    path: Path, column: str, dates: Shaped[np.ndarray, "N"], today: datetime.date | None = None
+    path: Path,
+    column: str,
+    dates: Shaped[np.ndarray, "N"],
+    today: datetime.date | None = None,
+    first_line: int = 2,
 ) -> None:
     """Refuse a date after today: a forecast, or a slip.
 
-    Args: path, column: for the message; dates: of the file's lines, datetime64[D], the first of line 2;
+    Args: path, column: for the message; dates: of the file's lines from `first_line` on, datetime64[D];
         today: the clock's if None.
     Raises: UserError that names the first such line.
     """
@@ -26,8 +30,8 @@ def check_not_ahead(
     if ahead.any():
         row = int(np.argmax(ahead))
         raise UserError(
-            f"{path}, line {row + 2}, column {column!r}: found {dates[row]}, expected a date up to today,"
-            f" {day}. Correct the date, or take out lines of the future; if today is another day, set the"
+            f"{path}, line {row + first_line}, column {column!r}: found {dates[row]}, expected a date up to"
+            f" today, {day}. Correct the date, or take out lines of the future; if today is another day, set the"
             " clock."
         )
 

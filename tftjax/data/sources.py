@@ -273,6 +273,7 @@ def read_panel_csv(
             column.name: _read_column(path, column, cells[column.name], first_line) for column in columns
         }
         dates = _to_dates(path, date, cells[date], first_line)
+        check_not_ahead(path, date, dates, first_line=first_line)
         parts.append(pd.DataFrame(values, index=pd.DatetimeIndex(dates, name="date").as_unit("ns")))
     frame = pd.concat(parts)
     lines = np.arange(2, len(frame) + 2)

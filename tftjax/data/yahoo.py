@@ -55,7 +55,7 @@ def _closes() -> dict[str, float]:
     except ImportError as error:
         raise UserError(
             f"--sp500 yfinance: the package yfinance cannot be imported ({error}). Install it:"
-            " pip install 'tftjax[collect]'."
+            " pip install -e '.[collect]'."
         ) from error
     try:
         # Not adjusted: an index has no dividends or splits. One ticker's columns have plain names.
