@@ -23,8 +23,8 @@ def extend_panel(panel: Panel, steps: int) -> Panel:
     if unknown:
         raise UserError(
             f"panel: the future values of the known columns {', '.join(unknown)} are needed to forecast"
-            f" past the last row, and only {', '.join(CALENDAR)} follow from the date. Forecast from an earlier"
-            " day by evaluation, or train without these columns."
+            f" past the last row, and only {', '.join(CALENDAR)} follow from the date. Forecast earlier"
+            " days by evaluation, or train without these columns."
         )
     return join_series([_extend_series(part, steps) for part in split_series(panel)])
 

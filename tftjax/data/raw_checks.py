@@ -31,8 +31,8 @@ def check_not_ahead(
         row = int(np.argmax(ahead))
         raise UserError(
             f"{path}, line {row + first_line}, column {column!r}: found {dates[row]}, expected a date up to"
-            f" today, {day}. Correct the date, or take out lines of the future; if today is another day, set the"
-            " clock."
+            f" today, {day}. Correct the date, or take out lines of the future; if today is another day, set"
+            " the clock."
         )
 
 
