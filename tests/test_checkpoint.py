@@ -3,6 +3,7 @@ package.
 """
 
 import ast
+import contextlib
 import json
 import os
 import random
@@ -299,6 +300,28 @@ def test_a_read_only_directory_is_a_user_error(run):
         assert checkpoint.restore_latest(run).epoch == 4
     finally:
         run.chmod(0o755)
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_an_interruption_waits_for_the_end_of_the_write(tmp_path, monkeypatch, ignored):
+    """Ctrl-C in the middle; where it is ignored, as in the background of a shell, it stays ignored."""
+    write = checkpoint._file_sum
+
+    def interrupted(file):
+        signal.raise_signal(signal.SIGINT)
+        return write(file)
+
+    monkeypatch.setattr(checkpoint, "_file_sum", interrupted)
+    handler = signal.SIG_IGN if ignored else signal.default_int_handler
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        with contextlib.nullcontext() if ignored else pytest.raises(KeyboardInterrupt):
+            save(tmp_path, 3)
+        assert signal.getsignal(signal.SIGINT) == handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    monkeypatch.undo()
+    assert checkpoint.restore_latest(tmp_path).epoch == 3
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")

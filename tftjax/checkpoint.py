@@ -285,8 +285,9 @@ def _checkpointer():
 @contextlib.contextmanager
 def _interrupted_after() -> Iterator[None]:
     """Hold Ctrl-C back to the end: Orbax's event loops lose it, or break halfway with errors of their own."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals do not come here, and only the main thread may set handlers
+    elsewhere = threading.current_thread() is not threading.main_thread()  # signals do not come here
+    if elsewhere or signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background
+        yield
         return
     received = []
     previous = signal.signal(signal.SIGINT, lambda *_: received.append(True))
