@@ -1,6 +1,11 @@
 """Strictness for every test: no silent broadcasting, array shapes checked, nothing left in the home."""
 
 import os
+import signal
+
+# In the background of a shell Ctrl-C is ignored, and the processes that tests start would inherit that.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Before jax is imported, and for the processes that tests start: no compilation cache outside of what a
 # test makes.

@@ -1,6 +1,5 @@
 """A tiny run for the end-to-end tests: its data, its config, the commands as processes; fixtures."""
 
-import functools
 import json
 import os
 import signal
@@ -108,8 +107,6 @@ class Commands:
         """Starts `python -m tftjax.MODULE ARGUMENTS`."""
         command = [sys.executable, "-m", f"tftjax.{module}", *map(str, arguments)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        # Tests that run in the background of a shell hand on that Ctrl-C is ignored.
-        pipes["preexec_fn"] = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
         return subprocess.Popen(command, cwd=ROOT, env=self.environment, **pipes | keywords)
 
     def run(self, module: str, *arguments, code: int = 0, **keywords) -> tuple[str, str]:
