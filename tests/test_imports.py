@@ -28,6 +28,8 @@ ORDER = (
     "progress",
     "train_step",
     "train",
+    "sweep_step",
+    "sweep_plan",
 )
 NEVER = {"torch", "pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "jsonpickle"}
 
