@@ -30,6 +30,11 @@ ORDER = (
     "train",
     "sweep_step",
     "sweep_plan",
+    "sweep_program",
+    "sweep_train",
+    "sweep_files",
+    "sweep_progress",
+    "sweep",
 )
 NEVER = {"torch", "pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "jsonpickle"}
 

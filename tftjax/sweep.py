@@ -1,0 +1,221 @@
+"""Train many configs and seeds in one compiled program: `python -m tftjax.sweep configs/*.json --seeds 5`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tftjax import runs, runtime, sweep_files, sweep_plan, sweep_progress
+from tftjax.config import UserError, from_dict
+from tftjax.data.loading import load_panel
+from tftjax.evaluate import evaluate
+from tftjax.sweep_plan import Member
+from tftjax.sweep_program import member_program
+from tftjax.sweep_train import Ended, Round, Trainer, read_ended, train_members, write_ended
+from tftjax.train import check_data
+
+
+def sweep(
+    members: Sequence[Member],
+    folder: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+    mixed_data: bool = False,
+) -> None:
+    """Trains members, each into a run directory of its own, evaluates them and summarises the results.
+
+    Args:
+      members: of `sweep_plan.make_plan`.
+      folder: of the sweep.
+      resume: go on with the sweep that lies there, or begin it.
+      overwrite: replace the sweep that lies there.
+      quiet: print nothing but the messages that need action.
+      mixed_data: whether members may forecast different rows.
+    Raises:
+      UserError: see the parts; nothing that a user made is lost.
+    """
+    programs = sweep_plan.programs(members)
+    if not quiet:
+        print(f"{len(members)} members in {len(programs)} program(s), in {folder}")
+    data = load_data(programs, mixed_data)
+    sweep_files.create(folder, members, resume=resume, overwrite=overwrite)
+    with runs.lock(folder):
+        for group, prepared in zip(programs, data, strict=True):
+            for member in group:
+                sweep_files.create_member(folder, member, prepared.panel, resume=resume)
+        ended = read_ended(folder)
+        with sweep_progress.choose(quiet)(members) as display:
+            status = _Tally(members, ended, display)
+            for number, (group, prepared) in enumerate(zip(programs, data, strict=True), start=1):
+                shared = member_program(group, prepared)
+                show = status.shower(number, len(programs), shared.program)
+                train_members(Trainer(shared, number, folder, _say, show), group, ended)
+        evaluate_members(folder, members, ended)
+
+
+def load_data(programs: Sequence[Sequence[Member]], mixed_data: bool) -> list[runs.Data]:
+    """Loads and prepares the data of each program, each data set once.
+
+    Raises:
+      UserError: data that cannot be trained on, or that differ in what is forecast.
+    """
+    panels, prepared = {}, []
+    for group in programs:
+        config = group[0].config
+        if config.data not in panels:
+            panels[config.data] = load_panel(config.data)
+        prepared.append(runs.prepare(panels[config.data], config))
+        for member in group:
+            check_data(member.config, prepared[-1])
+    for group, data in zip(programs, prepared, strict=True):
+        changed = _other_targets(prepared[0], data)
+        if changed and not mixed_data:
+            raise UserError(
+                f"{programs[0][0].name} and {group[0].name} forecast different {changed} rows, so their "
+                "metrics do not compare. Give them the same splits, or allow it with --mixed-data."
+            )
+    return prepared
+
+
+def _other_targets(a: runs.Data, b: runs.Data) -> str | None:
+    """The first split of which two members would forecast other returns or other days."""
+    for split in ("val", "test"):
+        one, other = (data.panel.frame[data.panel.target].iloc[_target_rows(data, split)] for data in (a, b))
+        if not one.equals(other):
+            return split
+    return None
+
+
+def _target_rows(data: runs.Data, split: str) -> slice:
+    rows = getattr(data.splits, split)
+    return slice(rows.start, rows.stop)
+
+
+class _Tally:
+    """Counts, for the display, what the calls of the programs bring."""
+
+    def __init__(self, members: Sequence[Member], ended: dict[str, Ended], display):
+        self.members, self.ended, self.display = members, ended, display
+        self.best: dict[str, float] = {}
+
+    def shower(self, number: int, num_programs: int, program):
+        """Returns what shows a Round of a program."""
+        windows = program.steps_per_epoch * program.config.train.batch_size
+
+        def show(done: Round) -> None:
+            for name, record in done.records.items():
+                self.best[name] = min(self.best.get(name, np.inf), record["val/loss"])
+            best: dict[str, list[float]] = {}
+            for member in self.members:
+                if member.name in self.best:
+                    best.setdefault(member.group, []).append(self.best[member.name])
+            diverged = sum(how.status == "diverged" for how in self.ended.values())
+            count = max(1, len(done.records))
+            self.display.update(
+                sweep_progress.Status(
+                    number,
+                    num_programs,
+                    max((record["epoch"] for record in done.records.values()), default=0),
+                    len(self.members) - len(self.ended),
+                    len(self.ended) - diverged,
+                    diverged,
+                    windows * len(done.records) / done.seconds,
+                    done.epochs_left * done.seconds / count,
+                    best,
+                )
+            )
+
+        return show
+
+
+def evaluate_members(folder: Path, members: Sequence[Member], ended: dict[str, Ended]) -> None:
+    """Evaluates every member that did not diverge and is not evaluated yet; `ended` is kept up to date."""
+    for member in members:
+        how = ended[member.name]
+        if how.status != "diverged" and not how.evaluated:
+            evaluate(runs.open_run(folder / "members" / member.name, _say))
+            ended[member.name] = how._replace(evaluated=True)
+            write_ended(folder, ended)
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tftjax.sweep", description=main.__doc__)
+    parser.add_argument("config", nargs="+", help="JSON files, such as configs/*.json")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="train.seed, train.seed + 1, ...")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for all members")
+    parser.add_argument(
+        "--grid", action="append", default=[], metavar="KEY=A,B,...", help="loss.std_weight=0,0.01,0.1"
+    )
+    parser.add_argument("--sample", type=int, default=0, metavar="N", help="points drawn from --space")
+    parser.add_argument("--space", type=Path, metavar="FILE", help='{KEY: {"low", "high", "log"}, ...}')
+    parser.add_argument("--mixed-data", action="store_true", help="members may differ in data and splits")
+    parser.add_argument("--name", help="name of the sweep; default: the config's, or 'sweep' for several")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of runs; default: runs")
+    exclusive = parser.add_mutually_exclusive_group()
+    exclusive.add_argument("--resume", action="store_true", help="go on where the sweep stopped")
+    exclusive.add_argument("--overwrite", action="store_true", help="replace the sweep of this name")
+    parser.add_argument("--quiet", action="store_true", help="no progress, no summary")
+    return parser
+
+
+def plan_of(arguments: argparse.Namespace) -> tuple[list[Member], Path]:
+    """The members that the command's arguments ask for, and the sweep's folder.
+
+    Raises:
+      UserError: see `sweep_plan.make_plan`.
+    """
+    if bool(arguments.sample) != (arguments.space is not None) or arguments.sample < 0:
+        raise UserError("--sample N and --space FILE belong together, N at least 1.")
+    name = arguments.name
+    if name is None:
+        name = Path(arguments.config[0]).stem if len(arguments.config) == 1 else "sweep"
+    from_dict({"name": name}, "--name")  # refused if it is no name of a folder
+    members = sweep_plan.make_plan(
+        arguments.config,
+        overrides=arguments.set,
+        grid=arguments.grid,
+        space=sweep_plan.read_space(arguments.space) if arguments.space else None,
+        num_samples=arguments.sample,
+        num_seeds=arguments.seeds,
+        mixed_data=arguments.mixed_data,
+    )
+    return members, arguments.runs / name
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Trains configs x grid x sample x seeds side by side, evaluates all, and compares them."""
+    arguments = _parser().parse_args(argv)
+    runtime.configure()
+    try:
+        members, folder = plan_of(arguments)
+        sweep(
+            members,
+            folder,
+            resume=arguments.resume,
+            overwrite=arguments.overwrite,
+            quiet=arguments.quiet,
+            mixed_data=arguments.mixed_data,
+        )
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(
+            "\nstopped; the same command with --resume (in place of --overwrite) goes on from the last "
+            "finished epoch",
+            file=sys.stderr,
+        )
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
