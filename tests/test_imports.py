@@ -33,6 +33,8 @@ ORDER = (
     "sweep_program",
     "sweep_train",
     "sweep_files",
+    "sweep_results",
+    "sweep_plots",
     "sweep_progress",
     "sweep",
 )

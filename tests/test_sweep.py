@@ -87,7 +87,7 @@ def test_kills_and_resumes_end_in_the_same_bits(swept, configs, commands, tmp_pa
     assert "damaged" not in err
     for name in NAMES:
         assert_same_run(folder / "members" / name, swept[0] / "members" / name)
-    for name in ("results.csv", "summary.csv", "summary.md"):  # RESULTS
+    for name in ("results.csv", "summary.csv", "summary.md"):
         assert (folder / name).read_bytes() == (swept[0] / name).read_bytes()
 
 

@@ -13,6 +13,7 @@ from tftjax.data.loading import load_panel
 from tftjax.evaluate import evaluate
 from tftjax.sweep_plan import Member
 from tftjax.sweep_program import member_program
+from tftjax.sweep_results import write_results
 from tftjax.sweep_train import Ended, Round, Trainer, read_ended, train_members, write_ended
 from tftjax.train import check_data
 
@@ -55,6 +56,14 @@ def sweep(
                 show = status.shower(number, len(programs), shared.program)
                 train_members(Trainer(shared, number, folder, _say, show), group, ended)
         evaluate_members(folder, members, ended)
+        results, summary = write_results(folder, members, ended)
+        if summary is None:
+            raise UserError(f"every member diverged: see {folder / 'ended.json'}. Lower train.learning_rate.")
+        from tftjax import sweep_plots  # matplotlib takes half a second to import
+
+        sweep_plots.draw(folder, results)
+    if not quiet:
+        print(f"\n{summary}\nresults, summary and plots in {folder}")
 
 
 def load_data(programs: Sequence[Sequence[Member]], mixed_data: bool) -> list[runs.Data]:
