@@ -36,6 +36,7 @@ ORDER = (
     "sweep_results",
     "sweep_plots",
     "sweep_progress",
+    "sweep_hosts",
     "sweep",
 )
 NEVER = {"torch", "pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "jsonpickle"}

@@ -77,7 +77,7 @@ def test_kills_and_resumes_end_in_the_same_bits(swept, configs, commands, tmp_pa
         return len(path.read_text().splitlines()) if path.exists() else 0
 
     def writing():
-        return lines() > 3 and any((folder / "checkpoints" / "1").glob("*.new*"))
+        return lines() > 3 and any((folder / "checkpoints" / "1-0").glob("*.new*"))
 
     moments = (lambda: (folder / "members" / NAMES[2]).exists(), lambda: lines() >= 2, writing)
     for moment in (*moments, (folder / "members" / NAMES[1] / "evaluation").exists):
@@ -103,7 +103,7 @@ def test_ctrl_c_keeps_the_last_epoch(configs, commands, tmp_path):
     code, _, err = commands.interrupt_when(after_two, signal.SIGINT, *arguments, module="sweep")
     assert code == 130, err
     assert err.startswith("stopped; the same command with --resume") or "\nstopped; the same" in err
-    assert checkpoint.restore_latest(folder / "checkpoints" / "1").epoch >= 2
+    assert checkpoint.restore_latest(folder / "checkpoints" / "1-0").epoch >= 2
 
 
 # ---- Bad input -------------------------------------------------------------------------------------------

@@ -68,7 +68,7 @@ class Sweep:
     def train(self):
         """Trains to the end; returns how the members ended."""
         shared = member_program(self.members, self.data)
-        trainer = Trainer(shared, 1, self.folder, self.said.append, self.rounds.append)
+        trainer = Trainer(shared, 1, self.folder, 0, self.said.append, self.rounds.append)
         train_members(trainer, self.members, read_ended(self.folder))
         return read_ended(self.folder)
 
@@ -199,7 +199,7 @@ def test_out_of_memory_halves_once(begun):
 def test_repacking_pays_or_not(begun):
     sweep = begun()
     shared = member_program(sweep.members, sweep.data)._replace(vectorised=True)
-    trainer = Trainer(shared, 1, sweep.folder, sweep.said.append, sweep.rounds.append)
+    trainer = Trainer(shared, 1, sweep.folder, 0, sweep.said.append, sweep.rounds.append)
     live = sweep.members[:2]
     executable = Executable(None, 8, 30.0, 0)
     # 20 rounds of 4 s, of which three quarters are for frozen slots: 60 s.

@@ -1,16 +1,18 @@
 """Train many configs and seeds in one compiled program: `python -m tftjax.sweep configs/*.json --seeds 5`."""
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from tftjax import runs, runtime, sweep_files, sweep_plan, sweep_progress
+from tftjax import runs, runtime, sweep_files, sweep_hosts, sweep_plan, sweep_progress
 from tftjax.config import UserError, from_dict
 from tftjax.data.loading import load_panel
 from tftjax.evaluate import evaluate
+from tftjax.sweep_hosts import ALONE, Host
 from tftjax.sweep_plan import Member
 from tftjax.sweep_program import member_program
 from tftjax.sweep_results import write_results
@@ -26,6 +28,7 @@ def sweep(
     overwrite: bool = False,
     quiet: bool = False,
     mixed_data: bool = False,
+    host: Host = ALONE,
 ) -> None:
     """Trains members, each into a run directory of its own, evaluates them and summarises the results.
 
@@ -36,32 +39,62 @@ def sweep(
       overwrite: replace the sweep that lies there.
       quiet: print nothing but the messages that need action.
       mixed_data: whether members may forecast different rows.
+      host: which of several processes this is; each trains its share, the first one summarises.
     Raises:
       UserError: see the parts; nothing that a user made is lost.
     """
     programs = sweep_plan.programs(members)
+    quiet = quiet or host.index > 0
     if not quiet:
         print(f"{len(members)} members in {len(programs)} program(s), in {folder}")
     data = load_data(programs, mixed_data)
-    sweep_files.create(folder, members, resume=resume, overwrite=overwrite)
-    with runs.lock(folder):
-        for group, prepared in zip(programs, data, strict=True):
-            for member in group:
-                sweep_files.create_member(folder, member, prepared.panel, resume=resume)
-        ended = read_ended(folder)
-        with sweep_progress.choose(quiet)(members) as display:
-            status = _Tally(members, ended, display)
-            for number, (group, prepared) in enumerate(zip(programs, data, strict=True), start=1):
+    with contextlib.ExitStack() as stack:
+        if host.index == 0:
+            sweep_files.create(folder, members, resume=resume, overwrite=overwrite)
+            stack.enter_context(runs.lock(folder))
+            for group, prepared in zip(programs, data, strict=True):
+                for member in group:
+                    sweep_files.create_member(folder, member, prepared.panel, resume=resume)
+        sweep_hosts.wait_for_all(host, "made")
+        train_share(folder, [host.share(group) for group in programs], data, host, quiet)
+        sweep_hosts.wait_for_all(host, "trained")
+        if host.index == 0:
+            conclude(folder, members, quiet)
+
+
+def train_share(
+    folder: Path, programs: Sequence[Sequence[Member]], data: Sequence[runs.Data], host: Host, quiet: bool
+) -> None:
+    """Trains and evaluates one process's members of every program."""
+    members = [member for group in programs for member in group]
+    ended = read_ended(folder)
+    with sweep_progress.choose(quiet)(members) as display:
+        status = _Tally(members, ended, display)
+        for number, (group, prepared) in enumerate(zip(programs, data, strict=True), start=1):
+            if group:
                 shared = member_program(group, prepared)
                 show = status.shower(number, len(programs), shared.program)
-                train_members(Trainer(shared, number, folder, _say, show), group, ended)
-        evaluate_members(folder, members, ended)
-        results, summary = write_results(folder, members, ended)
-        if summary is None:
-            raise UserError(f"every member diverged: see {folder / 'ended.json'}. Lower train.learning_rate.")
-        from tftjax import sweep_plots  # matplotlib takes half a second to import
+                train_members(Trainer(shared, number, folder, host.index, _say, show), group, ended)
+    for member in members:
+        how = ended[member.name]
+        if how.status != "diverged" and not how.evaluated:
+            evaluate(runs.open_run(folder / "members" / member.name, _say))
+            ended[member.name] = how._replace(evaluated=True)
+            write_ended(folder, host.index, ended)
 
-        sweep_plots.draw(folder, results)
+
+def conclude(folder: Path, members: Sequence[Member], quiet: bool) -> None:
+    """Writes tables and pictures of all members.
+
+    Raises:
+      UserError: there is nothing to compare, as every member diverged.
+    """
+    from tftjax import sweep_plots  # matplotlib takes half a second to import: only where it is needed
+
+    results, summary = write_results(folder, members, read_ended(folder))
+    if summary is None:
+        raise UserError(f"every member diverged: see {folder / 'ended.json'}. Lower train.learning_rate.")
+    sweep_plots.draw(folder, results)
     if not quiet:
         print(f"\n{summary}\nresults, summary and plots in {folder}")
 
@@ -122,15 +155,16 @@ class _Tally:
             for member in self.members:
                 if member.name in self.best:
                     best.setdefault(member.group, []).append(self.best[member.name])
-            diverged = sum(how.status == "diverged" for how in self.ended.values())
+            over = [self.ended[member.name].status for member in self.members if member.name in self.ended]
+            diverged = over.count("diverged")
             count = max(1, len(done.records))
             self.display.update(
                 sweep_progress.Status(
                     number,
                     num_programs,
                     max((record["epoch"] for record in done.records.values()), default=0),
-                    len(self.members) - len(self.ended),
-                    len(self.ended) - diverged,
+                    len(self.members) - len(over),
+                    len(over) - diverged,
                     diverged,
                     windows * len(done.records) / done.seconds,
                     done.epochs_left * done.seconds / count,
@@ -139,16 +173,6 @@ class _Tally:
             )
 
         return show
-
-
-def evaluate_members(folder: Path, members: Sequence[Member], ended: dict[str, Ended]) -> None:
-    """Evaluates every member that did not diverge and is not evaluated yet; `ended` is kept up to date."""
-    for member in members:
-        how = ended[member.name]
-        if how.status != "diverged" and not how.evaluated:
-            evaluate(runs.open_run(folder / "members" / member.name, _say))
-            ended[member.name] = how._replace(evaluated=True)
-            write_ended(folder, ended)
 
 
 def _say(message: str) -> None:
@@ -171,6 +195,7 @@ def _parser() -> argparse.ArgumentParser:
     exclusive = parser.add_mutually_exclusive_group()
     exclusive.add_argument("--resume", action="store_true", help="go on where the sweep stopped")
     exclusive.add_argument("--overwrite", action="store_true", help="replace the sweep of this name")
+    sweep_hosts.add_arguments(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress, no summary")
     return parser
 
@@ -205,6 +230,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     runtime.configure()
     try:
         members, folder = plan_of(arguments)
+        host = sweep_hosts.join(arguments.coordinator, arguments.process_id, arguments.num_processes)
         sweep(
             members,
             folder,
@@ -212,7 +238,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             overwrite=arguments.overwrite,
             quiet=arguments.quiet,
             mixed_data=arguments.mixed_data,
+            host=host,
         )
+        sweep_hosts.leave(host)
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

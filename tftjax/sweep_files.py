@@ -1,13 +1,14 @@
 """A sweep's directory: what lies in it, how it is made, replaced and gone on with.
 
 sweep.json      the members and their configs
-ended.json      the members that have ended, and how
+ended.json      the members that have ended, and how; ended-1.json: those of process 1
 members/        a run each: see runs.py
 checkpoints/    the states of the members that have not ended, by program
 results.csv     a row a member; summary.csv, summary.md, *.png: see sweep_results.py
 """
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,6 @@ from tftjax.sweep_plan import Member
 
 CONTENTS = (
     "sweep.json",
-    "ended.json",
     "members",
     "checkpoints",
     "lock",
@@ -99,11 +99,16 @@ def _check_same(folder: Path, members: Sequence[Member]) -> None:
     )
 
 
+def _is_own(name: str) -> bool:
+    name = name.removesuffix(".new")
+    return name in CONTENTS or re.fullmatch(r"ended(-\d+)?\.json", name) is not None
+
+
 def _remove(folder: Path) -> None:
     """Removes a sweep, and nothing else: whatever is no sweep's stops it before anything is removed."""
     foreign = [] if folder.is_dir() and not folder.is_symlink() else [folder.name]
     if not foreign:
-        foreign = [p.name for p in folder.iterdir() if p.name.removesuffix(".new") not in CONTENTS]
+        foreign = [p.name for p in folder.iterdir() if not _is_own(p.name)]
         known = {member.name for member in read_members(folder)}
         members = folder / "members"
         for path in members.iterdir() if members.is_dir() else ():

@@ -64,6 +64,7 @@ class Trainer(NamedTuple):
       shared: the program.
       number: the program's, from 1.
       folder: of the sweep.
+      host: the process's number, 0 if there is one only: each has files of its own.
       say: called with messages.
       show: called with every Round.
     """
@@ -71,6 +72,7 @@ class Trainer(NamedTuple):
     shared: MemberProgram
     number: int
     folder: Path
+    host: int
     say: Callable[[str], Any]
     show: Callable[[Round], Any]
 
@@ -80,23 +82,26 @@ class Trainer(NamedTuple):
 
     @property
     def checkpoints(self) -> Path:
-        """Where the program's checkpoints lie."""
-        return self.folder / "checkpoints" / str(self.number)
+        """Where this process's checkpoints of the program lie."""
+        return self.folder / "checkpoints" / f"{self.number}-{self.host}"
 
 
 def read_ended(folder: Path) -> dict[str, Ended]:
-    """The members of a sweep that have ended, by name.
+    """The members of a sweep that have ended, by name, whichever process trained them.
 
     Raises:
-      UserError: the file is damaged.
+      UserError: a file is damaged.
     """
-    path = folder / "ended.json"
-    try:
-        return {name: Ended(**value) for name, value in json.loads(path.read_text(encoding="utf-8")).items()}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: damaged ({error}). Delete it: --resume makes it anew.") from error
+    ended: dict[str, Ended] = {}
+    for path in sorted(folder.glob("ended*.json")):
+        try:
+            for name, value in json.loads(path.read_text(encoding="utf-8")).items():
+                how = Ended(**value)
+                evaluated = how.evaluated or (name in ended and ended[name].evaluated)
+                ended[name] = how._replace(evaluated=evaluated)
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise UserError(f"{path}: damaged ({error}). Delete it: --resume makes it anew.") from error
+    return ended
 
 
 def train_members(trainer: Trainer, members: Sequence[Member], ended: dict[str, Ended]) -> None:
@@ -149,20 +154,21 @@ def _epoch(states: dict[str, TrainState], member: Member) -> int:
 
 
 def _restore(trainer: Trainer, waiting: Sequence[Member]) -> dict[str, TrainState]:
-    """States of the members that the newest checkpoint holds; the others begin anew."""
-    saved = checkpoint.restore_latest(trainer.checkpoints, trainer.say)
-    if saved is None:
-        return {}
-    template = initial_state(trainer.shared, waiting[0])
-    names = saved.metadata["members"]
-    places = {member.name: names.index(member.name) for member in waiting if member.name in names}
-    states = {
-        name: state_from_arrays({"state": unstack(saved.arrays["state"], place)}, template)
-        for name, place in places.items()
-    }
+    """Newest states that any process's checkpoints hold of these members; the others begin anew."""
+    template, states = initial_state(trainer.shared, waiting[0]), {}
+    for folder in sorted((trainer.folder / "checkpoints").glob(f"{trainer.number}-*")):
+        saved = checkpoint.restore_latest(folder, trainer.say)
+        names = saved.metadata["members"] if saved else []
+        for member in waiting:
+            if member.name not in names:
+                continue
+            arrays = {"state": unstack(saved.arrays["state"], names.index(member.name))}
+            state = state_from_arrays(arrays, template)
+            if int(state.epoch) >= _epoch(states, member):
+                states[member.name] = state
     if states:
-        epochs = sorted({int(state.epoch) for state in states.values()})
-        trainer.say(f"program {trainer.number}: {len(states)} members go on after epoch {epochs[0]}")
+        first = min(int(state.epoch) for state in states.values())
+        trainer.say(f"program {trainer.number}: {len(states)} members go on after epoch {first}")
     return states
 
 
@@ -197,7 +203,7 @@ def _train_chunk(
             trainer.show(Round(records, seconds, len(live), epochs_left))
             executable = _repacked(trainer, executable, live, epochs_left, seconds)
     except KeyboardInterrupt:
-        write_ended(trainer.folder, ended)
+        write_ended(trainer.folder, trainer.host, ended)
         live = [member for member in live if member.name not in ended]
         if unsaved and live:
             _save_program(trainer, number, live, states)
@@ -234,13 +240,14 @@ def _take_in(trainer, live, states, ended, results, seconds) -> dict[str, dict]:
             trainer.say(f"{member.name} diverged and is frozen, the others go on: {how.message}")
         ended[member.name] = how
     if over:
-        write_ended(trainer.folder, ended)
+        write_ended(trainer.folder, trainer.host, ended)
     return records
 
 
-def write_ended(folder: Path, ended: dict[str, Ended]) -> None:
-    """Writes which members have ended, whole or not at all."""
-    files.write_json(folder / "ended.json", {name: how._asdict() for name, how in ended.items()})
+def write_ended(folder: Path, host: int, ended: dict[str, Ended]) -> None:
+    """Writes which members have ended, as far as this process knows, whole or not at all."""
+    path = folder / (f"ended-{host}.json" if host else "ended.json")
+    files.write_json(path, {name: how._asdict() for name, how in ended.items()})
 
 
 def _save_program(
