@@ -3,6 +3,8 @@
 import json
 import shutil
 import signal
+import socket
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from tiny import assert_same_run, contents, make_rows, metric_lines, write_config
 
 from tftjax import checkpoint, sweep
+from tftjax.sweep_hosts import Host, join
 
 NAMES = ["control-s42", "control-s43", "tiny-s42", "tiny-s43"]
 
@@ -104,6 +107,60 @@ def test_ctrl_c_keeps_the_last_epoch(configs, commands, tmp_path):
     assert code == 130, err
     assert err.startswith("stopped; the same command with --resume") or "\nstopped; the same" in err
     assert checkpoint.restore_latest(folder / "checkpoints" / "1-0").epoch >= 2
+
+
+@pytest.mark.slow
+def test_two_processes_one_killed_and_resumed_are_one(swept, configs, commands, tmp_path):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    arguments = [*configs, "--seeds", 2, "--runs", tmp_path, "--resume", "--num-processes", 2]
+    folder = tmp_path / "sweep"
+
+    def start(index):
+        return commands.start("sweep", *arguments, "--coordinator", address, "--process-id", index)
+
+    both = [start(0), start(1)]
+    line = folder / "members" / "control-s43" / "metrics.jsonl"  # the second process's
+    while not (line.exists() and len(line.read_text().splitlines()) >= 2):
+        assert [process.poll() for process in both] == [None, None]
+        time.sleep(0.01)
+    both[1].kill()
+    _, err = both[0].communicate(timeout=60)
+    assert both[0].returncode != 0
+    assert "another task died" in err
+    assert not (folder / "results.csv").exists()
+    both[1].communicate()
+    both = [start(0), start(1)]
+    outputs = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert outputs[1][0] == ""
+    assert {path.name for path in folder.glob("ended*")} == {"ended.json", "ended-1.json"}
+    for name in NAMES:
+        assert_same_run(folder / "members" / name, swept[0] / "members" / name)
+    for name in ("results.csv", "summary.csv", "summary.md"):
+        assert (folder / name).read_bytes() == (swept[0] / name).read_bytes()
+
+
+def test_shares_of_processes():
+    members = list("abcdefg")
+    shares = [Host(index, 3).share(members) for index in range(3)]
+    assert shares == [["a", "d", "g"], ["b", "e"], ["c", "f"]]
+    assert join(None, None, None).share(members) == members
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((None, "0", None), "need --coordinator"),
+        (("host:1", "0", None), "two whole numbers"),
+        (("host:1", "2", "2"), "from 0 to num-processes - 1"),
+        (("host", "0", "2"), "expected HOST:PORT"),
+    ],
+)
+def test_impossible_processes(arguments, message):
+    with pytest.raises(sweep.UserError, match=message):
+        join(*arguments)
 
 
 # ---- Bad input -------------------------------------------------------------------------------------------
