@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tiny import assert_same_run, contents, make_rows, metric_lines, write_config
 
-from tftjax import checkpoint, sweep
+from tftjax import checkpoint, sweep, sweep_files
 from tftjax.sweep_hosts import Host, join
 
 NAMES = ["control-s42", "control-s43", "tiny-s42", "tiny-s43"]
@@ -192,6 +192,13 @@ def test_bad_arguments_make_nothing(configs, tmp_path, capsys):
     with pytest.raises(sweep.UserError, match="forecast different val rows"):
         sweep.load_data(programs, False)
     assert len(sweep.load_data(programs, True)) == 2
+
+
+def test_half_a_plan_is_no_sweep_yet(configs, tmp_path):
+    members, _ = sweep.plan_of(parse(*configs))
+    (tmp_path / "sweep.json.new").write_text("{")
+    sweep_files.create(tmp_path, members, resume=False, overwrite=False)
+    assert sweep_files.read_members(tmp_path) == members
 
 
 def parse(*arguments):

@@ -37,7 +37,11 @@ def create(folder: Path, members: Sequence[Member], *, resume: bool, overwrite: 
     Raises:
       UserError: something lies there that is not to be replaced, or a sweep of other members.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    # A kill while sweep.json was first written leaves nothing worth keeping.
+    begun = folder.exists() and (
+        not folder.is_dir() or {p.name for p in folder.iterdir()} - {"sweep.json.new"}
+    )
+    if begun:
         if resume:
             _check_same(folder, members)
             return

@@ -125,15 +125,13 @@ def train_members(trainer: Trainer, members: Sequence[Member], ended: dict[str, 
         size, halved = len(waiting), False
         while waiting:
             chunk, rest = waiting[:size], waiting[size:]
-            executable = compile_slots(trainer.shared, chunk[0], len(chunk))
-            fitting = members_that_fit(trainer.shared, executable, chunk[0], len(chunk))
-            if fitting < len(chunk):
-                size = fitting
-                trainer.say(
-                    f"memory suffices for {size} of {len(chunk)} members at once: the rest follow later"
-                )
-                continue
             try:
+                executable = compile_slots(trainer.shared, chunk[0], len(chunk))
+                fitting = members_that_fit(trainer.shared, executable, chunk[0], len(chunk))
+                if fitting < len(chunk):
+                    size = fitting
+                    trainer.say(f"memory suffices for {size} of {len(chunk)} members at once: others follow")
+                    continue
                 _train_chunk(trainer, chunk, states, ended, executable, len(rest))
             except (MemoryError, jax.errors.JaxRuntimeError) as error:
                 out_of_memory = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
