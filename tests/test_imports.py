@@ -28,6 +28,16 @@ ORDER = (
     "progress",
     "train_step",
     "train",
+    "sweep_step",
+    "sweep_plan",
+    "sweep_program",
+    "sweep_train",
+    "sweep_files",
+    "sweep_results",
+    "sweep_plots",
+    "sweep_progress",
+    "sweep_hosts",
+    "sweep",
 )
 NEVER = {"torch", "pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "jsonpickle"}
 

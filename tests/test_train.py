@@ -102,7 +102,7 @@ def test_interruption_saves_the_last_finished_epoch(begun, monkeypatch, every):
 def test_interruption_while_a_line_is_written(begun, monkeypatch):
     """State and lines go together: neither an epoch without its line nor a line twice."""
     started = begun(checkpoint_every=3)
-    append = train._append_line
+    append = train.append_line
 
     def interrupted(path, record):
         append(path, record)
@@ -110,7 +110,7 @@ def test_interruption_while_a_line_is_written(begun, monkeypatch):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "_append_line", interrupted)
+        patch.setattr(train, "append_line", interrupted)
         with pytest.raises(KeyboardInterrupt):
             fit(started, monkeypatch)
     fit(started, monkeypatch)

@@ -117,9 +117,11 @@ class Commands:
         assert "Traceback" not in err
         return out, err
 
-    def interrupt_when(self, condition, sent: signal.Signals, *arguments) -> tuple[int, str, str]:
+    def interrupt_when(
+        self, condition, sent: signal.Signals, *arguments, module: str = "train"
+    ) -> tuple[int, str, str]:
         """Runs a training and sends it a signal as soon as `condition()` holds."""
-        process = self.start("train", *arguments)
+        process = self.start(module, *arguments)
         deadline = time.monotonic() + 300
         while not condition():
             if process.poll() is not None or time.monotonic() > deadline:

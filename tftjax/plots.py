@@ -60,7 +60,7 @@ def fan_chart(
     axes.set_ylabel("return, %")
     axes.margins(x=0.01)
     figure.legend(loc="outside lower center", ncols=len(intervals) + 2, frameon=False, fontsize=9)
-    _save(figure, path)
+    save(figure, path)
 
 
 def calibration(
@@ -102,7 +102,7 @@ def calibration(
     handles, labels = left.get_legend_handles_labels()
     labels[1:] = [f"{label} (95 % band)" for label in labels[1:]]
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
-    _save(figure, path)
+    save(figure, path)
 
 
 def wilson_interval(
@@ -133,6 +133,6 @@ def _tint(color: str, share_white: float) -> tuple[float, ...]:
     return tuple(part + (1 - part) * share_white for part in rgb)
 
 
-def _save(figure: Figure, path: str | Path) -> None:
-    # Without matplotlib's version in it, the same picture is the same file.
+def save(figure: Figure, path: str | Path) -> None:
+    """Writes a PNG; the same picture is the same file, whatever matplotlib's version."""
     figure.savefig(path, format="png", metadata={"Software": None})

@@ -164,18 +164,18 @@ def lock(directory: Path) -> Iterator[None]:
         yield
 
 
-def _foreign(directory: Path, own: tuple[str, ...] = CONTENTS) -> list[str]:
+def foreign_files(directory: Path, own: tuple[str, ...] = CONTENTS) -> list[str]:
     """What lies in a directory under names that a run does not give; `.new` is being written."""
     return sorted(path.name for path in directory.iterdir() if path.name.removesuffix(".new") not in own)
 
 
 def _is_half_made(directory: Path) -> bool:
     """Whether a kill interrupted `create` there: nothing was trained yet."""
-    return not (directory / "config.json").exists() and not _foreign(directory, MADE_FIRST)
+    return not (directory / "config.json").exists() and not foreign_files(directory, MADE_FIRST)
 
 
 def _remove(directory: Path) -> None:
-    foreign = _foreign(directory) if directory.is_dir() else [directory.name]
+    foreign = foreign_files(directory) if directory.is_dir() else [directory.name]
     if directory.is_symlink():
         foreign.append("a link")
     if not foreign and not _is_half_made(directory):

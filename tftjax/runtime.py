@@ -44,7 +44,7 @@ def device_mesh(batch_size: int | None = None) -> Mesh:
 
     All devices where there is no batch size.
     """
-    devices = jax.devices()
+    devices = jax.local_devices()
     count = len(devices)
     while batch_size is not None and count > 1 and (batch_size % count or batch_size // count < MIN_SHARE):
         count -= 1

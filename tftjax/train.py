@@ -112,7 +112,7 @@ def fit(config: Config, data: runs.Data, directory: Path, say, show) -> None:
                 "differently, so the result will not be the same to the last bit"
             )
     metrics_file = directory / "metrics.jsonl"
-    _truncate_metrics(metrics_file, int(state.epoch))
+    truncate_metrics(metrics_file, int(state.epoch))
     everywhere = NamedSharding(mesh, PartitionSpec())
     rates, arrays = jax.device_put((jax.tree.map(np.float32, rates), train_data(data)), everywhere)
     run_epoch = compile_epoch(program)
@@ -128,26 +128,28 @@ def fit(config: Config, data: runs.Data, directory: Path, say, show) -> None:
                 )
                 seconds = time.perf_counter() - started
                 record = epoch_record(new_state, metrics, seconds, program)
-                _append_line(metrics_file, record)
+                append_line(metrics_file, record)
                 state = new_state  # after its line: an interruption must not leave a state without one
                 epoch = int(state.epoch)
                 if epoch % config.train.checkpoint_every == 0 or is_finished(state, config):
-                    _save(directory, state, program, metadata)
+                    save_state(directory, state, program, metadata)
                     saved_epoch = epoch
                 display.update(record)
         except (KeyboardInterrupt, Diverged):
             if int(state.epoch) > saved_epoch:
-                _save(directory, state, program, metadata)
+                save_state(directory, state, program, metadata)
             raise
 
 
-def _save(directory: Path, state: TrainState, program: Program, metadata: dict) -> None:
+def save_state(directory: Path, state: TrainState, program: Program, metadata: dict) -> None:
+    """Writes the checkpoint of a run."""
     epoch, best_epoch = int(state.epoch), int(state.best_epoch)
     arrays = state_to_arrays(state, program.layout)
     checkpoint.save(directory / "checkpoints", epoch, arrays, metadata, best_epoch=best_epoch)
 
 
-def _append_line(path: Path, record: dict) -> None:
+def append_line(path: Path, record: dict) -> None:
+    """Adds an epoch's line to metrics.jsonl."""
     try:
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record, allow_nan=False) + "\n")
@@ -157,7 +159,7 @@ def _append_line(path: Path, record: dict) -> None:
         ) from error
 
 
-def _truncate_metrics(path: Path, last_epoch: int) -> None:
+def truncate_metrics(path: Path, last_epoch: int) -> None:
     """Drops lines of epochs after the checkpoint, and half a line that a kill left."""
     if not path.exists():
         return

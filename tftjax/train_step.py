@@ -120,6 +120,16 @@ def init_state(program: Program, hyperparameters: Hyperparameters, seed: int) ->
     )
 
 
+def _device(mesh: Mesh) -> int | Int32[Array, ""]:
+    """This device's place in a mesh; a program of a single device names no mesh, so that it can be mapped."""
+    return jax.lax.axis_index(MESH_AXIS) if mesh.size > 1 else 0
+
+
+def _gathered(share: Array, mesh: Mesh) -> Array:
+    """The shares of all devices, joined along the first axis."""
+    return jax.lax.all_gather(share, MESH_AXIS, tiled=True) if mesh.size > 1 else share
+
+
 def train_step(
     state: TrainState,
     starts: Int32[Array, " B"],
@@ -129,6 +139,8 @@ def train_step(
 ) -> tuple[TrainState, dict[str, Array]]:
     """Makes one optimizer step on a batch; runs on every device of the mesh, under `shard_map`.
 
+    On a mesh of one device it needs neither: members of a sweep are trained side by side.
+
     Args:
       starts: first rows of the whole batch's windows.
     Returns:
@@ -136,7 +148,7 @@ def train_step(
     """
     model_config = program.config.model
     local = starts.shape[0] // program.mesh.size
-    first = jax.lax.axis_index(MESH_AXIS) * local
+    first = _device(program.mesh) * local
     mine = jax.lax.dynamic_slice_in_dim(starts, first, local)
     lengths = model_config.encoder_length, model_config.prediction_length
     inputs, _ = gather(data.series, mine, *lengths)
@@ -155,10 +167,12 @@ def train_step(
         return loss / hyperparameters.target_std, {"loss": loss, **terms}
 
     forecast, pullback = jax.vjp(local_forecast, to_tree(state.params, program.layout))
-    forecasts = jax.lax.all_gather(forecast, MESH_AXIS, tiled=True)
+    forecasts = _gathered(forecast, program.mesh)
     cotangent, metrics = jax.grad(whole_loss, has_aux=True)(forecasts)
     (local_gradient,) = pullback(jax.lax.dynamic_slice_in_dim(cotangent, first, local))
-    gradient = jax.lax.psum(to_vector(local_gradient, program.layout), MESH_AXIS)
+    gradient = to_vector(local_gradient, program.layout)
+    if program.mesh.size > 1:
+        gradient = jax.lax.psum(gradient, MESH_AXIS)
 
     optimizer = _optimizer(program, hyperparameters)
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
@@ -185,10 +199,10 @@ def validate(
     num_windows, count = data.val_starts.shape[0], program.mesh.size
     local = -(-num_windows // count)
     padded = jnp.pad(data.val_starts, (0, local * count - num_windows), mode="edge")
-    mine = jax.lax.dynamic_slice_in_dim(padded, jax.lax.axis_index(MESH_AXIS) * local, local)
+    mine = jax.lax.dynamic_slice_in_dim(padded, _device(program.mesh) * local, local)
     tree = to_tree(params, program.layout)
     forecast = forecast_windows(program.model, tree, data.series, mine)
-    forecasts = jax.lax.all_gather(forecast, MESH_AXIS, tiled=True)[:num_windows]
+    forecasts = _gathered(forecast, program.mesh)[:num_windows]
     model_config = program.config.model
     steps = model_config.encoder_length + jnp.arange(model_config.prediction_length)
     rows = data.val_starts[:, None] + steps[None, :]

@@ -1,0 +1,230 @@
+"""The sweep's command as a user runs it: members that are runs, kills, resumption; and bad input."""
+
+import json
+import shutil
+import signal
+import socket
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import assert_same_run, contents, make_rows, metric_lines, write_config
+
+from tftjax import checkpoint, sweep, sweep_files
+from tftjax.sweep_hosts import Host, join
+
+NAMES = ["control-s42", "control-s43", "tiny-s42", "tiny-s43"]
+
+
+@pytest.fixture(scope="module")
+def configs(tmp_path_factory):
+    """The shared run's config, and the same without penalties."""
+    folder = tmp_path_factory.mktemp("configs")
+    path = write_config(folder, make_rows())
+    control = json.loads(path.read_text()) | {"loss": {}}
+    (folder / "control.json").write_text(json.dumps(control))
+    return [folder / "control.json", path]
+
+
+@pytest.fixture(scope="module")
+def swept(configs, commands, tmp_path_factory):
+    """A sweep of two configs and two seeds, never interrupted: its folder and what it printed."""
+    folder = tmp_path_factory.mktemp("swept")
+    out, err = commands.run("sweep", *configs, "--seeds", 2, "--runs", folder)
+    assert err == ""
+    return folder / "sweep", out
+
+
+@pytest.mark.slow
+def test_every_member_is_the_single_run(swept, trained):
+    """The shared run was trained on two devices: its sums are rounded differently."""
+    folder, _ = swept
+    assert sorted(path.name for path in (folder / "members").iterdir()) == NAMES
+    member = folder / "members" / "tiny-s42"
+    names = {path.name for path in trained.directory.rglob("*")}
+    assert {path.name for path in member.rglob("*")} >= {n for n in names if "." in n and not n.isdigit()}
+    for line, line_1 in zip(metric_lines(member), metric_lines(trained.directory), strict=True):
+        assert line.keys() == line_1.keys()
+        for name, value in line_1.items():
+            np.testing.assert_allclose(line[name], value, rtol=5e-3, atol=1e-7, err_msg=name)
+    ours, theirs = (
+        json.loads((d / "evaluation" / "metrics.json").read_text()) for d in (member, trained.directory)
+    )
+    np.testing.assert_allclose(ours["test"]["pinball"], theirs["test"]["pinball"], rtol=1e-4)
+    assert ours["test"]["baselines"] == theirs["test"]["baselines"]
+
+
+@pytest.mark.slow
+def test_a_member_can_be_evaluated_predicted_and_resumed(swept, configs, commands, tmp_path):
+    member = Path(shutil.copytree(swept[0] / "members" / "tiny-s43", tmp_path / "tiny-s43"))
+    before = contents(member)
+    shutil.rmtree(member / "evaluation")
+    commands.run("evaluate", member)
+    assert contents(member) == before
+    out, _ = commands.run("predict", member)
+    assert "0.5" in out
+    own = ["--name", "tiny-s43", "--set", "train.seed=43", "--runs", tmp_path]
+    out, _ = commands.run("train", configs[1], *own, "--resume")
+    assert "epoch 1/" not in out  # nothing was left to train
+    assert contents(member) == before
+
+
+@pytest.mark.slow
+def test_kills_and_resumes_end_in_the_same_bits(swept, configs, commands, tmp_path):
+    arguments = [*configs, "--seeds", 2, "--runs", tmp_path, "--resume"]
+    folder = tmp_path / "sweep"
+
+    def lines():
+        path = folder / "members" / NAMES[-1] / "metrics.jsonl"
+        return len(path.read_text().splitlines()) if path.exists() else 0
+
+    def writing():
+        return lines() > 3 and any((folder / "checkpoints" / "1-0").glob("*.new*"))
+
+    moments = (lambda: (folder / "members" / NAMES[2]).exists(), lambda: lines() >= 2, writing)
+    for moment in (*moments, (folder / "members" / NAMES[1] / "evaluation").exists):
+        code, _, err = commands.interrupt_when(moment, signal.SIGKILL, *arguments, module="sweep")
+        assert code == -signal.SIGKILL, err
+    _, err = commands.run("sweep", *arguments)
+    assert "damaged" not in err
+    for name in NAMES:
+        assert_same_run(folder / "members" / name, swept[0] / "members" / name)
+    for name in ("results.csv", "summary.csv", "summary.md"):
+        assert (folder / name).read_bytes() == (swept[0] / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_the_last_epoch(configs, commands, tmp_path):
+    arguments = [*configs, "--runs", tmp_path, "--set", "train.checkpoint_every=100"]
+    folder = tmp_path / "sweep"
+    line = folder / "members" / "tiny-s42" / "metrics.jsonl"
+
+    def after_two():
+        return line.exists() and len(line.read_text().splitlines()) >= 2
+
+    code, _, err = commands.interrupt_when(after_two, signal.SIGINT, *arguments, module="sweep")
+    assert code == 130, err
+    assert err.startswith("stopped; the same command with --resume") or "\nstopped; the same" in err
+    assert checkpoint.restore_latest(folder / "checkpoints" / "1-0").epoch >= 2
+
+
+@pytest.mark.slow
+def test_two_processes_one_killed_and_resumed_are_one(swept, configs, commands, tmp_path):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    arguments = [*configs, "--seeds", 2, "--runs", tmp_path, "--resume", "--num-processes", 2]
+    folder = tmp_path / "sweep"
+
+    def start(index):
+        return commands.start("sweep", *arguments, "--coordinator", address, "--process-id", index)
+
+    both = [start(0), start(1)]
+    line = folder / "members" / "control-s43" / "metrics.jsonl"  # the second process's
+    while not (line.exists() and len(line.read_text().splitlines()) >= 2):
+        assert [process.poll() for process in both] == [None, None]
+        time.sleep(0.01)
+    both[1].kill()
+    _, err = both[0].communicate(timeout=60)
+    assert both[0].returncode != 0
+    assert "another task died" in err
+    assert not (folder / "results.csv").exists()
+    both[1].communicate()
+    both = [start(0), start(1)]
+    outputs = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert outputs[1][0] == ""
+    assert {path.name for path in folder.glob("ended*")} == {"ended.json", "ended-1.json"}
+    for name in NAMES:
+        assert_same_run(folder / "members" / name, swept[0] / "members" / name)
+    for name in ("results.csv", "summary.csv", "summary.md"):
+        assert (folder / name).read_bytes() == (swept[0] / name).read_bytes()
+
+
+def test_shares_of_processes():
+    members = list("abcdefg")
+    shares = [Host(index, 3).share(members) for index in range(3)]
+    assert shares == [["a", "d", "g"], ["b", "e"], ["c", "f"]]
+    assert join(None, None, None).share(members) == members
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((None, "0", None), "need --coordinator"),
+        (("host:1", "0", None), "two whole numbers"),
+        (("host:1", "2", "2"), "from 0 to num-processes - 1"),
+        (("host", "0", "2"), "expected HOST:PORT"),
+    ],
+)
+def test_impossible_processes(arguments, message):
+    with pytest.raises(sweep.UserError, match=message):
+        join(*arguments)
+
+
+# ---- Bad input -------------------------------------------------------------------------------------------
+
+
+def fails(capsys, *arguments):
+    assert sweep.main([str(argument) for argument in arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ")
+    return captured.err
+
+
+@pytest.mark.usefixtures("in_process")
+def test_bad_arguments_make_nothing(configs, tmp_path, capsys):
+    runs = ["--runs", tmp_path / "runs"]
+    assert "zero" not in fails(capsys, *configs, *runs, "--seeds", 0)
+    assert "'loss.std_weight'" in fails(capsys, *configs, *runs, "--grid", "loss.std_wait=0,1")
+    assert "--space FILE" in fails(capsys, *configs, *runs, "--sample", 3)
+    assert "--name" in fails(capsys, *configs, *runs, "--name", "../up")
+    assert "missing.json" in fails(capsys, tmp_path / "missing.json", *runs)
+    assert "train.batch_size" in fails(capsys, *configs, *runs, "--set", "train.batch_size=9999")
+    lengths = ["--grid", "model.prediction_length=1,2"]
+    assert not (tmp_path / "runs").exists()
+    # The same rows are forecast by two steps as by one: the metrics of both compare.
+    data = sweep.load_data([[member] for member in sweep.plan_of(parse(*configs[:1], *lengths))[0]], False)
+    assert len(data) == 2
+    other = ["--grid", "data.purge=0,5", "--mixed-data"]
+    programs = [[member] for member in sweep.plan_of(parse(*configs[:1], *other))[0]]
+    with pytest.raises(sweep.UserError, match="forecast different val rows"):
+        sweep.load_data(programs, False)
+    assert len(sweep.load_data(programs, True)) == 2
+
+
+def test_half_a_plan_is_no_sweep_yet(configs, tmp_path):
+    members, _ = sweep.plan_of(parse(*configs))
+    (tmp_path / "sweep.json.new").write_text("{")
+    sweep_files.create(tmp_path, members, resume=False, overwrite=False)
+    assert sweep_files.read_members(tmp_path) == members
+
+
+def parse(*arguments):
+    return sweep._parser().parse_args([str(argument) for argument in arguments])
+
+
+@pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize("way", [[], ["--resume"], ["--overwrite"]])
+def test_what_lies_there_is_left_alone(way, configs, tmp_path, capsys):
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "mine.txt").write_text("work")
+    fails(capsys, *configs, "--runs", tmp_path, *way)
+    assert contents(tmp_path) == {"sweep/mine.txt": b"work"}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("in_process")
+def test_a_sweep_that_exists(swept, configs, tmp_path, capsys):
+    folder = Path(shutil.copytree(swept[0], tmp_path / "sweep"))
+    before = contents(folder)
+    arguments = [*configs, "--runs", tmp_path]
+    assert "--overwrite" in fails(capsys, *arguments, "--seeds", 2)
+    error = fails(capsys, *arguments, "--seeds", 3, "--set", "train.patience=3", "--resume")
+    assert "new: control-s44, tiny-s44" in error
+    assert "with other settings: control-s42" in error
+    (folder / "members" / "tiny-s42" / "mine.txt").write_text("work")
+    assert "tiny-s42/mine.txt" in fails(capsys, *arguments, "--overwrite")
+    (folder / "members" / "tiny-s42" / "mine.txt").unlink()
+    assert contents(folder) == before

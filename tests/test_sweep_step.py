@@ -1,0 +1,111 @@
+"""Members side by side in one program: each is the single run that it would be alone."""
+
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+from test_train_step import CONFIG, assert_same, frame, prepare, rates
+
+from tftjax.runtime import device_mesh
+from tftjax.sweep_step import arrange, compile_members, stack, unstack
+from tftjax.train_step import compile_epoch, init_state, make_program, train_data
+
+# Seed, learning rate, dropout rate, std weight: nothing in common; the third diverges.
+MEMBERS = [(3, 0.01, 0.2, 0.0), (4, 0.02, 0.4, 1.3), (5, 1e30, 0.1, 0.0)]
+EPOCHS = 4
+
+
+@pytest.fixture(scope="module")
+def swept():
+    """`run(members, num_slots, epochs)`: states and metrics of each member after each epoch."""
+    data = prepare(frame())
+    program = make_program(CONFIG, data, device_mesh(1))
+    assert (program.mesh.size, device_mesh().size) == (1, 2)
+    compiled = {kind: compile_members(program, device_mesh(), vectorised=kind) for kind in (False, True)}
+
+    def settings(member):
+        seed, learning_rate, dropout_rate, std_weight = member
+        changes = {"learning_rate": learning_rate, "dropout_rate": dropout_rate, "std_weight": std_weight}
+        return init_state(program, rates(), seed), rates(**changes)
+
+    def run(members, num_slots=4, epochs=EPOCHS, vectorised=False):
+        slots = arrange(list(range(len(members))), num_slots, 2)
+        states, hyperparameters = (stack(part) for part in zip(*map(settings, members), strict=True))
+        lay = [0 if slot is None else slot for slot in slots]
+        live = np.array([slot is not None for slot in slots])
+        states, hyperparameters = jax.tree.map(lambda leaf: leaf[lay], (states, hyperparameters))
+        history = [[] for _ in members]
+        for _ in range(epochs):
+            states, metrics = jax.device_get(
+                compiled[vectorised](states, hyperparameters, live, train_data(data))
+            )
+            for place, slot in enumerate(slots):
+                if slot is not None:
+                    history[slot].append(unstack((states, metrics), place))
+        return history, unstack(states, lay.index(0, 1)) if None in slots else None
+
+    epoch = compile_epoch(program)
+
+    def single(member):
+        state, hyperparameters = settings(member)
+        history = []
+        for _ in range(EPOCHS):
+            state, metrics = jax.device_get(epoch(state, hyperparameters, train_data(data)))
+            history.append((state, metrics))
+        return history
+
+    text = compiled[False].lower(*abstract(settings(MEMBERS[0])), np.ones(2, bool), train_data(data))
+    return SimpleNamespace(run=run, single=single, start=settings, text=text.compile().as_text())
+
+
+def abstract(tree):
+    """The shapes of a tree in two slots."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((2, *np.shape(leaf)), np.asarray(leaf).dtype), tree)
+
+
+@pytest.fixture(scope="module")
+def history(swept):
+    return swept.run(MEMBERS)
+
+
+@pytest.mark.parametrize("vectorised", [False, True])
+def test_members_are_the_single_runs(swept, history, vectorised):
+    members = swept.run(MEMBERS[:2], 2, epochs=1, vectorised=True)[0] if vectorised else history[0]
+    for member, epochs in zip(MEMBERS[:2], members, strict=False):
+        for (state, metrics), (state_1, metrics_1) in zip(epochs, swept.single(member), strict=False):
+            assert metrics.keys() == metrics_1.keys()
+            for name, value in metrics_1.items():
+                np.testing.assert_allclose(metrics[name], value, rtol=2e-4, atol=1e-7, err_msg=name)
+            np.testing.assert_allclose(state.params, state_1.params, atol=2e-5)
+            assert_same(state[2:5], state_1[2:5])
+            assert state.best_epoch == state_1.best_epoch
+    losses = [epochs[-1][1]["loss"] for epochs in members[:2]]
+    assert abs(losses[0] / losses[1] - 1) > 0.01  # the comparison can tell one member from another
+
+
+def test_a_member_that_diverges_changes_no_bit_of_the_others(swept, history):
+    members, _ = history
+    assert not np.isfinite(members[2][-1][1]["losses"]).all()
+    assert_same(swept.run(MEMBERS[:2])[0], members[:2])
+
+
+def test_neither_the_slot_nor_the_company_changes_a_bit(swept, history):
+    others = swept.run([MEMBERS[1], MEMBERS[0]], num_slots=2)[0]
+    assert_same(others, history[0][1::-1])
+
+
+def test_a_slot_that_is_not_live_is_frozen(swept, history):
+    assert_same(history[1], swept.start(MEMBERS[0])[0])
+
+
+def test_arrangement_is_even():
+    assert arrange(list("abcde"), 8, 2) == ["a", "c", "e", None, "b", "d", None, None]
+    assert arrange(["a"], 2, 2) == ["a", None]
+    assert arrange(list("abc"), 3, 3) == ["a", "b", "c"]
+
+
+def test_the_program_calls_no_lapack_and_no_device_waits(swept):
+    assert "conditional" in swept.text
+    for word in ("lapack", "all-reduce", "all-gather", "collective"):
+        assert word not in swept.text.lower()

@@ -1,0 +1,236 @@
+"""What a sweep trains: configs x grid x sample x seeds, as members, in programs of equal static config.
+
+Nothing here computes anything: plans are made, named and checked before any data is read.
+"""
+
+import itertools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tftjax.config import Config, Hyperparameters, UserError, from_dict, known_keys, load
+from tftjax.config_errors import nearest, show
+
+# What a member's name and seed follow from; and text without effect.
+NOT_SWEPT = {"name": "--name", "notes": "nothing", "train.seed": "--seeds"}
+HYPERPARAMETER_KEYS = tuple(key for key in known_keys() if key.rpartition(".")[2] in Hyperparameters._fields)
+
+
+class Member(NamedTuple):
+    """One config and seed.
+
+    Attributes:
+      name: `<group>-s<seed>`, the name of its run.
+      group: the config's name, with what a grid or a sample set in it: what its seeds have in common.
+      config: with this name and seed in it.
+    """
+
+    name: str
+    group: str
+    config: Config
+
+
+def make_plan(
+    paths: Sequence[str | Path],
+    *,
+    overrides: Sequence[str] = (),
+    grid: Sequence[str] = (),
+    space: Mapping[str, Any] | None = None,
+    num_samples: int = 0,
+    num_seeds: int = 1,
+    mixed_data: bool = False,
+) -> list[Member]:
+    """Expands configs x grid x sample x seeds, in this order.
+
+    Args:
+      paths: config files.
+      overrides: "dotted.key=value" each, for all members.
+      grid: "dotted.key=value,value,..." each.
+      space: what `read_space` returns.
+      num_samples: points drawn from the space; more points begin with the same ones.
+      num_seeds: train.seed, train.seed + 1, ...
+      mixed_data: whether members may differ in data or splits.
+    Raises:
+      UserError: a mistake in any of these, two members of one name, or data that differ.
+    """
+    if num_seeds < 1:
+        raise UserError(f"--seeds: found {num_seeds}, expected at least 1.")
+    axes = [parse_axis(text) for text in grid]
+    twice = [key for key, _ in axes if [other for other, _ in axes].count(key) > 1]
+    if twice:
+        raise UserError(f"--grid: {twice[0]} stands twice. Give all its values once, divided by commas.")
+    points = [""] if not num_samples else _draw(space or {}, num_samples)
+    members = []
+    for path in paths:
+        for values in itertools.product(*(texts for _, texts in axes)):
+            chosen = [f"{key}={value}" for (key, _), value in zip(axes, values, strict=True)]
+            for number, point in enumerate(points, start=1):
+                sampled = [f"{key}={json.dumps(value)}" for key, value in point.items()] if point else []
+                config = load(path, [*overrides, *chosen, *sampled])
+                suffix = _suffix(axes, values) + (f"-p{number}" if point else "")
+                members += _seeds(config, config.name + suffix, num_seeds)
+    _check(members, mixed_data)
+    return members
+
+
+def _seeds(config: Config, group: str, num_seeds: int) -> list[Member]:
+    members = []
+    for seed in range(config.train.seed, config.train.seed + num_seeds):
+        raw = config.model_dump(mode="json")
+        raw["name"] = f"{group}-s{seed}"
+        raw["train"]["seed"] = seed
+        members.append(Member(raw["name"], group, from_dict(raw, f"member {raw['name']}")))
+    return members
+
+
+def parse_axis(text: str) -> tuple[str, list[str]]:
+    """Splits "dotted.key=a,b,c" at the commas outside of brackets and quotes.
+
+    Raises:
+      UserError: no "=", an unknown key, one that a grid cannot set, or a value that stands twice.
+    """
+    key, equals, rest = text.partition("=")
+    if not equals or not rest:
+        raise UserError(f"--grid {text!r}: expected KEY=VALUE,VALUE,..., such as loss.std_weight=0,0.01,0.1.")
+    _check_key(key, f"--grid {text!r}")
+    values, depth, quoted, start = [], 0, False, 0
+    for place, letter in enumerate(rest):
+        quoted ^= letter == '"'
+        depth += 0 if quoted else (letter in "[{") - (letter in "]}")
+        if letter == "," and not depth and not quoted:
+            values.append(rest[start:place])
+            start = place + 1
+    values.append(rest[start:])
+    if "" in values:
+        raise UserError(f"--grid {text!r}: an empty value. Divide the values by single commas.")
+    if len(set(values)) < len(values):
+        raise UserError(f"--grid {text!r}: a value stands twice.")
+    return key, values
+
+
+def _check_key(key: str, where: str) -> None:
+    if key in NOT_SWEPT:
+        raise UserError(f"{where}: {key} is not for a sweep to vary; what sets it is {NOT_SWEPT[key]}.")
+    if key not in known_keys():
+        known = [name for name in known_keys() if name not in NOT_SWEPT]
+        raise UserError(f"{where}: unknown key {key!r}. {nearest(key, known)}")
+
+
+def _suffix(axes: Sequence[tuple[str, list[str]]], values: Sequence[str]) -> str:
+    """`-std_weight-0.01` for every axis, in letters that a file name can have."""
+    leaves = [key.rpartition(".")[2] for key, _ in axes]
+    parts = []
+    for (key, _), leaf, value in zip(axes, leaves, values, strict=True):
+        name = leaf if leaves.count(leaf) == 1 else key
+        parts.append(f"-{name}-{re.sub(r'[^A-Za-z0-9._-]+', '_', value).strip('_')}")
+    return "".join(parts)
+
+
+def read_space(path: Path) -> dict[str, Any]:
+    """Reads the space that a sample is drawn from: {key: {"low", "high", "log"} or {"choices": [...]}}.
+
+    Raises:
+      UserError: not readable, an unknown key, or bounds that are none.
+    """
+    try:
+        space = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path}: cannot be read as a space ({error}). Give the path of a JSON file."
+        ) from error
+    expected = 'expected {"low": number, "high": number, "log": true or false} or {"choices": [...]}'
+    if not isinstance(space, dict) or not space:
+        raise UserError(f"{path}: found {show(space)}, expected an object of keys, each: {expected[9:]}.")
+    for key, range_ in space.items():
+        _check_key(key, str(path))
+        if not isinstance(range_, dict) or not (_is_range(range_) or _is_choice(range_)):
+            raise UserError(
+                f"{path}: {key}: found {show(range_)}, {expected}, low below high, above 0 if log."
+            )
+    return space
+
+
+def _is_choice(range_: dict) -> bool:
+    return set(range_) == {"choices"} and isinstance(range_["choices"], list) and bool(range_["choices"])
+
+
+def _is_range(range_: dict) -> bool:
+    if not {"low", "high"} <= set(range_) <= {"low", "high", "log"}:
+        return False
+    low, high, log = range_["low"], range_["high"], range_.get("log", False)
+    numbers = all(type(bound) in (int, float) for bound in (low, high)) and isinstance(log, bool)
+    return numbers and low < high and not (log and low <= 0)
+
+
+def _draw(space: Mapping[str, Any], num_samples: int) -> list[dict[str, Any]]:
+    """Points of a space, the same ones every time; numbers to four digits, so that they can be written."""
+    rng = np.random.default_rng(0)
+    return [{key: _draw_value(rng, key, range_) for key, range_ in space.items()} for _ in range(num_samples)]
+
+
+def _draw_value(rng: np.random.Generator, key: str, range_: Mapping[str, Any]) -> Any:
+    if "choices" in range_:
+        return range_["choices"][rng.integers(len(range_["choices"]))]
+    low, high = range_["low"], range_["high"]
+    value = (
+        float(np.exp(rng.uniform(np.log(low), np.log(high)))) if range_.get("log") else rng.uniform(low, high)
+    )
+    section, _, leaf = key.partition(".")
+    if Config.model_fields[section].annotation.model_fields[leaf].annotation is int:
+        return round(value)
+    return min(max(float(f"{value:.4g}"), low), high)
+
+
+def _check(members: Sequence[Member], mixed_data: bool) -> None:
+    names = [member.name for member in members]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UserError(
+            f"{len(twice)} member(s) have the name of another, such as {twice[0]!r}: two configs of one "
+            "name, or two values that look alike in a file name. Rename the files, or set other values."
+        )
+    if mixed_data:
+        return
+    for member in members[1:]:
+        first, other = (m.config.data.model_dump(mode="json") for m in (members[0], member))
+        changed = [
+            f"data.{key}: {show(first[key])}, {show(other[key])}" for key in first if first[key] != other[key]
+        ]
+        if changed:
+            raise UserError(
+                f"{members[0].name} and {member.name} differ in their data, so their metrics do not compare: "
+                f"{'; '.join(changed)}. Give them the same data section, or allow it with --mixed-data."
+            )
+
+
+def programs(members: Sequence[Member]) -> list[list[Member]]:
+    """Groups members by what is constant in a compiled program, in the order in which they appear."""
+    groups: dict[str, list[Member]] = {}
+    for member in members:
+        groups.setdefault(json.dumps(static_settings(member.config), sort_keys=True), []).append(member)
+    return list(groups.values())
+
+
+def static_settings(config: Config) -> dict[str, Any]:
+    """The settings that members of one compiled program share, by section."""
+    varied = {*HYPERPARAMETER_KEYS, *NOT_SWEPT}
+    return {
+        section: {key: value for key, value in values.items() if f"{section}.{key}" not in varied}
+        for section, values in config.model_dump(mode="json").items()
+        if section not in varied
+    }
+
+
+def varied_settings(members: Sequence[Member]) -> list[str]:
+    """Dotted keys in which members of a sweep differ, but for name, notes and seed."""
+    dumps = [member.config.model_dump(mode="json") for member in members]
+    keys = []
+    for key in known_keys():
+        section, _, leaf = key.partition(".")
+        if key not in NOT_SWEPT and len({json.dumps(dump[section][leaf]) for dump in dumps}) > 1:
+            keys.append(key)
+    return keys
