@@ -4,6 +4,7 @@ import argparse
 import itertools
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,7 @@ def evaluate(run: runs.Run) -> dict[str, dict]:
         tables.append(_table(run, split, rows, forecast, returns))
         by_series += _by_series(run, split, rows, forecasts, returns)
     files.write_json(directory / "metrics.json", metrics)
-    files.replace_text(directory / "predictions.csv", pd.concat(tables).to_csv(index=False))
+    files.replace_file(directory / "predictions.csv", partial(pd.concat(tables).to_csv, index=False))
     if run.data.panel.id_column is not None:
         files.replace_text(directory / "by_series.csv", pd.DataFrame(by_series).to_csv(index=False))
     _plot(run, directory, rows[:, 0], {name: values[:, 0] for name, values in forecasts.items()}, returns)

@@ -199,6 +199,7 @@ def train(
         _introduce(config, data, directory)
     with runs.lock(directory):
         fit(config, data, directory, say, progress.choose(quiet))
+        del data  # the run is opened as it was stored: a large panel is not held twice
         run = runs.open_run(directory, say)
         metrics = evaluate(run)
     if not quiet:
