@@ -12,6 +12,7 @@ from test_tft import B, build, parameters
 
 from tftjax import config, predict, runs, train
 from tftjax.config import UserError
+from tftjax.data.alignment import resample
 from tftjax.data.encoding import fit_encoding
 from tftjax.data.loading import load_panel
 from tftjax.data.panel import make_panel, read_panel, write_panel
@@ -89,10 +90,30 @@ def test_scalers_are_fitted_on_the_values_that_there_are():
     np.testing.assert_array_equal(series.observed[1][~there], 0)
     inputs, _ = gather(series, np.array([1, 3], np.int32), 3, 1)
     np.testing.assert_array_equal(inputs.present[1].T, [[True, False, True], [True, True, False]])
-    with pytest.raises(
-        UserError, match=r"column 'x': found no value in the train rows \(2004-01-01 to 2004-01-01"
-    ):
+    with pytest.raises(UserError, match=r"column 'x': found no value in the train rows, expected some"):
         fit_encoding(panel, [range(0, 1)])
+
+
+def test_a_series_without_a_value_takes_the_others_scaler():
+    days = pd.bdate_range("2004-01-01", periods=3)
+    parts = [("a", [1.0, 3.0, 2.0]), ("b", [np.nan] * 3), ("c", [5.0, 9.0, 7.0])]
+    y = [0.1, 0.2, 0.4]
+    frame = pd.concat([pd.DataFrame({"y": y, "x": values, "id": name}, days) for name, values in parts])
+    panel = make_panel(frame, target="y", observed=("y", "x"), static_categorical=("id",), id_column="id")
+    scaler = fit_encoding(panel, [range(0, 3), range(3, 6), range(6, 9)]).scaler["x"]
+    np.testing.assert_allclose(scaler.center, [2.0, 4.5, 7.0])
+    np.testing.assert_allclose(scaler.scale, np.sqrt(2 / 3) * np.array([1.0, 1.5, 2.0]))
+
+
+def test_weeks_have_the_last_value_that_there_is():
+    days = pd.bdate_range("2004-01-05", periods=10)
+    x = [1.0, 2.0, 3.0, 4.0, np.nan, 6.0, np.nan, np.nan, np.nan, np.nan]
+    frame = pd.DataFrame({"y": [0.1, 0.0, 0.0, 0.0, -0.5, *[0.0] * 5], "x": x}, days)
+    weeks, _, _ = resample(frame, pd.DataFrame(index=days), "y", "weekly")
+    assert weeks["x"].tolist() == [4.0, 6.0]
+    np.testing.assert_allclose(weeks["y"], [1.1 * 0.5 - 1, 0.0])
+    with pytest.raises(UserError, match=r"y: found -1.5 on 2004-01-05, expected .*data.return_unit"):
+        resample(frame.assign(y=-1.5), pd.DataFrame(index=days), "y", "weekly")
 
 
 def test_a_panel_with_holes_is_read_as_it_was_written(tmp_path):

@@ -1,5 +1,6 @@
 """Panels of several series: each keeps to its own rows, scalers and baselines."""
 
+import dataclasses
 import json
 from functools import partial
 
@@ -14,10 +15,19 @@ from hypothesis import strategies as st
 from tftjax import config, evaluate, predict, runs, train
 from tftjax.baselines import BASELINES
 from tftjax.config import DataConfig, UserError
+from tftjax.data import csv_files
 from tftjax.data.encoding import encoding_from_json, encoding_to_json, fit_encoding
 from tftjax.data.loading import load_panel
-from tftjax.data.panel import blocks, join_series, make_panel, read_panel, split_series, write_panel
-from tftjax.data.splits import Block, Splits, keep_trainable, make_blocks, starts_of
+from tftjax.data.panel import (
+    blocks,
+    check_return_units,
+    join_series,
+    make_panel,
+    read_panel,
+    split_series,
+    write_panel,
+)
+from tftjax.data.splits import Block, Splits, make_blocks, starts_of
 from tftjax.data.windows import gather, make_series
 
 COLUMNS = {"date": "day", "id": "index", "target": "ret", "observed": ["x"], "known_categorical": ["month"]}
@@ -105,33 +115,120 @@ def test_rows_of_a_series_in_two_places_are_refused():
         make_panel(frame, target="y", observed=("y",), static_categorical=("id",), id_column="id")
 
 
+def panel_of(**series):
+    """A panel with the columns y and id, from the returns of each series by day."""
+    frame = pd.concat([pd.DataFrame({"y": values, "id": name}) for name, values in series.items()])
+    return make_panel(frame, target="y", observed=("y",), static_categorical=("id",), id_column="id")
+
+
+def returns(days):
+    return pd.Series(np.random.default_rng(len(days)).normal(0, 0.01, len(days)), days)
+
+
 def test_splits_fall_on_the_same_dates():
     days = pd.bdate_range("2004-01-01", periods=20)
-    frame = pd.concat(
-        [
-            pd.DataFrame({"y": 0.01, "id": "a"}, days),
-            pd.DataFrame({"y": 0.01, "id": "b"}, days[8:]),
-            pd.DataFrame({"y": 0.01, "id": "c"}, days[15:]),
-        ]
-    )
-    panel = make_panel(frame, target="y", observed=("y",), static_categorical=("id",), id_column="id")
-    found = make_blocks(panel, DataConfig(split=(0.5, 0.25, 0.25)), 2, 1)
+    panel = panel_of(a=returns(days), b=returns(days[8:]), c=returns(days[15:]))
     # The calendar has 20 days: validation begins with day 10, test with day 15.
-    assert found == (
-        Block("a", range(0, 20), Splits(range(0, 10), range(10, 15), range(15, 20))),
-        Block("b", range(20, 32), Splits(range(20, 22), range(22, 27), range(27, 32))),
-        Block("c", range(32, 37), Splits(range(32, 32), range(32, 32), range(32, 37))),
-    )
-    assert starts_of(found, "train", 2, 1).tolist() == [*range(0, 8)]  # b has 2 train rows, a window 3
-    assert starts_of(found, "val", 2, 1).tolist() == [*range(8, 13), *range(20, 25)]
-    kept, left = keep_trainable(panel, found, 2, 1)
-    assert kept.messages[-1] == "left out 2 of 3 series, which have no train window of 2 + 1 rows: b, c"
-    assert left == found[:1]
-    kept, left = keep_trainable(panel, found[1:], 1, 1)  # of b and c, c has no window of two train rows
-    assert left == (Block("b", range(0, 12), Splits(range(0, 2), range(2, 7), range(7, 12))),)
-    assert kept.frame["id"].tolist() == ["b"] * 12
-    with pytest.raises(UserError, match=r"found 10 train rows in each of 3 series, expected at least 12"):
-        make_blocks(panel, DataConfig(split=(0.5, 0.25, 0.25)), 11, 1)
+    half = DataConfig(split=(0.5, 0.25, 0.25))
+    b_of_two = Block("b", range(20, 32), Splits(range(20, 22), range(22, 27), range(27, 32)))
+    kept, found = make_blocks(panel, half, 1, 1)
+    assert found == (Block("a", range(0, 20), Splits(range(0, 10), range(10, 15), range(15, 20))), b_of_two)
+    assert kept.messages[-1] == "left out 1 of 3 series, which have no train window of 1 + 1 rows: c"
+    assert starts_of(found, "train", 1, 1).tolist() == [*range(0, 9), 20]
+    assert starts_of(found, "val", 1, 1).tolist() == [*range(9, 14), *range(21, 26)]
+    kept, found = make_blocks(panel, half, 2, 1)  # b has two train rows, a window three
+    assert kept.messages[-1].endswith("2 + 1 rows: b, c")
+    assert kept.frame["id"].tolist() == ["a"] * 20
+    with pytest.raises(UserError, match=r"found no train window of 11 encoder rows .* in any of 3 series"):
+        make_blocks(panel, half, 11, 1)
+
+
+def test_blocks_are_counted_over_the_series_that_stay():
+    days = pd.bdate_range("2004-01-01", periods=20)
+    panel = panel_of(a=returns(days[15:]), b=returns(days[8:]), c=returns(days))
+    kept, found = make_blocks(panel, DataConfig(split=(0.5, 0.25, 0.25)), 1, 1)
+    assert [block.name for block in found] == ["b", "c"]
+    assert found[0] == Block("b", range(0, 12), Splits(range(0, 2), range(2, 7), range(7, 12)))
+    assert found[1] == Block("c", range(12, 32), Splits(range(12, 22), range(22, 27), range(27, 32)))
+    assert len(kept.frame) == 32
+
+
+def test_a_run_is_opened_with_the_splits_that_it_was_trained_with(path, table, tmp_path):
+    # C, which is left out, has days of its own: without them fractions would fall on other dates.
+    own = pd.DataFrame({"day": pd.date_range("2004-03-06", periods=20).strftime("%Y-%m-%d"), "index": "C"})
+    pd.concat([table[table["index"] != "C"], own.assign(ret=0.01, x=1.0)]).to_csv(path, index=False)
+    wanted = settings(path, split=[0.5, 0.2, 0.3])
+    data = runs.prepare(load_panel(wanted.data), wanted)
+    assert [block.name for block in data.blocks] == ["A", "B"]
+    runs.create(tmp_path / "run", wanted, data.whole, overwrite=False)
+    again = runs.prepare(read_panel(tmp_path / "run"), wanted)
+    assert again.blocks == data.blocks
+    assert runs.check_resumable(tmp_path / "run", wanted, data.whole)
+
+
+def test_windows_that_only_left_out_series_have_do_not_count():
+    days = pd.bdate_range("2004-01-01", periods=40)
+    panel = panel_of(a=returns(days[:20]), b=returns(days[20:]))
+    with pytest.raises(UserError, match=r"data\.split: found 0 test rows at most in each of 1 series"):
+        make_blocks(panel, DataConfig(split=(0.4, 0.1, 0.5)), 2, 1)
+
+
+def test_a_series_that_never_moves_is_left_out():
+    days = pd.bdate_range("2004-01-01", periods=20)
+    panel = panel_of(a=returns(days), b=pd.Series(0.0, days))
+    kept, found = make_blocks(panel, DataConfig(), 2, 1)
+    assert [block.name for block in found] == ["a"]
+    assert kept.messages[-1] == "left out 1 of 2 series, whose target never moves in the train rows: b"
+
+
+def test_one_series_in_percent_is_found():
+    found = {"a": np.array([0.01, -0.01]), "b": np.array([1.0, -1.0]), "c": np.array([0.02, -0.01])}
+    with pytest.raises(
+        UserError, match="series 'b': the train target's standard deviation is 1, that of the"
+    ):
+        check_return_units(found, 0.01)
+    check_return_units({name: found[name] for name in "ac"}, 0.01)
+
+
+def test_a_week_is_in_one_split_whatever_its_last_trading_day():
+    fridays = pd.bdate_range("2004-01-02", periods=20, freq="W-FRI")
+    for mix in (fridays, fridays - pd.Timedelta(days=1)):
+        panel = panel_of(a=returns(fridays), b=returns(mix))
+        panel = dataclasses.replace(panel, about={"frequency": "weekly"})
+        _, found = make_blocks(panel, DataConfig(split=(0.5, 0.25, 0.25)), 2, 1)
+        assert [len(part) for block in found for part in block.splits] == [10, 5, 5] * 2
+
+
+def test_a_stretch_without_trading_does_not_spoil_the_scaler():
+    moving = returns(pd.bdate_range("2004-01-01", periods=211))
+    still = moving.copy()
+    still.iloc[:100] = 0.0
+    panel = panel_of(a=moving, b=still)
+    encoding = fit_encoding(panel, [range(0, 150), range(211, 361)], "ewma")
+    assert (encoding.scaler["y"].scale < 2).all()
+
+
+def test_the_volatility_of_a_series_is_its_own():
+    panel = two_series()
+    encoding = fit_encoding(panel, [range(0, 7), range(7, 12)], "ewma")
+    series = make_series(panel, encoding)
+    own = np.sqrt(pd.Series((np.arange(5) / 50) ** 2).ewm(alpha=0.06, adjust=True).mean().to_numpy())
+    np.testing.assert_allclose(series.volatility[8:], own[1:], rtol=1e-6)
+    scaled = (np.arange(5) / 50)[2:] / own[1:4]  # the first rows have no volatility before them
+    np.testing.assert_allclose(encoding.scaler["y"].scale[1], scaled.std(), rtol=1e-6)
+    np.testing.assert_allclose(series.observed[0, 7:], np.arange(5) / 50 / scaled.std(), rtol=1e-5)
+    inputs, _ = gather(series, np.array([8], np.int32), 2, 1)
+    np.testing.assert_allclose(inputs.scale, own[2] * scaled.std(), rtol=1e-5)
+    np.testing.assert_allclose(inputs.center, own[2] * scaled.mean(), rtol=1e-5)
+
+
+def test_a_large_table_is_read_in_parts(path, monkeypatch, table):
+    whole = load_panel(settings(path).data)
+    monkeypatch.setattr(csv_files, "ROWS_A_PART", 23)
+    assert load_panel(settings(path).data).fingerprint == whole.fingerprint
+    table.astype({"ret": object}).replace({"ret": {table.ret[70]: "oops"}}).to_csv(path, index=False)
+    with pytest.raises(UserError, match="line 72, column 'ret': found the text 'oops'"):
+        load_panel(settings(path).data)
 
 
 def two_series():
@@ -212,7 +309,7 @@ def test_nothing_of_later_rows_or_other_series_reaches_a_series(cutoff, factor, 
     np.testing.assert_array_equal((before.center[0], before.scale[0]), (after.center[0], after.scale[0]))
     if scale == "ewma":
         np.testing.assert_array_equal(before.volatility[:cutoff], after.volatility[:cutoff])
-    assert not np.array_equal(before.observed[:, 8:], after.observed[:, 8:]) or scale == "none"
+    assert not np.array_equal(before.scale[1], after.scale[1]) or scale == "ewma"  # there, it cancels out
 
 
 def test_a_panel_of_several_series_is_read_as_it_was_written(path, tmp_path):
@@ -232,7 +329,7 @@ def test_a_run_of_several_series(path, tmp_path, frequency, capsys):
     wanted = wanted.model_copy(update={"train": wanted.train.model_copy(update={"batch_size": 4})})
     directory = tmp_path / "several"
     metrics = train.train(wanted, directory)
-    short = {"daily": "1 of 3 series, which have no train window", "weekly": "1 series without a row to use"}
+    short = {"daily": "1 of 3 series, which have no train", "weekly": "1 series without a row to use"}
     assert f"left out {short[frequency]}" in capsys.readouterr().out
     run = runs.open_run(directory)
     by_series = pd.read_csv(directory / "evaluation" / "by_series.csv")

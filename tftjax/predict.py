@@ -64,6 +64,11 @@ def predict(run: runs.Run, panel: Panel, say: Callable[[str], Any] = print) -> p
     if short:
         say(f"left out {len(short)} series with fewer than {needed} rows: {', '.join(short)}")
     panel = join_series(long_enough)
+    newest = panel.frame.index.max()
+    ended = {name_of(part): part.frame.index[-1] for part in long_enough}
+    early = [f"{name} ({last.date()})" for name, last in ended.items() if last < newest]
+    if early:
+        say(f"series that end before {newest.date()}, forecast from their own last rows: {', '.join(early)}")
     # All rows, not only the encoder's: a moving volatility looks further back.
     extended = extend_panel(panel, model_config.prediction_length)
     model = build_model(run.config, *runs.cardinalities(panel, encoding))
@@ -111,7 +116,7 @@ def load_rows(run: runs.Run, data: str | None, as_of: datetime.date | None) -> P
 
 def _check_unit(run: runs.Run, panel: Panel, data: str) -> None:
     """Refuses returns that are far larger or smaller than those that the run was trained on."""
-    trained = float(run.data.train_target().std())
+    trained = float(np.concatenate(run.data.train_targets()).std())
     found = float(panel.frame[panel.target].std(ddof=0))
     if not trained / UNIT_FACTOR < found < trained * UNIT_FACTOR:
         raise UserError(

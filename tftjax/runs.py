@@ -31,7 +31,7 @@ from tftjax.config import Config, UserError, changed_keys, from_dict
 from tftjax.config import fingerprint as config_fingerprint
 from tftjax.data.encoding import Encoding, encoding_from_json, encoding_to_json, fit_encoding
 from tftjax.data.panel import PANEL_FILES, ROLES, Panel, read_panel, write_panel
-from tftjax.data.splits import Block, Splits, keep_trainable, make_blocks, starts_of
+from tftjax.data.splits import Block, Splits, make_blocks, starts_of
 from tftjax.data.windows import Series, make_series
 from tftjax.files import write_json
 
@@ -52,22 +52,24 @@ class Data:
     """A panel made ready for a config: split, encoded, cut into windows.
 
     Attributes:
-      panel: the series that have a train window.
+      whole: the panel as it was loaded: what a run stores, so that it is cut at the same dates again.
+      panel: the series that can be trained on.
       blocks: its series, with target rows of train, val and test.
       starts: first rows of the windows of each split, by its name, series after series.
     """
 
+    whole: Panel
     panel: Panel
     encoding: Encoding
     series: Series
     blocks: tuple[Block, ...]
     starts: dict[str, Int[np.ndarray, " W"]]
 
-    def train_target(self) -> Float[np.ndarray, " M"]:
-        """Returns in the train rows of all series, as decimals."""
+    def train_targets(self) -> list[Float[np.ndarray, " M"]]:
+        """Returns in the train rows of each series, as decimals."""
         target = self.panel.frame[self.panel.target].to_numpy(np.float64)
         rows = (block.splits.train for block in self.blocks)
-        return np.concatenate([target[train.start : train.stop] for train in rows])
+        return [target[train.start : train.stop] for train in rows]
 
 
 @dataclass(frozen=True)
@@ -90,12 +92,13 @@ def prepare(panel: Panel, config: Config, encoding: Encoding | None = None) -> D
       UserError: too few rows for a window, or columns that do not fit the encoding.
     """
     lengths = config.model.encoder_length, config.model.prediction_length
-    panel, blocks = keep_trainable(panel, make_blocks(panel, config.data, *lengths), *lengths)
+    whole = panel
+    panel, blocks = make_blocks(whole, config.data, *lengths)
     if encoding is None:
         train_rows = [block.splits.train for block in blocks]
         encoding = fit_encoding(panel, train_rows, config.data.target_scale, config.data.scaling)
     starts = {split: starts_of(blocks, split, *lengths) for split in Splits._fields}
-    return Data(panel, encoding, make_series(panel, encoding), blocks, starts)
+    return Data(whole, panel, encoding, make_series(panel, encoding), blocks, starts)
 
 
 def cardinalities(panel: Panel, encoding: Encoding) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -267,9 +270,12 @@ def checkpoint_metadata(config: Config, data: Data) -> dict:
     }
 
 
-def open_run(directory: Path, say=print) -> Run:
+def open_run(directory: Path, say=print, data: Data | None = None) -> Run:
     """Opens a run with the best parameters of its newest whole checkpoint.
 
+    Args:
+      say: called with messages.
+      data: the run's, if at hand; None reads what the run stores.
     Raises:
       UserError: no run, no checkpoint yet, none that is whole, or another model than the config's.
     """
@@ -288,5 +294,6 @@ def open_run(directory: Path, say=print) -> Run:
             f"{directory / 'config.json'}: edited after training ({', '.join(changed)}). Bring back the "
             "values that the run was trained with, or train under another --name."
         )
-    data = prepare(read_panel(directory), config, encoding_from_json(saved.metadata["encoding"]))
+    if data is None:
+        data = prepare(read_panel(directory), config, encoding_from_json(saved.metadata["encoding"]))
     return Run(directory, config, data, saved.arrays["params"], int(saved.arrays["state"]["best_epoch"]))

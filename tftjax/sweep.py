@@ -55,7 +55,7 @@ def sweep(
             stack.enter_context(runs.lock(folder))
             for group, prepared in zip(programs, data, strict=True):
                 for member in group:
-                    sweep_files.create_member(folder, member, prepared.panel, resume=resume)
+                    sweep_files.create_member(folder, member, prepared.whole, resume=resume)
         sweep_hosts.wait_for_all(host, "made")
         train_share(folder, [host.share(group) for group in programs], data, host, quiet)
         sweep_hosts.wait_for_all(host, "trained")

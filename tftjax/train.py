@@ -15,7 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from tftjax import checkpoint, files, progress, runs, runtime
 from tftjax.config import Config, UserError, hyperparameters, load
 from tftjax.data.loading import load_panel
-from tftjax.data.panel import check_return_unit
+from tftjax.data.panel import check_return_units
 from tftjax.data.splits import check_batch_size
 from tftjax.evaluate import evaluate, summary
 from tftjax.train_step import (
@@ -36,7 +36,8 @@ def check_data(config: Config, data: runs.Data) -> None:
     Raises:
       UserError: returns in another unit than `loss.target_std`, or fewer train windows than a batch.
     """
-    check_return_unit(float(data.train_target().std()), config.loss.target_std)
+    names = [block.name for block in data.blocks]
+    check_return_units(dict(zip(names, data.train_targets(), strict=True)), config.loss.target_std)
     check_batch_size(config.train.batch_size, len(data.starts["train"]))
 
 
@@ -189,8 +190,8 @@ def train(
     """
     data = runs.prepare(load_panel(config.data), config)
     check_data(config, data)
-    if not (resume and runs.check_resumable(directory, config, data.panel)):
-        runs.create(directory, config, data.panel, overwrite=overwrite)
+    if not (resume and runs.check_resumable(directory, config, data.whole)):
+        runs.create(directory, config, data.whole, overwrite=overwrite)
 
     def say(message: str) -> None:
         print(message, file=sys.stderr)
@@ -199,8 +200,7 @@ def train(
         _introduce(config, data, directory)
     with runs.lock(directory):
         fit(config, data, directory, say, progress.choose(quiet))
-        del data  # the run is opened as it was stored: a large panel is not held twice
-        run = runs.open_run(directory, say)
+        run = runs.open_run(directory, say, data)  # a large panel is not held twice
         metrics = evaluate(run)
     if not quiet:
         print(f"\nbest epoch {run.best_epoch}; evaluation in {directory / 'evaluation'}\n{summary(metrics)}")

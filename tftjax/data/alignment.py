@@ -185,9 +185,17 @@ def resample(
         messages += (f"left out {int((~whole).sum())} rows of periods that are not whole",)
     frame, staleness, periods = frame[whole], staleness[whole], periods[whole]
     ends = np.append(periods[1:] != periods[:-1], True)
-    growth = np.log1p(frame[target].to_numpy())
-    total = np.add.reduceat(growth, np.flatnonzero(np.append(True, ends[:-1])))
-    rows = frame[ends].assign(**{target: np.expm1(total)})
+    returns = frame[target].to_numpy()
+    if (returns < -1).any():
+        row = int(np.argmax(returns < -1))
+        raise UserError(
+            f"{target}: found {returns[row]:g} on {frame.index[row].date()}, expected a simple return as a"
+            " decimal, at least -1, to compound. If the data is in percent, set data.return_unit."
+        )
+    total = np.multiply.reduceat(1.0 + returns, np.flatnonzero(np.append(True, ends[:-1]))) - 1.0
+    rows = frame[ends].assign(**{target: total})
+    for name in frame.columns[frame.isna().any()]:  # masked: the last value that there is in the period
+        rows[name] = frame[name].groupby(periods).last().to_numpy()
     return rows, staleness[ends], messages
 
 

@@ -10,6 +10,8 @@ from tftjax.config import UserError
 from tftjax.data import scaling
 from tftjax.data.panel import Panel, blocks
 
+MIN_SHARE_OF_VOLATILITY = 0.01  # of the median one: rows below it do not count for the target's scaler
+
 
 class Encoding(NamedTuple):
     """What was fitted on train rows: scalers of reals by column, an entry a series; categories by column."""
@@ -56,7 +58,8 @@ def fit_encoding(
         for (_, rows), train in zip(parts, train_rows, strict=True)
     ]
     scaler = {
-        name: scaling.Scaler(*np.concatenate([one[name] for one in fitted], axis=1)) for name in fitted[0]
+        name: scaling.Scaler(*_filled(np.concatenate([one[name] for one in fitted], axis=1), name))
+        for name in fitted[0]
     }
     first_rows = panel.frame.iloc[[rows.start for _, rows in parts]]
     for name in panel.static_real:
@@ -82,22 +85,28 @@ def _fit_series(
         if target_scale == "ewma":
             skipped = max(1, min(scaling.EWMA_BURN_IN - first, len(train) // 2))
         before = volatility[first + skipped - 1 : first + len(train) - 1]
-        columns[panel.target] = columns[panel.target][skipped:] / before
+        # Where prices stood still, next to no volatility is left, and what follows is out of all proportion.
+        known = before[before > scaling.MIN_VOLATILITY]
+        moving = before > (MIN_SHARE_OF_VOLATILITY * np.median(known) if len(known) else 0.0)
+        columns[panel.target] = columns[panel.target][skipped:][moving] / before[moving]
     fitted = {}
     for name, values in columns.items():
         there = values[~np.isnan(values)]
-        if not len(there):
-            dates = f"{frame.index[0].date()} to {frame.index[-1].date()}"
-            raise UserError(
-                f"{_which(panel, rows)}column {name!r}: found no value in the train rows ({dates}), expected"
-                " some: its scaler is fitted on them. Leave the column out, or begin later (data.start)."
-            )
-        fitted[name] = np.array(scaling.fit(there[:, None], scalings.get(name, "standard")))
+        unfitted = np.full((2, 1), np.nan)
+        fitted[name] = (
+            np.array(scaling.fit(there[:, None], scalings.get(name, "standard"))) if len(there) else unfitted
+        )
     return fitted
 
 
-def _which(panel: Panel, rows: range) -> str:
-    return "" if panel.id_column is None else f"series {panel.frame[panel.id_column].iloc[rows.start]!r}, "
+def _filled(fitted: Float64[np.ndarray, "2 S"], name: str) -> Float64[np.ndarray, "2 S"]:
+    """A series without a value in its train rows gets the median series' scaler."""
+    if np.isnan(fitted).all():
+        raise UserError(
+            f"column {name!r}: found no value in the train rows, expected some: its scaler is fitted on them."
+            " Leave the column out, or let the train rows begin or end later."
+        )
+    return np.where(np.isnan(fitted), np.nanmedian(fitted, axis=1, keepdims=True), fitted)
 
 
 def volatility_of(panel: Panel, rows: range, target_scale: str) -> Float64[np.ndarray, "N"] | None:

@@ -22,7 +22,7 @@ from tftjax.data.alignment import (
     snapshot,
 )
 from tftjax.data.feature_sets import CALENDAR, SERIES, FeatureSet, from_columns, get_feature_set
-from tftjax.data.panel import ROLES, Panel, blocks, join_series, make_panel, read_panel, select_rows
+from tftjax.data.panel import ROLES, Panel, blocks, join_series, make_panel, name_of, read_panel, select_rows
 from tftjax.data.sources import find_dataset, read_fred_folder, read_panel_csv
 
 DEFAULT_FEATURE_SET = "core_embedded"
@@ -81,9 +81,10 @@ def _from_table(path: Path, config: DataConfig) -> Panel:
         )
     if unused:
         messages += (f"left out {len(unused)} series without a row to use: {', '.join(unused)}",)
-    late = sum(any("dropped" in message for message in part.messages) for part in parts)
-    if late:
-        messages += (f"dropped leading rows of {late} series, before every column has a value",)
+    # What is said of every series once, what is said of some with their names.
+    for message in dict.fromkeys(message for part in parts for message in part.messages):
+        names = [name_of(part) for part in parts if message in part.messages]
+        messages += (message if len(names) == len(parts) else f"{', '.join(names)}: {message}",)
     return dataclasses.replace(join_series(parts), messages=messages)
 
 
@@ -188,7 +189,7 @@ def _read_built(path: Path, config: DataConfig) -> Panel:
     panel = read_panel(path)
     asked = {
         "feature_set": config.feature_set,
-        "columns": config.columns,
+        "columns": config.columns and config.columns.model_dump(mode="json"),
         "frequency": None if config.frequency == "daily" else config.frequency,
         "alignment": None if config.alignment == "vintage" else config.alignment,
         "vintage": None if config.vintage == "first" else config.vintage,

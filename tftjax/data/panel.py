@@ -4,13 +4,13 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 
 from tftjax.config import UserError
 from tftjax.data.alignment import days
@@ -19,6 +19,7 @@ from tftjax.files import replace_file, write_json
 
 PANEL_FILES = ("panel.csv", "staleness.csv", "panel.json")  # of `write_panel`
 ROLES = ("observed", "known_real", "known_categorical", "static_real", "static_categorical")
+MAX_SERIES_FACTOR = 25.0  # between the standard deviations of two series: a unit makes 100
 MAX_UNIT_FACTOR = 5.0  # between the train target's standard deviation and loss.target_std
 
 
@@ -251,6 +252,24 @@ def _read_rows(path: Path, types: dict[str, type]) -> pd.DataFrame:
 
 
 _READ = {float: lambda cell: float(cell) if cell else np.nan, int: int, object: sys.intern}
+
+
+def check_return_units(train_targets: Mapping[str, Float[np.ndarray, "M"]], target_std: float) -> None:
+    """Refuse train targets of another unit than `loss.target_std`, together or one series among the others.
+
+    Args: train_targets: returns of each series; target_std: a decimal return.
+    Raises: UserError that names the series, or says which unit the data seems to be in.
+    """
+    spreads = {name: float(np.std(returns)) for name, returns in train_targets.items()}
+    usual = float(np.median(list(spreads.values())))
+    for name, spread in spreads.items():
+        if len(spreads) > 1 and not usual / MAX_SERIES_FACTOR <= spread <= usual * MAX_SERIES_FACTOR:
+            raise UserError(
+                f"series {name!r}: the train target's standard deviation is {spread:.6g}, that of the median"
+                f" series {usual:.6g}; expected them within a factor {MAX_SERIES_FACTOR:g}. The series seems"
+                " to be in another unit: correct it, or leave it out."
+            )
+    check_return_unit(float(np.std(np.concatenate(list(train_targets.values())))), target_std)
 
 
 def check_return_unit(train_target_sd: float, target_std: float) -> None:

@@ -314,7 +314,7 @@ def _read_column(
     if not column.role.endswith("categorical"):
         return parse_numbers(path, column.name, cells, first_line)
     for row, cell in enumerate(cells):
-        if cell in MISSING:
+        if not cell:
             advice = "Write one, such as 'unknown'."
             raise _fail(path, row + first_line, column.name, repr(cell), "a category", advice)
     return list(map(sys.intern, cells))  # a category stands in many rows

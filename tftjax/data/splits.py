@@ -9,6 +9,7 @@ import pandas as pd
 from jaxtyping import Int32
 
 from tftjax.config import DataConfig, SplitDates, UserError
+from tftjax.data.alignment import PERIODS
 from tftjax.data.panel import Panel, blocks, select_rows
 
 
@@ -30,29 +31,77 @@ class Block(NamedTuple):
 
 def make_blocks(
     panel: Panel, config: DataConfig, encoder_length: int, prediction_length: int
-) -> tuple[Block, ...]:
-    """Cut every series of a panel into splits, all at the same dates.
+) -> tuple[Panel, tuple[Block, ...]]:
+    """Cut every series of a panel into splits, all at the same dates, but those that cannot be trained on.
 
-    Raises: UserError if a split would hold no window (of any series).
+    Left out are series without a window in the train rows, and those whose target never moves there: they
+    give no scaler.
+
+    Returns: the panel of the series that stay, with a message that names the others; and its blocks.
+    Raises: UserError if a split would hold no window of any of them.
     """
+    lengths = encoder_length, prediction_length
     if panel.id_column is None:
         index = panel.frame.index
-        splits = make_splits(index, config, encoder_length, prediction_length)
-        return (Block("", range(len(index)), splits),)
-    calendar = panel.frame.index.unique().sort_values()
-    found = []
+        return panel, (Block("", range(len(index)), make_splits(index, config, *lengths)),)
+    keys = _cut_keys(panel.frame.index, panel.about.get("frequency"))
+    calendar = keys.unique().sort_values()
+    target = panel.frame[panel.target].to_numpy()
+    found, short, still = [], [], []
     for name, rows in blocks(panel.frame, panel.id_column):
-        splits = _cut(panel.frame.index[rows.start : rows.stop], config, prediction_length, calendar)
-        moved = (range(part.start + rows.start, part.stop + rows.start) for part in splits)
-        found.append(Block(name, rows, Splits(*moved)))
-    for split in Splits._fields:
-        lengths = [_needed(block, split, encoder_length, prediction_length) for block in found]
-        if not any(has >= needed for has, needed in lengths):
-            has, needed = min(lengths, key=lambda pair: pair[1] - pair[0])
-            raise _no_window(
-                split, has, needed, f"in each of {len(found)} series", encoder_length, prediction_length
-            )
-    return tuple(found)
+        splits = _cut(keys[rows.start : rows.stop], config, prediction_length, calendar)
+        block = Block(name, rows, Splits(*(_moved(part, rows.start) for part in splits)))
+        train = block.splits.train
+        if not len(window_starts(train, rows, *lengths)):
+            short.append(name)
+        elif np.ptp(target[train.start : train.stop]) == 0:
+            still.append(name)
+        else:
+            found.append(block)
+    if not found:
+        raise UserError(
+            f"data.split: found no train window of {encoder_length} encoder rows and {prediction_length}"
+            f" target rows in any of {len(short) + len(still)} series, or only targets that never move. Use"
+            " more rows, other splits or shorter windows."
+        )
+    for split in ("val", "test"):
+        sizes = [_needed(block, split, *lengths) for block in found]
+        if not any(has >= needed for has, needed in sizes):
+            has, needed = max(sizes, key=lambda pair: pair[0] - pair[1])
+            raise _no_window(split, has, needed, f"at most in each of {len(found)} series", *lengths)
+    messages = tuple(
+        f"left out {len(names)} of {len(found) + len(short) + len(still)} series, {why}: {', '.join(names)}"
+        for names, why in (
+            (short, f"which have no train window of {encoder_length} + {prediction_length} rows"),
+            (still, "whose target never moves in the train rows"),
+        )
+        if names
+    )
+    return _only(panel, found, messages) if messages else (panel, tuple(found))
+
+
+def _moved(rows: range, offset: int) -> range:
+    return range(rows.start + offset, rows.stop + offset)
+
+
+def _only(panel: Panel, found: list[Block], messages: tuple[str, ...]) -> tuple[Panel, tuple[Block, ...]]:
+    """The panel of those blocks alone, and the blocks counted over it."""
+    kept, position = [], 0
+    for block in found:
+        offset = position - block.rows.start
+        splits = Splits(*(_moved(part, offset) for part in block.splits))
+        kept.append(Block(block.name, _moved(block.rows, offset), splits))
+        position += len(block.rows)
+    rows = np.concatenate([np.arange(block.rows.start, block.rows.stop) for block in found])
+    return select_rows(panel, rows, messages), tuple(kept)
+
+
+def _cut_keys(index: pd.DatetimeIndex, frequency: str | None) -> pd.DatetimeIndex:
+    """What rows are cut by: their dates, or the first days of their weeks or months.
+
+    A week's last trading day differs between markets, and one week must not be in two splits.
+    """
+    return index if frequency not in PERIODS else index.to_period(PERIODS[frequency]).start_time
 
 
 def make_splits(
@@ -112,34 +161,6 @@ def _no_window(
         " data.end), a larger fraction or other dates, a smaller data.purge, or shorter windows"
         " (model.encoder_length, model.prediction_length)."
     )
-
-
-def keep_trainable(
-    panel: Panel, found: tuple[Block, ...], encoder_length: int, prediction_length: int
-) -> tuple[Panel, tuple[Block, ...]]:
-    """The panel without the series that have no train window, and the blocks of those that stay.
-
-    A message of the panel names those left out.
-    """
-    windows = [window_starts(b.splits.train, b.rows, encoder_length, prediction_length) for b in found]
-    short = [block.name for block, starts in zip(found, windows, strict=True) if not len(starts)]
-    if not short:
-        return panel, found
-    kept, rows, position = [], [], 0
-    for block in found:
-        if block.name in short:
-            continue
-        rows.append(np.arange(block.rows.start, block.rows.stop))
-        offset = position - block.rows.start
-        moved = [range(r.start + offset, r.stop + offset) for r in (block.rows, *block.splits)]
-        kept.append(Block(block.name, moved[0], Splits(*moved[1:])))
-        position += len(block.rows)
-    named = ", ".join(short[:20]) + (", ..." if len(short) > 20 else "")
-    message = (
-        f"left out {len(short)} of {len(found)} series, which have no train window of"
-        f" {encoder_length} + {prediction_length} rows: {named}"
-    )
-    return select_rows(panel, np.concatenate(rows), (message,)), tuple(kept)
 
 
 def starts_of(

@@ -1,13 +1,11 @@
 """Every check that training makes on its data, all findings at once."""
 
-import numpy as np
-
 from tftjax.config import Config, UserError
 from tftjax.data.encoding import fit_encoding
 from tftjax.data.loading import feature_set_of, load_panel
-from tftjax.data.panel import Panel, check_return_unit
+from tftjax.data.panel import Panel, check_return_units
 from tftjax.data.sources import check_table, find_dataset, read_fred_csv
-from tftjax.data.splits import check_batch_size, keep_trainable, make_blocks, starts_of
+from tftjax.data.splits import check_batch_size, make_blocks, starts_of
 
 
 def findings(config: Config) -> list[str]:
@@ -40,15 +38,17 @@ def findings(config: Config) -> list[str]:
 def _check_panel(panel: Panel, config: Config) -> list[str]:
     lengths = config.model.encoder_length, config.model.prediction_length
     try:
-        panel, found = keep_trainable(panel, make_blocks(panel, config.data, *lengths), *lengths)
+        panel, found = make_blocks(panel, config.data, *lengths)
     except UserError as error:
         return [str(error)]
     train_rows = [block.splits.train for block in found]
     target = panel.frame[panel.target].to_numpy()
-    train = np.concatenate([target[rows.start : rows.stop] for rows in train_rows])
+    targets = {
+        block.name: target[rows.start : rows.stop] for block, rows in zip(found, train_rows, strict=True)
+    }
     windows = starts_of(found, "train", *lengths)
     errors = _error_of(check_batch_size, config.train.batch_size, len(windows))
-    errors += _error_of(check_return_unit, float(np.std(train)), config.loss.target_std)
+    errors += _error_of(check_return_units, targets, config.loss.target_std)
     return errors + _error_of(fit_encoding, panel, train_rows, config.data.target_scale, config.data.scaling)
 
 
