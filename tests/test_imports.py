@@ -26,6 +26,7 @@ ORDER = (
     "predict",
     "evaluate",
     "progress",
+    "train_data",
     "train_step",
     "train",
     "sweep_step",

@@ -185,13 +185,13 @@ def test_bad_arguments_make_nothing(configs, tmp_path, capsys):
     lengths = ["--grid", "model.prediction_length=1,2"]
     assert not (tmp_path / "runs").exists()
     # The same rows are forecast by two steps as by one: the metrics of both compare.
-    data = sweep.load_data([[member] for member in sweep.plan_of(parse(*configs[:1], *lengths))[0]], False)
+    data = sweep.load_data(sweep.plan_of(parse(*configs[:1], *lengths))[0], False)
     assert len(data) == 2
     other = ["--grid", "data.purge=0,5", "--mixed-data"]
-    programs = [[member] for member in sweep.plan_of(parse(*configs[:1], *other))[0]]
+    members = sweep.plan_of(parse(*configs[:1], *other))[0]
     with pytest.raises(sweep.UserError, match="forecast different val rows"):
-        sweep.load_data(programs, False)
-    assert len(sweep.load_data(programs, True)) == 2
+        sweep.load_data(members, False)
+    assert len(sweep.load_data(members, True)) == 2
 
 
 def test_half_a_plan_is_no_sweep_yet(configs, tmp_path):

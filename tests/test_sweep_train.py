@@ -30,16 +30,17 @@ class Sweep:
         config = load(path)
         self.folder, self.said, self.rounds, self.calls = folder, [], [], []
         self.members = make_plan([path], num_seeds=3)
-        self.data = runs.prepare(load_panel(config.data), config)
+        data = runs.prepare(load_panel(config.data), config)
+        self.data = {member.name: data for member in self.members}
         for member in self.members:
-            create_member(folder, member, self.data.panel, resume=False)
+            create_member(folder, member, data.panel, resume=False)
         self.events = {}
         monkeypatch.setattr(sweep_train, "compile_slots", self.compile_slots)
 
     def compile_slots(self, shared, member, num_members):
         num_slots = num_members + num_members % 2
 
-        def run(states, rates, live):
+        def run(states, rates, numbers, live):
             assert len(live) == num_slots
             self.calls.append(sorted(states.key[live, 1].tolist()))
             epochs = states.epoch + live
@@ -58,6 +59,7 @@ class Sweep:
             better = np.array([event != "worse" for event in happened])
             states = states._replace(
                 epoch=epochs.astype(np.int32),
+                step=(STEPS * epochs).astype(np.int32),
                 best_epoch=np.where(better, epochs, states.best_epoch).astype(np.int32),
                 params=states.params + 1,
             )

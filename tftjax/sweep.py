@@ -3,14 +3,14 @@
 import argparse
 import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from tftjax import runs, runtime, sweep_files, sweep_hosts, sweep_plan, sweep_progress
-from tftjax.config import UserError, from_dict
+from tftjax.config import DataConfig, UserError, from_dict
 from tftjax.data.loading import load_panel
 from tftjax.evaluate import evaluate
 from tftjax.sweep_hosts import ALONE, Host
@@ -19,6 +19,10 @@ from tftjax.sweep_program import member_program
 from tftjax.sweep_results import write_results
 from tftjax.sweep_train import Ended, Round, Trainer, read_ended, train_members, write_ended
 from tftjax.train import check_data
+from tftjax.train_data import data_shapes
+
+# Settings of data that change nothing in what `load_panel` reads.
+AFTER_LOADING = ("split", "split_dates", "purge", "scaling", "target_scale")
 
 
 def sweep(
@@ -44,18 +48,17 @@ def sweep(
     Raises:
       UserError: see the parts; nothing that a user made is lost.
     """
-    programs = sweep_plan.programs(members)
     quiet = quiet or host.index > 0
+    data = load_data(members, mixed_data)
+    programs = sweep_plan.programs(members, {name: data_shapes(own) for name, own in data.items()})
     if not quiet:
         print(f"{len(members)} members in {len(programs)} program(s), in {folder}")
-    data = load_data(programs, mixed_data)
     with contextlib.ExitStack() as stack:
         if host.index == 0:
             sweep_files.create(folder, members, resume=resume, overwrite=overwrite)
             stack.enter_context(runs.lock(folder))
-            for group, prepared in zip(programs, data, strict=True):
-                for member in group:
-                    sweep_files.create_member(folder, member, prepared.whole, resume=resume)
+            for member in members:
+                sweep_files.create_member(folder, member, data[member.name].whole, resume=resume)
         sweep_hosts.wait_for_all(host, "made")
         train_share(folder, [host.share(group) for group in programs], data, host, quiet)
         sweep_hosts.wait_for_all(host, "trained")
@@ -64,22 +67,22 @@ def sweep(
 
 
 def train_share(
-    folder: Path, programs: Sequence[Sequence[Member]], data: Sequence[runs.Data], host: Host, quiet: bool
+    folder: Path, programs: Sequence[Sequence[Member]], data: Mapping[str, runs.Data], host: Host, quiet: bool
 ) -> None:
     """Trains and evaluates one process's members of every program."""
     members = [member for group in programs for member in group]
     ended = read_ended(folder)
     with sweep_progress.choose(quiet)(members) as display:
         status = _Tally(members, ended, display)
-        for number, (group, prepared) in enumerate(zip(programs, data, strict=True), start=1):
+        for number, group in enumerate(programs, start=1):
             if group:
-                shared = member_program(group, prepared)
-                show = status.shower(number, len(programs), shared.program)
+                shared = member_program(group, data)
+                show = status.shower(number, len(programs))
                 train_members(Trainer(shared, number, folder, host.index, _say, show), group, ended)
     for member in members:
         how = ended[member.name]
         if how.status != "diverged" and not how.evaluated:
-            evaluate(runs.open_run(folder / "members" / member.name, _say))
+            evaluate(runs.open_run(folder / "members" / member.name, _say, data[member.name]))
             ended[member.name] = how._replace(evaluated=True)
             write_ended(folder, host.index, ended)
 
@@ -100,32 +103,38 @@ def conclude(folder: Path, members: Sequence[Member], quiet: bool) -> None:
         print(f"\n{summary}\nresults, summary and plots in {folder}")
 
 
-def load_data(programs: Sequence[Sequence[Member]], mixed_data: bool) -> list[runs.Data]:
-    """Loads and prepares the data of each program, each data set once.
+def load_data(members: Sequence[Member], mixed_data: bool) -> dict[str, runs.Data]:
+    """Loads and prepares the data of each member, by its name; each data set and each split of it once.
 
     Raises:
       UserError: data that cannot be trained on, or that differ in what is forecast.
     """
-    panels, prepared = {}, []
-    for group in programs:
-        config = group[0].config
-        if config.data not in panels:
-            panels[config.data] = load_panel(config.data)
-        prepared.append(runs.prepare(panels[config.data], config))
-        for member in group:
-            check_data(member.config, prepared[-1])
-    for group, data in zip(programs, prepared, strict=True):
-        changed = _other_targets(prepared[0], data)
-        if changed and not mixed_data:
+    panels, prepared, data = {}, {}, {}
+    for member in members:
+        config = member.config
+        source = config.data.model_copy(update={key: getattr(DataConfig(), key) for key in AFTER_LOADING})
+        if source not in panels:
+            panels[source] = load_panel(config.data)
+        key = config.data, config.model.encoder_length, config.model.prediction_length
+        if key not in prepared:
+            prepared[key] = runs.prepare(panels[source], config)
+        data[member.name] = prepared[key]
+        check_data(config, prepared[key])
+    first = members[0].name
+    for name, own in data.items():
+        changed = None if mixed_data else _other_targets(data[first], own)
+        if changed:
             raise UserError(
-                f"{programs[0][0].name} and {group[0].name} forecast different {changed} rows, so their "
-                "metrics do not compare. Give them the same splits, or allow it with --mixed-data."
+                f"{first} and {name} forecast different {changed} rows, so their metrics do not compare. "
+                "Give them the same splits, or allow it with --mixed-data."
             )
-    return prepared
+    return data
 
 
 def _other_targets(a: runs.Data, b: runs.Data) -> str | None:
     """The first split of which two members would forecast other returns, other days or other series."""
+    if a is b:
+        return None
     for split in ("val", "test"):
         one, other = (_targets(data, split) for data in (a, b))
         if not one.equals(other):
@@ -146,9 +155,8 @@ class _Tally:
         self.members, self.ended, self.display = members, ended, display
         self.best: dict[str, float] = {}
 
-    def shower(self, number: int, num_programs: int, program):
+    def shower(self, number: int, num_programs: int):
         """Returns what shows a Round of a program."""
-        windows = program.steps_per_epoch * program.config.train.batch_size
 
         def show(done: Round) -> None:
             for name, record in done.records.items():
@@ -160,6 +168,7 @@ class _Tally:
             over = [self.ended[member.name].status for member in self.members if member.name in self.ended]
             diverged = over.count("diverged")
             count = max(1, len(done.records))
+            windows = sum(record["windows_per_s"] * record["seconds"] for record in done.records.values())
             self.display.update(
                 sweep_progress.Status(
                     number,
@@ -168,7 +177,7 @@ class _Tally:
                     len(self.members) - len(over),
                     len(over) - diverged,
                     diverged,
-                    windows * len(done.records) / done.seconds,
+                    windows / done.seconds,
                     done.epochs_left * done.seconds / count,
                     best,
                 )

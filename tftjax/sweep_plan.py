@@ -207,17 +207,22 @@ def _check(members: Sequence[Member], mixed_data: bool) -> None:
             )
 
 
-def programs(members: Sequence[Member]) -> list[list[Member]]:
-    """Groups members by what is constant in a compiled program, in the order in which they appear."""
+def programs(members: Sequence[Member], shapes: Mapping[str, Any]) -> list[list[Member]]:
+    """Groups members by what is constant in a compiled program, in the order in which they appear.
+
+    Args:
+      shapes: by name of a member, the `data_shapes` of its data.
+    """
     groups: dict[str, list[Member]] = {}
     for member in members:
-        groups.setdefault(json.dumps(static_settings(member.config), sort_keys=True), []).append(member)
+        constants = static_settings(member.config), shapes[member.name]
+        groups.setdefault(json.dumps(constants, sort_keys=True), []).append(member)
     return list(groups.values())
 
 
 def static_settings(config: Config) -> dict[str, Any]:
-    """The settings that members of one compiled program share, by section."""
-    varied = {*HYPERPARAMETER_KEYS, *NOT_SWEPT}
+    """The settings that members of one compiled program share, by section; data comes in by its shapes."""
+    varied = {*HYPERPARAMETER_KEYS, *NOT_SWEPT, "data"}
     return {
         section: {key: value for key, value in values.items() if f"{section}.{key}" not in varied}
         for section, values in config.model_dump(mode="json").items()

@@ -216,8 +216,7 @@ def _take_in(trainer, live, states, ended, results, seconds) -> dict[str, dict]:
     for member in live:
         state, metrics = results[member.name]
         try:
-            own = trainer.shared.program._replace(config=member.config)
-            record = epoch_record(state, metrics, seconds / len(live), own)
+            record = epoch_record(state, metrics, seconds / len(live), member.config)
         except Diverged as error:
             # Its state stays the last good one; the others have never seen it.
             last = states[member.name]
@@ -232,7 +231,8 @@ def _take_in(trainer, live, states, ended, results, seconds) -> dict[str, dict]:
             over[member] = Ended(status, int(state.epoch), int(state.best_epoch))
     for member, how in over.items():
         if how.epoch:
-            metadata = runs.checkpoint_metadata(member.config, trainer.shared.data) | {"devices": 1}
+            metadata = runs.checkpoint_metadata(member.config, trainer.shared.data_of(member))
+            metadata |= {"devices": 1}
             save_state(trainer.member_folder(member), states[member.name], trainer.shared.program, metadata)
         if how.message:
             trainer.say(f"{member.name} diverged and is frozen, the others go on: {how.message}")

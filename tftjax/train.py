@@ -18,6 +18,7 @@ from tftjax.data.loading import load_panel
 from tftjax.data.panel import check_return_units
 from tftjax.data.splits import check_batch_size
 from tftjax.evaluate import evaluate, summary
+from tftjax.train_data import train_data
 from tftjax.train_step import (
     Program,
     TrainState,
@@ -26,7 +27,6 @@ from tftjax.train_step import (
     make_program,
     state_from_arrays,
     state_to_arrays,
-    train_data,
 )
 
 
@@ -51,22 +51,22 @@ class Diverged(UserError):
     """A loss that is not finite."""
 
 
-def epoch_record(state: TrainState, metrics: dict, seconds: float, program: Program) -> dict:
+def epoch_record(state: TrainState, metrics: dict, seconds: float, config: Config) -> dict:
     """Makes an epoch's line of metrics.jsonl: plain numbers.
 
     Raises:
       Diverged: a loss, or another metric, is not finite; names the step.
     """
-    config = program.config
     epoch = int(state.epoch)
-    losses = np.asarray(metrics["losses"])
+    steps = int(state.step) // epoch
+    losses = np.asarray(metrics["losses"])[:steps]
     record = {name: float(value) for name, value in sorted(metrics.items()) if name != "losses"}
     bad = np.flatnonzero(~np.isfinite(losses))
     wrong = [name for name, value in record.items() if not math.isfinite(value)]
     if bad.size or wrong:
-        last_step = epoch * program.steps_per_epoch
+        last_step = epoch * steps
         if bad.size:
-            step = last_step - program.steps_per_epoch + int(bad[0]) + 1
+            step = last_step - steps + int(bad[0]) + 1
             found = f"the loss became {losses[bad[0]]} at step {step}"
         else:
             name = "val/loss" if "val/loss" in wrong else wrong[0]
@@ -77,7 +77,7 @@ def epoch_record(state: TrainState, metrics: dict, seconds: float, program: Prog
             f"(now {config.train.learning_rate:g}) or train.max_grad_norm "
             f"(now {config.train.max_grad_norm:g})."
         )
-    windows = program.steps_per_epoch * config.train.batch_size
+    windows = steps * config.train.batch_size
     return {
         "epoch": epoch,
         "improved": int(state.best_epoch) == epoch,
@@ -128,7 +128,7 @@ def fit(config: Config, data: runs.Data, directory: Path, say, show) -> None:
                     run_epoch(jax.device_put(state, everywhere), rates, arrays)
                 )
                 seconds = time.perf_counter() - started
-                record = epoch_record(new_state, metrics, seconds, program)
+                record = epoch_record(new_state, metrics, seconds, config)
                 append_line(metrics_file, record)
                 state = new_state  # after its line: an interruption must not leave a state without one
                 epoch = int(state.epoch)
