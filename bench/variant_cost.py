@@ -7,8 +7,10 @@ programs; `--variant` alone is the baseline once more, and shows how far apart e
 
     python bench/variant_cost.py --variant --variant model.quantile_head=monotone
 
-With --baseline-code DIR the baseline is the program of another checkout, to see what a change of the code
-costs. Prints a table on standard error and one line of JSON on standard output.
+Two ratios are given: of time, and of the CPU time of the process, which other processes disturb less; on a
+GPU only the first one means anything. With --baseline-code DIR the baseline is the program of another
+checkout, to see what a change of the code costs. Prints a table on standard error and one line of JSON on
+standard output.
 """
 
 import argparse
@@ -55,9 +57,10 @@ def work(config_path: str, overrides: list[str]) -> None:
     print(json.dumps(facts), flush=True)
     arrays = jax.device_put(train_data(data))
     for _ in sys.stdin:
-        started = time.perf_counter()
+        started = time.perf_counter(), time.process_time()
         state, _ = jax.block_until_ready(epoch(state, rates, arrays))
-        print(time.perf_counter() - started, flush=True)
+        spent = time.perf_counter() - started[0], time.process_time() - started[1]
+        print(json.dumps(spent), flush=True)
 
 
 class Worker:
@@ -76,22 +79,23 @@ class Worker:
             raise SystemExit(f"a program failed: {' '.join(self.process.args)}")
         return line
 
-    def epoch(self) -> float:
-        """Seconds of one epoch."""
+    def epoch(self) -> tuple[float, float]:
+        """Seconds, and seconds of CPU time, of one epoch."""
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        return float(self._line())
+        seconds, cpu_seconds = json.loads(self._line())
+        return seconds, cpu_seconds
 
 
-def measure(workers: dict[str, Worker], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each program's epochs by round; the first one, which touches memory, does not count."""
-    shuffle, seconds = random.Random(0), {name: [] for name in workers}
+def measure(workers: dict[str, Worker], rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """Times of each program's epochs by round; the first one, which touches memory, does not count."""
+    shuffle, times = random.Random(0), {name: [] for name in workers}
     for number in range(rounds + 1):
         for name in shuffle.sample(list(workers), len(workers)):
             spent = workers[name].epoch()
             if number:
-                seconds[name].append(spent)
-    return seconds
+                times[name].append(spent)
+    return times
 
 
 def main() -> None:
@@ -117,23 +121,26 @@ def main() -> None:
         programs[f"{number}: {' '.join(changes) or 'the same'}"] = ([*arguments.set, *changes], ROOT)
     workers = {name: Worker(config, overrides, code) for name, (overrides, code) in programs.items()}
     try:
-        seconds = measure(workers, arguments.rounds)
+        times = measure(workers, arguments.rounds)
     finally:
         for worker in workers.values():
             worker.process.kill()
     print(f"{platform.platform()}, {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}", file=sys.stderr)
-    print("time of an epoch / the baseline's: median [quartiles]", file=sys.stderr)
+    print("an epoch / the baseline's, median [quartiles]: time, CPU time", file=sys.stderr)
     rows = []
     for name, worker in workers.items():
-        ratios = [own / base for own, base in zip(seconds[name], seconds["baseline"], strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4)
-        rate = worker.facts["windows"] / statistics.median(seconds[name])
-        row = {"program": name, "ratio": middle, "low": low, "high": high, "windows_per_s": rate}
-        rows.append(row | worker.facts)
+        row, cells = {"program": name} | worker.facts, []
+        for place, clock in enumerate(("time", "cpu_time")):
+            pairs = zip(times[name], times["baseline"], strict=True)
+            low, middle, high = statistics.quantiles([own[place] / base[place] for own, base in pairs], n=4)
+            row |= {clock: middle, f"{clock}_low": low, f"{clock}_high": high}
+            cells.append(f"{middle:.3f} [{low:.3f}, {high:.3f}]")
+        seconds = statistics.median(spent for spent, _ in times[name])
+        row["windows_per_s"] = row["windows"] / seconds
+        rows.append(row)
         print(
-            f"{middle:.3f} [{low:.3f}, {high:.3f}]  {rate:8,.0f} windows/s"
-            f"  {worker.facts['compile_s']:5.1f} s to compile, {worker.facts['hlo_lines']:,} lines of HLO,"
-            f" {worker.facts['parameters']:,} parameters  {name}",
+            f"{'  '.join(cells)}  {row['windows_per_s']:8,.0f} windows/s  {row['compile_s']:5.1f} s to"
+            f" compile, {row['hlo_lines']:,} lines of HLO, {row['parameters']:,} parameters  {name}",
             file=sys.stderr,
         )
     print(json.dumps(rows))

@@ -193,9 +193,12 @@ def _norms(gradient: Array, updates: Array, layout: Layout) -> dict[str, Array]:
     norms = {}
     for name, vector in (("gradient_norm", gradient), ("update_norm", updates)):
         squares = jnp.square(vector)
-        norms[name] = jnp.sqrt(squares.sum())
-        for part, slices in part_slices(layout).items():
-            norms[f"{name}/{part}"] = jnp.sqrt(sum(squares[first:stop].sum() for first, stop in slices))
+        parts = {
+            part: sum(squares[first:stop].sum() for first, stop in slices)
+            for part, slices in part_slices(layout).items()
+        }
+        norms |= {f"{name}/{part}": jnp.sqrt(total) for part, total in parts.items()}
+        norms[name] = jnp.sqrt(sum(parts.values()))  # of its parts: a CPU adds up a vector one by one
     return norms
 
 
