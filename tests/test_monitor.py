@@ -19,7 +19,7 @@ def output(attention, selection):
 
 
 def entropies(attention, selection, **model):
-    config = ModelConfig(encoder_length=3, prediction_length=2, **model)
+    config = ModelConfig(**{"encoder_length": 3, "prediction_length": 2} | model)
     compiled = jax.jit(lambda a, s: monitor.entropies(output(a, s), config))
     return compiled(jnp.float32(attention), jnp.float32(selection))
 
@@ -36,9 +36,8 @@ def test_entropies_by_hand():
 
 def test_one_place_alone_is_even():
     # Under `strict` with an encoder of one step, the first prediction step sees one, the second two.
-    config = ModelConfig(encoder_length=1, prediction_length=2, attention_mask="strict")
     attention = [[[[1, 0, 0], [1, 0, 0]], [[1, 0, 0], [0.5, 0.5, 0]]]]
-    found = monitor.entropies(output(attention, [[[1.0]]]), config)
+    found = entropies(attention, [[[1.0]]], encoder_length=1, attention_mask="strict")
     np.testing.assert_allclose(found["attention_entropy"], [(1 + 0 + 1 + 1) / 4], atol=1e-6)
     np.testing.assert_allclose(found["selection_entropy"], [1], atol=1e-6)
 

@@ -136,14 +136,14 @@ def test_at_weight_zero_they_change_no_bit(monkeypatch):
 
 @pytest.mark.parametrize("scale", losses.SCALES)
 @pytest.mark.parametrize("name", NEW)
-@pytest.mark.parametrize("value", [0.0, 0.1])
-def test_gradients_are_finite_under_collapse(scale, name, value):
+def test_gradients_are_finite_under_collapse(scale, name):
     # All quantiles of all forecasts are one number: no spread in a forecast, none between them.
-    forecast, target = jnp.full((5, 2, 3), value), jnp.zeros((5, 2))
     hp = hyper(**{f"{name}_weight": 1.0})
-    loss, gradient = jax.jit(jax.value_and_grad(lambda f: total(f, target, hp, scale)[0]))(forecast)
-    assert np.isfinite(loss)
-    assert np.isfinite(gradient).all()
+    compiled = jax.jit(jax.value_and_grad(lambda f: total(f, jnp.zeros((5, 2)), hp, scale)[0]))
+    for value in (0.0, 0.1):
+        loss, gradient = compiled(jnp.full((5, 2, 3), value))
+        assert np.isfinite(loss)
+        assert np.isfinite(gradient).all()
 
 
 @pytest.mark.parametrize("scale", losses.SCALES)
