@@ -69,6 +69,51 @@ def _mix(h: UInt32[Array, "*shape"]) -> UInt32[Array, "*shape"]:
     return h ^ (h >> 15)
 
 
+class Embedded(NamedTuple):
+    """Embedded variables, not yet multiplied out: variable v is `matrices[g][v].T @ rows[g][v]` in its group g.
+
+    A vector is a linear map of a few rows (a real value and 1; a category's indicators), so a layer upon it is
+    one of them too, `(matrix @ kernel).T @ rows`: a product of short sums where that of the vectors would be
+    the costliest of the whole network.
+
+    Attributes:
+      rows: for each group of variables, what is known of each.
+      matrices: for each group, the embedding.
+    """
+
+    rows: tuple[Float[Array, "_V _C T B"], ...]
+    matrices: tuple[Float[Array, "_V _C D"], ...]
+
+    @property
+    def num_variables(self) -> int:
+        """V, over all groups."""
+        return sum(len(matrix) for matrix in self.matrices)
+
+    def vectors(self) -> Float[Array, "V D T B"]:
+        """The vectors of all variables, group after group."""
+        pairs = zip(self.matrices, self.rows, strict=True)
+        return jnp.concatenate([jnp.einsum("vcd,vctb->vdtb", *pair) for pair in pairs])
+
+    def through(self, kernel: Float[Array, "V D K"]) -> Float[Array, "V K T B"]:
+        """A layer of its own for each variable."""
+        return Embedded(self.rows, self._times(kernel)).vectors()
+
+    def mixed(self, kernel: Float[Array, "V*D K"]) -> Float[Array, "K T B"]:
+        """One layer upon the vectors of all variables, laid end to end."""
+        size = self.matrices[0].shape[-1]
+        matrices = self._times(kernel.reshape(self.num_variables, size, -1))
+        matrix = jnp.concatenate([matrix.reshape(-1, matrix.shape[-1]) for matrix in matrices])
+        rows = jnp.concatenate([rows.reshape(-1, *rows.shape[2:]) for rows in self.rows])
+        return jnp.einsum("ck,ctb->ktb", matrix, rows)
+
+    def _times(self, kernel):
+        first, products = 0, []
+        for matrix in self.matrices:
+            products.append(jnp.einsum("vcd,vdk->vck", matrix, kernel[first : first + len(matrix)]))
+            first += len(matrix)
+        return tuple(products)
+
+
 class Dense(nn.Module):
     """`W x + b` over the feature axis, one network for each entry of `stack`.
 
@@ -84,12 +129,31 @@ class Dense(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*stack D T B"]) -> Float[Array, "*stack features T B"]:
-        kernel = self.param("kernel", glorot, (*self.stack, x.shape[-3], self.features))
-        flat = x.reshape(*x.shape[:-2], -1)
-        y = (kernel.swapaxes(-1, -2) @ flat).reshape(*x.shape[:-3], self.features, *x.shape[-2:])
+        if isinstance(x, Embedded):
+            size = x.matrices[0].shape[-1]
+            if self.stack:
+                y = x.through(self.param("kernel", glorot, (*self.stack, size, self.features)))
+            else:
+                y = x.mixed(self.param("kernel", glorot, (x.num_variables * size, self.features)))
+        else:
+            kernel = self.param("kernel", glorot, (*self.stack, x.shape[-3], self.features))
+            flat = x.reshape(*x.shape[:-2], -1)
+            y = (kernel.swapaxes(-1, -2) @ flat).reshape(*x.shape[:-3], self.features, *x.shape[-2:])
         if self.use_bias:
             y += self.param("bias", zeros, (*self.stack, self.features))[..., None, None]
         return y
+
+
+@jax.custom_jvp
+def elu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """`x` above zero, `exp(x) - 1` below (Clevert et al. 2016)."""
+    return jnp.where(x > 0, x, jnp.exp(jnp.minimum(x, 0.0)) - 1.0)
+
+
+@elu.defjvp
+def _elu_jvp(primals, tangents):
+    y = elu(*primals)
+    return y, jnp.where(y > 0, 1.0, y + 1.0) * tangents[0]
 
 
 class LayerNorm(nn.Module):
@@ -153,11 +217,16 @@ class GatedResidualNetwork(nn.Module):
         noise: Dropout | None,
         context: Float[Array, "K 1 B"] | None = None,
     ) -> Float[Array, "*stack features T B"]:
-        skip = x if x.shape[-3] == self.features else Dense(self.features, self.stack, name="skip")(x)
+        if isinstance(x, Embedded) and self.stack:
+            skip = x.vectors()
+        elif not isinstance(x, Embedded) and x.shape[-3] == self.features:
+            skip = x
+        else:
+            skip = Dense(self.features, self.stack, name="skip")(x)
         hidden = Dense(self.hidden_size, self.stack, name="w2")(x)
         if context is not None:
             hidden += Dense(self.hidden_size, self.stack, use_bias=False, name="w3")(context)
-        hidden = Dense(self.hidden_size, self.stack, name="w1")(jax.nn.elu(hidden))
+        hidden = Dense(self.hidden_size, self.stack, name="w1")(elu(hidden))
         return GateAddNorm(self.stack, name="gate")(hidden, skip, noise)
 
 
@@ -167,11 +236,14 @@ class RealEmbedding(nn.Module):
     hidden_size: int
 
     @nn.compact
-    def __call__(self, x: Float[Array, "V T B"]) -> Float[Array, "V D T B"]:
+    def __call__(self, x: Float[Array, "V T B"], present=None) -> Embedded:
         num_variables = x.shape[0]
-        kernel = self.param("kernel", glorot, (num_variables, 1, self.hidden_size))[:, 0, :, None, None]
-        bias = self.param("bias", zeros, (num_variables, self.hidden_size))[..., None, None]
-        return x[:, None] * kernel + bias
+        kernel = self.param("kernel", glorot, (num_variables, 1, self.hidden_size))
+        bias = self.param("bias", zeros, (num_variables, self.hidden_size))
+        one = jnp.ones_like(x) if present is None else present.astype(x.dtype)
+        if present is not None:
+            x = x * one
+        return Embedded((jnp.stack([x, one], axis=1),), (jnp.stack([kernel[:, 0], bias], axis=1),))
 
 
 class CategoricalEmbedding(nn.Module):
@@ -188,17 +260,17 @@ class CategoricalEmbedding(nn.Module):
     cardinalities: tuple[int, ...]
 
     @nn.compact
-    def __call__(self, codes: Int[Array, "V T B"]) -> Float[Array, "V D T B"]:
+    def __call__(self, codes: Int[Array, "V T B"]) -> Embedded:
         table = self.param(
             "embedding", nn.initializers.uniform(0.1), (sum(self.cardinalities), self.hidden_size)
         )
         first = 0
-        vectors = []
+        rows, matrices = [], []
         for variable, cardinality in enumerate(self.cardinalities):
-            one_hot = jax.nn.one_hot(codes[variable], cardinality, axis=0)
-            vectors.append(jnp.einsum("cd,ctb->dtb", table[first : first + cardinality], one_hot))
+            rows.append(jax.nn.one_hot(codes[variable], cardinality, axis=0)[None])
+            matrices.append(table[None, first : first + cardinality])
             first += cardinality
-        return jnp.stack(vectors)
+        return Embedded(tuple(rows), tuple(matrices))
 
 
 class VariableSelection(nn.Module):
@@ -217,9 +289,8 @@ class VariableSelection(nn.Module):
         context: Float[Array, "D 1 B"] | None = None,
         present: Bool[Array, "V T B"] | None = None,
     ) -> tuple[Float[Array, "D T B"], Float[Array, "V T B"]]:
-        num_variables, size, *steps = x.shape
-        flat = x.reshape(num_variables * size, *steps)
-        logits = GatedResidualNetwork(self.hidden_size, num_variables, name="weights")(flat, noise, context)
+        num_variables = x.num_variables
+        logits = GatedResidualNetwork(self.hidden_size, num_variables, name="weights")(x, noise, context)
         if present is not None:
             logits = jnp.where(present, logits, -jnp.inf)
         weights = jax.nn.softmax(logits, axis=0)

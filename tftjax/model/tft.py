@@ -18,6 +18,7 @@ from tftjax.model.layers import (
     CategoricalEmbedding,
     Dense,
     Dropout,
+    Embedded,
     GateAddNorm,
     GatedResidualNetwork,
     RealEmbedding,
@@ -70,12 +71,10 @@ class TemporalFusionTransformer(nn.Module):
 
         selection_context = contexts.selection if contexts else None
         past, present = observed, inputs.present
-        if present is not None:
-            past = jnp.where(present[:, None], past, 0.0)
         if known is not None:
-            past = jnp.concatenate([past, known[:, :, :encoder_length]])
+            past = Embedded(past.rows + tuple(r[:,:,:encoder_length] for r in known.rows), past.matrices + known.matrices)
             if present is not None:
-                present = jnp.pad(present, ((0, len(known)), (0, 0), (0, 0)), constant_values=True)
+                present = jnp.pad(present, ((0, known.num_variables), (0, 0), (0, 0)), constant_values=True)
         selected, encoder_weights = VariableSelection(size, name="encoder_selection")(
             past, noise, selection_context, present
         )
@@ -84,7 +83,7 @@ class TemporalFusionTransformer(nn.Module):
             future = jnp.repeat(future, self.config.prediction_length, axis=1)
         else:
             future, decoder_weights = VariableSelection(size, name="decoder_selection")(
-                known[:, :, encoder_length:], noise, selection_context
+                Embedded(tuple(r[:,:,encoder_length:] for r in known.rows), known.matrices), noise, selection_context
             )
         temporal = self._locality_enhancement(selected, future, contexts, noise)
 
@@ -120,9 +119,9 @@ class TemporalFusionTransformer(nn.Module):
             if categorical.shape[0]:
                 embedding = CategoricalEmbedding(size, cardinalities, name=f"{name}_categorical")
                 parts.append(embedding(categorical))
-            return jnp.concatenate(parts) if parts else None
+            return Embedded(sum((p.rows for p in parts), ()), sum((p.matrices for p in parts), ())) if parts else None
 
-        observed = RealEmbedding(size, name="embedding_observed")(inputs.observed)
+        observed = RealEmbedding(size, name="embedding_observed")(inputs.observed, inputs.present)
         known = both("embedding_known", inputs.known_real, inputs.known_categorical, self.known_cardinalities)
         static = both(
             "embedding_static",
