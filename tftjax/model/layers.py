@@ -156,6 +156,26 @@ def _elu_jvp(primals, tangents):
     return y, jnp.where(y > 0, 1.0, y + 1.0) * tangents[0]
 
 
+@jax.custom_vjp
+def standardize(x):
+    return _standardize(x)[0]
+
+
+def _standardize(x):
+    centered = x - x.mean(axis=-3, keepdims=True)
+    factor = jax.lax.rsqrt(jnp.square(centered).mean(axis=-3, keepdims=True) + EPSILON)
+    y = centered * factor
+    return y, (y, factor)
+
+
+def _standardize_bwd(saved, g):
+    y, factor = saved
+    return (factor * (g - g.mean(axis=-3, keepdims=True) - y * (g * y).mean(axis=-3, keepdims=True)),)
+
+
+standardize.defvjp(_standardize, _standardize_bwd)
+
+
 class LayerNorm(nn.Module):
     """Normalises over the feature axis, with a learned scale and offset."""
 
@@ -166,9 +186,7 @@ class LayerNorm(nn.Module):
         shape = (*self.stack, x.shape[-3])
         scale = self.param("scale", ones, shape)[..., None, None]
         bias = self.param("bias", zeros, shape)[..., None, None]
-        centered = x - x.mean(axis=-3, keepdims=True)
-        variance = jnp.square(centered).mean(axis=-3, keepdims=True)
-        return centered * jax.lax.rsqrt(variance + EPSILON) * scale + bias
+        return standardize(x) * scale + bias
 
 
 class GatedLinearUnit(nn.Module):
