@@ -61,7 +61,7 @@ class InterpretableAttention(nn.Module):
         q = jnp.einsum("hdk,dpb->hkpb", w_query, query)
         k = jnp.einsum("hdk,dtb->hktb", w_key, memory)
         v = jnp.einsum("dk,dtb->ktb", w_value, memory)
-        logits = sum(q[:, i, :, None] * k[:, i, None] for i in range(head_size)) / np.sqrt(head_size)
+        logits = (q[:, :, :, None] * k[:, :, None]).sum(axis=1) / np.sqrt(head_size)
         allowed = MASKS[self.mask](encoder_length, prediction_length)[None, :, :, None]
         weights = jax.nn.softmax(jnp.where(allowed, logits, -jnp.inf), axis=2)
         mixed = dropout(weights, noise, self.path).mean(axis=0)
