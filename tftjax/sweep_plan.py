@@ -17,6 +17,7 @@ from tftjax.config_errors import nearest, show
 
 # What a member's name and seed follow from; and text without effect.
 NOT_SWEPT = {"name": "--name", "notes": "nothing", "train.seed": "--seeds"}
+STATE_KEYS = ("train.init_from",)  # of which a member's first state follows, and nothing else
 HYPERPARAMETER_KEYS = tuple(key for key in known_keys() if key.rpartition(".")[2] in Hyperparameters._fields)
 
 
@@ -217,7 +218,7 @@ def programs(members: Sequence[Member]) -> list[list[Member]]:
 
 def static_settings(config: Config) -> dict[str, Any]:
     """The settings that members of one compiled program share, by section."""
-    varied = {*HYPERPARAMETER_KEYS, *NOT_SWEPT}
+    varied = {*HYPERPARAMETER_KEYS, *NOT_SWEPT, *STATE_KEYS}
     return {
         section: {key: value for key, value in values.items() if f"{section}.{key}" not in varied}
         for section, values in config.model_dump(mode="json").items()
