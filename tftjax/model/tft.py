@@ -26,6 +26,7 @@ from tftjax.model.layers import (
     StaticContexts,
     StaticEncoder,
     VariableSelection,
+    join,
 )
 
 
@@ -73,7 +74,7 @@ class TemporalFusionTransformer(nn.Module):
         selection_context = contexts.selection if contexts else None
         past, present = observed, inputs.present
         if known is not None:
-            past = Embedded(past.rows + tuple(r[:,:,:encoder_length] for r in known.rows), past.matrices + known.matrices)
+            past = join([past, known.steps(0, encoder_length)])
             if present is not None:
                 present = jnp.pad(present, ((0, known.num_variables), (0, 0), (0, 0)), constant_values=True)
         selected, encoder_weights = VariableSelection(size, name="encoder_selection")(
@@ -84,7 +85,9 @@ class TemporalFusionTransformer(nn.Module):
             future = jnp.repeat(future, self.config.prediction_length, axis=1)
         else:
             future, decoder_weights = VariableSelection(size, name="decoder_selection")(
-                Embedded(tuple(r[:,:,encoder_length:] for r in known.rows), known.matrices), noise, selection_context
+                known.steps(encoder_length, encoder_length + self.config.prediction_length),
+                noise,
+                selection_context,
             )
         temporal = self._locality_enhancement(selected, future, contexts, noise)
 
@@ -110,8 +113,8 @@ class TemporalFusionTransformer(nn.Module):
             static_selection=None if static_weights is None else static_weights[:, 0].T,
         )
 
-    def _embed(self, inputs: Inputs) -> tuple[Array, Array | None, Array | None]:
-        """Embeds observed, known and static variables to `[V, D, T, B]`; None for a kind without any."""
+    def _embed(self, inputs: Inputs) -> tuple[Embedded, Embedded | None, Embedded | None]:
+        """Embeds observed, known and static variables; None for a kind without any."""
         size = self.config.hidden_size
 
         def both(name, real, categorical, cardinalities):
@@ -121,7 +124,7 @@ class TemporalFusionTransformer(nn.Module):
             if categorical.shape[0]:
                 embedding = CategoricalEmbedding(size, cardinalities, name=f"{name}_categorical")
                 parts.append(embedding(categorical))
-            return Embedded(sum((p.rows for p in parts), ()), sum((p.matrices for p in parts), ())) if parts else None
+            return join(parts) if parts else None
 
         observed = RealEmbedding(size, name="embedding_observed")(inputs.observed, inputs.present)
         known = both("embedding_known", inputs.known_real, inputs.known_categorical, self.known_cardinalities)
