@@ -9,6 +9,8 @@ import pytest
 from tiny import ENCODER_LENGTH, contents, make_rows
 
 from tftjax import evaluate, runs
+from tftjax.baselines import BASELINES
+from tftjax.scoring import p_text, verdict
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("in_process")]
 
@@ -68,13 +70,18 @@ def test_baseline_by_hand(trained):
 def test_summary_names_every_split_and_baseline(trained):
     metrics = json.loads((trained.directory / "evaluation" / "metrics.json").read_text())
     lines = evaluate.summary(metrics).splitlines()
-    assert [line.split()[:2] for line in lines[1:7]] == [
-        [split, name] for split in ("val", "test") for name in ("model", "unconditional", "ewma_scaled")
-    ]
-    assert f"{metrics['test']['pinball'] * 1e3:.4f}" in lines[4]
+    names = ["model", *BASELINES]
+    assert [line.split()[:2] for line in lines[1:17]] == [[s, n] for s in ("val", "test") for n in names]
+    assert f"{metrics['test']['pinball'] * 1e3:.4f}" in lines[9]
+    test = metrics["test"]["tests"]["diebold_mariano"]["rolling"]
+    assert p_text(test["p"]) in lines[11]
+    assert lines[-1] == f"test: {verdict(metrics['test'])}"
     # Undefined metrics are left out of metrics.json, and shown as a dash.
     del metrics["test"]["coverage"]["80"]
-    assert " - " in evaluate.summary(metrics).splitlines()[4]
+    test["p"] = None
+    lines = evaluate.summary(metrics).splitlines()
+    assert " - " in lines[9]
+    assert " - " in lines[11]
 
 
 def test_a_damaged_checkpoint_falls_back_and_is_said(copy, capsys):
