@@ -139,13 +139,12 @@ def compare(run_a: Path, run_b: Path, metric: str, split: str) -> Difference:
             f"{run_a} and {run_b} do not compare in pinball: they forecast the quantiles {a.quantiles} and"
             f" {b.quantiles}. Compare one that both have: --metric pinball/0.5."
         )
+    days = a.dates.nunique()
+    if days < MIN_DAYS:
+        raise UserError(f"{split}: found {days} days, expected at least {MIN_DAYS}: too few for a test.")
     losses_a, losses_b = (
         daily_losses(predictions, metric, str(run)) for predictions, run in ((a, run_a), (b, run_b))
     )
-    if len(losses_a) < MIN_DAYS:
-        raise UserError(
-            f"{split}: found {len(losses_a)} days, expected at least {MIN_DAYS}: too few for a test."
-        )
     return diebold_mariano(losses_b - losses_a, a.target.shape[1])
 
 
