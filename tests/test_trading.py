@@ -24,7 +24,7 @@ def test_positions():
 def test_sharpe_ratio_by_hand():
     # Means 2 and -1, sample variances (1 + 1 + 4) / 2 and (1 + 4 + 9) / 2; the third is still.
     net = np.array([[1.0, 0.0, 0.1], [1.0, 1.0, 0.1], [4.0, -4.0, 0.1]])
-    ratios = sharpe_ratio(net, 252.0)
+    ratios = sharpe_ratio(net.mean(axis=0), np.square(net).mean(axis=0), 3, 252.0)
     np.testing.assert_allclose(ratios[:2], np.sqrt(252) * np.array([2 / math.sqrt(3), -1 / math.sqrt(7)]))
     assert np.isnan(ratios[2])
 

@@ -30,11 +30,17 @@ def trades(position: Float[np.ndarray, " N"], first: Bool[np.ndarray, " N"]) -> 
     return np.abs(position - np.where(first, 0.0, np.roll(position, 1)))
 
 
-def sharpe_ratio(net: Float[np.ndarray, "T K"], periods_a_year: float) -> Float[np.ndarray, " K"]:
-    """Mean over sample standard deviation of returns, a year; NaN where they never move (Sharpe 1994)."""
-    moves = np.ptp(net, axis=0) > 0
-    deviation = np.where(moves, net.std(axis=0, ddof=1), np.nan)
-    return net.mean(axis=0) / deviation * math.sqrt(periods_a_year)
+def sharpe_ratio(
+    mean: Float[np.ndarray, "*K"], mean_square: Float[np.ndarray, "*K"], count: int, periods_a_year: float
+) -> Float[np.ndarray, "*K"]:
+    """Mean over sample standard deviation of `count` returns, a year; NaN where they never move.
+
+    Sharpe 1994, "The Sharpe ratio".
+    """
+    variance = mean_square - mean**2
+    # What rounding leaves of the variance of equal numbers is no variance.
+    variance = np.where(variance > 1e-12 * mean_square, variance, np.nan)
+    return mean / np.sqrt(variance * count / (count - 1)) * math.sqrt(periods_a_year)
 
 
 def sharpe_ratios(net: dict[str, Float[np.ndarray, " T"]], periods_a_year: float) -> dict[str, dict]:
@@ -53,11 +59,17 @@ def sharpe_ratios(net: dict[str, Float[np.ndarray, " T"]], periods_a_year: float
 
     names = list(net)
     table = np.column_stack([net[name] for name in names])
-    found = sharpe_ratio(table, periods_a_year) if len(table) > 1 else np.full(len(names), np.nan)
+    table = np.hstack([table, table**2])
+    count = len(table)
+
+    def ratios(means: np.ndarray) -> np.ndarray:
+        return sharpe_ratio(*np.split(means, 2, axis=-1), count, periods_a_year)
+
+    found = ratios(table.mean(axis=0)) if count > 1 else np.full(len(names), np.nan)
     low = high = excess_low = excess_high = np.full(len(names), np.nan)
-    if len(table) >= MIN_DAYS:
-        days = StationaryBootstrap(max(1, round(len(table) ** (1 / 3))), table, seed=np.random.default_rng(0))
-        drawn = days.apply(lambda sample: sharpe_ratio(sample, periods_a_year), RESAMPLES)
+    if count >= MIN_DAYS:
+        days = StationaryBootstrap(round(count ** (1 / 3)), table, seed=np.random.default_rng(0))
+        drawn = ratios(days.apply(lambda sample: sample.mean(axis=0), RESAMPLES))
         bounds = ALPHA / 2, 1 - ALPHA / 2
         low, high = np.quantile(drawn, bounds, axis=0)
         excess_low, excess_high = np.quantile(drawn - drawn[:, [names.index(REFERENCE)]], bounds, axis=0)
