@@ -85,12 +85,16 @@ def test_summary_names_every_split_and_baseline(trained):
     assert f"{metrics['test']['pinball'] * 1e3:.4f}" in lines[9]
     test = metrics["test"]["tests"]["diebold_mariano"]["rolling"]
     assert p_text(test["p"]) in lines[11]
-    assert lines[-1] == f"test: {verdict(metrics['test'])}"
+    assert lines[-2] == f"test: {verdict(metrics['test'])}"
+    assert lines[-1] == "test: no quality modes: fewer rows than a window"
     # Undefined metrics are left out of metrics.json, and shown as a dash.
     del metrics["test"]["coverage"]["80"]
     test["p"] = None
+    del metrics["test"]["correlation"]
+    assert lines[9].split()[-1] != "-"
     lines = evaluate.summary(metrics).splitlines()
     assert " - " in lines[9]
+    assert lines[9].split()[-1] == "-"
     assert " - " in lines[11]
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from tftjax.config import EvaluationConfig
 from tftjax.metrics import pinball_losses
-from tftjax.scoring import Windows, by_day, judge, modes_by_series, p_text, score, verdict
+from tftjax.scoring import Windows, by_day, judge, modes_by_series, p_text, quality_text, score, verdict
 from tftjax.significance import MIN_DAYS, diebold_mariano, pesaran_timmermann
 
 QUANTILES = (0.1, 0.5, 0.9)
@@ -117,6 +117,17 @@ def test_verdict():
     assert verdict(metrics) == "beats 1 of 1 baselines (DM p < 0.05)"
     metrics["tests"] = {"days": MIN_DAYS - 1, "diebold_mariano": {"vix": test(-1e-6, None)}}
     assert verdict(metrics) == "no verdict: 29 days are too few for a test, which takes 30"
+
+
+def test_quality_for_reading():
+    found = {"STRONG_COLLAPSE": 0.2, "NEUTRAL": 0.8, "HEALTHY": 0.0, "DEGRADED": 0.0}
+    metrics = {"quality": found, "quality_random": dict.fromkeys(found, 0.25)}
+    assert quality_text(metrics) == (
+        "of the time NEUTRAL 80 % (chance 25 %), STRONG_COLLAPSE 20 % (chance 25 %),"
+        " HEALTHY 0 % (chance 25 %)"
+    )
+    nothing = dict.fromkeys(found)
+    assert "fewer rows" in quality_text({"quality": nothing, "quality_random": nothing})
 
 
 def test_p_for_reading():

@@ -45,7 +45,7 @@ from tftjax.config_errors import exit_code
 from tftjax.forecast import forecast_rows
 from tftjax.model.parameters import build_model
 from tftjax.quality import MODES
-from tftjax.scoring import Score, judge, modes_by_series, p_text, score, verdict
+from tftjax.scoring import Score, judge, modes_by_series, p_text, quality_text, score, verdict
 from tftjax.trading import PERIODS_A_YEAR
 
 
@@ -210,27 +210,30 @@ def _plot(run: runs.Run, directory: Path, forecast, model: Score, baselines: Bas
 
 
 def summary(metrics: dict[str, dict]) -> str:
-    """A table for the terminal: the model beside its baselines, by split; the verdict on the test rows."""
+    """For the terminal: a table of the model beside its baselines, by split; what follows of the test."""
     heads = f"{'pinball':>9}{'DM':>10}{'80 % cov':>10}{'sigma':>9}"
-    lines = [f"{'':25}{heads}{'positive':>10}{'direction':>11}{'base':>8}"]
+    lines = [f"{'':25}{heads}{'positive':>10}{'direction':>11}{'base':>8}{'corr':>8}"]
     for split, model in metrics.items():
         tests = model["tests"]["diebold_mariano"]
         for name, values in {"model": model, **model["baselines"]}.items():
             cover = values["coverage"].get("80")
             p = p_text(tests[name]["p"]) if name in tests else ""
+            correlation = values.get("correlation")
             lines.append(
                 f"{split + ' ' + name:25}{values['pinball'] * 1e3:9.4f}{p:>10}"
                 f"{_percent(cover):>10}{values['sigma'] * 1e4:6.1f} bp"
                 f"{_percent(values['share_positive']):>10}"
                 f"{_percent(values.get('directional_accuracy')):>11}"
                 f"{_percent(values.get('directional_base_rate')):>8}"
+                f"{'-' if correlation is None else format(correlation, '.3f'):>8}"
             )
     return "\n".join(
         [
             *lines,
-            "pinball in 1e-3; DM: Diebold-Mariano test of the difference from the model; direction: share of"
-            " signs right; base: always the more frequent",
+            "pinball in 1e-3; DM: Diebold-Mariano test of the difference from the model; direction: share of",
+            "signs right, base: always the more frequent; corr: of median and actual; -: undefined",
             f"test: {verdict(metrics['test'])}",
+            f"test: {quality_text(metrics['test'])}",
         ]
     )
 

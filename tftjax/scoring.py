@@ -173,6 +173,18 @@ def verdict(metrics: Mapping[str, Any]) -> str:
     return "; ".join(parts)
 
 
+def quality_text(metrics: Mapping[str, Any]) -> str:
+    """A line on the modes of one split, the most frequent first, and what chance gives."""
+    found = {name: share for name, share in metrics["quality"].items() if share is not None}
+    if not found:
+        return "no quality modes: fewer rows than a window"
+    shown = sorted((name for name, share in found.items() if share), key=found.__getitem__, reverse=True)
+    shown += [] if "HEALTHY" in shown else ["HEALTHY"]
+    random = metrics["quality_random"]
+    parts = [f"{name} {100 * found[name]:.0f} % (chance {100 * random[name]:.0f} %)" for name in shown]
+    return f"of the time {', '.join(parts)}"
+
+
 def p_text(p: float | None) -> str:
     """A p-value for reading."""
     if p is None:
