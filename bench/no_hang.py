@@ -1,7 +1,7 @@
 """Does a sweep of 72 members ever hang? `python bench/no_hang.py`: runs one ten times, counts those that end.
 
-Each is the command in a process of its own: nine configs by eight seeds on two years of the embedded data, for a
-few epochs. One that has not ended in time is killed and counted as hung.
+Each is the command in a process of its own: nine configs by eight seeds on two years of the embedded data,
+for a few epochs. One that has not ended in time is killed and counted as hung.
 """
 
 import argparse
