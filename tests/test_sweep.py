@@ -46,6 +46,7 @@ def test_every_member_is_the_single_run(swept, trained):
     assert {path.name for path in member.rglob("*")} >= {n for n in names if "." in n and not n.isdigit()}
     for line, line_1 in zip(metric_lines(member), metric_lines(trained.directory), strict=True):
         assert line.keys() == line_1.keys()
+        assert line["warnings"].keys() == line_1.pop("warnings").keys()
         for name, value in line_1.items():
             np.testing.assert_allclose(line[name], value, rtol=5e-3, atol=1e-7, err_msg=name)
     ours, theirs = (

@@ -198,6 +198,11 @@ class ModelConfig(_Section):
     quantiles: tuple[Fraction, ...] = Field(
         (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98), description="levels forecast, ascending, 0.5 among them"
     )
+    quantile_head: Literal["independent", "monotone"] = Field(
+        "independent",
+        description="each quantile by itself, as in the paper; or the median and steps away from it: they"
+        " never cross",
+    )
 
     @field_validator("num_heads")
     @classmethod
@@ -217,10 +222,35 @@ class ModelConfig(_Section):
 
 
 class LossConfig(_Section):
-    """L = QL + mean_weight * (mu - target_mean)^2 + std_weight * (sigma - target_std)^2."""
+    """L = QL + mean_weight * (mu - target_mean)^2 + std_weight * (sigma - target_std)^2 + further penalties.
+
+    What each penalty asks for, and when a good forecaster violates it: see `PENALTIES` in losses.py.
+    """
 
     mean_weight: float = Field(0.0, ge=0, le=1e6, description="weight of the mean penalty; sane: 0 to 1")
     std_weight: float = Field(0.0, ge=0, le=1e6, description="weight of the spread penalty; sane: 0 to 1")
+    marginal_weight: float = Field(
+        0.0,
+        ge=0,
+        le=1e6,
+        description="weight of the penalty on mean and spread of the whole pooled forecast; sane: 0 to 1",
+    )
+    directional_weight: float = Field(
+        0.0,
+        ge=0,
+        le=1e6,
+        description="weight of the penalty on median forecasts of one sign; the same in both scales;"
+        " sane: 0 to 10",
+    )
+    directional_threshold: float = Field(
+        0.8, ge=0.5, le=1, description="share of one sign above which that penalty begins; sane: 0.6 to 0.95"
+    )
+    crossing_weight: float = Field(
+        0.0,
+        ge=0,
+        le=1e6,
+        description="weight of the penalty on crossing quantiles; the same in both scales; sane: 0 to 10",
+    )
     target_mean: float = Field(
         0.0003, ge=-1, le=1, description="return as a decimal (0.01 is one percent); sane: -0.001 to 0.001"
     )
@@ -264,6 +294,25 @@ class TrainConfig(_Section):
     )
     seed: int = Field(42, ge=0, le=2**31 - 1, description="start of all randomness")
     checkpoint_every: int = Field(1, ge=1, le=100_000, description="epochs between checkpoints")
+    init_from: str | None = Field(
+        None,
+        min_length=1,
+        description="directory of a run whose best parameters this one starts from, matched by path; null:"
+        " drawn by the seed",
+    )
+    # Patterns as in a shell, for paths of parameters such as 'encoder_selection/variables/w1/kernel'; *
+    # matches slashes too. A parameter that several patterns match gets their product.
+    freeze: tuple[str, ...] = Field(
+        (), description="patterns of parameters that stay as they start, such as 'embedding*'"
+    )
+    lr_multipliers: dict[str, Annotated[float, Field(ge=0, le=1000)]] = Field(
+        {}, description="by pattern of parameters, what learning rate and decay are multiplied by"
+    )
+    gradient_scales: dict[str, Annotated[float, Field(ge=0, le=1000)]] = Field(
+        {},
+        description="by pattern of parameters, what the gradient is multiplied by before the clip; Adam"
+        " undoes it for the rest: to slow a part down, use lr_multipliers",
+    )
 
     @field_validator("warmup_epochs")
     @classmethod
@@ -311,6 +360,10 @@ class Hyperparameters(NamedTuple):
     std_weight: float
     target_mean: float
     target_std: float
+    marginal_weight: float
+    directional_weight: float
+    directional_threshold: float
+    crossing_weight: float
 
 
 def hyperparameters(config: Config) -> Hyperparameters:
@@ -325,6 +378,10 @@ def hyperparameters(config: Config) -> Hyperparameters:
         std_weight=loss.std_weight,
         target_mean=loss.target_mean,
         target_std=loss.target_std,
+        marginal_weight=loss.marginal_weight,
+        directional_weight=loss.directional_weight,
+        directional_threshold=loss.directional_threshold,
+        crossing_weight=loss.crossing_weight,
     )
 
 

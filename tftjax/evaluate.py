@@ -125,7 +125,7 @@ def _table(run: runs.Run, split: str, rows, forecast, returns) -> pd.DataFrame:
 
 def _plot(run: runs.Run, directory: Path, rows, forecasts, returns) -> None:
     """Plots the first step's forecasts of the test rows: calibration over all series, a fan of the first."""
-    from tftjax import plots  # matplotlib takes half a second to import: only where it is needed
+    from tftjax import monitor_plot, plots  # matplotlib takes half a second to import: only where needed
 
     quantiles, name = run.config.model.quantiles, run.config.name
     block, own = _rows_by_series(run, rows[:, None])[0]
@@ -133,6 +133,7 @@ def _plot(run: runs.Run, directory: Path, rows, forecasts, returns) -> None:
     shown = f"{name}: last year of test" + (f", series {block.name}" if block.name else "")
     forecasts = {name if key == "model" else key: values for key, values in forecasts.items()}
     try:
+        monitor_plot.draw(run.directory, directory / "monitor.png", f"{name}: course of training")
         plots.fan_chart(
             directory / "fan_chart.png", dates, actual[own], forecasts[name][own], quantiles, shown
         )

@@ -1,6 +1,7 @@
 """A run's directory: what lies in it, how it is made, replaced and opened.
 
 config.json     the whole config, every default written out
+init.json       what was taken from another run's parameters, where `train.init_from` names one
 panel.csv       the data as the model saw it, so that a run can be evaluated without its source
 panel.json      the columns' roles, and the panel's fingerprint
 staleness.csv   days since the release of each low-frequency column's value, if there is one
@@ -38,6 +39,7 @@ from tftjax.files import write_json
 CONTENTS = (
     "config.json",
     *PANEL_FILES,
+    "init.json",
     "metrics.jsonl",
     "checkpoints",
     "evaluation",

@@ -18,7 +18,7 @@ from tftjax.sweep_plan import Member
 from tftjax.sweep_program import member_program
 from tftjax.sweep_results import write_results
 from tftjax.sweep_train import Ended, Round, Trainer, read_ended, train_members, write_ended
-from tftjax.train import check_data
+from tftjax.train import check_data, check_parameters
 from tftjax.train_data import data_shapes
 
 # Settings of data that change nothing in what `load_panel` reads.
@@ -53,6 +53,8 @@ def sweep(
     programs = sweep_plan.programs(members, {name: data_shapes(own) for name, own in data.items()})
     if not quiet:
         print(f"{len(members)} members in {len(programs)} program(s), in {folder}")
+    if not (resume and (folder / "sweep.json").exists()):
+        check_starts(programs, data, folder)
     with contextlib.ExitStack() as stack:
         if host.index == 0:
             sweep_files.create(folder, members, resume=resume, overwrite=overwrite)
@@ -131,6 +133,13 @@ def load_data(members: Sequence[Member], mixed_data: bool) -> dict[str, runs.Dat
     return data
 
 
+def check_starts(programs: Sequence[Sequence[Member]], data: Mapping[str, runs.Data], folder: Path) -> None:
+    """Makes the checks of `check_parameters`, once for each program and each run that members start from."""
+    for group in programs:
+        for member in {member.config.train.init_from: member for member in group}.values():
+            check_parameters(member.config, data[member.name], folder)
+
+
 def _other_targets(a: runs.Data, b: runs.Data) -> str | None:
     """The first split of which two members would forecast other returns, other days or other series."""
     if a is b:
@@ -177,6 +186,7 @@ class _Tally:
                     len(self.members) - len(over),
                     len(over) - diverged,
                     diverged,
+                    sum(bool(record["warnings"]) for record in done.records.values()),
                     windows / done.seconds,
                     done.epochs_left * done.seconds / count,
                     best,

@@ -17,6 +17,7 @@ from tftjax.config_errors import nearest, show
 
 # What a member's name and seed follow from; and text without effect.
 NOT_SWEPT = {"name": "--name", "notes": "nothing", "train.seed": "--seeds"}
+STATE_KEYS = ("train.init_from",)  # of which a member's first state follows, and nothing else
 HYPERPARAMETER_KEYS = tuple(key for key in known_keys() if key.rpartition(".")[2] in Hyperparameters._fields)
 
 
@@ -222,7 +223,7 @@ def programs(members: Sequence[Member], shapes: Mapping[str, Any]) -> list[list[
 
 def static_settings(config: Config) -> dict[str, Any]:
     """The settings that members of one compiled program share, by section; data comes in by its shapes."""
-    varied = {*HYPERPARAMETER_KEYS, *NOT_SWEPT, "data"}
+    varied = {*HYPERPARAMETER_KEYS, *NOT_SWEPT, *STATE_KEYS, "data"}
     return {
         section: {key: value for key, value in values.items() if f"{section}.{key}" not in varied}
         for section, values in config.model_dump(mode="json").items()

@@ -27,7 +27,15 @@ from tftjax.sweep_program import (
     run_epoch,
 )
 from tftjax.sweep_step import stack, unstack
-from tftjax.train import Diverged, append_line, epoch_record, is_finished, save_state, truncate_metrics
+from tftjax.train import (
+    Diverged,
+    append_line,
+    epoch_record,
+    first_state,
+    is_finished,
+    save_state,
+    truncate_metrics,
+)
 from tftjax.train_step import TrainState, state_from_arrays, state_to_arrays
 
 
@@ -181,7 +189,14 @@ def _train_chunk(
     """Trains some members until each has ended; `states` and `ended` are kept up to date."""
     config = trainer.shared.program.config.train
     for member in chunk:
-        states.setdefault(member.name, initial_state(trainer.shared, member))
+        if member.name not in states:
+            states[member.name] = first_state(
+                member.config,
+                trainer.shared.data_of(member),
+                trainer.shared.program,
+                trainer.member_folder(member),
+                trainer.say,
+            )
     saved = checkpoint.epochs(trainer.checkpoints)
     number, unsaved = max(saved, default=0), 0
     live = list(chunk)
@@ -215,8 +230,9 @@ def _take_in(trainer, live, states, ended, results, seconds) -> dict[str, dict]:
     records, over = {}, {}
     for member in live:
         state, metrics = results[member.name]
+        num_val = len(trainer.shared.data_of(member).starts["val"])
         try:
-            record = epoch_record(state, metrics, seconds / len(live), member.config)
+            record = epoch_record(state, metrics, seconds / len(live), member.config, num_val)
         except Diverged as error:
             # Its state stays the last good one; the others have never seen it.
             last = states[member.name]

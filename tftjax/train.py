@@ -12,12 +12,13 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from tftjax import checkpoint, files, progress, runs, runtime
+from tftjax import checkpoint, files, monitor, progress, runs, runtime, warm_start
 from tftjax.config import Config, UserError, hyperparameters, load
 from tftjax.data.loading import load_panel
 from tftjax.data.panel import check_return_units
 from tftjax.data.splits import check_batch_size
 from tftjax.evaluate import evaluate, summary
+from tftjax.model.parameters import control_vectors
 from tftjax.train_data import train_data
 from tftjax.train_step import (
     Program,
@@ -41,6 +42,45 @@ def check_data(config: Config, data: runs.Data) -> None:
     check_batch_size(config.train.batch_size, len(data.starts["train"]))
 
 
+def check_parameters(config: Config, data: runs.Data, folder: Path) -> None:
+    """Refuses settings that do not fit the model's parameters, before anything is made or replaced.
+
+    Args:
+      folder: what the run, or its sweep, is made in.
+    Raises:
+      UserError: a pattern that matches no parameter, or a run to start from that does not fit or lies in
+        that folder.
+    """
+    train, source = config.train, config.train.init_from
+    if not (train.freeze or train.lr_multipliers or train.gradient_scales or source):
+        return
+    layout = make_program(config, data, runtime.device_mesh(1)).layout
+    control_vectors(layout, train)
+    if source is not None:
+        if Path(source).resolve().is_relative_to(folder.resolve()):
+            raise UserError(
+                f"train.init_from: {source} lies in {folder}, which this one makes. Use another --name."
+            )
+        warm_start.read_start(config, data, layout, say=lambda message: None)
+
+
+def first_state(config: Config, data: runs.Data, program: Program, directory: Path, say) -> TrainState:
+    """Returns the state before the first step: drawn by the seed, or of the run `train.init_from`.
+
+    Args:
+      config: of this run; its seed and where it starts from may not be the program's.
+      directory: of this run; init.json is written there if it starts from another one.
+    """
+    state = init_state(program, hyperparameters(config), config.train.seed)
+    if config.train.init_from is None:
+        return state
+    start = warm_start.read_start(config, data, program.layout, say)
+    files.write_json(directory / "init.json", start.to_json())
+    say(f"{config.name} {start}")
+    params = warm_start.start_parameters(state.params, start, program.layout)
+    return state._replace(params=params, best_params=params.copy())
+
+
 def is_finished(state: TrainState, config: Config) -> bool:
     """Whether all epochs are done, or `patience` of them brought no better validation loss."""
     epoch, best_epoch = int(state.epoch), int(state.best_epoch)
@@ -51,8 +91,10 @@ class Diverged(UserError):
     """A loss that is not finite."""
 
 
-def epoch_record(state: TrainState, metrics: dict, seconds: float, config: Config) -> dict:
-    """Makes an epoch's line of metrics.jsonl: plain numbers.
+def epoch_record(
+    state: TrainState, metrics: dict, seconds: float, config: Config, num_val_windows: int
+) -> dict:
+    """Makes an epoch's line of metrics.jsonl: plain numbers, and `warnings`, by name what is worth one.
 
     Raises:
       Diverged: a loss, or another metric, is not finite; names the step.
@@ -77,11 +119,14 @@ def epoch_record(state: TrainState, metrics: dict, seconds: float, config: Confi
             f"(now {config.train.learning_rate:g}) or train.max_grad_norm "
             f"(now {config.train.max_grad_norm:g})."
         )
+    record["output_to_encoder_gradient"] = monitor.gradient_ratio(record)
+    num_forecasts = num_val_windows * config.model.prediction_length
     windows = steps * config.train.batch_size
     return {
         "epoch": epoch,
         "improved": int(state.best_epoch) == epoch,
         **record,
+        "warnings": monitor.warnings(record, monitor.Watched(config.loss.target_std, num_forecasts)),
         "seconds": seconds,
         "windows_per_s": windows / seconds,
     }
@@ -102,10 +147,11 @@ def fit(config: Config, data: runs.Data, directory: Path, say, show) -> None:
     mesh = runtime.device_mesh(config.train.batch_size)
     program = make_program(config, data, mesh)
     rates = hyperparameters(config)
-    state = init_state(program, rates, config.train.seed)
     saved = checkpoint.restore_latest(directory / "checkpoints", say)
-    if saved is not None:
-        state = state_from_arrays(saved.arrays, state)
+    if saved is None:
+        state = first_state(config, data, program, directory, say)
+    else:
+        state = state_from_arrays(saved.arrays, init_state(program, rates, config.train.seed))
         say(f"going on after epoch {int(state.epoch)}")
         if saved.metadata["devices"] != mesh.size:
             say(
@@ -128,7 +174,7 @@ def fit(config: Config, data: runs.Data, directory: Path, say, show) -> None:
                     run_epoch(jax.device_put(state, everywhere), rates, arrays)
                 )
                 seconds = time.perf_counter() - started
-                record = epoch_record(new_state, metrics, seconds, config)
+                record = epoch_record(new_state, metrics, seconds, config, len(data.starts["val"]))
                 append_line(metrics_file, record)
                 state = new_state  # after its line: an interruption must not leave a state without one
                 epoch = int(state.epoch)
@@ -190,6 +236,8 @@ def train(
     """
     data = runs.prepare(load_panel(config.data), config)
     check_data(config, data)
+    if not (resume and checkpoint.epochs(directory / "checkpoints")):
+        check_parameters(config, data, directory)
     if not (resume and runs.check_resumable(directory, config, data.whole)):
         runs.create(directory, config, data.whole, overwrite=overwrite)
 

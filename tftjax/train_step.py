@@ -5,6 +5,7 @@ state and the whole series, computes the forecasts of its share of the batch, an
 loss, whose moments are those of the whole batch.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -17,12 +18,13 @@ from jaxtyping import Array, Float, Float32, Int32, UInt32
 from tftjax import runs
 from tftjax.config import Config, Hyperparameters, UserError
 from tftjax.data.windows import gather
-from tftjax.forecast import forecast_batch, forecast_windows
-from tftjax.losses import total_loss
+from tftjax.forecast import forecast_batch, map_windows, to_returns
+from tftjax.losses import median_of, total_loss
 from tftjax.model.layers import Dropout
 from tftjax.model.parameters import (
     Layout,
     build_model,
+    control_vectors,
     init_parameters,
     parameter_layout,
     part_slices,
@@ -30,6 +32,7 @@ from tftjax.model.parameters import (
     to_vector,
 )
 from tftjax.model.tft import TemporalFusionTransformer
+from tftjax.monitor import distinct, entropies
 from tftjax.optimizer import make_optimizer
 from tftjax.runtime import MESH_AXIS, compiler_options
 from tftjax.train_data import TrainData, shuffled
@@ -94,7 +97,9 @@ def _optimizer(
             for path, shape in zip(program.layout.paths, program.layout.shapes, strict=True)
         ]
     )
-    return make_optimizer(program.config.train, hyperparameters, steps_per_epoch, decayed)
+    train = program.config.train
+    scales = control_vectors(program.layout, train)
+    return make_optimizer(train, hyperparameters, steps_per_epoch, decayed, *scales)
 
 
 def init_state(program: Program, hyperparameters: Hyperparameters, seed: int) -> TrainState:
@@ -182,35 +187,50 @@ def _losses(forecast, targets, hyperparameters: Hyperparameters, program: Progra
 
 
 def _norms(gradient: Array, updates: Array, layout: Layout) -> dict[str, Array]:
-    squares = jnp.square(gradient)
-    norms = {"gradient_norm": jnp.sqrt(squares.sum()), "update_norm": jnp.linalg.norm(updates)}
-    for part, slices in part_slices(layout).items():
-        total = sum(squares[first:stop].sum() for first, stop in slices)
-        norms[f"gradient_norm/{part}"] = jnp.sqrt(total)
+    """Norms of the loss's gradient, before any scale or clip, and of the update: whole and by part."""
+    norms = {}
+    for name, vector in (("gradient_norm", gradient), ("update_norm", updates)):
+        squares = jnp.square(vector)
+        parts = {
+            part: sum(squares[first:stop].sum() for first, stop in slices)
+            for part, slices in part_slices(layout).items()
+        }
+        norms |= {f"{name}/{part}": jnp.sqrt(total) for part, total in parts.items()}
+        norms[name] = jnp.sqrt(sum(parts.values()))  # of its parts: a CPU adds up a vector one by one
     return norms
 
 
 def validate(
     params: Float[Array, " N"], hyperparameters: Hyperparameters, data: TrainData, program: Program
 ) -> dict[str, Array]:
-    """Computes loss and terms over the whole validation split at once, each device a share of its windows."""
+    """Computes loss, terms and what `monitor` watches over the whole validation split at once.
+
+    Each device takes a share of the windows.
+    """
     num_windows, count = data.val_starts.shape[0], program.mesh.size
     local = -(-num_windows // count)
     padded = jnp.pad(data.val_starts, (0, local * count - num_windows), mode="edge")
     mine = jax.lax.dynamic_slice_in_dim(padded, _device(program.mesh) * local, local)
     tree = to_tree(params, program.layout)
-    forecast = forecast_windows(program.model, tree, data.series, mine)
-    forecasts = _gathered(forecast, program.mesh)[:num_windows]
     model_config = program.config.model
+
+    def of(inputs, output):
+        return to_returns(inputs, output), entropies(output, model_config)
+
+    shares = map_windows(program.model, tree, data.series, mine, of)
+    forecasts, evenness = jax.tree.map(lambda share: _gathered(share, program.mesh)[:num_windows], shares)
     steps = model_config.encoder_length + jnp.arange(model_config.prediction_length)
     targets = data.series.target[data.val_starts[:, None] + steps[None, :]]
 
-    def losses_of(count):
-        return lambda: _losses(forecasts[:count], targets[:count], hyperparameters, program)
+    def measure(count):
+        losses = _losses(forecasts[:count], targets[:count], hyperparameters, program)
+        watched = {name: values[:count].mean() for name, values in evenness.items()}
+        watched["distinct_forecasts"] = distinct(median_of(forecasts[:count], model_config.quantiles))
+        return losses | watched
 
-    # A branch for every number of windows: the loss is of whole arrays, with no place for filling.
+    # A branch for every number of windows: what is measured of all has no place for filling.
     number = jnp.searchsorted(jnp.array(program.val_counts), data.num_val)
-    return jax.lax.switch(number, [losses_of(count) for count in program.val_counts])
+    return jax.lax.switch(number, [functools.partial(measure, count) for count in program.val_counts])
 
 
 def train_epoch(

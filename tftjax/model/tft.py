@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from tftjax.config import ModelConfig
 from tftjax.data.windows import Inputs
 from tftjax.model.attention import InterpretableAttention
+from tftjax.model.heads import HEADS
 from tftjax.model.layers import (
     LSTM,
     CategoricalEmbedding,
@@ -100,7 +101,8 @@ class TemporalFusionTransformer(nn.Module):
         decoded = GatedResidualNetwork(size, size, name="position_wise")(attended, noise)
         # The last gate has no dropout, and skips the whole transformer part (eq. 22).
         decoded = GateAddNorm(name="output_gate")(decoded, temporal[:, encoder_length:], None)
-        quantiles = Dense(len(self.config.quantiles), name="output")(decoded)
+        raw = Dense(len(self.config.quantiles), name="output")(decoded)
+        quantiles = HEADS[self.config.quantile_head](raw, self.config.quantiles)
         return TFTOutput(
             quantiles=quantiles.transpose(2, 1, 0),
             attention=attention.transpose(3, 0, 1, 2),
