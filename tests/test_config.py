@@ -324,7 +324,10 @@ BAD_ATTENTION = {
         {"staleness": {"mode": "variable_selection", "per_head": True}},
         ["staleness: found", "per_head false"],
     ),
-    "negative weight": ({"staleness": {"mode": "attention", "weight": -1}}, ["weight: found -1", "at least 0"]),
+    "negative weight": (
+        {"staleness": {"mode": "attention", "weight": -1}},
+        ["weight: found -1", "at least 0"],
+    ),
     "scale": ({"staleness": {"mode": "attention", "scale": 0}}, ["staleness.scale: found 0", "above 0"]),
     "unknown key": ({"staleness": {"wieght": 1}}, ["staleness.wieght: unknown", "staleness.weight'"]),
     "regime without by": ({"regime": {"num_regimes": 3}}, ["regime: found", "by to 'thresholds'"]),
@@ -343,7 +346,10 @@ BAD_ATTENTION = {
     ),
     "no column": ({"regime": {"by": "thresholds", "thresholds": [20]}}, ["regime: found", "a column"]),
     "column of a router": ({"regime": {"by": "router", "column": "VIX"}}, ["regime: found", "only there"]),
-    "thresholds of a router": ({"regime": {"by": "router", "thresholds": [1]}}, ["thresholds: found [1", "[]"]),
+    "thresholds of a router": (
+        {"regime": {"by": "router", "thresholds": [1]}},
+        ["thresholds: found [1", "[]"],
+    ),
     "balance without router": (
         {"regime": {"by": "thresholds", "column": "VIX", "thresholds": [20], "balance_weight": 1}},
         ["regime: found", "balance_weight 0"],
@@ -373,7 +379,7 @@ def test_nested_settings_by_dotted_key():
     ]
     assert settings(config)[f"{ATTENTION}staleness.decay"] == "log"
     assert setting_type(f"{ATTENTION}regime.num_regimes") is int
-    with pytest.raises(UserError, match="Did you mean 'model.attention.staleness.decay'"):
+    with pytest.raises(UserError, match=r"Did you mean 'model\.attention\.staleness\.decay'"):
         apply_overrides({}, ["staleness.decay=log"])
     with pytest.raises(UserError, match="attention is 5, expected an object"):
         apply_overrides({"model": {"attention": 5}}, [f"{ATTENTION}staleness.decay=log"])

@@ -10,6 +10,8 @@ PACKAGE = Path(__file__).parents[1] / "tftjax"
 # Each imports only from those before it; `data` and `model` are packages.
 ORDER = (
     "config_errors",
+    "config_section",
+    "config_attention",
     "config",
     "files",
     "runtime",
@@ -21,10 +23,14 @@ ORDER = (
     "baselines",
     "checkpoint",
     "runs",
+    "regimes",
     "forecast",
     "plots",
     "predict",
     "evaluate",
+    "interpret_weights",
+    "interpret_plots",
+    "interpret",
     "progress",
     "train_step",
     "train",

@@ -448,7 +448,7 @@ def fingerprint(config: Config) -> str:
 
 
 def _flatten(tree: dict[str, Any], section: type[Section]) -> Iterator[tuple[str, Any]]:
-    """Dotted keys down to the keys of the innermost sections; what a key holds is one value, an object too."""
+    """Dotted keys down to the keys of the innermost sections; what a key holds is one value."""
     for key, value in tree.items():
         annotation = section.model_fields[key].annotation
         if isinstance(annotation, type) and issubclass(annotation, Section):

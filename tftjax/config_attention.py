@@ -42,7 +42,9 @@ class StalenessConfig(Section):
         if self.mode == "none" and self != StalenessConfig.model_construct():
             raise ValueError("only \"mode\": \"none\", or set mode to 'attention' or 'variable_selection'")
         if self.mode == "variable_selection" and self.per_head:
-            raise ValueError("per_head false with mode 'variable_selection', where each variable has a weight")
+            raise ValueError(
+                "per_head false with mode 'variable_selection', where each variable has a weight"
+            )
         return self
 
     @property
@@ -60,7 +62,9 @@ class RegimeConfig(Section):
     column: str | None = Field(
         None, min_length=1, description="an observed column, seen at the last encoder row; by 'thresholds'"
     )
-    num_regimes: int = Field(2, ge=2, le=8, description="gates a head; thresholds make one more than they are")
+    num_regimes: int = Field(
+        2, ge=2, le=8, description="gates a head; thresholds make one more than they are"
+    )
     thresholds: tuple[Annotated[float, Field(ge=-1e9, le=1e9)], ...] = Field(
         (), description="one or two, ascending, in the column's unit; a value above one is in the next regime"
     )
@@ -106,3 +110,6 @@ class AttentionConfig(Section):
 
     staleness: StalenessConfig = Field(StalenessConfig(), description="what old values cost")
     regime: RegimeConfig = Field(RegimeConfig(), description="heads by market regime")
+
+
+PLAIN = AttentionConfig()  # the paper's

@@ -19,6 +19,7 @@ from tftjax.data.splits import Block
 from tftjax.forecast import forecast_rows
 from tftjax.metrics import evaluate_forecast, pinball
 from tftjax.model.parameters import build_model
+from tftjax.regimes import regime_metrics
 
 SPLITS = ("val", "test")
 
@@ -45,7 +46,7 @@ def evaluate(run: runs.Run) -> dict[str, dict]:
     Args:
       run: an opened run.
     Returns:
-      By split: the model's metrics, and under "baselines" each baseline's.
+      By split: the model's metrics, under "baselines" each baseline's, and under "regimes" both by regime.
     Raises:
       UserError: the results cannot be written.
     """
@@ -64,6 +65,7 @@ def evaluate(run: runs.Run) -> dict[str, dict]:
             name: evaluate_forecast(values, returns[rows], quantiles) for name, values in forecasts.items()
         }
         metrics[split] = scores.pop("model") | {"baselines": scores}
+        metrics[split]["regimes"] = regime_metrics(run, rows, forecasts, returns)
         tables.append(_table(run, split, rows, forecast, returns))
         by_series += _by_series(run, split, rows, forecasts, returns)
     files.write_json(directory / "metrics.json", metrics)

@@ -8,35 +8,46 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
+from tftjax.config import Hyperparameters
 from tftjax.data.windows import Inputs, Series, gather
 from tftjax.model.layers import Dropout
-from tftjax.model.tft import TemporalFusionTransformer
+from tftjax.model.tft import TemporalFusionTransformer, TFTOutput
 from tftjax.runtime import MESH_AXIS, device_mesh
 
 CHUNK = 64  # windows at a time: as fast as larger chunks, in less memory
 
 
 def forecast_batch(
-    model: TemporalFusionTransformer, parameters: dict, inputs: Inputs, noise: Dropout | None = None
-) -> Float[Array, "B P Q"]:
+    model: TemporalFusionTransformer,
+    parameters: dict,
+    inputs: Inputs,
+    noise: Dropout | None = None,
+    rates: Hyperparameters | None = None,
+) -> tuple[Float[Array, "B P Q"], TFTOutput]:
     """Forecasts a batch of windows.
 
     Args:
       noise: dropout while training; None forecasts without.
+      rates: the member's floats; None takes those of the model's config.
     Returns:
-      Quantiles of the return, as decimals.
+      Quantiles of the return, as decimals, and all that the model gives.
     """
-    output = model.apply({"params": parameters}, inputs, noise).quantiles
-    return inputs.center[:, None, None] + inputs.scale[:, None, None] * output
+    output = model.apply({"params": parameters}, inputs, noise, rates)
+    return inputs.center[:, None, None] + inputs.scale[:, None, None] * output.quantiles, output
 
 
 def forecast_windows(
-    model: TemporalFusionTransformer, parameters: dict, series: Series, starts: Int[Array, " W"]
+    model: TemporalFusionTransformer,
+    parameters: dict,
+    series: Series,
+    starts: Int[Array, " W"],
+    rates: Hyperparameters | None = None,
 ) -> Float[Array, "W P Q"]:
     """Forecasts any number of windows, a chunk at a time; to be jitted.
 
     Args:
       starts: first row of each window.
+      rates: see `forecast_batch`.
     Returns:
       Quantiles of the return, as decimals.
     """
@@ -48,7 +59,7 @@ def forecast_windows(
     def forecast_chunk(chunk_starts):
         lengths = model.config.encoder_length, model.config.prediction_length
         inputs, _ = gather(series, chunk_starts, *lengths)
-        return forecast_batch(model, parameters, inputs)
+        return forecast_batch(model, parameters, inputs, rates=rates)[0]
 
     quantiles = jax.lax.map(forecast_chunk, padded.reshape(num_chunks, chunk))
     return quantiles.reshape(num_chunks * chunk, *quantiles.shape[2:])[:num_windows]

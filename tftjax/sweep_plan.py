@@ -28,7 +28,11 @@ from tftjax.config_errors import nearest, show
 # What a member's name and seed follow from; and text without effect.
 NOT_SWEPT = {"name": "--name", "notes": "nothing", "train.seed": "--seeds"}
 HYPERPARAMETER_KEYS = (
-    *(key for key in known_keys() if key.count(".") == 1 and key.partition(".")[2] in Hyperparameters._fields),
+    *(
+        key
+        for key in known_keys()
+        if key.count(".") == 1 and key.partition(".")[2] in Hyperparameters._fields
+    ),
     *NESTED_HYPERPARAMETERS,
 )
 
