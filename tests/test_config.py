@@ -288,10 +288,11 @@ def test_hyperparameters_are_the_floats_of_the_config():
     values = hyperparameters(from_dict(raw, "x"))
     attention = {
         "staleness_weight": 0.5,
-        "staleness_gradient_scale": 1.0,
+        "staleness_gradient_scale": 10.0,
         "staleness_scale": 1.0,
         "regime_low": math.inf,
         "regime_high": math.inf,
+        "regime_gradient_scale": 10.0,
         "balance_weight": 0.0,
     }
     assert values == Hyperparameters(0.02, 0.3, 0.05, 5.0, 2.0, 3.0, 0.1, 0.7, **attention)

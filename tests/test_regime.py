@@ -12,7 +12,7 @@ from tftjax.config_attention import AttentionConfig, RegimeConfig
 from tftjax.model.attention import InterpretableAttention
 from tftjax.model.regime import GATES, RegimeGates, Router, balance_penalty, by_thresholds
 
-RATES = hyperparameters(Config())
+RATES = hyperparameters(Config())._replace(regime_gradient_scale=2.0)
 THRESHOLDS = {"by": "thresholds", "column": "VIX", "num_regimes": 3, "thresholds": (15.0, 25.0)}
 ROUTER = {"by": "router", "num_regimes": 3}
 
@@ -45,9 +45,9 @@ def test_gates_by_hand():
 
 def test_gates_of_a_mixture_of_regimes():
     module = RegimeGates(RegimeConfig(**ROUTER), 2)
-    gate = jnp.array([[0.0, 1.0], [2.0, -1.0], [4.0, 0.0]])
+    gate = jnp.array([[0.0, 0.5], [1.0, -0.5], [2.0, 0.0]])
     regime = jnp.array([[1.0, 0.5], [0.0, 0.25], [0.0, 0.25]])
-    found = module.apply({"params": {"gate": gate}}, regime)
+    found = module.apply({"params": {"gate": gate}}, regime, RATES)
     np.testing.assert_allclose(found, [[1.0, 2.5], [2.0, 1.25]], rtol=1e-6)
 
 
@@ -124,7 +124,7 @@ def test_the_router_learns_once_a_gate_has_moved():
 
     def total(params, gate):
         regime = router.apply({"params": params}, encoded, context)
-        return (gates.apply({"params": {"gate": gate}}, regime) * normal(2, B)).sum()
+        return (gates.apply({"params": {"gate": gate}}, regime, RATES) * normal(2, B)).sum()
 
     gradient = jax.jit(jax.grad(total, argnums=(0, 1)))
     start, moved = gradient(params, jnp.zeros((3, 2))), gradient(params, normal(3, 2))

@@ -155,7 +155,7 @@ def test_with_a_weight_of_zero_the_outputs_are_the_baselines_exactly(mode, setti
 def test_weights_come_from_the_config_where_no_rates_are_given():
     model, _, inputs = aged("attention", weight=0.9, scale=3.0)
     tree = parameters(model, inputs)
-    rates = RATES._replace(staleness_weight=0.9, staleness_gradient_scale=1.0, staleness_scale=3.0)
+    rates = RATES._replace(staleness_weight=0.9, staleness_gradient_scale=10.0, staleness_scale=3.0)
     given, own = (model.apply({"params": tree}, inputs, None, r) for r in (rates, None))
     np.testing.assert_array_equal(given.quantiles, own.quantiles)
 

@@ -310,6 +310,7 @@ class Hyperparameters(NamedTuple):
     staleness_scale: float
     regime_low: float  # the first threshold
     regime_high: float  # the second, infinity without one
+    regime_gradient_scale: float
     balance_weight: float
 
 
@@ -319,6 +320,7 @@ NESTED_HYPERPARAMETERS = (
     "model.attention.staleness.gradient_scale",
     "model.attention.staleness.scale",
     "model.attention.regime.thresholds",
+    "model.attention.regime.gradient_scale",
     "model.attention.regime.balance_weight",
 )
 
@@ -342,6 +344,7 @@ def hyperparameters(config: Config) -> Hyperparameters:
         staleness_scale=staleness.used_scale,
         regime_low=low,
         regime_high=high,
+        regime_gradient_scale=regime.gradient_scale,
         balance_weight=regime.balance_weight,
     )
 

@@ -28,10 +28,10 @@ class StalenessConfig(Section):
     per_head: bool = Field(False, description="a weight a head, in place of one for all; mode 'attention'")
     weight: float = Field(0.5, ge=0, le=1000, description="of the penalty, at the start; sane: 0.05 to 2")
     gradient_scale: float = Field(
-        1.0,
+        10.0,
         ge=0,
         le=10_000,
-        description="how fast the weight is learned; 0 keeps it as it is; sane: 0, or 1 to 30",
+        description="steps of the learned weight over the others'; 0 keeps it as it is; sane: 0, or 1 to 30",
     )
     scale: Annotated[float, Field(gt=0, le=100_000)] | None = Field(
         None, description="days, in variable_selection usual ages; null: 30 days, 1 usual age"
@@ -70,6 +70,9 @@ class RegimeConfig(Section):
     )
     renormalise: bool = Field(
         False, description="gates as shares of the heads, whose sum stays; false: free, one may change sign"
+    )
+    gradient_scale: float = Field(
+        10.0, ge=0, le=10_000, description="steps of the gates over those of other parameters; sane: 1 to 30"
     )
     balance_weight: float = Field(
         0.0, ge=0, le=1000, description="of the penalty on a router that prefers regimes; sane: 0 to 1"

@@ -56,6 +56,9 @@ GATES = {False: free, True: shares}
 class RegimeGates(nn.Module):
     """A factor on each head's attention, by regime; between regimes, their mean by probability.
 
+    What is learned is multiplied by `regime_gradient_scale`: until gates and attention agree on an effect
+    neither has much of a gradient, and gates that move slowly are overtaken by other ways to the same end.
+
     Attributes:
       config: how the gates are made of what is learned.
     """
@@ -64,8 +67,8 @@ class RegimeGates(nn.Module):
     num_heads: int
 
     @nn.compact
-    def __call__(self, regime: Float[Array, "R B"]) -> Float[Array, "H B"]:
-        gate = self.param("gate", zeros, (regime.shape[0], self.num_heads))
+    def __call__(self, regime: Float[Array, "R B"], rates: Hyperparameters) -> Float[Array, "H B"]:
+        gate = rates.regime_gradient_scale * self.param("gate", zeros, (regime.shape[0], self.num_heads))
         return GATES[self.config.renormalise](jnp.einsum("rh,rb->hb", gate, regime))
 
 

@@ -192,4 +192,4 @@ class TemporalFusionTransformer(nn.Module):
             regime = Router(config.num_regimes, name="attention_router")(encoded, context)
         else:
             regime = by_thresholds(inputs.regime, config.num_regimes, rates)
-        return regime, RegimeGates(config, self.config.num_heads, name="attention_gates")(regime)
+        return regime, RegimeGates(config, self.config.num_heads, name="attention_gates")(regime, rates)

@@ -34,7 +34,7 @@ def learned(
             if attention.staleness.mode == "attention" or name in usual_ages:
                 rows.append(_row("staleness weight", name, value, rates.staleness_weight))
     if attention.regime.by != "none":
-        gates = jnp.asarray(parameters["attention_gates"]["gate"])
+        gates = rates.regime_gradient_scale * jnp.asarray(parameters["attention_gates"]["gate"])
         for head, by_regime in enumerate(np.asarray(GATES[attention.regime.renormalise](gates.T))):
             for regime, value in enumerate(by_regime.tolist()):
                 rows.append(_row("gate", f"head {head + 1}, regime {regime + 1}", value, 1.0))
