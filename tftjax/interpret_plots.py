@@ -6,7 +6,9 @@ import matplotlib.dates
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from tftjax.plots import COLORS, save
 
@@ -77,6 +79,7 @@ def attention_by_lag(path: Path, table: pd.DataFrame, name: str) -> None:
     axes.plot(own["step"], own["p50"], "o-", color=COLORS[0], markersize=3, label="median")
     for number, column in enumerate(column for column in own if column.startswith("head ")):
         axes.plot(own["step"], own[column], "--", color=LINES[1 + number % 7], linewidth=1, label=column)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("step: 0 is the last row known, 1 the first forecast")
     axes.set_ylabel("attention")
     axes.set_ylim(bottom=0)
@@ -93,8 +96,13 @@ def attention_over_time(path: Path, table: pd.DataFrame, name: str) -> None:
     groups = np.array_split(np.arange(len(values)), count)
     shown = np.stack([values[rows].mean(axis=0) for rows in groups])
     dates = _dates(table).to_numpy()[[rows[0] for rows in groups]]
-    mesh = axes.pcolormesh(dates, [int(step) for step in steps], shown.T, cmap="cividis", rasterized=True)
+    # In the logarithm: one step often has ten times the weight of the others. What is masked stays blank.
+    shown = np.where(shown > 0, shown, np.nan)
+    norm = LogNorm(np.nanquantile(shown, 0.01), np.nanmax(shown))
+    places = [int(step) for step in steps]
+    mesh = axes.pcolormesh(dates, places, shown.T, cmap="cividis", norm=norm, rasterized=True)
     figure.colorbar(mesh, ax=axes, label="attention")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel("step")
     _over_time(axes, table)
     axes.grid(False)
@@ -139,7 +147,7 @@ def _over_time(axes: Axes, table: pd.DataFrame) -> None:
     for split in dict.fromkeys(table["split"]):
         first = dates[(table["split"] == split).to_numpy()][0]
         axes.axvline(first, color="#444444", linewidth=0.7, linestyle=":")
-        axes.annotate(f" {split}", (first, 1), xycoords=("data", "axes fraction"), fontsize=8, va="top")
+        axes.annotate(f" {split}", (first, 1), xycoords=("data", "axes fraction"), fontsize=8, va="bottom")
     locator = matplotlib.dates.AutoDateLocator()
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(matplotlib.dates.ConciseDateFormatter(locator))

@@ -72,8 +72,7 @@ def collect(run: Run, starts: Int[np.ndarray, " W"]) -> Weights:
     errors, head_sum = [], 0.0
     for first in range(0, len(starts), CHUNK):
         own = starts[first : first + CHUNK]
-        # One shape, so one program.
-        padded = np.pad(own, (0, min(CHUNK, len(starts)) - len(own)), mode="edge")
+        padded = np.pad(own, (0, CHUNK - len(own)), mode="edge")  # one shape, so one program
         output = jax.device_get(_compiled(model)(run.parameters, series, padded))
         output = jax.tree.map(partial(_first, len(own)), output)
         errors.append(_check(run, output, first))
