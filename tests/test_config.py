@@ -78,7 +78,9 @@ def test_the_nine_are_short_and_write_their_settings_out(name):
         for key, value in raw.items()
         for leaf in (value if isinstance(value, dict) else [None])
     }
-    assert set(known_keys()) - written <= VARIANTS
+    # How forecasts are judged came later, and is no part of the experiments.
+    left_out = {key for key in known_keys() if key not in written}
+    assert {key for key in left_out if not key.startswith("evaluation.")} <= VARIANTS
     assert written <= set(known_keys())
 
 

@@ -209,6 +209,9 @@ def _remove(directory: Path) -> None:
 def check_resumable(directory: Path, config: Config, panel: Panel) -> bool:
     """Says whether the directory holds a run to go on with; False if none was begun there.
 
+    Settings of `evaluation` may have changed, as they have no part in training: the run takes the new ones,
+    and what was evaluated by the old ones is marked as out of date by removing its metrics.json.
+
     Raises:
       UserError: it is no run, or config or data have changed (the changes are listed).
     """
@@ -220,9 +223,11 @@ def check_resumable(directory: Path, config: Config, panel: Panel) -> bool:
             shutil.rmtree(directory)
             return False
         raise UserError(f"{directory}: not a run (it has no config.json). Choose another --name or --runs.")
-    changed = [change for change in changed_keys(read_config(directory), config) if change[0] != "notes"]
-    if changed:
-        lines = [f"\n  {key}: the run has {old!r}, now {new!r}" for key, old, new in changed]
+    kept = read_config(directory)
+    changed = [change for change in changed_keys(kept, config) if change[0] != "notes"]
+    in_training = [change for change in changed if not change[0].startswith("evaluation.")]
+    if in_training:
+        lines = [f"\n  {key}: the run has {old!r}, now {new!r}" for key, old, new in in_training]
         raise UserError(
             f"{directory}: --resume with a changed config:{''.join(lines)}\n"
             "Resume with the run's own config, or train under another --name."
@@ -236,6 +241,10 @@ def check_resumable(directory: Path, config: Config, panel: Panel) -> bool:
             f"{stored.frame.index[-1].date()}, the data set now has {len(panel.frame)} to "
             f"{panel.frame.index[-1].date()}, or other values. Train under another --name."
         )
+    if changed:
+        (directory / "evaluation" / "metrics.json").unlink(missing_ok=True)
+        kept = kept.model_copy(update={"evaluation": config.evaluation})
+        write_json(directory / "config.json", kept.model_dump(mode="json"))
     return True
 
 

@@ -81,10 +81,12 @@ def train_share(
                 shared = member_program(group, data)
                 show = status.shower(number, len(programs))
                 train_members(Trainer(shared, number, folder, host.index, _say, show), group, ended)
+    baselines: dict = {}  # members on the same data share them
     for member in members:
-        how = ended[member.name]
-        if how.status != "diverged" and not how.evaluated:
-            evaluate(runs.open_run(folder / "members" / member.name, _say, data[member.name]))
+        how, directory = ended[member.name], folder / "members" / member.name
+        is_evaluated = how.evaluated and (directory / "evaluation" / "metrics.json").exists()
+        if how.status != "diverged" and not is_evaluated:
+            evaluate(runs.open_run(directory, _say, data[member.name]), baselines, _say)
             ended[member.name] = how._replace(evaluated=True)
             write_ended(folder, host.index, ended)
 

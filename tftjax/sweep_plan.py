@@ -15,8 +15,8 @@ import numpy as np
 from tftjax.config import Config, Hyperparameters, UserError, from_dict, known_keys, load
 from tftjax.config_errors import nearest, show
 
-# What a member's name and seed follow from; and text without effect.
-NOT_SWEPT = {"name": "--name", "notes": "nothing", "train.seed": "--seeds"}
+# What a member's name and seed follow from; text without effect; and what has no part in training.
+NOT_SWEPT = {"name": "--name", "notes": "nothing", "train.seed": "--seeds", "evaluation": "--set"}
 STATE_KEYS = ("train.init_from",)  # of which a member's first state follows, and nothing else
 HYPERPARAMETER_KEYS = tuple(key for key in known_keys() if key.rpartition(".")[2] in Hyperparameters._fields)
 
@@ -114,8 +114,9 @@ def parse_axis(text: str) -> tuple[str, list[str]]:
 
 
 def _check_key(key: str, where: str) -> None:
-    if key in NOT_SWEPT:
-        raise UserError(f"{where}: {key} is not for a sweep to vary; what sets it is {NOT_SWEPT[key]}.")
+    for name in (key, key.partition(".")[0]):
+        if name in NOT_SWEPT:
+            raise UserError(f"{where}: {key} is not for a sweep to vary; what sets it is {NOT_SWEPT[name]}.")
     if key not in known_keys():
         known = [name for name in known_keys() if name not in NOT_SWEPT]
         raise UserError(f"{where}: unknown key {key!r}. {nearest(key, known)}")

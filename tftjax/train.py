@@ -249,7 +249,7 @@ def train(
     with runs.lock(directory):
         fit(config, data, directory, say, progress.choose(quiet))
         run = runs.open_run(directory, say, data)  # a large panel is not held twice
-        metrics = evaluate(run)
+        metrics = evaluate(run, say=say)
     if not quiet:
         print(f"\nbest epoch {run.best_epoch}; evaluation in {directory / 'evaluation'}\n{summary(metrics)}")
     return metrics

@@ -19,12 +19,14 @@ from tftjax.model.layers import (
     CategoricalEmbedding,
     Dense,
     Dropout,
+    Embedded,
     GateAddNorm,
     GatedResidualNetwork,
     RealEmbedding,
     StaticContexts,
     StaticEncoder,
     VariableSelection,
+    join,
 )
 
 
@@ -71,12 +73,10 @@ class TemporalFusionTransformer(nn.Module):
 
         selection_context = contexts.selection if contexts else None
         past, present = observed, inputs.present
-        if present is not None:
-            past = jnp.where(present[:, None], past, 0.0)
         if known is not None:
-            past = jnp.concatenate([past, known[:, :, :encoder_length]])
+            past = join([past, known.steps(0, encoder_length)])
             if present is not None:
-                present = jnp.pad(present, ((0, len(known)), (0, 0), (0, 0)), constant_values=True)
+                present = jnp.pad(present, ((0, known.num_variables), (0, 0), (0, 0)), constant_values=True)
         selected, encoder_weights = VariableSelection(size, name="encoder_selection")(
             past, noise, selection_context, present
         )
@@ -85,7 +85,9 @@ class TemporalFusionTransformer(nn.Module):
             future = jnp.repeat(future, self.config.prediction_length, axis=1)
         else:
             future, decoder_weights = VariableSelection(size, name="decoder_selection")(
-                known[:, :, encoder_length:], noise, selection_context
+                known.steps(encoder_length, encoder_length + self.config.prediction_length),
+                noise,
+                selection_context,
             )
         temporal = self._locality_enhancement(selected, future, contexts, noise)
 
@@ -111,8 +113,8 @@ class TemporalFusionTransformer(nn.Module):
             static_selection=None if static_weights is None else static_weights[:, 0].T,
         )
 
-    def _embed(self, inputs: Inputs) -> tuple[Array, Array | None, Array | None]:
-        """Embeds observed, known and static variables to `[V, D, T, B]`; None for a kind without any."""
+    def _embed(self, inputs: Inputs) -> tuple[Embedded, Embedded | None, Embedded | None]:
+        """Embeds observed, known and static variables; None for a kind without any."""
         size = self.config.hidden_size
 
         def both(name, real, categorical, cardinalities):
@@ -122,9 +124,9 @@ class TemporalFusionTransformer(nn.Module):
             if categorical.shape[0]:
                 embedding = CategoricalEmbedding(size, cardinalities, name=f"{name}_categorical")
                 parts.append(embedding(categorical))
-            return jnp.concatenate(parts) if parts else None
+            return join(parts) if parts else None
 
-        observed = RealEmbedding(size, name="embedding_observed")(inputs.observed)
+        observed = RealEmbedding(size, name="embedding_observed")(inputs.observed, inputs.present)
         known = both("embedding_known", inputs.known_real, inputs.known_categorical, self.known_cardinalities)
         static = both(
             "embedding_static",
