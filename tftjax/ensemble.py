@@ -67,7 +67,9 @@ def open_runs(folder: Path, config: str | None, say: Callable[[str], Any]) -> li
     members, ended = read_members(folder), read_ended(folder)
     known = list(dict.fromkeys(member.group for member in members))
     if config is None and len(known) > 1:
-        raise UserError(f"{folder}: a sweep of {len(known)} configs. Choose one: --config {' or '.join(known)}.")
+        raise UserError(
+            f"{folder}: a sweep of {len(known)} configs. Choose one: --config {' or '.join(known)}."
+        )
     if config is not None and config not in known:
         raise UserError(f"--config {config}: unknown in {folder}. {nearest(config, known)}")
     config = config or known[0]

@@ -44,9 +44,7 @@ def evaluate_ensembles(
     return metrics
 
 
-def forecasts_of(
-    folder: Path, members: Sequence[Member], split: str
-) -> list[Float[np.ndarray, "W P Q"]]:
+def forecasts_of(folder: Path, members: Sequence[Member], split: str) -> list[Float[np.ndarray, "W P Q"]]:
     """What members' evaluations hold of a split, returns as decimals."""
     return [read_predictions(folder / "members" / member.name, split).forecast for member in members]
 
