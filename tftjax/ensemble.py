@@ -16,7 +16,7 @@ from tftjax.sweep_plan import Member
 
 
 def average(forecasts: Sequence[Float[np.ndarray, "*W Q"]]) -> Float[np.ndarray, "*W Q"]:
-    """The mean of several forecasts at each level: the forecast whose quantile function is the mean of theirs.
+    """The mean of forecasts at each level: the forecast whose quantile function is the mean of theirs.
 
     Unlike the mean of their distributions it is no wider than they are on average, and where none of them
     crosses, it does not.
