@@ -14,10 +14,10 @@ from tiny import EPOCHS, HEALTHY, make_rows, metric_lines, write_config
 from tftjax import checkpoint, runs, sweep_program, sweep_train
 from tftjax.config import UserError, load
 from tftjax.data.loading import load_panel
-from tftjax.sweep_files import create_member
+from tftjax.sweep_files import create_member, read_ended
 from tftjax.sweep_plan import make_plan
 from tftjax.sweep_program import Executable, member_program
-from tftjax.sweep_train import Trainer, read_ended, train_members
+from tftjax.sweep_train import Trainer, train_members
 
 STEPS = 6  # 219 train windows, batches of 32
 

@@ -22,17 +22,19 @@ HYPERPARAMETER_KEYS = tuple(key for key in known_keys() if key.rpartition(".")[2
 
 
 class Member(NamedTuple):
-    """One config and seed.
+    """One config and seed, and in a walk-forward one fold.
 
     Attributes:
-      name: `<group>-s<seed>`, the name of its run.
+      name: `<group>-s<seed>`, or `<group>-<fold>-s<seed>`, the name of its run.
       group: the config's name, with what a grid or a sample set in it: what its seeds have in common.
-      config: with this name and seed in it.
+      config: with this name and seed in it, and the fold's split dates.
+      fold: the year in which a fold's test rows begin; empty in a sweep, which has one split.
     """
 
     name: str
     group: str
     config: Config
+    fold: str = ""
 
 
 def make_plan(
