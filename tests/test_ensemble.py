@@ -18,7 +18,7 @@ from tftjax.sweep_plan import Member
 def test_the_average_is_that_of_each_level():
     forecasts = [np.array([[1.0, 2.0, 6.0]]), np.array([[3.0, 4.0, 5.0]]), np.array([[-1.0, 0.0, 1.0]])]
     np.testing.assert_array_equal(average(forecasts), [[1.0, 2.0, 4.0]])
-    with pytest.raises(ValueError, match="same shape"):
+    with pytest.raises(ValueError, match="shape"):
         average([np.zeros((2, 3)), np.zeros((2, 1))])
 
 
@@ -78,13 +78,13 @@ def test_the_newest_fold_opens(folder):
 
 
 def test_what_does_not_open(folder):
-    with pytest.raises(UserError, match="2 configs. Choose one: --config a or b"):
+    with pytest.raises(UserError, match="--config a or b"):
         open_runs(folder, None, print)
     with pytest.raises(UserError, match="--config c: unknown"):
         open_runs(folder, "c", print)
     (folder / "ended.json").write_text(json.dumps({}))
     with pytest.raises(UserError, match="no seed of a has ended"):
         open_runs(folder, "a", print)
-    with pytest.raises(UserError, match="is no sweep. Leave --config out"):
+    with pytest.raises(UserError, match="Leave --config out"):
         open_runs(folder / "members", "a", print)
     assert len(open_runs(folder / "members", None, print)) == 1  # a run

@@ -33,7 +33,8 @@ def average(forecasts: Sequence[Float[np.ndarray, "*W Q"]]) -> Float[np.ndarray,
 
 def average_tables(tables: Sequence[pd.DataFrame], levels: Sequence[str]) -> pd.DataFrame:
     """`average` of the columns of tables that agree in all others, such as `predict` returns."""
-    return tables[0].assign(**dict(zip(levels, average([t[list(levels)] for t in tables]).T, strict=True)))
+    averaged = average([table[list(levels)].to_numpy() for table in tables])
+    return tables[0].assign(**dict(zip(levels, averaged.T, strict=True)))
 
 
 def title(config: str, num_seeds: int) -> str:

@@ -66,9 +66,11 @@ def _check_walkable(config: Config, first: Config) -> None:
         )
 
 
-def check_history(members: Sequence[Member], data: Mapping[str, runs.Data]) -> list[str]:
+def check_history(members: Sequence[Member], days: Mapping[str, pd.DatetimeIndex]) -> list[str]:
     """Refuses folds that would train on fewer years than they say.
 
+    Args:
+      days: of the data's rows, by name of a member.
     Returns:
       Messages about folds whose test years the data do not reach the end of.
     Raises:
@@ -76,7 +78,7 @@ def check_history(members: Sequence[Member], data: Mapping[str, runs.Data]) -> l
     """
     messages = {}
     for member in members:
-        dates, index = member.config.data.split_dates, data[member.name].panel.frame.index
+        dates, index = member.config.data.split_dates, days[member.name]
         begins, ends = index.min(), index.max()
         if begins > pd.Timestamp(dates.train) + pd.Timedelta(days=HOLIDAYS):
             whole = begins.year + (begins.dayofyear > HOLIDAYS + 1)
@@ -158,7 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def command() -> None:
         members, folder = plan_of(arguments)
         data = load_data(members, mixed_data=False)
-        messages = check_history(members, data)
+        messages = check_history(members, {name: own.panel.frame.index for name, own in data.items()})
         host = sweep_hosts.join(arguments.coordinator, arguments.process_id, arguments.num_processes)
         if not arguments.quiet and host.index == 0:
             print("\n".join([*_introduction(members, data), *messages]))
