@@ -1,13 +1,12 @@
 """Ensembles: averages by hand, which seeds make one, what opens."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from tftjax import ensemble
+from tftjax import runs
 from tftjax.config import Config, TrainConfig, UserError
 from tftjax.ensemble import average, average_tables, ensembles, open_runs
 from tftjax.files import write_json
@@ -60,9 +59,11 @@ def folder(tmp_path, monkeypatch):
     write_json(tmp_path / "ended.json", {name: how._asdict() for name, how in ENDED.items()})
 
     def open_run(directory, say, data=None):
-        return SimpleNamespace(directory=directory, data=data or f"data of {directory.name}")
+        run = object.__new__(runs.Run)
+        vars(run).update(directory=directory, data=data or f"data of {directory.name}")
+        return run
 
-    monkeypatch.setattr(ensemble.runs, "open_run", open_run)
+    monkeypatch.setattr(runs, "open_run", open_run)
     return tmp_path
 
 

@@ -69,7 +69,7 @@ class Pool(NamedTuple):
     volatility_name: str
     quantiles: tuple[float, ...]
 
-    def join(self, forecasts: Sequence[Forecast]) -> Forecast:
+    def join(self, forecasts: Sequence[Float[np.ndarray, "_ P Q"]]) -> Forecast:
         """One forecast of a fold each, as one of the pool."""
         return np.concatenate(forecasts)[self.order]
 

@@ -81,7 +81,7 @@ def check_history(members: Sequence[Member], days: Mapping[str, pd.DatetimeIndex
         dates, index = member.config.data.split_dates, days[member.name]
         begins, ends = index.min(), index.max()
         if begins > pd.Timestamp(dates.train) + pd.Timedelta(days=HOLIDAYS):
-            whole = begins.year + (begins.dayofyear > HOLIDAYS + 1)
+            whole = begins.year + (begins.day_of_year > HOLIDAYS + 1)
             raise UserError(
                 f"{member.name}: trains from {dates.train} on, but its data begin on {begins.date()}. Give"
                 f" fewer --train-years (at most {max(0, dates.val.year - whole)} for this fold) or a later"
