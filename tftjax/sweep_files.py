@@ -177,8 +177,9 @@ def _remove(folder: Path) -> None:
             is_run = path.name in known and path.is_dir() and not path.is_symlink()
             foreign += [f"{path.name}/{name}" for name in runs.foreign_files(path)] if is_run else [path.name]
         for path in (path for kind in FORECASTS for path in (folder / kind).glob("*")):
-            inside = [other.name for other in path.iterdir()] if path.is_dir() else ["no folder"]
-            foreign += [f"{path.name}/{name}" for name in inside if name != "evaluation"]
+            is_folder = path.is_dir() and not path.is_symlink()
+            names = [f"{path.name}/{inside.name}" for inside in path.iterdir()] if is_folder else [path.name]
+            foreign += [name for name in names if not name.endswith("/evaluation")]
     if foreign:
         raise UserError(
             f"{folder}: --overwrite removes sweeps only, and in this one lies what is none's: "

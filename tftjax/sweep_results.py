@@ -67,9 +67,9 @@ def bootstrap(values: Float[np.ndarray, " S"]) -> Interval:
     return Interval(mean, float(low), float(high))
 
 
-def flatten(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+def flatten(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, int | float]:
     """`{"coverage": {"80": x}}` as `{"coverage/80": x}`, without nulls and without the baselines."""
-    flat: dict[str, float] = {}
+    flat: dict[str, int | float] = {}
     for name, value in metrics.items():
         if name == "baselines":
             continue
