@@ -68,7 +68,9 @@ class Worker:
     """A program in a process of its own."""
 
     def __init__(self, config: str, overrides: list[str], code: Path):
-        command = [sys.executable, __file__, "--config", config, "--work", *overrides]
+        # Its own script: what this one calls may not be there yet.
+        script = str(code / "bench" / Path(__file__).name)
+        command = [sys.executable, script, "--config", config, "--work", *overrides]
         environment = os.environ | {"PYTHONPATH": str(code)}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         self.process = subprocess.Popen(command, env=environment, cwd=code, text=True, **pipes)
