@@ -109,7 +109,9 @@ def train_share(
         how, directory = ended[member.name], folder / "members" / member.name
         is_evaluated = how.evaluated and (directory / "evaluation" / "metrics.json").exists()
         if how.status != "diverged" and not is_evaluated:
-            evaluate(runs.open_run(directory, say, data[member.name]), baselines, say)
+            # Nobody looks at hundreds of folds one by one: who does, evaluates one anew.
+            pictures = not member.fold
+            evaluate(runs.open_run(directory, say, data[member.name]), baselines, say, pictures=pictures)
             ended[member.name] = how._replace(evaluated=True)
             write_ended(folder, host.index, ended)
 

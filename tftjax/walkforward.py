@@ -5,7 +5,8 @@
 A fold trains on `--train-years`, stops early on the `--val-years` after them, and is tested on the
 `--test-years` after these; the next fold begins `--test-years` later, so that every test day is forecast
 once. All folds and seeds are members of one sweep, in one compiled program where their shapes allow; each
-is a run of its own, `members/<config>-<year>-s<seed>`. What comes out: see walk_results.py.
+is a run of its own, `members/<config>-<year>-s<seed>`, whose pictures `evaluate` draws on request. What comes
+out: see walk_results.py.
 """
 
 import argparse
