@@ -54,7 +54,7 @@ def draw(path: Path, pool: Pool, shown: Sequence[Pooled], best: Pooled) -> None:
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=8)
-    over_time.legend(fontsize=8, edgecolor="none", framealpha=0.8, loc="upper left")
+    figure.legend(*over_time.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     try:
         save(figure, path)
     except OSError as error:

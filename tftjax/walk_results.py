@@ -19,7 +19,7 @@ import pandas as pd
 from jaxtyping import Bool
 
 from tftjax import files
-from tftjax.config import EvaluationConfig
+from tftjax.config import EvaluationConfig, UserError
 from tftjax.metrics import evaluate_forecast, pinball_losses
 from tftjax.scoring import Score, by_day, judge, modes_by_series, score
 from tftjax.significance import diebold_mariano
@@ -47,12 +47,17 @@ def conclude(trained: Trained, say: Callable[[str], Any]) -> str:
     """Pools the folds, writes what the head of this file lists, and returns the summary.
 
     Raises:
-      UserError: a fold without a trained member, an evaluation that cannot be read, or a full disk.
+      UserError: no config that is trained in every fold, an evaluation that cannot be read, or a full disk.
     """
     from tftjax import walk_plot  # matplotlib takes half a second to import: only where it is needed
 
     pool = make_pool(trained, read_ended(trained.folder), say)
     forecasts = pooled_forecasts(pool, trained.members, say)
+    if not headlines(forecasts):
+        raise UserError(
+            f"no config has a trained member in every fold: see {trained.folder / 'ended.json'}. Lower"
+            " train.learning_rate."
+        )
     first = trained.members[0]
     frequency = trained.data[first.name].panel.about.get("frequency", "daily")
     metrics = judge_all(pool, forecasts, first.config.evaluation, PERIODS_A_YEAR[frequency])
