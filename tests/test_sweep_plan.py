@@ -131,7 +131,7 @@ def test_two_configs_of_one_name(paths, tmp_path):
 def test_evaluation_settings_make_no_other_program(paths):
     members = [*make_plan(paths[:1]), *make_plan(paths[:1], overrides=["evaluation.quality_window=20"])]
     assert members[0].config != members[1].config
-    assert len(programs(members)) == 1
+    assert len(programs(members, {member.name: {} for member in members})) == 1
 
 
 def test_other_data_can_be_allowed(paths):
