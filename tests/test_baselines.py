@@ -1,11 +1,33 @@
-"""Baselines: hand-computed quantiles, shapes, and no use of rows beyond the train split."""
+"""Baselines: answers by hand and by other libraries, the model's shape, and no use of later rows."""
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tftjax.baselines import BASELINES, unconditional_quantiles
+from tftjax import baselines
+from tftjax.baselines import BASELINES, FITTED, Task, Unavailable, unconditional_quantiles
 from tftjax.config import UserError
+
+QUANTILES = (0.1, 0.5, 0.9)
+
+
+def make_task(num_rows=97, train=range(61), first=71, windows=7, steps=3, quantiles=QUANTILES):
+    """Returns whose volatility clusters, a VIX that follows it, and a column that says nothing."""
+    rng = np.random.default_rng(3)
+    volatility = 0.01 * np.exp(0.5 * np.sin(np.arange(num_rows) / 7))
+    observed = {
+        "VIX": 1000 * volatility * rng.uniform(0.9, 1.1, num_rows),
+        "noise": rng.normal(size=num_rows),
+    }
+    rows = np.arange(first, first + windows)[:, None] + np.arange(steps)
+    return Task(volatility * rng.normal(size=num_rows), observed, train, rows, quantiles)
+
+
+def simple_task(returns, train, target_rows, quantiles, **observed):
+    columns = {name: np.asarray(values, float) for name, values in observed.items()}
+    return Task(np.asarray(returns, float), columns, train, np.asarray(target_rows), quantiles)
 
 
 def test_unconditional_quantiles_by_hand():
@@ -17,30 +39,49 @@ def test_unconditional_quantiles_by_hand():
 
 @pytest.mark.parametrize("name", BASELINES)
 def test_baselines_have_the_shape_of_the_model_and_ascend(name):
-    returns = np.random.default_rng(3).normal(0, 0.01, 53)
-    rows = np.arange(41, 48)[:, None] + np.arange(3)
-    forecast = BASELINES[name](returns, range(31), rows, (0.1, 0.5, 0.9))
+    forecast = BASELINES[name](make_task())
     assert forecast.shape == (7, 3, 3)
     assert forecast.dtype == np.float64
     assert (np.diff(forecast, axis=-1) > 0).all()
 
 
 @pytest.mark.parametrize("name", BASELINES)
-def test_baselines_are_causal(name):
-    returns = np.random.default_rng(3).normal(0, 0.01, 53)
-    rows = np.arange(41, 48)[:, None] + np.arange(3)
-    forecast = BASELINES[name](returns, range(31), rows, (0.1, 0.5, 0.9))
-    changed = returns.copy()
-    changed[44:] = 9.0  # the first target rows 41 .. 44 have only older returns to go by
-    np.testing.assert_array_equal(
-        BASELINES[name](changed, range(31), rows, (0.1, 0.5, 0.9))[:4], forecast[:4]
-    )
+@settings(max_examples=5, deadline=None)
+@given(cut=st.integers(72, 77), factor=st.floats(-900.0, 900.0), train_start=st.sampled_from([0, 5]))
+def test_baselines_are_causal(name, cut, factor, train_start):
+    task = make_task(train=range(train_start, 61))
+    forecast = BASELINES[name](task)
+    changed = {column: values.copy() for column, values in {"ret": task.returns, **task.observed}.items()}
+    for values in changed.values():
+        values[cut:] = np.abs(values[cut:] * factor) + 1
+    other = BASELINES[name](task._replace(returns=changed.pop("ret"), observed=changed))
+    # Windows whose first target row is `cut` or earlier have only older rows to go by.
+    before = task.target_rows[:, 0] <= cut
+    np.testing.assert_array_equal(other[before], forecast[before])
+    if name != "unconditional" and cut < 77:
+        assert not np.array_equal(other, forecast)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_baselines_estimate_on_train_rows_only(name):
+    """Rows before the train rows and between them and the past of a window have no say in the estimates."""
+    task = make_task(num_rows=400, train=range(30, 90), first=393)
+    changed = {column: values.copy() for column, values in {"ret": task.returns, **task.observed}.items()}
+    for values in changed.values():
+        values[100:135] *= 3  # more than a year before the windows, after training
+    other = BASELINES[name](task._replace(returns=changed.pop("ret"), observed=changed))
+    # A filter remembers, a little: 0.94^258 is 1e-7.
+    np.testing.assert_allclose(other, BASELINES[name](task), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_the_same_task_gives_the_same_bits(name):
+    np.testing.assert_array_equal(BASELINES[name](make_task()), BASELINES[name](make_task()))
 
 
 def test_unconditional_looks_at_train_rows_only():
-    returns = np.array([7.0, 1.0, 2.0, 3.0, 100.0, 100.0])
-    forecast = BASELINES["unconditional"](returns, range(1, 4), np.array([[4], [5]]), (0.5,))
-    np.testing.assert_array_equal(forecast, [[[2.0]], [[2.0]]])
+    task = simple_task([7, 1, 2, 3, 100, 100], range(1, 4), [[4], [5]], (0.5,))
+    np.testing.assert_array_equal(BASELINES["unconditional"](task), [[[2.0]], [[2.0]]])
 
 
 def test_missing_train_returns_are_refused():
@@ -50,21 +91,98 @@ def test_missing_train_returns_are_refused():
         unconditional_quantiles(np.array([]), (0.5,), 1, 1)
 
 
+def test_rolling_by_hand(monkeypatch):
+    monkeypatch.setattr(baselines, "ROLLING_ROWS", 3)
+    task = simple_task([9, 1, 5, 4, 2, 8, 0], range(2), [[2, 3], [3, 4], [5, 6]], (0.5,))
+    # Medians of 9 1 (all there is), of 9 1 5, and of 5 4 2; one for both steps.
+    np.testing.assert_array_equal(BASELINES["rolling"](task)[..., 0], [[5, 5], [5, 5], [4, 4]])
+
+
 def test_ewma_scaled_by_hand():
     # Weights of the squares: 1; 0.94, 1; 0.94^2, 0.94, 1; ...
-    returns = np.array([2.0, -2.0, 3.0, 1.0, -5.0, 7.0])
-    forecast = BASELINES["ewma_scaled"](returns, range(0, 4), np.array([[4], [5]]), (0.5,))
+    task = simple_task([2.0, -2.0, 3.0, 1.0, -5.0, 7.0], range(0, 4), [[4], [5]], (0.5,))
     before_3 = (0.94**2 * 4 + 0.94 * 4 + 9) / (0.94**2 + 0.94 + 1)
     before_4 = (0.94 * (0.94**2 * 4 + 0.94 * 4 + 9) + 1) / (0.94**3 + 0.94**2 + 0.94 + 1)
     before_5 = (0.94**4 * 4 + 0.94**3 * 4 + 0.94**2 * 9 + 0.94 + 25) / sum(0.94**n for n in range(5))
     scaled = np.median([3.0 / 2.0, 1.0 / np.sqrt(before_3)])  # the first half of the train rows is left out
+    forecast = BASELINES["ewma_scaled"](task)
     np.testing.assert_allclose(forecast[:, 0, 0], scaled * np.sqrt([before_4, before_5]), rtol=1e-12)
 
 
 def test_ewma_scaled_agrees_with_pandas():
     returns = np.random.default_rng(5).normal(0, 0.01, 97)
-    rows = np.arange(71, 97)[:, None]
-    forecast = BASELINES["ewma_scaled"](returns, range(71), rows, (0.1, 0.5))
+    task = simple_task(returns, range(71), np.arange(71, 97)[:, None], (0.1, 0.5))
     volatility = np.sqrt(pd.Series(returns**2).ewm(alpha=0.06, adjust=True).mean().to_numpy())
     levels = np.quantile(returns[20:71] / volatility[19:70], (0.1, 0.5))
+    forecast = BASELINES["ewma_scaled"](task)
     np.testing.assert_allclose(forecast[:, 0], levels * volatility[70:96, None], rtol=1e-12)
+
+
+def test_vix_scaled_by_hand():
+    vix = [10, 20, 40, np.nan, 5, 80]
+    task = simple_task([9.0, 1.0, 4.0, 8.0, 1.0, 7.0], range(0, 4), [[4], [5]], (0.5,), VIX=vix)
+    # Returns over the VIX of the row before: 1 / 10, 4 / 20, 8 / 40; row 3 has none of its own, so 40 stays.
+    np.testing.assert_allclose(BASELINES["vix_scaled"](task)[:, 0, 0], [0.2 * 40, 0.2 * 5], rtol=1e-12)
+    task = task._replace(observed={"Realized_Vol_21d": task.observed["VIX"]})
+    np.testing.assert_allclose(BASELINES["vix_scaled"](task)[:, 0, 0], [8, 1], rtol=1e-12)
+    both = task._replace(observed={"Realized_Vol_21d": np.ones(6), "VIX": task.observed["Realized_Vol_21d"]})
+    np.testing.assert_allclose(BASELINES["vix_scaled"](both)[:, 0, 0], [8, 1], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("column", "reason"),
+    [
+        ({"other": np.ones(6)}, "no column VIX or Realized_Vol_21d"),
+        ({"VIX": np.array([1, 2, 0, 4, 5, 6.0])}, "VIX is not above 0"),
+        ({"VIX": np.array([np.nan] * 4 + [5, 6])}, "VIX has no value in the train rows"),
+    ],
+)
+def test_vix_scaled_says_why_it_cannot(column, reason):
+    task = simple_task(np.arange(6.0), range(0, 4), [[4], [5]], (0.5,))
+    with pytest.raises(Unavailable, match=reason):
+        BASELINES["vix_scaled"](task._replace(observed=column))
+
+
+def test_quantile_regression_is_the_solution_of_its_linear_program():
+    from scipy.optimize import linprog
+
+    task = make_task(num_rows=211, train=range(151), first=151, windows=60, quantiles=(0.05, 0.5, 0.9))
+    forecast = BASELINES["quantile_regression"](task)
+    columns = np.column_stack([np.ones(211), task.returns, *task.observed.values()])
+    for step in range(3):
+        x, y, expected = columns[: 150 - step], task.returns[1 + step : 151], []
+        for level in task.quantiles:
+            # Koenker and Bassett's program: residuals u - v, u and v at least 0.
+            identity = np.eye(len(y))
+            cost = np.concatenate([np.zeros(4), np.full(len(y), level), np.full(len(y), 1 - level)])
+            bounds = [(None, None)] * 4 + [(0, None)] * (2 * len(y))
+            solved = linprog(cost, A_eq=np.hstack([x, identity, -identity]), b_eq=y, bounds=bounds)
+            expected.append(columns[task.target_rows[:, 0] - 1] @ solved.x[:4])
+        np.testing.assert_allclose(forecast[:, step], np.sort(np.transpose(expected)), atol=3e-6)
+
+
+def test_quantile_regression_of_missing_and_constant_columns():
+    task = make_task()
+    plain = BASELINES["quantile_regression"](task)
+    train = task.observed["VIX"][:61]
+    filled, missing = task.observed["VIX"].copy(), task.observed["VIX"].copy()
+    missing[[7, 72]] = np.nan
+    filled[[7, 72]] = np.delete(train, 7).mean()
+    observed = {"VIX": missing, "noise": task.observed["noise"]}
+    with_nan = BASELINES["quantile_regression"](task._replace(observed=observed))
+    with_mean = BASELINES["quantile_regression"](task._replace(observed=observed | {"VIX": filled}))
+    np.testing.assert_allclose(with_nan, with_mean, atol=1e-6)
+    assert not np.allclose(with_nan, plain, atol=1e-6)
+    still = np.where(np.arange(97) < 61, 5.0, np.arange(97.0))
+    observed = task.observed | {"still": still, "empty": np.full(97, np.nan)}
+    with_still = BASELINES["quantile_regression"](task._replace(observed=observed))
+    np.testing.assert_array_equal(with_still, plain)
+
+
+def test_a_fit_that_does_not_converge_is_unavailable(monkeypatch):
+    monkeypatch.setattr(baselines, "MAX_ITERATIONS", 2)
+    with pytest.raises(Unavailable, match=r"the 0\.1 quantile failed"):
+        BASELINES["quantile_regression"](make_task())
+    for name in ("garch", "gjr_garch"):
+        with pytest.raises(Unavailable, match="did not converge"):
+            BASELINES[name](make_task()._replace(returns=np.zeros(97)))

@@ -51,8 +51,10 @@ def test_files_of_a_run(trained):
         "lock",
     }
     written = {path.name for path in (trained.directory / "evaluation").iterdir()}
-    assert written == {"metrics.json", "predictions.csv", "fan_chart.png", "calibration.png"}
-    for plot in ("fan_chart.png", "calibration.png"):
+    tables = {"predictions.csv", "baselines.csv", "quality.csv"}
+    plots = {"fan_chart.png", "calibration.png", "monitor.png"}
+    assert written == {"metrics.json", "notes.json"} | tables | plots
+    for plot in plots:
         content = (trained.directory / "evaluation" / plot).read_bytes()
         assert content.startswith(b"\x89PNG")
         assert len(content) > 5000
@@ -75,7 +77,8 @@ def test_metrics_have_a_line_an_epoch(trained):
     parts = {name.partition("/")[2] for name in lines[0] if name.startswith("gradient_norm/")}
     assert parts == PARTS
     for line in lines:
-        assert all(math.isfinite(value) for value in line.values())
+        assert all(math.isfinite(value) for name, value in line.items() if name != "warnings")
+        assert all(words for words in line["warnings"].values())
         assert all(line[f"gradient_norm/{part}"] > 0 for part in PARTS)
         # The mean of a step's norm, and the means of its parts: no part is above the whole, on the mean.
         assert max(line[f"gradient_norm/{part}"] for part in PARTS) <= line["gradient_norm"] * (1 + 1e-5)
@@ -97,7 +100,9 @@ def test_evaluation_holds_numbers_only(trained):
         assert set(split["coverage"]) == {"50", "80", "96"}
         assert set(split["pinball_by_quantile"]) == set(QUANTILES)
         assert names - {"correlation"} <= set(split["baselines"]["unconditional"])
+        beyond = [split.pop(part) for part in ("tests", "trading", "quality", "quality_random")]
         assert all(type(value) in (int, float) and math.isfinite(value) for value in leaves(split))
+        assert all(v is None or math.isfinite(v) for part in beyond for v in leaves(part))
 
 
 def test_validation_loss_of_training_is_the_evaluations(trained):

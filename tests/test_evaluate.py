@@ -1,14 +1,26 @@
 """Evaluation: which rows it forecasts, that it can be repeated, and what happens when it cannot."""
 
+import dataclasses
+import datetime
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
-from tiny import ENCODER_LENGTH, contents, make_rows
+from tiny import ENCODER_LENGTH, QUANTILES, contents, make_rows
 
 from tftjax import evaluate, runs
+from tftjax.baseline_scores import score_baselines, split_windows
+from tftjax.baselines import BASELINES, Unavailable
+from tftjax.config import from_dict
+from tftjax.data.loading import load_panel
+from tftjax.metrics import pinball
+from tftjax.scoring import p_text, verdict
+
+RAW = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "core_proposal_raw"
+LAST_DAY = datetime.date(2025, 12, 31)
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("in_process")]
 
@@ -68,13 +80,22 @@ def test_baseline_by_hand(trained):
 def test_summary_names_every_split_and_baseline(trained):
     metrics = json.loads((trained.directory / "evaluation" / "metrics.json").read_text())
     lines = evaluate.summary(metrics).splitlines()
-    assert [line.split()[:2] for line in lines[1:7]] == [
-        [split, name] for split in ("val", "test") for name in ("model", "unconditional", "ewma_scaled")
-    ]
-    assert f"{metrics['test']['pinball'] * 1e3:.4f}" in lines[4]
+    names = ["model", *BASELINES]
+    assert [line.split()[:2] for line in lines[1:17]] == [[s, n] for s in ("val", "test") for n in names]
+    assert f"{metrics['test']['pinball'] * 1e3:.4f}" in lines[9]
+    test = metrics["test"]["tests"]["diebold_mariano"]["rolling"]
+    assert p_text(test["p"]) in lines[11]
+    assert lines[-2] == f"test: {verdict(metrics['test'])}"
+    assert lines[-1] == "test: no quality modes: fewer rows than a window"
     # Undefined metrics are left out of metrics.json, and shown as a dash.
     del metrics["test"]["coverage"]["80"]
-    assert " - " in evaluate.summary(metrics).splitlines()[4]
+    test["p"] = None
+    del metrics["test"]["correlation"]
+    assert lines[9].split()[-1] != "-"
+    lines = evaluate.summary(metrics).splitlines()
+    assert " - " in lines[9]
+    assert lines[9].split()[-1] == "-"
+    assert " - " in lines[11]
 
 
 def test_a_damaged_checkpoint_falls_back_and_is_said(copy, capsys):
@@ -107,3 +128,84 @@ def test_what_is_no_run_is_exit_code_2(tmp_path, capsys, name):
     (tmp_path / "empty").mkdir()
     assert evaluate.main([str(tmp_path / name)]) == 2
     assert "not a run" in capsys.readouterr().err
+
+
+def test_tables_for_the_report(trained):
+    folder = trained.directory / "evaluation"
+    predictions, baselines = (pd.read_csv(folder / f"{name}.csv") for name in ("predictions", "baselines"))
+    assert list(baselines) == ["date", "split", *(f"{name}/{q}" for name in BASELINES for q in QUANTILES)]
+    pd.testing.assert_frame_equal(baselines[["date", "split"]], predictions[["date", "split"]])
+    metrics = json.loads((folder / "metrics.json").read_text())["test"]
+    test = baselines["split"] == "test"
+    for name in BASELINES:
+        forecast = baselines.loc[test, [f"{name}/{q}" for q in QUANTILES]].to_numpy()[:, None]
+        found = pinball(forecast, predictions.loc[test, ["actual"]].to_numpy(), tuple(map(float, QUANTILES)))
+        assert found == pytest.approx(metrics["baselines"][name]["pinball"])
+        difference = metrics["tests"]["diebold_mariano"][name]["difference"]
+        assert metrics["pinball"] - found == pytest.approx(difference)
+    notes = json.loads((folder / "notes.json").read_text())
+    assert notes == {"left_out": {}, "volatility_column": "Realized_Vol_21d"}
+
+
+def test_quality_settings_are_read_from_the_run(copy):
+    path = copy / "config.json"
+    config = json.loads(path.read_text())
+    config["evaluation"] = {"quality_window": 20}
+    path.write_text(json.dumps(config))
+    metrics = evaluate.evaluate(runs.open_run(copy))
+    table = pd.read_csv(copy / "evaluation" / "quality.csv")
+    assert table.groupby("split").size().to_dict() == {"test": 29, "val": 29}
+    # The first window of 20 rows ends with the twentieth row of the split.
+    assert table["date"].tolist()[0] == str(make_rows().index[224 + 19].date())
+    shares = table[table["split"] == "test"]["mode"].value_counts(normalize=True).to_dict()
+    found = {name: share for name, share in metrics["test"]["quality"].items() if share}
+    assert found == pytest.approx(shares)
+
+
+def test_a_baseline_that_fails_is_left_out_and_said(copy, capsys, monkeypatch):
+    def fails(task):
+        raise Unavailable("the fit did not converge")
+
+    monkeypatch.setitem(BASELINES, "garch", fails)
+    monkeypatch.setattr("tftjax.baselines.VOLATILITY_COLUMNS", ("VIX",))
+    assert evaluate.main([str(copy)]) == 0
+    captured = capsys.readouterr()
+    assert "left out the baseline garch: the fit did not converge" in captured.err
+    assert "left out the baseline vix_scaled: no column VIX" in captured.err
+    metrics = json.loads((copy / "evaluation" / "metrics.json").read_text())
+    for split in metrics.values():
+        kept = [name for name in BASELINES if name not in ("garch", "vix_scaled")]
+        assert list(split["baselines"]) == list(split["tests"]["diebold_mariano"]) == kept
+    notes = json.loads((copy / "evaluation" / "notes.json").read_text())
+    assert set(notes["left_out"]) == {"garch", "vix_scaled"}
+    assert notes["volatility_column"] is None
+
+
+def test_runs_on_the_same_data_share_their_baselines(trained, monkeypatch):
+    run, known = runs.open_run(trained.directory), {}
+    windows = {split: split_windows(run, split) for split in ("val", "test")}
+    first = score_baselines(run, windows, known)
+    monkeypatch.setattr("tftjax.baseline_scores.BASELINES", {})
+    assert score_baselines(run, windows, known) is first
+    other = run.config.model_copy(update={"model": run.config.model.model_copy(update={"quantiles": (0.5,)})})
+    assert not score_baselines(dataclasses.replace(run, config=other), windows, known).scores["test"]
+    assert len(known) == 2
+
+
+@pytest.mark.skipif(not RAW.is_dir(), reason="the raw series of core_proposal are not beside this repository")
+def test_reference_figures_of_core_proposal():
+    """Mean pinball in 1e-3, validation and test, as found beforehand (design, section 7)."""
+    config = from_dict({"data": {"dataset": str(RAW), "feature_set": "core_proposal"}}, "test")
+    config = config.model_copy(update={"data": config.data.model_copy(update={"end": LAST_DAY})})
+    data = runs.prepare(load_panel(config.data), config)
+    run = runs.Run(Path("nowhere"), config, data, {}, 0)
+    found = score_baselines(run, {split: split_windows(run, split) for split in ("val", "test")})
+    expected = {
+        "unconditional": (2.201, 2.182),
+        "ewma_scaled": (1.995, 2.120),
+        "vix_scaled": (1.967, 2.084),
+        "gjr_garch": (1.946, 2.085),
+    }
+    for name, pinballs in expected.items():
+        ours = [1e3 * found.scores[split][name].metrics["pinball"] for split in ("val", "test")]
+        np.testing.assert_allclose(ours, pinballs, rtol=1e-3, err_msg=name)

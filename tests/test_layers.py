@@ -32,8 +32,16 @@ def random_params(module, *args, seed=1):
 
 
 def apply(run, module, params, *args):
-    args = jax.tree.map(jnp.asarray, args)
+    params, args = jax.tree.map(jnp.asarray, (params, args))
     return run(lambda params, *args: module.apply({"params": params}, *args))(params, *args)
+
+
+def embedded(steps):
+    """Variables in two groups, of 2 rows and of 3 rows, and their vectors."""
+    rows = normal(V - 1, 2, steps, B, seed=3), normal(1, 3, steps, B, seed=4)
+    matrices = normal(V - 1, 2, D, seed=5), normal(1, 3, D, seed=6)
+    vectors = [jnp.einsum("vcd,vctb->vdtb", *pair) for pair in zip(matrices, rows, strict=True)]
+    return layers.Embedded(rows, matrices), jnp.concatenate(vectors)
 
 
 # The equations of the paper, on arrays with features last.
@@ -290,12 +298,50 @@ def test_gated_residual_network_drops_before_the_gate():
 def test_real_embedding(run):
     module, x = layers.RealEmbedding(D), normal(V, T, B)
     params = random_params(module, x)
-    y = apply(run, module, params, x)
+    present = np.random.default_rng(0).random((V, T, B)) < 0.5
+    y = apply(run, module, params, x).vectors()
+    masked = apply(run, module, params, x, present).vectors()
     assert y.shape == (V, D, T, B)
     for v in range(V):
         for d in range(D):
             expected = x[v] * params["kernel"][v, 0, d] + params["bias"][v, d]
             np.testing.assert_allclose(y[v, d], expected, **CLOSE)
+            np.testing.assert_allclose(masked[v, d], np.where(present[v], expected, 0), **CLOSE)
+
+
+@pytest.mark.parametrize("features", [D, K, V * D])
+@pytest.mark.parametrize("stacked", [True, False])
+def test_a_network_upon_embedded_variables_is_that_upon_their_vectors(run, stacked, features):
+    x, vectors = embedded(T)
+    module = layers.GatedResidualNetwork(K, features, (V,) if stacked else ())
+    multiplied_out = vectors if stacked else vectors.reshape(V * D, T, B)
+    params = random_params(module, multiplied_out, None)
+    expected = apply(run, module, params, multiplied_out, None)
+    np.testing.assert_allclose(apply(run, module, params, x, None), expected, **CLOSE)
+    parts = layers.join([x.steps(0, 2), x.steps(0, 2)])
+    np.testing.assert_allclose(parts.vectors(), jnp.concatenate([vectors[:, :, :2]] * 2), **CLOSE)
+
+
+def test_elu_and_its_gradient(run):
+    x = jnp.float32([-200, -2, -1e-3, 0, 1e-3, 3])
+    np.testing.assert_allclose(run(layers.elu)(x), jax.nn.elu(x), **CLOSE)
+    np.testing.assert_allclose(
+        run(jax.vmap(jax.grad(layers.elu)))(x), jax.vmap(jax.grad(jax.nn.elu))(x), **CLOSE
+    )
+
+
+@pytest.mark.parametrize("spread", [1.0, 0.01])
+def test_the_gradient_of_standardize_is_the_derived_one(run, spread):
+    x, weights = spread * normal(V, D, T, B) + np.float32(3), normal(V, D, T, B, seed=1)
+
+    def plain(x):
+        centered = x - x.mean(axis=1, keepdims=True)
+        return centered / jnp.sqrt((centered**2).mean(axis=1, keepdims=True) + layers.EPSILON)
+
+    got, expected = (
+        run(jax.grad(lambda x, f=f: (weights * f(x)).sum()))(x) for f in (layers.standardize, plain)
+    )
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4 / spread)
 
 
 def test_categorical_embedding(run):
@@ -306,7 +352,7 @@ def test_categorical_embedding(run):
     module = layers.CategoricalEmbedding(D, cardinalities)
     table = random_params(module, codes)["embedding"]
     assert table.shape == (10, D)
-    y = apply(run, module, {"embedding": table}, codes)
+    y = apply(run, module, {"embedding": table}, codes).vectors()
     for v, first in enumerate([0, 3]):
         np.testing.assert_array_equal(last(y[v]), table[first + codes[v]])
 
@@ -315,28 +361,34 @@ def test_only_the_row_of_its_code_learns():
     codes = np.int32([[[0, 2]], [[1, 1]]])
     module = layers.CategoricalEmbedding(D, (3, 4))
     params = random_params(module, codes)
-    gradient = jax.grad(lambda p: module.apply({"params": p}, jnp.asarray(codes)).sum())(params)["embedding"]
+
+    def total(params):
+        return module.apply({"params": params}, jnp.asarray(codes)).vectors().sum()
+
+    gradient = jax.grad(total)(params)["embedding"]
     np.testing.assert_array_equal(gradient[:, 0], [1, 0, 1, 0, 2, 0, 0])
 
 
 @pytest.mark.parametrize("with_context", [True, False])
 def test_variable_selection(run, with_context):
-    module, x = layers.VariableSelection(D), normal(V, D, T, B)
+    module, (x, vectors) = layers.VariableSelection(D), embedded(T)
     context = normal(D, 1, B) if with_context else None
     params = random_params(module, x, None, context)
     mixed, weights = apply(run, module, params, x, None, context)
     assert weights.shape == (V, T, B)
     np.testing.assert_allclose(weights.sum(axis=0), 1, atol=1e-6)
-    expected, expected_weights = variable_selection(params, last(x), last(context) if with_context else None)
+    expected, expected_weights = variable_selection(
+        params, last(vectors), last(context) if with_context else None
+    )
     np.testing.assert_allclose(last(mixed), expected, **CLOSE)
     np.testing.assert_allclose(last(weights), expected_weights, **CLOSE)
 
 
 def test_static_encoder(run):
-    module, x = layers.StaticEncoder(D), normal(V, D, 1, B)
+    module, (x, vectors) = layers.StaticEncoder(D), embedded(1)
     params = random_params(module, x, None)
     contexts, weights = apply(run, module, params, x, None)
-    selected, expected_weights = variable_selection(params["selection"], last(x))
+    selected, expected_weights = variable_selection(params["selection"], last(vectors))
     np.testing.assert_allclose(last(weights), expected_weights, **CLOSE)
     fields = {"selection", "enrichment", "lstm_hidden", "lstm_cell"}
     assert set(contexts._fields) == fields

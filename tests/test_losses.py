@@ -129,6 +129,9 @@ def test_total_loss_by_hand(jit, scale, mean_penalty, std_penalty):
         "quantile_loss": QL,
         "mean_penalty": mean_penalty,
         "std_penalty": std_penalty,
+        "marginal_penalty": 0.0,
+        "directional_penalty": 0.0,
+        "crossing_penalty": 0.0,
         "mu": 0.02,
         "sigma": 0.01,
         "share_positive": 1.0,
@@ -143,7 +146,7 @@ def test_total_loss_by_hand(jit, scale, mean_penalty, std_penalty):
 def test_without_weights_the_loss_is_the_pinball_loss(scale):
     loss, terms = total(FORECAST, TARGET, hyper(), scale)
     np.testing.assert_allclose(loss, QL, rtol=1e-6)
-    assert terms["mean_penalty"] == terms["std_penalty"] == 0
+    assert all(terms[f"{name}_penalty"] == 0 for name in losses.PENALTIES)
 
 
 def test_standardized_is_the_formula_in_pure_numbers():
@@ -220,7 +223,7 @@ def test_gradient_against_finite_differences(scale):
 @pytest.mark.parametrize("batch", [1, 5])
 def test_gradient_is_finite_under_collapse(scale, batch):
     forecast, target = jnp.full((batch, 1, 3), 0.1), jnp.zeros((batch, 1))
-    hp = hyper(mean_weight=1.0, std_weight=1.0)
+    hp = hyper(**{f"{name}_weight": 1.0 for name in losses.PENALTIES})
     gradient = jax.jit(jax.grad(lambda f: total(f, target, hp, scale)[0]))(forecast)
     assert bool(jnp.isfinite(gradient).all())
     assert bool((gradient != 0).all())  # the pinball and mean terms still pull
@@ -242,7 +245,7 @@ def test_the_median_is_found_by_its_level():
 
 
 def test_a_penalty_is_one_function_and_one_line(monkeypatch):
-    monkeypatch.setitem(losses.PENALTIES, "dropout_rate", lambda median, hp: jnp.max(median))
+    monkeypatch.setitem(losses.PENALTIES, "dropout_rate", lambda forecast, quantiles, hp: forecast[1, 0, 1])
     monkeypatch.setattr(Hyperparameters, "dropout_rate_weight", 2.0, raising=False)
     loss, terms = total(FORECAST, TARGET, hyper())
     np.testing.assert_allclose(terms["dropout_rate_penalty"], 0.06, rtol=1e-6)

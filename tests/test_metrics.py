@@ -5,8 +5,10 @@ import math
 
 import numpy as np
 import pytest
+import scoringrules
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from tftjax import metrics
 from tftjax.config import UserError
@@ -41,6 +43,14 @@ def test_every_metric_by_hand():
         {"0.25": 4.5 / 6, "0.5": 3.75 / 6, "0.75": 2.75 / 6}
     )
     assert result["pinball"] == pytest.approx(11 / 18)
+    # Twice the pinball losses 4.5 / 6, 3.75 / 6, 2.75 / 6, each a quarter of the levels wide.
+    assert result["crps"] == pytest.approx(11 / 12)
+    # Widths 2 4 3 3 1 0; outside of them 0 1 0 1 1 1, each counted 4 times.
+    assert result["interval_score"] == pytest.approx({"50": (13 + 4 * 4) / 6})
+    # Quantiles below the target: 2 3 1 0 0 0.
+    assert result["pit_histogram"] == pytest.approx(
+        {"0-0.25": 3 / 6, "0.25-0.5": 1 / 6, "0.5-0.75": 1 / 6, "0.75-1": 1 / 6}
+    )
     # Inside: 1 in [-1, 1], 2 in [0, 3]; outside: 3, -4, 0 in [1, 2], -1 in [0, 0].
     assert result["coverage"] == pytest.approx({"50": 2 / 6})
     assert result["crossing_rate"] == pytest.approx(1 / 6)
@@ -53,6 +63,7 @@ def test_every_metric_by_hand():
     # Nonzero targets 1 3 2 -4 -1 with medians 0 1 2 -1 0: hits 3, 2, -4.
     assert result["directional_accuracy"] == pytest.approx(3 / 5)
     assert result["directional_base_rate"] == pytest.approx(3 / 5)
+    assert result["directional_excess"] == pytest.approx(0)
     assert result["correlation"] == pytest.approx(
         np.corrcoef([0, 1, 2, -1, 0.5, 0], [1, 3, 2, -4, 0, -1])[0, 1]
     )
@@ -72,6 +83,39 @@ def test_against_plain_loops():
     assert result["pinball_by_quantile"]["0.98"] == pytest.approx(sum(losses[6::7]) / target.size, rel=1e-12)
     assert result["coverage"]["80"] == sum(inside) / len(inside)
     assert list(result["coverage"]) == ["50", "80", "96"]
+
+
+def test_scores_against_scoringrules():
+    forecast, target = random_case()
+    result = evaluate_forecast(forecast, target, QUANTILES)
+    for low, high, percent in central_intervals(QUANTILES):
+        share = 1 - float(percent) / 100
+        theirs = scoringrules.interval_score(target, forecast[..., low], forecast[..., high], share)
+        assert result["interval_score"][percent] == pytest.approx(theirs.mean(), rel=1e-12)
+    # Of equally spaced levels, theirs gives each the weight 1 / Q, ours the distance 1 / (Q + 1).
+    levels = np.arange(1, 12) / 12
+    forecast = np.quantile(np.random.default_rng(1).normal(size=(23, 11, 3)), levels, axis=0).transpose(
+        1, 2, 0
+    )
+    theirs = scoringrules.crps_quantile(target, forecast, levels).mean()
+    assert metrics.crps(forecast, target, levels.tolist()) == pytest.approx(theirs * 11 / 12, rel=1e-12)
+    # And of many levels, what the whole distribution would score.
+    levels = np.arange(1, 1000) / 1000
+    normal = np.broadcast_to(stats.norm.ppf(levels), (11, 3, 999))
+    theirs = scoringrules.crps_normal(target, 0.0, 1.0).mean()
+    assert metrics.crps(normal, target, levels.tolist()) == pytest.approx(theirs, rel=1e-3)
+
+
+def test_pit_counts_by_hand():
+    forecast = np.broadcast_to([-1.0, 0.0, 1.0], (6, 1, 3))
+    target = np.array([[-2.0], [-1.0], [-0.5], [1.0], [1.5], [9.0]])
+    np.testing.assert_array_equal(metrics.pit_counts(forecast, target), [2, 1, 1, 2])
+
+
+def test_excess_over_the_base_rate():
+    forecast = np.broadcast_to([[-2.0, -1.0, 0.0]], (5, 1, 3))
+    target = np.array([[1.0], [2.0], [3.0], [-1.0], [0.0]])
+    assert metrics.directional_excess(forecast, target, THREE) == pytest.approx(1 / 4 - 3 / 4)
 
 
 def test_the_bounds_of_an_interval_belong_to_it():
@@ -120,7 +164,8 @@ def test_undefined_metrics_are_left_out():
     assert result["sigma"] < 1e-15
     forecast, _ = random_case()
     result = evaluate_forecast(forecast, np.zeros_like(target), QUANTILES)
-    assert not {"correlation", "directional_accuracy", "directional_base_rate"} & result.keys()
+    undefined = {"correlation", "directional_accuracy", "directional_base_rate", "directional_excess"}
+    assert not undefined & result.keys()
     json.dumps(result, allow_nan=False)
 
 

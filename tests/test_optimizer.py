@@ -17,9 +17,9 @@ def train_config(optimizer="adam", schedule="constant", warmup_epochs=0):
     return TrainConfig(optimizer=optimizer, schedule=schedule, warmup_epochs=warmup_epochs, max_epochs=3)
 
 
-def run(gradients, params, train, rates=RATES):
+def run(gradients, params, train, rates=RATES, scales=(None, None)):
     """Parameters after each step."""
-    optimizer = make_optimizer(train, rates, 4, DECAYED)
+    optimizer = make_optimizer(train, rates, 4, DECAYED, *scales)
     params = jnp.asarray(params)
     state, after = optimizer.init(params), []
     for gradient in gradients:
@@ -29,15 +29,16 @@ def run(gradients, params, train, rates=RATES):
     return np.array(after), state
 
 
-def reference(gradients, params, shares, decay):
+def reference(gradients, params, shares, decay, scale=1.0, multiplier=1.0):
     """Kingma and Ba (2015) with clipping by norm, and the decay of Loshchilov and Hutter (2019)."""
     params = np.float64(params)
     m, v, after = np.zeros(5), np.zeros(5), []
     for t, gradient in enumerate(np.float64(gradients), start=1):
+        gradient = scale * gradient
         gradient = gradient * min(1.0, 1.5 / np.linalg.norm(gradient))
         m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
         direction = (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
-        params = params - 0.03 * shares[t - 1] * (direction + decay * DECAYED * params)
+        params = params - multiplier * 0.03 * shares[t - 1] * (direction + decay * DECAYED * params)
         after.append(params)
     return np.array(after)
 
@@ -58,6 +59,18 @@ def test_against_numpy(steps, optimizer, schedule):
     shares = cosine if schedule == "warmup_cosine" else [1] * 7
     expected = reference(*steps, shares, 0.2 if optimizer == "adamw" else 0.0)
     np.testing.assert_allclose(run(*steps, train)[0], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_scales_of_gradient_and_update_against_numpy(steps):
+    scale, multiplier = np.float32([1, 0, 5, 0.1, 1]), np.float32([0.1, 0, 1, 3, 1])
+    after, _ = run(*steps, train_config("adamw"), scales=(scale, multiplier))
+    expected = reference(*steps, [1] * 7, 0.2, scale, multiplier)
+    np.testing.assert_allclose(after, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(after[:, 1], np.full(7, steps[1][1]))  # frozen, though it decays
+    assert np.ptp(np.delete(after, 1, axis=1), axis=0).min() > 0
+    # What is not set costs no operation, and no entry of the state.
+    states = [run(*steps, train_config(), scales=s)[1] for s in ((None, None), (scale, multiplier))]
+    assert len(states[0]) == len(states[1]) - 2 == 4
 
 
 @pytest.mark.parametrize("size", [0.2, 1.5, 30.0])

@@ -10,11 +10,13 @@ import pytest
 from test_layers import normal
 from test_tft import build
 
+from tftjax.config import TrainConfig, UserError
 from tftjax.model import layers
 from tftjax.model.attention import InterpretableAttention
 from tftjax.model.parameters import (
     PARTS,
     Layout,
+    control_vectors,
     init_parameters,
     parameter_layout,
     part_slices,
@@ -175,3 +177,40 @@ def test_parts_cover_every_parameter_once(kinds):
         "output/kernel": "output",
     }.items():
         assert (by_path[name] == list(PARTS).index(part)).all()
+
+
+SMALL = Layout((("a", "bias"), ("a", "kernel"), ("lstm", "c", "kernel")), ((2,), (1, 2), (3,)))
+
+
+def control(**train):
+    return control_vectors(SMALL, TrainConfig(**train))
+
+
+def test_control_by_hand():
+    scale, multiplier = control(
+        freeze=("*/bias",), lr_multipliers={"lstm*": 0.5, "*kernel": 0.2}, gradient_scales={"a/*": 3.0}
+    )
+    np.testing.assert_allclose(scale, [0, 0, 3, 3, 1, 1, 1])
+    np.testing.assert_allclose(multiplier, [0, 0, 0.2, 0.2, 0.1, 0.1, 0.1])
+    assert scale.dtype == multiplier.dtype == np.float32
+
+
+def test_where_nothing_is_set_there_is_no_vector():
+    assert control() == (None, None)
+    assert control(lr_multipliers={"*": 1.0}, gradient_scales={"a*": 1.0}) == (None, None)
+    scale, multiplier = control(lr_multipliers={"a*": 2.0})
+    assert scale is None
+    assert multiplier is not None
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("freeze", ("a*", "embeding*")),
+        ("lr_multipliers", {"embeding*": 1.0}),
+        ("gradient_scales", {"embeding*": 0.0, "a*": 1.0}),
+    ],
+)
+def test_a_pattern_without_parameters_is_refused(key, value):
+    with pytest.raises(UserError, match=rf"train\.{key}: .*'embeding\*' matches no.*stand: a, lstm\."):
+        control(**{key: value})

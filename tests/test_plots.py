@@ -59,7 +59,8 @@ def test_the_fan_chart_shows_the_last_year_in_percent(tmp_path, figures):
 def test_calibration_shows_the_shares_of_every_forecast(tmp_path, figures):
     _, actual, forecast = case(103)
     forecasts = {"model": forecast, "unconditional": forecast - 0.003}
-    plots.calibration(tmp_path / "calibration.png", actual, forecasts, QUANTILES, "calibration")
+    shares = {name: (actual[:, None] <= given).mean(axis=0) for name, given in forecasts.items()}
+    plots.calibration(tmp_path / "calibration.png", shares, 103, QUANTILES, "calibration")
     assert png_size(tmp_path / "calibration.png") == (1200, 700)
     left, right = figures[0].axes
     for name, given in forecasts.items():
@@ -74,15 +75,17 @@ def test_calibration_shows_the_shares_of_every_forecast(tmp_path, figures):
 def test_few_rows_can_be_drawn(tmp_path, rows):
     dates, actual, forecast = case(rows)
     plots.fan_chart(tmp_path / "fan.png", dates, actual, forecast, QUANTILES, "few")
-    plots.calibration(tmp_path / "calibration.png", actual, {"model": forecast}, QUANTILES, "few")
+    shares = {"model": (actual[:, None] <= forecast).mean(axis=0)}
+    plots.calibration(tmp_path / "calibration.png", shares, rows, QUANTILES, "few")
     assert png_size(tmp_path / "fan.png") == png_size(tmp_path / "calibration.png") == (1200, 700)
 
 
 def test_the_same_picture_is_the_same_file(tmp_path):
     dates, actual, forecast = case(53)
+    shares = {"model": (actual[:, None] <= forecast).mean(axis=0)}
     for name in ("a", "b"):
         plots.fan_chart(tmp_path / f"fan_{name}.png", dates, actual, forecast, QUANTILES, "twice")
-        plots.calibration(tmp_path / f"cal_{name}.png", actual, {"model": forecast}, QUANTILES, "twice")
+        plots.calibration(tmp_path / f"cal_{name}.png", shares, 53, QUANTILES, "twice")
     for kind in ("fan", "cal"):
         assert (tmp_path / f"{kind}_a.png").read_bytes() == (tmp_path / f"{kind}_b.png").read_bytes()
 

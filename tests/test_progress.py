@@ -23,6 +23,10 @@ def record(epoch, **changes):
         "quantile_loss": 0.002,
         "mean_penalty": 0.00006,
         "std_penalty": 0.00004,
+        "marginal_penalty": 0.00002,
+        "directional_penalty": 0.00001,
+        "crossing_penalty": 0.0,
+        "warnings": {},
         "val/loss": 0.00195,
         "val/sigma": 0.00123,
         "val/share_positive": 0.875,
@@ -32,9 +36,21 @@ def record(epoch, **changes):
 
 
 def test_cells_are_in_the_units_of_their_headings():
-    expected = ("3", "2.1000", "2.0000", "0.06000", "0.04000", "1.9500", "*", "12.3 bp", "88%", "12,346")
+    expected = (
+        "3",
+        "2.1000",
+        "2.0000",
+        "0.06000",
+        "0.04000",
+        "0.03000",
+        "1.9500",
+        "*",
+        "12.3 bp",
+        "88%",
+        "12,346",
+    )
     assert progress.epoch_cells(record(3)) == expected
-    assert progress.epoch_cells(record(4))[6] == ""
+    assert progress.epoch_cells(record(4))[7] == ""
     assert len(expected) == len(progress.COLUMNS)
 
 
@@ -46,12 +62,39 @@ def test_plain_lines(capsys, monkeypatch):
         display.update(record(4))
     first, second = capsys.readouterr().out.splitlines()
     assert first == (
-        "epoch 3/10  loss 2.1000 = pinball 2.0000 + mean 0.06000 + std 0.04000  val 1.9500*  sigma 12.3 bp  "
+        "epoch 3/10  loss 2.1000 = pinball 2.0000 + mean 0.06000 + std 0.04000 + others 0.03000  "
+        "val 1.9500*  sigma 12.3 bp  "
         "positive 88%  12,346 windows/s  at most 28 s left"
     )
     # The last epoch took 2 s, six to go: the first one's compilation does not count.
     assert second.endswith("at most 12 s left")
     assert "1.9500  sigma" in second
+
+
+SEEN = {"one_sign": "99.9% of the median forecasts are positive"}
+
+
+def test_a_warning_is_said_when_it_begins(capsys):
+    with PlainProgress("a", 10, 0) as display:
+        for epoch, warnings in enumerate(({}, SEEN, SEEN | {"few": "[3] distinct"}, {}, SEEN), start=1):
+            display.update(record(epoch, warnings=warnings))
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
+    assert said == [
+        "warning: epoch 2: 99.9% of the median forecasts are positive",
+        "warning: epoch 3: [3] distinct",
+        "warning: epoch 5: 99.9% of the median forecasts are positive",
+    ]
+
+
+def test_warnings_stay_above_the_live_table(monkeypatch):
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=130, height=40)
+    monkeypatch.setattr(progress, "Console", lambda: console)
+    with LiveProgress("balanced", 20, 0) as display:
+        display.update(record(1, warnings={"few": "[3] distinct"}))
+        display.update(record(2, warnings={"few": "[3] distinct"}))
+    assert screen.getvalue().count("warning: epoch 1: [3] distinct") == 1
+    assert "epoch 2: [3]" not in screen.getvalue()
 
 
 def test_live_table(monkeypatch):

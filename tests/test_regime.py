@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from test_layers import CLOSE, noise, normal, random_params
-from test_tft import B, build, parameters
+from test_tft import B, build
+from test_tft import parameters as random_parameters
 
 from tftjax.config import Config, hyperparameters
 from tftjax.config_attention import AttentionConfig, RegimeConfig
@@ -13,6 +14,13 @@ from tftjax.model.attention import InterpretableAttention
 from tftjax.model.regime import GATES, RegimeGates, Router, balance_penalty, by_thresholds
 
 RATES = hyperparameters(Config())._replace(regime_gradient_scale=2.0)
+
+
+def parameters(model, inputs):
+    """Those of test_tft, as they are on a device."""
+    return jax.tree.map(jnp.float32, random_parameters(model, inputs))
+
+
 THRESHOLDS = {"by": "thresholds", "column": "VIX", "num_regimes": 3, "thresholds": (15.0, 25.0)}
 ROUTER = {"by": "router", "num_regimes": 3}
 
@@ -92,7 +100,7 @@ CASES = {
 def test_a_model_starts_as_exactly_the_model_without_gates(case, num_heads):
     model, plain, inputs = gated(CASES[case], num_heads=num_heads)
     tree = parameters(model, inputs)
-    tree["attention_gates"] = {"gate": np.zeros((3, num_heads))}  # as they start
+    tree["attention_gates"] = {"gate": jnp.zeros((3, num_heads))}  # as they start
     shared = {n: value for n, value in tree.items() if n not in ("attention_gates", "attention_router")}
     some = noise(0.3, 5, np.arange(B))
     rates = RATES._replace(regime_low=15.0, regime_high=25.0)
@@ -110,8 +118,7 @@ def test_a_model_starts_as_exactly_the_model_without_gates(case, num_heads):
     if "thresholds" in case:
         np.testing.assert_array_equal(output.regime, [[1, 0, 0], [0, 0, 1]])
     # One window's gate is another's business only in the same regime.
-    tree["attention_gates"] = {"gate": np.array([[1.0] * num_heads, [0.0] * num_heads, [0.0] * num_heads])}
-    tree["attention_gates"]["gate"][0, 0] = -2.0
+    tree["attention_gates"] = {"gate": jnp.zeros((3, num_heads)).at[0].set(1.0).at[0, 0].set(-2.0)}
     moved = np.abs(run(tree, inputs).quantiles - baseline.quantiles).max(axis=(1, 2))
     assert moved[0] > 1e-4
     assert (moved[1] > 0) == ("router" in case)
@@ -136,7 +143,7 @@ def test_the_router_learns_once_a_gate_has_moved():
 def test_a_compiled_model_starts_as_the_one_without_gates_too():
     model, plain, inputs = gated(ROUTER | {"renormalise": True})
     tree = parameters(model, inputs)
-    tree["attention_gates"] = {"gate": np.zeros((3, 2))}
+    tree["attention_gates"] = {"gate": jnp.zeros((3, 2))}
     shared = {n: value for n, value in tree.items() if n not in ("attention_gates", "attention_router")}
     baseline, output = (
         jax.jit(lambda p, i, m=m: m.apply({"params": p}, i).quantiles)(p, inputs)

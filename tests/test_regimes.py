@@ -102,7 +102,7 @@ def test_metrics_of_the_parts_add_up_to_the_whole(tmp_path):
     rng = np.random.default_rng(0)
     levels = run.config.model.quantiles
     forecasts = {name: np.sort(rng.normal(size=(*rows.shape, 3))) / 100 for name in ("model", "flat")}
-    found = regime_metrics(run, rows, forecasts, returns)
+    found = regime_metrics(run, rows, forecasts)
     assert list(found) == ["volatility", "x"]
     for parts in found.values():
         counts = [part["windows"] for part in parts.values()]
@@ -120,8 +120,7 @@ def test_metrics_of_the_parts_add_up_to_the_whole(tmp_path):
 def test_an_empty_regime_has_no_metrics(tmp_path):
     run = opened(tmp_path)
     rows = run.data.starts["val"][:1, None] + E + np.arange(P)
-    returns = run.data.panel.frame["y"].to_numpy()
-    found = regime_metrics(run, rows, {"model": np.zeros((1, P, 3))}, returns)
+    found = regime_metrics(run, rows, {"model": np.zeros((1, P, 3))})
     parts = found["volatility"].values()
     assert sorted(part["windows"] for part in parts) == [0, 0, 1]
     assert all(part == {"windows": 0} for part in parts if not part["windows"])

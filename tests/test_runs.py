@@ -259,6 +259,31 @@ def test_resume_with_a_changed_config_lists_the_keys(begun):
     assert len(lines) == 4  # the heading, the two keys, the advice
 
 
+def test_resume_with_other_evaluation_settings_takes_them(begun):
+    config, panel, directory = begun
+    (directory / "evaluation").mkdir()
+    for name in ("metrics.json", "predictions.csv"):
+        (directory / "evaluation" / name).write_text("{}")
+    before = contents(directory)
+    assert runs.check_resumable(directory, config, panel)
+    assert contents(directory) == before
+    judged = config.evaluation.model_copy(update={"quality_window": 20})
+    changed = config.model_copy(update={"evaluation": judged, "notes": "not taken"})
+    assert runs.check_resumable(directory, changed, panel)
+    assert runs.read_config(directory) == config.model_copy(update={"evaluation": judged})
+    assert contents(directory / "evaluation") == {"predictions.csv": b"{}"}
+
+
+def test_a_run_of_before_there_were_evaluation_settings(begun):
+    config, panel, directory = begun
+    path = directory / "config.json"
+    old = json.loads(path.read_text())
+    del old["evaluation"]
+    path.write_text(json.dumps(old))
+    assert runs.read_config(directory) == config
+    assert runs.check_resumable(directory, config, panel)
+
+
 def test_resume_with_changed_data_is_refused(begun, tmp_path):
     config, panel, directory = begun
     rows = make_rows()

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tftjax import config, evaluate, predict, runs, train
-from tftjax.baselines import BASELINES
+from tftjax.baseline_scores import baseline_forecasts, score_baselines, split_windows
+from tftjax.baselines import BASELINES, Task
 from tftjax.config import DataConfig, UserError
 from tftjax.data import csv_files
 from tftjax.data.encoding import encoding_from_json, encoding_to_json, fit_encoding
@@ -363,16 +364,23 @@ def test_prediction_is_the_evaluation_s_forecast(path, tmp_path):
 
 
 @pytest.mark.slow
-def test_baselines_of_a_series_are_those_of_the_series_alone(path, tmp_path):
+def test_baselines_of_a_series_are_those_of_the_series_alone(path, tmp_path, monkeypatch):
     directory = tmp_path / "several"
     train.train(settings(path), directory, quiet=True)
     run = runs.open_run(directory)
     returns = run.data.panel.frame["ret"].to_numpy()
     rows = evaluate.target_rows(run, "test")
-    found = evaluate.baseline_forecasts(run, rows, returns)
     second = run.data.blocks[1]
     own = rows[rows[:, 0] >= second.rows.start] - second.rows.start
     train_rows = range(len(second.splits.train))
-    for name, baseline in BASELINES.items():
-        alone = baseline(returns[second.rows.start :], train_rows, own, run.config.model.quantiles)
-        np.testing.assert_array_equal(found[name][-len(own) :], alone)
+    for name in ("unconditional", "rolling", "ewma_scaled"):
+        task = Task(returns[second.rows.start :], {}, train_rows, own, run.config.model.quantiles)
+        found = baseline_forecasts(run, name)["test"]
+        np.testing.assert_array_equal(found[-len(own) :], BASELINES[name](task))
+    monkeypatch.setattr("tftjax.baseline_scores.MAX_FITTED_SERIES", 1)
+    said = []
+    windows = {split: split_windows(run, split) for split in ("val", "test")}
+    scored = score_baselines(run, windows, say=said.append)
+    assert set(scored.scores["test"]) == {"unconditional", "rolling", "ewma_scaled"}
+    assert "left out the baseline garch: 2 series, and it is fitted to at most 1" in said
+    assert not scored.forecasts["test"]

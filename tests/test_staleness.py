@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from test_attention import reference as attention_reference
-from test_layers import CLOSE, noise, normal, random_params, softmax
-from test_tft import OBSERVED, B, E, H, P, T, build, parameters
+from test_layers import CLOSE, embedded, noise, normal, random_params, softmax
+from test_tft import OBSERVED, B, D, E, H, P, T, build
+from test_tft import parameters as random_parameters
 
 from tftjax.config import Config, hyperparameters
 from tftjax.config_attention import AttentionConfig, StalenessConfig
@@ -25,6 +26,11 @@ BY_HAND = {
 RATES = hyperparameters(Config())._replace(
     staleness_weight=0.7, staleness_gradient_scale=3.0, staleness_scale=2.0
 )
+
+
+def parameters(model, inputs):
+    """Those of test_tft, as they are on a device."""
+    return jax.tree.map(jnp.float32, random_parameters(model, inputs))
 
 
 def config(**settings):
@@ -87,16 +93,19 @@ def test_attention_with_penalised_steps_against_the_equations(per_head, compiled
 
 
 def test_selection_of_variables_against_the_equation():
-    v, d, t, b = 3, 5, 2, 4
-    selection, staleness = VariableSelection(d), VariableStaleness(config(mode="variable_selection"))
-    x = normal(v, d, t, b)
-    age = jnp.stack([jnp.ones((t, b)), *jnp.abs(normal(2, t, b))])  # the first variable has no age
-    params, own = random_params(selection, x, None), random_params(staleness, age, RATES)
+    selection, staleness = VariableSelection(D), VariableStaleness(config(mode="variable_selection"))
+    x, _ = embedded(7)
+    num_variables, steps = x.num_variables, (7, x.rows[0].shape[-1])
+    aged = jnp.abs(normal(num_variables - 1, *steps))
+    age = jnp.concatenate([jnp.ones((1, *steps)), aged])  # the first variable has no age
+    params = jax.tree.map(jnp.asarray, random_params(selection, x, None))
+    own = random_params(staleness, age, RATES)
     _, before = selection.apply({"params": params}, x, None)
     penalty = staleness.apply({"params": own}, age, RATES)
     _, after = selection.apply({"params": params}, x, None, None, None, penalty)
     w = 0.7 * np.log1p(np.exp(3.0 * own["raw_weight"])) / np.log(2)
     cost = w[:, None, None] * (np.asarray(age) / 2.0 - 0.5)
+    cost[0] = 0
     np.testing.assert_allclose(penalty, cost, **CLOSE)
     expected = softmax((np.log(np.float64(before)) - cost).transpose(1, 2, 0)).transpose(2, 0, 1)
     np.testing.assert_allclose(after, expected, **CLOSE)

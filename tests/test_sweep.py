@@ -8,10 +8,11 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from tiny import assert_same_run, contents, make_rows, metric_lines, write_config
 
-from tftjax import checkpoint, sweep, sweep_files
+from tftjax import checkpoint, runs, sweep, sweep_files
 from tftjax.sweep_hosts import Host, join
 
 NAMES = ["control-s42", "control-s43", "tiny-s42", "tiny-s43"]
@@ -46,6 +47,7 @@ def test_every_member_is_the_single_run(swept, trained):
     assert {path.name for path in member.rglob("*")} >= {n for n in names if "." in n and not n.isdigit()}
     for line, line_1 in zip(metric_lines(member), metric_lines(trained.directory), strict=True):
         assert line.keys() == line_1.keys()
+        assert line["warnings"].keys() == line_1.pop("warnings").keys()
         for name, value in line_1.items():
             np.testing.assert_allclose(line[name], value, rtol=5e-3, atol=1e-7, err_msg=name)
     ours, theirs = (
@@ -68,6 +70,22 @@ def test_a_member_can_be_evaluated_predicted_and_resumed(swept, configs, command
     out, _ = commands.run("train", configs[1], *own, "--resume")
     assert "epoch 1/" not in out  # nothing was left to train
     assert contents(member) == before
+
+
+@pytest.mark.slow
+def test_resume_with_other_evaluation_settings_evaluates_anew(swept, configs, commands, tmp_path):
+    folder = Path(shutil.copytree(swept[0], tmp_path / "sweep"))
+    window = ["--set", "evaluation.quality_window=20"]
+    out, _ = commands.run("sweep", *configs, "--seeds", 2, "--runs", tmp_path, "--resume", *window)
+    assert "healthy, %" in out
+    before, after = (pd.read_csv(sweep / "results.csv") for sweep in (swept[0], folder))
+    pd.testing.assert_frame_equal(after[before.columns], before)
+    shares = after[[name for name in after if name.startswith("test/quality/")]]
+    assert "test/quality/HEALTHY" not in before
+    np.testing.assert_allclose(shares.sum(axis=1), 1)
+    for member in sweep_files.read_members(folder):
+        assert member.config.evaluation.quality_window == 20
+        assert runs.read_config(folder / "members" / member.name) == member.config
 
 
 @pytest.mark.slow

@@ -96,6 +96,7 @@ BAD = {
         "unknown key 'loss.std_wieght'. Did you mean 'loss.std_w",
     ),
     "name": ({"grid": ["name=a,b"]}, "name is not for a sweep to vary; what sets it is --name"),
+    "judging": ({"grid": ["evaluation.trading_cost=0,0.01"]}, "evaluation.trading_cost is not .* --set"),
     "seed": ({"grid": ["train.seed=1,2"]}, "train.seed is not .* --seeds"),
     "no values": ({"grid": ["loss.std_weight"]}, "expected KEY=VALUE,VALUE"),
     "empty value": ({"grid": ["loss.std_weight=0,,1"]}, "an empty value"),
@@ -124,6 +125,12 @@ def test_two_configs_of_one_name(paths, tmp_path):
     (other / "plain.json").write_text("{}")
     with pytest.raises(UserError, match="name of another"):
         make_plan([paths[0], other / "plain.json"], overrides=["train.seed=1"])
+
+
+def test_evaluation_settings_make_no_other_program(paths):
+    members = [*make_plan(paths[:1]), *make_plan(paths[:1], overrides=["evaluation.quality_window=20"])]
+    assert members[0].config != members[1].config
+    assert len(programs(members)) == 1
 
 
 def test_other_data_can_be_allowed(paths):

@@ -14,6 +14,7 @@ STATUS = Status(
     live=2,
     stopped=1,
     diverged=1,
+    warned=2,
     windows_per_s=12345.6,
     seconds_left=61.4,
     best={"control": [0.002, 0.003]},
@@ -24,7 +25,8 @@ def test_lines(capsys):
     with PlainProgress(MEMBERS) as display:
         display.update(STATUS)
         assert capsys.readouterr().out == (
-            "program 1/2  epoch 3  2 live, 1 stopped, 1 diverged  12,346 windows/s  at most 61 s left\n"
+            "program 1/2  epoch 3  2 live, 1 stopped, 1 diverged, 2 with warnings  12,346 windows/s  "
+            "at most 61 s left\n"
         )
     assert capsys.readouterr().out == (
         "control: best validation loss 2.5000 (1e-3, mean of 2 seeds)\n"

@@ -9,7 +9,7 @@ import math
 import jax
 import numpy as np
 import pytest
-from tiny import EPOCHS, make_rows, metric_lines, write_config
+from tiny import EPOCHS, HEALTHY, make_rows, metric_lines, write_config
 
 from tftjax import checkpoint, runs, sweep_program, sweep_train
 from tftjax.config import UserError, load
@@ -51,6 +51,7 @@ class Sweep:
                     raise event
             zeros = np.zeros(num_slots, np.float32)
             metrics = {"losses": np.ones((num_slots, STEPS), np.float32), "loss": zeros + 1}
+            metrics |= {name: zeros + np.float32(value) for name, value in HEALTHY.items()}
             metrics["val/loss"] = (1 / np.maximum(epochs, 1)).astype(np.float32)
             for place, event in enumerate(happened):
                 if event == "nan":

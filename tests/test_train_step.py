@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec
 from tftjax import checkpoint, runs
 from tftjax.config import Config, ModelConfig, TrainConfig, hyperparameters
 from tftjax.data.panel import make_panel
+from tftjax.data.windows import gather
 from tftjax.forecast import forecast_windows
 from tftjax.model.parameters import to_tree
 from tftjax.runtime import compiler_options, device_mesh
@@ -91,11 +92,12 @@ def stepped(trained):
     compiled = {}
     starts = jnp.asarray(trained.data.starts["train"][[3, 50, 8, 21, 40, 13]])
 
-    def step(devices, state=trained.start, **changes):
+    def step(devices, state=None, train=CONFIG.train, **changes):
         mesh = jax.make_mesh((devices,), ("devices",), devices=jax.devices()[:devices])
-        program = trained.program._replace(mesh=mesh)
-        if devices not in compiled:
-            compiled[devices] = jax.jit(
+        config = CONFIG.model_copy(update={"train": train})
+        program = trained.program._replace(mesh=mesh, config=config)
+        if (devices, train) not in compiled:
+            compiled[devices, train] = jax.jit(
                 jax.shard_map(
                     lambda state, starts, rates, data: train_step(state, starts, rates, data, program),
                     mesh=mesh,
@@ -105,7 +107,8 @@ def stepped(trained):
                 ),
                 compiler_options=compiler_options(),
             )
-        result = compiled[devices](state, starts, rates(**changes), train_data(trained.data))
+        state = init_state(program, RATES, seed=3) if state is None else state
+        result = compiled[devices, train](state, starts, rates(**changes), train_data(trained.data))
         return jax.device_get(result)
 
     return SimpleNamespace(step=step, starts=starts)
@@ -161,12 +164,68 @@ def test_loss_and_moments_are_those_of_the_whole_batch(trained, stepped, devices
     assert abs(np.mean([median[:3].std(), median[3:].std()]) / std - 1) > 1e-3
 
 
-def test_part_norms_add_up(stepped):
-    _, metrics = stepped.step(1)
-    parts = [value for name, value in metrics.items() if name.startswith("gradient_norm/")]
+@pytest.mark.parametrize("norm", ["gradient_norm", "update_norm"])
+def test_part_norms_add_up(trained, stepped, norm):
+    state, metrics = stepped.step(1)
+    parts = [value for name, value in metrics.items() if name.startswith(f"{norm}/")]
     assert len(parts) == 5
-    assert np.sqrt(np.sum(np.square(parts))) == pytest.approx(metrics["gradient_norm"], rel=1e-5)
+    assert np.sqrt(np.sum(np.square(parts))) == pytest.approx(metrics[norm], rel=1e-5)
     assert min(parts) > 0
+    vector = {"gradient_norm": gradient(state), "update_norm": state.params - trained.start.params}[norm]
+    output = to_tree(vector, trained.program.layout)
+    entries = [leaf.ravel() for part in ("output", "output_gate") for leaf in jax.tree.leaves(output[part])]
+    assert metrics[f"{norm}/output"] == pytest.approx(np.linalg.norm(np.concatenate(entries)), rel=1e-3)
+
+
+def test_gradient_control_moves_parts_as_asked(trained, stepped):
+    train = TrainConfig(
+        batch_size=BATCH,
+        freeze=("embedding*", "*/weights/*/bias"),
+        lr_multipliers={"lstm*": 0.25},
+        gradient_scales={"attention/*": 3.0},
+    )
+    (plain, metrics_plain), (state, metrics) = stepped.step(1), stepped.step(1, train=train)
+    later, _ = stepped.step(1, state, train)
+    layout = trained.program.layout
+    before, after, last = (to_tree(s.params, layout) for s in (trained.start, state, later))
+    free, control, free_moment = (
+        to_tree(v, layout) for v in (plain.params, gradient(state), gradient(plain))
+    )
+    assert_same(last["embedding_observed"], before["embedding_observed"])  # bit for bit
+    weights = [tree["encoder_selection"]["weights"]["w1"] for tree in (before, last)]
+    assert_same(weights[0]["bias"], weights[1]["bias"])
+    assert not np.array_equal(weights[0]["kernel"], weights[1]["kernel"])
+    moved = [
+        t["lstm_encoder_0"]["recurrent_kernel"] - before["lstm_encoder_0"]["recurrent_kernel"]
+        for t in (after, free)
+    ]
+    np.testing.assert_allclose(moved[0], 0.25 * moved[1], rtol=1e-3, atol=1e-7)
+    np.testing.assert_allclose(
+        control["attention"]["value_kernel"], 3 * free_moment["attention"]["value_kernel"], rtol=1e-5
+    )
+    assert metrics["update_norm/embeddings"] == 0
+    # The gradient is reported as the loss gives it.
+    for name in ("gradient_norm/embeddings", "gradient_norm/attention"):
+        assert metrics[name] == metrics_plain[name] > 0
+
+
+def test_what_is_watched_is_of_the_whole_validation_split(trained):
+    state, metrics = trained.run(1)[0]
+    starts = trained.data.starts["val"]
+    series = jax.tree.map(jnp.asarray, trained.data.series)
+    inputs, _ = gather(series, starts, 5, 2)
+    params = to_tree(jnp.asarray(state.params), trained.program.layout)
+    output = jax.jit(lambda p, i: trained.program.model.apply({"params": p}, i))(params, inputs)
+    selection = np.float64(output.encoder_selection)  # [B, E, V]
+    entropy = -(selection * np.log(selection)).sum(axis=2).mean() / np.log(selection.shape[2])
+    assert metrics["val/selection_entropy"] == pytest.approx(entropy, rel=1e-4)
+    attention = np.float64(output.attention)  # [B, H, P, T]: the first prediction step sees 6 steps, not 7
+    assert not attention[:, :, 0, 6].any()
+    first, second = attention[:, :, 0, :6], attention[:, :, 1]
+    halves = [-(w * np.log(w)).sum(axis=-1).mean() / np.log(n) for w, n in ((first, 6), (second, 7))]
+    assert metrics["val/attention_entropy"] == pytest.approx(np.mean(halves), rel=1e-4)
+    median = np.asarray(inputs.center[0] + inputs.scale[0] * output.quantiles[:, :, 1])
+    assert metrics["val/distinct_forecasts"] == pytest.approx(len(np.unique(np.round(median / 1e-6))), abs=1)
 
 
 def test_learns_what_can_be_learned(trained):

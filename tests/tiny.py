@@ -19,6 +19,20 @@ EPOCHS = 8
 ENCODER_LENGTH = 5
 QUANTILES = ["0.02", "0.1", "0.25", "0.5", "0.75", "0.9", "0.98"]
 TIMES = ("seconds", "windows_per_s")
+# What an epoch's program returns besides losses, of a training that nothing is wrong with.
+HEALTHY = {
+    "quantile_loss": 0.0,
+    "val/sigma": 0.01,
+    "val/share_positive": 0.5,
+    "val/distinct_forecasts": 1e6,
+    "val/attention_entropy": 0.5,
+    "val/selection_entropy": 0.5,
+    **{f"{name}_penalty": 0.0 for name in ("mean", "std", "marginal", "directional", "crossing")},
+    **{
+        f"gradient_norm/{part}": 1.0
+        for part in ("embeddings", "variable_selection", "lstm", "attention", "output")
+    },
+}
 
 
 def make_rows(num_rows: int = 320) -> pd.DataFrame:

@@ -192,6 +192,11 @@ class ModelConfig(Section):
     quantiles: tuple[Fraction, ...] = Field(
         (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98), description="levels forecast, ascending, 0.5 among them"
     )
+    quantile_head: Literal["independent", "monotone"] = Field(
+        "independent",
+        description="each quantile by itself, as in the paper; or the median and steps away from it: they"
+        " never cross",
+    )
 
     @field_validator("num_heads")
     @classmethod
@@ -211,10 +216,35 @@ class ModelConfig(Section):
 
 
 class LossConfig(Section):
-    """L = QL + mean_weight * (mu - target_mean)^2 + std_weight * (sigma - target_std)^2."""
+    """L = QL + mean_weight * (mu - target_mean)^2 + std_weight * (sigma - target_std)^2 + further penalties.
+
+    What each penalty asks for, and when a good forecaster violates it: see `PENALTIES` in losses.py.
+    """
 
     mean_weight: float = Field(0.0, ge=0, le=1e6, description="weight of the mean penalty; sane: 0 to 1")
     std_weight: float = Field(0.0, ge=0, le=1e6, description="weight of the spread penalty; sane: 0 to 1")
+    marginal_weight: float = Field(
+        0.0,
+        ge=0,
+        le=1e6,
+        description="weight of the penalty on mean and spread of the whole pooled forecast; sane: 0 to 1",
+    )
+    directional_weight: float = Field(
+        0.0,
+        ge=0,
+        le=1e6,
+        description="weight of the penalty on median forecasts of one sign; the same in both scales;"
+        " sane: 0 to 10",
+    )
+    directional_threshold: float = Field(
+        0.8, ge=0.5, le=1, description="share of one sign above which that penalty begins; sane: 0.6 to 0.95"
+    )
+    crossing_weight: float = Field(
+        0.0,
+        ge=0,
+        le=1e6,
+        description="weight of the penalty on crossing quantiles; the same in both scales; sane: 0 to 10",
+    )
     target_mean: float = Field(
         0.0003, ge=-1, le=1, description="return as a decimal (0.01 is one percent); sane: -0.001 to 0.001"
     )
@@ -258,6 +288,25 @@ class TrainConfig(Section):
     )
     seed: int = Field(42, ge=0, le=2**31 - 1, description="start of all randomness")
     checkpoint_every: int = Field(1, ge=1, le=100_000, description="epochs between checkpoints")
+    init_from: str | None = Field(
+        None,
+        min_length=1,
+        description="directory of a run whose best parameters this one starts from, matched by path; null:"
+        " drawn by the seed",
+    )
+    # Patterns as in a shell, for paths of parameters such as 'encoder_selection/variables/w1/kernel'; *
+    # matches slashes too. A parameter that several patterns match gets their product.
+    freeze: tuple[str, ...] = Field(
+        (), description="patterns of parameters that stay as they start, such as 'embedding*'"
+    )
+    lr_multipliers: dict[str, Annotated[float, Field(ge=0, le=1000)]] = Field(
+        {}, description="by pattern of parameters, what learning rate and decay are multiplied by"
+    )
+    gradient_scales: dict[str, Annotated[float, Field(ge=0, le=1000)]] = Field(
+        {},
+        description="by pattern of parameters, what the gradient is multiplied by before the clip; Adam"
+        " undoes it for the rest: to slow a part down, use lr_multipliers",
+    )
 
     @field_validator("warmup_epochs")
     @classmethod
@@ -277,6 +326,43 @@ class TrainConfig(Section):
         return weight_decay
 
 
+class EvaluationConfig(Section):
+    """How forecasts are judged: quality modes (quality.py) and the cost of trading (trading.py)."""
+
+    quality_window: int = Field(
+        60, ge=5, le=10_000, description="rows of a rolling window that gets a quality mode; sane: 20 to 250"
+    )
+    # The spread of the target, in the same window, is the unit of the three ratios: of a median that
+    # is the true conditional mean, the ratio of the spreads is its correlation with the target.
+    min_std_ratio: float = Field(
+        0.05, ge=0, le=10, description="collapse: standard deviation of the medians, in target spreads, below"
+    )
+    min_range_ratio: float = Field(
+        0.2, ge=0, le=100, description="collapse: range of the medians, in target spreads, below"
+    )
+    min_step_ratio: float = Field(
+        0.01, ge=0, le=10, description="collapse: mean step between medians, in target spreads, below"
+    )
+    max_one_sign: float = Field(
+        0.98, ge=0.5, le=1, description="unidirectional: share of medians of one sign above"
+    )
+    degraded_accuracy: float = Field(
+        0.48, ge=0, le=1, description="degraded: share of the target's signs that the median has below"
+    )
+    healthy_accuracy: float = Field(0.52, ge=0, le=1, description="healthy: that share above")
+    trading_cost: float = Field(
+        0.0001, ge=0, le=0.1, description="cost of trading, a share of what is traded; sane: 0 to 0.002"
+    )
+
+    @field_validator("healthy_accuracy")
+    @classmethod
+    def _healthy_above_degraded(cls, healthy_accuracy: float, info: ValidationInfo) -> float:
+        degraded = info.data.get("degraded_accuracy")
+        if degraded is not None and healthy_accuracy < degraded:
+            raise ValueError(f"at least evaluation.degraded_accuracy ({degraded:g})")
+        return healthy_accuracy
+
+
 class Config(Section):
     """Everything that defines a run."""
 
@@ -292,6 +378,7 @@ class Config(Section):
     model: ModelConfig = Field(ModelConfig(), description="sizes of the network")
     loss: LossConfig = Field(LossConfig(), description="the loss")
     train: TrainConfig = Field(TrainConfig(), description="the training")
+    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="how forecasts are judged")
 
 
 class Hyperparameters(NamedTuple):
@@ -305,6 +392,10 @@ class Hyperparameters(NamedTuple):
     std_weight: float
     target_mean: float
     target_std: float
+    marginal_weight: float
+    directional_weight: float
+    directional_threshold: float
+    crossing_weight: float
     staleness_weight: float
     staleness_gradient_scale: float
     staleness_scale: float
@@ -339,6 +430,10 @@ def hyperparameters(config: Config) -> Hyperparameters:
         std_weight=loss.std_weight,
         target_mean=loss.target_mean,
         target_std=loss.target_std,
+        marginal_weight=loss.marginal_weight,
+        directional_weight=loss.directional_weight,
+        directional_threshold=loss.directional_threshold,
+        crossing_weight=loss.crossing_weight,
         staleness_weight=staleness.weight,
         staleness_gradient_scale=staleness.gradient_scale,
         staleness_scale=staleness.used_scale,

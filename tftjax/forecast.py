@@ -1,6 +1,8 @@
 """Forecasts in return units from a model, its parameters and a series: pure functions of arrays."""
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,11 @@ from tftjax.model.tft import TemporalFusionTransformer, TFTOutput
 from tftjax.runtime import MESH_AXIS, device_mesh
 
 CHUNK = 64  # windows at a time: as fast as larger chunks, in less memory
+
+
+def to_returns(inputs: Inputs, output: TFTOutput) -> Float[Array, "B P Q"]:
+    """Takes a forecast out of the units of the scaled target: quantiles of the return, as decimals."""
+    return inputs.center[:, None, None] + inputs.scale[:, None, None] * output.quantiles
 
 
 def forecast_batch(
@@ -32,8 +39,38 @@ def forecast_batch(
     Returns:
       Quantiles of the return, as decimals, and all that the model gives.
     """
-    output = model.apply({"params": parameters}, inputs, noise, rates)
-    return inputs.center[:, None, None] + inputs.scale[:, None, None] * output.quantiles, output
+    return to_returns(inputs, model.apply({"params": parameters}, inputs, noise, rates))
+
+
+def map_windows(
+    model: TemporalFusionTransformer,
+    parameters: dict,
+    series: Series,
+    starts: Int[Array, " W"],
+    of: Callable[[Inputs, TFTOutput], Any],
+    rates: Hyperparameters | None = None,
+) -> Any:
+    """Applies the model to any number of windows, a chunk at a time; to be jitted.
+
+    Args:
+      starts: first row of each window.
+      of: what is kept of the inputs and the output of a chunk: arrays whose first axis is the window.
+      rates: the member's floats; None takes those of the model's config.
+    Returns:
+      These arrays, of all windows.
+    """
+    num_windows = starts.shape[0]
+    num_chunks = -(-num_windows // CHUNK)
+    chunk = -(-num_windows // num_chunks)
+    padded = jnp.pad(starts, (0, num_chunks * chunk - num_windows), mode="edge")
+
+    def of_chunk(chunk_starts):
+        lengths = model.config.encoder_length, model.config.prediction_length
+        inputs, _ = gather(series, chunk_starts, *lengths)
+        return of(inputs, model.apply({"params": parameters}, inputs, None, rates))
+
+    kept = jax.lax.map(of_chunk, padded.reshape(num_chunks, chunk))
+    return jax.tree.map(lambda x: x.reshape(num_chunks * chunk, *x.shape[2:])[:num_windows], kept)
 
 
 def forecast_windows(
@@ -51,18 +88,7 @@ def forecast_windows(
     Returns:
       Quantiles of the return, as decimals.
     """
-    num_windows = starts.shape[0]
-    num_chunks = -(-num_windows // CHUNK)
-    chunk = -(-num_windows // num_chunks)
-    padded = jnp.pad(starts, (0, num_chunks * chunk - num_windows), mode="edge")
-
-    def forecast_chunk(chunk_starts):
-        lengths = model.config.encoder_length, model.config.prediction_length
-        inputs, _ = gather(series, chunk_starts, *lengths)
-        return forecast_batch(model, parameters, inputs, rates=rates)[0]
-
-    quantiles = jax.lax.map(forecast_chunk, padded.reshape(num_chunks, chunk))
-    return quantiles.reshape(num_chunks * chunk, *quantiles.shape[2:])[:num_windows]
+    return map_windows(model, parameters, series, starts, to_returns, rates)
 
 
 @functools.cache

@@ -7,7 +7,7 @@ with 0.5 among them. N counts windows, P horizons. To add a metric: one function
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from tftjax.config import UserError
 
@@ -55,6 +55,56 @@ def coverage(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> 
     return {
         percent: float(((forecast[..., low] <= target) & (target <= forecast[..., high])).mean())
         for low, high, percent in central_intervals(quantiles)
+    }
+
+
+def interval_score(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> dict[str, float]:
+    """Mean score of each central interval: its width, and 2/a times the distance of what lies outside.
+
+    a is the nominal share outside; keyed by the nominal percent inside, as "80"; in the unit of the target.
+    Gneiting and Raftery 2007, "Strictly proper scoring rules, prediction, and estimation", eq. 43.
+    """
+    scores = {}
+    for low, high, percent in central_intervals(quantiles):
+        lower, upper = forecast[..., low], forecast[..., high]
+        outside = np.maximum(lower - target, 0) + np.maximum(target - upper, 0)
+        share = 1 - (quantiles[high] - quantiles[low])
+        scores[percent] = float((upper - lower + 2 / share * outside).mean())
+    return scores
+
+
+def crps(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> float:
+    """Continuous ranked probability score: twice the integral of the pinball loss over the levels.
+
+    By the trapezoidal rule between the levels that there are, with a loss of zero at 0 and 1, which cuts the
+    tails beyond the outer levels short, alike for every forecast of these levels. In the unit of the target.
+    Gneiting and Ranjan 2011, "Comparing density forecasts using threshold- and quantile-weighted scoring
+    rules".
+    """
+    levels = np.concatenate([[0.0], quantiles, [1.0]])
+    weights = (levels[2:] - levels[:-2]) / 2
+    return float(2 * (pinball_losses(forecast, target, quantiles).mean(axis=(0, 1)) * weights).sum())
+
+
+def pit_counts(forecast: Forecast, target: Target) -> Int[np.ndarray, " Q+1"]:
+    """How many targets fall below the first quantile, between each two, and above the last.
+
+    A target on a quantile counts as below it, as in the definition of a quantile.
+    """
+    below = (forecast < target[..., None]).sum(axis=-1)
+    return np.bincount(below.ravel(), minlength=forecast.shape[-1] + 1)
+
+
+def pit_histogram(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> dict[str, float]:
+    """Share of targets in each bin of the probability integral transform, keyed as "0.02-0.1".
+
+    A calibrated forecast has the difference of a bin's levels as its share. Diebold, Gunther and Tay 1998.
+    """
+    counts = pit_counts(forecast, target)
+    edges = [f"{level:g}" for level in (0, *quantiles, 1)]
+    return {
+        f"{low}-{high}": float(count / target.size)
+        for low, high, count in zip(edges, edges[1:], counts, strict=False)
     }
 
 
@@ -116,6 +166,13 @@ def directional_base_rate(forecast: Forecast, target: Target, quantiles: Sequenc
     return max(float((moved > 0).mean()), float((moved < 0).mean())) if moved.size else None
 
 
+def directional_excess(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> float | None:
+    """directional_accuracy minus directional_base_rate: below zero, the best constant sign does better."""
+    accuracy = directional_accuracy(forecast, target, quantiles)
+    base_rate = directional_base_rate(forecast, target, quantiles)
+    return None if accuracy is None or base_rate is None else accuracy - base_rate
+
+
 def correlation(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> float | None:
     """Pearson's correlation of median and target; None where either is constant (it is undefined there)."""
     middle = median(forecast, quantiles)
@@ -131,7 +188,10 @@ Metric = Callable[[Forecast, Target, Sequence[float]], float | dict[str, float] 
 METRICS: dict[str, Metric] = {
     "pinball": pinball,
     "pinball_by_quantile": pinball_by_quantile,
+    "crps": crps,
     "coverage": coverage,
+    "interval_score": interval_score,
+    "pit_histogram": pit_histogram,
     "crossing_rate": crossing_rate,
     "mae": mae,
     "rmse": rmse,
@@ -140,6 +200,7 @@ METRICS: dict[str, Metric] = {
     "share_positive": share_positive,
     "directional_accuracy": directional_accuracy,
     "directional_base_rate": directional_base_rate,
+    "directional_excess": directional_excess,
     "correlation": correlation,
 }
 

@@ -24,7 +24,12 @@ def unit_schedule(train: TrainConfig, steps_per_epoch: int) -> optax.Schedule:
 
 
 def make_optimizer(
-    train: TrainConfig, hyperparameters: Hyperparameters, steps_per_epoch: int, decayed: np.ndarray
+    train: TrainConfig,
+    hyperparameters: Hyperparameters,
+    steps_per_epoch: int,
+    decayed: np.ndarray,
+    gradient_scale: np.ndarray | None = None,
+    update_scale: np.ndarray | None = None,
 ) -> optax.GradientTransformation:
     """Returns the optimizer for one flat parameter vector.
 
@@ -35,12 +40,17 @@ def make_optimizer(
       hyperparameters: learning_rate, weight_decay, max_grad_norm.
       steps_per_epoch: optimizer steps an epoch.
       decayed: 1 for entries of the vector that AdamW decays (kernels), 0 for the others, shape [N].
+      gradient_scale: what each entry's gradient is multiplied by before the clip, shape [N]; None: 1.
+      update_scale: what each entry's update is multiplied by in the end, shape [N]; None: 1.
     """
-    links = [optax.clip_by_global_norm(hyperparameters.max_grad_norm), optax.scale_by_adam()]
+    links = [] if gradient_scale is None else [_scale_by(gradient_scale)]
+    links += [optax.clip_by_global_norm(hyperparameters.max_grad_norm), optax.scale_by_adam()]
     if train.optimizer == "adamw":
         links.append(_decay(hyperparameters.weight_decay, decayed))
     links.append(optax.scale_by_schedule(unit_schedule(train, steps_per_epoch)))
     links.append(optax.scale(-hyperparameters.learning_rate))
+    if update_scale is not None:
+        links.append(_scale_by(update_scale))
     return optax.chain(*links)
 
 
@@ -48,3 +58,8 @@ def _decay(rate, decayed: np.ndarray) -> optax.GradientTransformation:
     """Decoupled weight decay (Loshchilov and Hutter 2019) with a mask over the flat vector."""
     mask = jnp.asarray(decayed, jnp.float32)
     return optax.stateless(lambda updates, params: updates + rate * mask * params)
+
+
+def _scale_by(vector: np.ndarray) -> optax.GradientTransformation:
+    constant = jnp.asarray(vector, jnp.float32)
+    return optax.stateless(lambda updates, params: updates * constant)

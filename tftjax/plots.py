@@ -65,8 +65,8 @@ def fan_chart(
 
 def calibration(
     path: str | Path,
-    actual: Float[np.ndarray, " N"],
-    forecasts: Mapping[str, Float[np.ndarray, "N Q"]],
+    shares: Mapping[str, Float[np.ndarray, " Q"]],
+    count: int,
     quantiles: Sequence[float],
     title: str,
 ) -> None:
@@ -77,8 +77,8 @@ def calibration(
 
     Args:
         path: the PNG to write.
-        actual: [N] returns, as decimals.
-        forecasts: name, as the legend shows it -> [N Q] returns; the model first, then the baselines.
+        shares: name, as the legend shows it -> shares; the model first, then baselines.
+        count: how many actuals they are shares of.
         quantiles: the Q levels, ascending.
         title: plain text.
     """
@@ -86,9 +86,8 @@ def calibration(
     figure, (left, right) = _figure(title, columns=2)
     left.plot([0, 100], [0, 100], color="#444444", linewidth=0.8, linestyle="--", label="calibrated")
     right.axhline(0, color="#444444", linewidth=0.8, linestyle="--")
-    for (name, forecast), color in zip(forecasts.items(), itertools.cycle(COLORS), strict=False):
-        share = (actual[:, None] <= forecast).mean(axis=0)
-        low, high = wilson_interval(share, len(actual))
+    for (name, share), color in zip(shares.items(), itertools.cycle(COLORS), strict=False):
+        low, high = wilson_interval(share, count)
         for axes, base in ((left, 0), (right, levels)):
             values = [100 * (line - base) for line in (share, low, high)]
             axes.fill_between(100 * levels, values[1], values[2], color=color, alpha=0.18, linewidth=0)

@@ -65,18 +65,17 @@ def regime_metrics(
     run: Run,
     rows: Int[np.ndarray, "W P"],
     forecasts: Mapping[str, Float[np.ndarray, "W P Q"]],
-    returns: Float[np.ndarray, " N"],
 ) -> dict[str, dict[str, dict]]:
     """Metrics of each regime's windows.
 
     Args:
       rows: the target rows of the windows.
       forecasts: by name, "model" among them; the others are baselines.
-      returns: of all rows, decimals.
     Returns:
       By division and regime: how many windows, the model's metrics, and under "baselines" each baseline's.
     """
     quantiles = run.config.model.quantiles
+    returns = run.data.panel.frame[run.data.panel.target].to_numpy(np.float64)
     found: dict[str, dict[str, dict]] = {}
     for division in divisions(run, rows[:, 0] - 1):
         found[division.name] = {}

@@ -1,6 +1,7 @@
 """A run's directory: what lies in it, how it is made, replaced and opened.
 
 config.json     the whole config, every default written out
+init.json       what was taken from another run's parameters, where `train.init_from` names one
 panel.csv       the data as the model saw it, so that a run can be evaluated without its source
 panel.json      the columns' roles, and the panel's fingerprint
 staleness.csv   days since the release of each low-frequency column's value, if there is one
@@ -39,6 +40,7 @@ from tftjax.files import write_json
 CONTENTS = (
     "config.json",
     *PANEL_FILES,
+    "init.json",
     "metrics.jsonl",
     "checkpoints",
     "evaluation",
@@ -211,6 +213,9 @@ def _remove(directory: Path) -> None:
 def check_resumable(directory: Path, config: Config, panel: Panel) -> bool:
     """Says whether the directory holds a run to go on with; False if none was begun there.
 
+    Settings of `evaluation` may have changed, as they have no part in training: the run takes the new ones,
+    and what was evaluated by the old ones is marked as out of date by removing its metrics.json.
+
     Raises:
       UserError: it is no run, or config or data have changed (the changes are listed).
     """
@@ -222,9 +227,11 @@ def check_resumable(directory: Path, config: Config, panel: Panel) -> bool:
             shutil.rmtree(directory)
             return False
         raise UserError(f"{directory}: not a run (it has no config.json). Choose another --name or --runs.")
-    changed = [change for change in changed_keys(read_config(directory), config) if change[0] != "notes"]
-    if changed:
-        lines = [f"\n  {key}: the run has {old!r}, now {new!r}" for key, old, new in changed]
+    kept = read_config(directory)
+    changed = [change for change in changed_keys(kept, config) if change[0] != "notes"]
+    in_training = [change for change in changed if not change[0].startswith("evaluation.")]
+    if in_training:
+        lines = [f"\n  {key}: the run has {old!r}, now {new!r}" for key, old, new in in_training]
         raise UserError(
             f"{directory}: --resume with a changed config:{''.join(lines)}\n"
             "Resume with the run's own config, or train under another --name."
@@ -238,6 +245,10 @@ def check_resumable(directory: Path, config: Config, panel: Panel) -> bool:
             f"{stored.frame.index[-1].date()}, the data set now has {len(panel.frame)} to "
             f"{panel.frame.index[-1].date()}, or other values. Train under another --name."
         )
+    if changed:
+        (directory / "evaluation" / "metrics.json").unlink(missing_ok=True)
+        kept = kept.model_copy(update={"evaluation": config.evaluation})
+        write_json(directory / "config.json", kept.model_dump(mode="json"))
     return True
 
 

@@ -18,7 +18,7 @@ from tftjax.sweep_plan import Member
 from tftjax.sweep_program import member_program
 from tftjax.sweep_results import write_results
 from tftjax.sweep_train import Ended, Round, Trainer, read_ended, train_members, write_ended
-from tftjax.train import check_data
+from tftjax.train import check_data, check_parameters
 
 
 def sweep(
@@ -49,6 +49,8 @@ def sweep(
     if not quiet:
         print(f"{len(members)} members in {len(programs)} program(s), in {folder}")
     data = load_data(programs, mixed_data)
+    if not (resume and (folder / "sweep.json").exists()):
+        check_starts(programs, data, folder)
     with contextlib.ExitStack() as stack:
         if host.index == 0:
             sweep_files.create(folder, members, resume=resume, overwrite=overwrite)
@@ -76,10 +78,12 @@ def train_share(
                 shared = member_program(group, prepared)
                 show = status.shower(number, len(programs), shared.program)
                 train_members(Trainer(shared, number, folder, host.index, _say, show), group, ended)
+    baselines: dict = {}  # members on the same data share them
     for member in members:
-        how = ended[member.name]
-        if how.status != "diverged" and not how.evaluated:
-            evaluate(runs.open_run(folder / "members" / member.name, _say))
+        how, directory = ended[member.name], folder / "members" / member.name
+        is_evaluated = how.evaluated and (directory / "evaluation" / "metrics.json").exists()
+        if how.status != "diverged" and not is_evaluated:
+            evaluate(runs.open_run(directory, _say), baselines, _say)
             ended[member.name] = how._replace(evaluated=True)
             write_ended(folder, host.index, ended)
 
@@ -122,6 +126,14 @@ def load_data(programs: Sequence[Sequence[Member]], mixed_data: bool) -> list[ru
                 "metrics do not compare. Give them the same splits, or allow it with --mixed-data."
             )
     return prepared
+
+
+def check_starts(programs: Sequence[Sequence[Member]], data: Sequence[runs.Data], folder: Path) -> None:
+    """Makes the checks of `check_parameters`, once for each program and each run that members start from."""
+    for group, prepared in zip(programs, data, strict=True):
+        sources = {member.config.train.init_from: member.config for member in group}
+        for config in sources.values():
+            check_parameters(config, prepared, folder)
 
 
 def _other_targets(a: runs.Data, b: runs.Data) -> str | None:
@@ -168,6 +180,7 @@ class _Tally:
                     len(self.members) - len(over),
                     len(over) - diverged,
                     diverged,
+                    sum(bool(record["warnings"]) for record in done.records.values()),
                     windows * len(done.records) / done.seconds,
                     done.epochs_left * done.seconds / count,
                     best,

@@ -43,7 +43,8 @@ def create(folder: Path, members: Sequence[Member], *, resume: bool, overwrite: 
     )
     if begun:
         if resume:
-            _check_same(folder, members)
+            if _check_same(folder, members):
+                _write_plan(folder, members)
             return
         if not overwrite:
             raise UserError(
@@ -55,6 +56,10 @@ def create(folder: Path, members: Sequence[Member], *, resume: bool, overwrite: 
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: cannot be made ({error.strerror}). Choose another --runs.") from error
+    _write_plan(folder, members)
+
+
+def _write_plan(folder: Path, members: Sequence[Member]) -> None:
     plan = [{"name": m.name, "group": m.group, "config": m.config.model_dump(mode="json")} for m in members]
     files.write_json(folder / "sweep.json", {"members": plan})
 
@@ -86,10 +91,15 @@ def read_members(folder: Path) -> list[Member]:
         raise UserError(f"{path}: damaged ({error}). Bring a copy back, or choose another --name.") from error
 
 
-def _check_same(folder: Path, members: Sequence[Member]) -> None:
+def _check_same(folder: Path, members: Sequence[Member]) -> bool:
+    """Whether the members are to be evaluated in another way; other differences are refused."""
     stored, planned = ({m.name: m.config for m in plan} for plan in (read_members(folder), members))
     if stored == planned:
-        return
+        return False
+    for name in stored.keys() & planned.keys():
+        stored[name] = stored[name].model_copy(update={"evaluation": planned[name].evaluation})
+    if stored == planned:
+        return True
     gone, new = (sorted(a.keys() - b.keys()) for a, b in ((stored, planned), (planned, stored)))
     changed = sorted(name for name in stored.keys() & planned.keys() if stored[name] != planned[name])
     lines = [

@@ -25,14 +25,11 @@ from tftjax.config import (
 )
 from tftjax.config_errors import nearest, show
 
-# What a member's name and seed follow from; and text without effect.
-NOT_SWEPT = {"name": "--name", "notes": "nothing", "train.seed": "--seeds"}
+# What a member's name and seed follow from; text without effect; and what has no part in training.
+NOT_SWEPT = {"name": "--name", "notes": "nothing", "train.seed": "--seeds", "evaluation": "--set"}
+STATE_KEYS = ("train.init_from",)  # of which a member's first state follows, and nothing else
 HYPERPARAMETER_KEYS = (
-    *(
-        key
-        for key in known_keys()
-        if key.count(".") == 1 and key.partition(".")[2] in Hyperparameters._fields
-    ),
+    *(key for key in known_keys() if key.partition(".")[2] in Hyperparameters._fields),
     *NESTED_HYPERPARAMETERS,
 )
 
@@ -130,8 +127,9 @@ def parse_axis(text: str) -> tuple[str, list[str]]:
 
 
 def _check_key(key: str, where: str) -> None:
-    if key in NOT_SWEPT:
-        raise UserError(f"{where}: {key} is not for a sweep to vary; what sets it is {NOT_SWEPT[key]}.")
+    for name in (key, key.partition(".")[0]):
+        if name in NOT_SWEPT:
+            raise UserError(f"{where}: {key} is not for a sweep to vary; what sets it is {NOT_SWEPT[name]}.")
     if key not in known_keys():
         known = [name for name in known_keys() if name not in NOT_SWEPT]
         raise UserError(f"{where}: unknown key {key!r}. {nearest(key, known)}")
@@ -233,8 +231,10 @@ def programs(members: Sequence[Member]) -> list[list[Member]]:
 
 def static_settings(config: Config) -> dict[str, Any]:
     """The settings that members of one compiled program share, by dotted key."""
-    varied = {*HYPERPARAMETER_KEYS, *NOT_SWEPT}
-    return {key: value for key, value in settings(config).items() if key not in varied}
+    varied = {*HYPERPARAMETER_KEYS, *NOT_SWEPT, *STATE_KEYS}
+    return {
+        key: value for key, value in settings(config).items() if not {key, key.partition(".")[0]} & varied
+    }
 
 
 def varied_settings(members: Sequence[Member]) -> list[str]:

@@ -20,6 +20,7 @@ class Status(NamedTuple):
       epoch: of the member that is furthest.
       live, stopped, diverged: members of the whole sweep; stopped ones have done all their epochs or stopped
         early, live ones include those that wait for their program.
+      warned: members whose last epoch has warnings in metrics.jsonl, of this program.
       windows_per_s: training windows of all members together.
       seconds_left: at most, if every member does all its epochs; of this program.
       best: by group, the lowest validation loss so far of each of its members.
@@ -31,6 +32,7 @@ class Status(NamedTuple):
     live: int
     stopped: int
     diverged: int
+    warned: int
     windows_per_s: float
     seconds_left: float
     best: dict[str, list[float]]
@@ -40,8 +42,8 @@ def headline(status: Status) -> str:
     """The sweep in one line."""
     return (
         f"program {status.program}/{status.num_programs}  epoch {status.epoch}  {status.live} live, "
-        f"{status.stopped} stopped, {status.diverged} diverged  {status.windows_per_s:,.0f} windows/s  "
-        f"at most {status.seconds_left:.0f} s left"
+        f"{status.stopped} stopped, {status.diverged} diverged, {status.warned} with warnings  "
+        f"{status.windows_per_s:,.0f} windows/s  at most {status.seconds_left:.0f} s left"
     )
 
 

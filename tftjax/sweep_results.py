@@ -40,6 +40,7 @@ SHOWN = (
     Shown("share_positive", "positive, %", 100, 1),
     Shown("directional_accuracy", "direction right, %", 100, 1),
     Shown("coverage/80", "80 % interval covers, %", 100, 1),
+    Shown("quality/HEALTHY", "healthy, %", 100, 1),
 )
 
 
@@ -65,12 +66,15 @@ def bootstrap(values: Float[np.ndarray, " S"]) -> Interval:
 
 
 def flatten(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """`{"coverage": {"80": x}}` as `{"coverage/80": x}`; the baselines are left out."""
+    """`{"coverage": {"80": x}}` as `{"coverage/80": x}`, without nulls and without the baselines."""
     flat: dict[str, float] = {}
     for name, value in metrics.items():
         if name == "baselines":
             continue
-        flat |= flatten(value, f"{prefix}{name}/") if isinstance(value, Mapping) else {prefix + name: value}
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}/")
+        elif value is not None:
+            flat[prefix + name] = value
     return flat
 
 

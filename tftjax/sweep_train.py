@@ -27,7 +27,15 @@ from tftjax.sweep_program import (
     run_epoch,
 )
 from tftjax.sweep_step import stack, unstack
-from tftjax.train import Diverged, append_line, epoch_record, is_finished, save_state, truncate_metrics
+from tftjax.train import (
+    Diverged,
+    append_line,
+    epoch_record,
+    first_state,
+    is_finished,
+    save_state,
+    truncate_metrics,
+)
 from tftjax.train_step import TrainState, state_from_arrays, state_to_arrays
 
 
@@ -181,7 +189,14 @@ def _train_chunk(
     """Trains some members until each has ended; `states` and `ended` are kept up to date."""
     config = trainer.shared.program.config.train
     for member in chunk:
-        states.setdefault(member.name, initial_state(trainer.shared, member))
+        if member.name not in states:
+            states[member.name] = first_state(
+                member.config,
+                trainer.shared.data,
+                trainer.shared.program,
+                trainer.member_folder(member),
+                trainer.say,
+            )
     saved = checkpoint.epochs(trainer.checkpoints)
     number, unsaved = max(saved, default=0), 0
     live = list(chunk)

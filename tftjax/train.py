@@ -12,13 +12,14 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from tftjax import checkpoint, files, progress, runs, runtime
+from tftjax import checkpoint, files, monitor, progress, runs, runtime, warm_start
 from tftjax.config import Config, UserError, hyperparameters, load
 from tftjax.data.conditions import check_regimes
 from tftjax.data.loading import load_panel
 from tftjax.data.panel import check_return_units
 from tftjax.data.splits import check_batch_size
 from tftjax.evaluate import evaluate, summary
+from tftjax.model.parameters import control_vectors
 from tftjax.train_step import (
     Program,
     TrainState,
@@ -45,6 +46,45 @@ def check_data(config: Config, data: runs.Data) -> None:
     check_regimes(data.panel, last_rows, config.model.attention.regime)
 
 
+def check_parameters(config: Config, data: runs.Data, folder: Path) -> None:
+    """Refuses settings that do not fit the model's parameters, before anything is made or replaced.
+
+    Args:
+      folder: what the run, or its sweep, is made in.
+    Raises:
+      UserError: a pattern that matches no parameter, or a run to start from that does not fit or lies in
+        that folder.
+    """
+    train, source = config.train, config.train.init_from
+    if not (train.freeze or train.lr_multipliers or train.gradient_scales or source):
+        return
+    layout = make_program(config, data, runtime.device_mesh(1)).layout
+    control_vectors(layout, train)
+    if source is not None:
+        if Path(source).resolve().is_relative_to(folder.resolve()):
+            raise UserError(
+                f"train.init_from: {source} lies in {folder}, which this one makes. Use another --name."
+            )
+        warm_start.read_start(config, data, layout, say=lambda message: None)
+
+
+def first_state(config: Config, data: runs.Data, program: Program, directory: Path, say) -> TrainState:
+    """Returns the state before the first step: drawn by the seed, or of the run `train.init_from`.
+
+    Args:
+      config: of this run; its seed and where it starts from may not be the program's.
+      directory: of this run; init.json is written there if it starts from another one.
+    """
+    state = init_state(program, hyperparameters(config), config.train.seed)
+    if config.train.init_from is None:
+        return state
+    start = warm_start.read_start(config, data, program.layout, say)
+    files.write_json(directory / "init.json", start.to_json())
+    say(f"{config.name} {start}")
+    params = warm_start.start_parameters(state.params, start, program.layout)
+    return state._replace(params=params, best_params=params.copy())
+
+
 def is_finished(state: TrainState, config: Config) -> bool:
     """Whether all epochs are done, or `patience` of them brought no better validation loss."""
     epoch, best_epoch = int(state.epoch), int(state.best_epoch)
@@ -56,7 +96,7 @@ class Diverged(UserError):
 
 
 def epoch_record(state: TrainState, metrics: dict, seconds: float, program: Program) -> dict:
-    """Makes an epoch's line of metrics.jsonl: plain numbers.
+    """Makes an epoch's line of metrics.jsonl: plain numbers, and `warnings`, by name what is worth one.
 
     Raises:
       Diverged: a loss, or another metric, is not finite; names the step.
@@ -81,11 +121,14 @@ def epoch_record(state: TrainState, metrics: dict, seconds: float, program: Prog
             f"(now {config.train.learning_rate:g}) or train.max_grad_norm "
             f"(now {config.train.max_grad_norm:g})."
         )
+    record["output_to_encoder_gradient"] = monitor.gradient_ratio(record)
+    num_forecasts = program.num_val_windows * config.model.prediction_length
     windows = program.steps_per_epoch * config.train.batch_size
     return {
         "epoch": epoch,
         "improved": int(state.best_epoch) == epoch,
         **record,
+        "warnings": monitor.warnings(record, monitor.Watched(config.loss.target_std, num_forecasts)),
         "seconds": seconds,
         "windows_per_s": windows / seconds,
     }
@@ -106,10 +149,11 @@ def fit(config: Config, data: runs.Data, directory: Path, say, show) -> None:
     mesh = runtime.device_mesh(config.train.batch_size)
     program = make_program(config, data, mesh)
     rates = hyperparameters(config)
-    state = init_state(program, rates, config.train.seed)
     saved = checkpoint.restore_latest(directory / "checkpoints", say)
-    if saved is not None:
-        state = state_from_arrays(saved.arrays, state)
+    if saved is None:
+        state = first_state(config, data, program, directory, say)
+    else:
+        state = state_from_arrays(saved.arrays, init_state(program, rates, config.train.seed))
         say(f"going on after epoch {int(state.epoch)}")
         if saved.metadata["devices"] != mesh.size:
             say(
@@ -194,6 +238,8 @@ def train(
     """
     data = runs.prepare(load_panel(config.data), config)
     check_data(config, data)
+    if not (resume and checkpoint.epochs(directory / "checkpoints")):
+        check_parameters(config, data, directory)
     if not (resume and runs.check_resumable(directory, config, data.whole)):
         runs.create(directory, config, data.whole, overwrite=overwrite)
 
@@ -205,7 +251,7 @@ def train(
     with runs.lock(directory):
         fit(config, data, directory, say, progress.choose(quiet))
         run = runs.open_run(directory, say, data)  # a large panel is not held twice
-        metrics = evaluate(run)
+        metrics = evaluate(run, say=say)
     if not quiet:
         print(f"\nbest epoch {run.best_epoch}; evaluation in {directory / 'evaluation'}\n{summary(metrics)}")
     return metrics

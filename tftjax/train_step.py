@@ -17,12 +17,13 @@ from jaxtyping import Array, Float, Float32, Int32, UInt32
 from tftjax import runs
 from tftjax.config import Config, Hyperparameters, UserError
 from tftjax.data.windows import Series, gather
-from tftjax.forecast import forecast_batch, forecast_windows
-from tftjax.losses import total_loss
+from tftjax.forecast import forecast_batch, map_windows, to_returns
+from tftjax.losses import median_of, total_loss
 from tftjax.model.layers import Dropout
 from tftjax.model.parameters import (
     Layout,
     build_model,
+    control_vectors,
     init_parameters,
     parameter_layout,
     part_slices,
@@ -31,6 +32,7 @@ from tftjax.model.parameters import (
 )
 from tftjax.model.regime import balance_penalty
 from tftjax.model.tft import TemporalFusionTransformer
+from tftjax.monitor import distinct, entropies
 from tftjax.optimizer import make_optimizer
 from tftjax.runtime import MESH_AXIS, compiler_options
 
@@ -79,6 +81,7 @@ class Program(NamedTuple):
     layout: Layout
     mesh: Mesh
     steps_per_epoch: int
+    num_val_windows: int
 
 
 def make_program(config: Config, data: runs.Data, mesh: Mesh) -> Program:
@@ -87,7 +90,7 @@ def make_program(config: Config, data: runs.Data, mesh: Mesh) -> Program:
     lengths = config.model.encoder_length, config.model.prediction_length
     inputs = jax.eval_shape(lambda s: gather(s, jnp.zeros(1, jnp.int32), *lengths)[0], data.series)
     steps = len(data.starts["train"]) // config.train.batch_size
-    return Program(config, model, parameter_layout(model, inputs), mesh, steps)
+    return Program(config, model, parameter_layout(model, inputs), mesh, steps, len(data.starts["val"]))
 
 
 def train_data(data: runs.Data) -> TrainData:
@@ -102,7 +105,9 @@ def _optimizer(program: Program, hyperparameters: Hyperparameters) -> optax.Grad
             for path, shape in zip(program.layout.paths, program.layout.shapes, strict=True)
         ]
     )
-    return make_optimizer(program.config.train, hyperparameters, program.steps_per_epoch, decayed)
+    train = program.config.train
+    scales = control_vectors(program.layout, train)
+    return make_optimizer(train, hyperparameters, program.steps_per_epoch, decayed, *scales)
 
 
 def init_state(program: Program, hyperparameters: Hyperparameters, seed: int) -> TrainState:
@@ -195,26 +200,38 @@ def train_step(
 
 
 def _norms(gradient: Array, updates: Array, layout: Layout) -> dict[str, Array]:
-    squares = jnp.square(gradient)
-    norms = {"gradient_norm": jnp.sqrt(squares.sum()), "update_norm": jnp.linalg.norm(updates)}
-    for part, slices in part_slices(layout).items():
-        total = sum(squares[first:stop].sum() for first, stop in slices)
-        norms[f"gradient_norm/{part}"] = jnp.sqrt(total)
+    """Norms of the loss's gradient, before any scale or clip, and of the update: whole and by part."""
+    norms = {}
+    for name, vector in (("gradient_norm", gradient), ("update_norm", updates)):
+        squares = jnp.square(vector)
+        parts = {
+            part: sum(squares[first:stop].sum() for first, stop in slices)
+            for part, slices in part_slices(layout).items()
+        }
+        norms |= {f"{name}/{part}": jnp.sqrt(total) for part, total in parts.items()}
+        norms[name] = jnp.sqrt(sum(parts.values()))  # of its parts: a CPU adds up a vector one by one
     return norms
 
 
 def validate(
     params: Float[Array, " N"], hyperparameters: Hyperparameters, data: TrainData, program: Program
 ) -> dict[str, Array]:
-    """Computes loss and terms over the whole validation split at once, each device a share of its windows."""
+    """Computes loss, terms and what `monitor` watches over the whole validation split at once.
+
+    Each device takes a share of the windows.
+    """
     num_windows, count = data.val_starts.shape[0], program.mesh.size
     local = -(-num_windows // count)
     padded = jnp.pad(data.val_starts, (0, local * count - num_windows), mode="edge")
     mine = jax.lax.dynamic_slice_in_dim(padded, _device(program.mesh) * local, local)
     tree = to_tree(params, program.layout)
-    forecast = forecast_windows(program.model, tree, data.series, mine, hyperparameters)
-    forecasts = _gathered(forecast, program.mesh)[:num_windows]
     model_config = program.config.model
+
+    def of(inputs, output):
+        return to_returns(inputs, output), entropies(output, model_config)
+
+    shares = map_windows(program.model, tree, data.series, mine, of, hyperparameters)
+    forecasts, evenness = jax.tree.map(lambda share: _gathered(share, program.mesh)[:num_windows], shares)
     steps = model_config.encoder_length + jnp.arange(model_config.prediction_length)
     rows = data.val_starts[:, None] + steps[None, :]
     loss, terms = total_loss(
@@ -224,7 +241,9 @@ def validate(
         hyperparameters,
         program.config.loss.scale,
     )
-    return {"loss": loss, **terms}
+    watched = {name: values.mean() for name, values in evenness.items()}
+    watched["distinct_forecasts"] = distinct(median_of(forecasts, model_config.quantiles))
+    return {"loss": loss, **terms, **watched}
 
 
 def train_epoch(

@@ -5,6 +5,7 @@ each, not one a parameter, and less is compiled. The tree of names exists at the
 functions and in checkpoints.
 """
 
+import fnmatch
 import math
 import zlib
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32
 
-from tftjax.config import Config
+from tftjax.config import Config, TrainConfig, UserError
 from tftjax.data.windows import Inputs
 from tftjax.model.tft import TemporalFusionTransformer
 
@@ -152,3 +153,42 @@ def part_slices(layout: Layout) -> dict[str, list[tuple[int, int]]]:
         slices[part].append((first, stop))
         first = stop
     return {part: stretches for part, stretches in slices.items() if stretches}
+
+
+def control_vectors(
+    layout: Layout, train: TrainConfig
+) -> tuple[Float32[np.ndarray, " N"] | None, Float32[np.ndarray, " N"] | None]:
+    """Returns what gradient and update are multiplied by, entry by entry; None where that is 1 everywhere.
+
+    A frozen parameter has 0 in both: it moves by nothing, and takes no part in the clip.
+
+    Raises:
+      UserError: a pattern that matches no parameter.
+    """
+    kept = _by_pattern(layout, dict.fromkeys(train.freeze, 0.0), "train.freeze")
+    vectors = (
+        kept * _by_pattern(layout, train.gradient_scales, "train.gradient_scales"),
+        kept * _by_pattern(layout, train.lr_multipliers, "train.lr_multipliers"),
+    )
+    scale, multiplier = (None if (vector == 1).all() else vector for vector in vectors)
+    return scale, multiplier
+
+
+def _by_pattern(layout: Layout, values: Mapping[str, float], key: str) -> Float32[np.ndarray, " N"]:
+    """For every entry of the vector the product of the values whose patterns match its parameter's path."""
+    vector, unmatched = np.ones(layout.size, np.float32), dict.fromkeys(values)
+    first = 0
+    for path, shape in zip(layout.paths, layout.shapes, strict=True):
+        stop = first + math.prod(shape)
+        for pattern, value in values.items():
+            if fnmatch.fnmatchcase("/".join(path), pattern):
+                vector[first:stop] *= value
+                unmatched.pop(pattern, None)
+        first = stop
+    if unmatched:
+        parts = ", ".join(dict.fromkeys(path[0] for path in layout.paths))
+        raise UserError(
+            f"{key}: the pattern {next(iter(unmatched))!r} matches no parameter. Expected a pattern of paths"
+            f" such as {'/'.join(layout.paths[0])!r} or 'lstm*'; at the top stand: {parts}."
+        )
+    return vector

@@ -13,17 +13,20 @@ from jaxtyping import Array, Float
 from tftjax.config import Config, Hyperparameters, ModelConfig, hyperparameters
 from tftjax.data.windows import Inputs
 from tftjax.model.attention import InterpretableAttention
+from tftjax.model.heads import HEADS
 from tftjax.model.layers import (
     LSTM,
     CategoricalEmbedding,
     Dense,
     Dropout,
+    Embedded,
     GateAddNorm,
     GatedResidualNetwork,
     RealEmbedding,
     StaticContexts,
     StaticEncoder,
     VariableSelection,
+    join,
 )
 from tftjax.model.regime import RegimeGates, Router, by_thresholds
 from tftjax.model.staleness import StepStaleness, VariableStaleness
@@ -78,21 +81,21 @@ class TemporalFusionTransformer(nn.Module):
 
         selection_context = contexts.selection if contexts else None
         past, present = observed, inputs.present
-        if present is not None:
-            past = jnp.where(present[:, None], past, 0.0)
         if known is not None:
-            past = jnp.concatenate([past, known[:, :, :encoder_length]])
+            past = join([past, known.steps(0, encoder_length)])
             if present is not None:
-                present = jnp.pad(present, ((0, len(known)), (0, 0), (0, 0)), constant_values=True)
+                present = jnp.pad(present, ((0, known.num_variables), (0, 0), (0, 0)), constant_values=True)
         selected, encoder_weights = VariableSelection(size, name="encoder_selection")(
-            past, noise, selection_context, present, self._variable_penalty(inputs, len(past), rates)
+            past, noise, selection_context, present, self._variable_penalty(inputs, past.num_variables, rates)
         )
         if known is None:
             future, decoder_weights = jnp.zeros_like(selected[:, :1]), None
             future = jnp.repeat(future, self.config.prediction_length, axis=1)
         else:
             future, decoder_weights = VariableSelection(size, name="decoder_selection")(
-                known[:, :, encoder_length:], noise, selection_context
+                known.steps(encoder_length, encoder_length + self.config.prediction_length),
+                noise,
+                selection_context,
             )
         temporal = self._locality_enhancement(selected, future, contexts, noise)
 
@@ -109,7 +112,8 @@ class TemporalFusionTransformer(nn.Module):
         decoded = GatedResidualNetwork(size, size, name="position_wise")(attended, noise)
         # The last gate has no dropout, and skips the whole transformer part (eq. 22).
         decoded = GateAddNorm(name="output_gate")(decoded, temporal[:, encoder_length:], None)
-        quantiles = Dense(len(self.config.quantiles), name="output")(decoded)
+        raw = Dense(len(self.config.quantiles), name="output")(decoded)
+        quantiles = HEADS[self.config.quantile_head](raw, self.config.quantiles)
         return TFTOutput(
             quantiles=quantiles.transpose(2, 1, 0),
             attention=attention.transpose(3, 0, 1, 2),
@@ -119,8 +123,8 @@ class TemporalFusionTransformer(nn.Module):
             regime=None if regime is None else regime.T,
         )
 
-    def _embed(self, inputs: Inputs) -> tuple[Array, Array | None, Array | None]:
-        """Embeds observed, known and static variables to `[V, D, T, B]`; None for a kind without any."""
+    def _embed(self, inputs: Inputs) -> tuple[Embedded, Embedded | None, Embedded | None]:
+        """Embeds observed, known and static variables; None for a kind without any."""
         size = self.config.hidden_size
 
         def both(name, real, categorical, cardinalities):
@@ -130,9 +134,9 @@ class TemporalFusionTransformer(nn.Module):
             if categorical.shape[0]:
                 embedding = CategoricalEmbedding(size, cardinalities, name=f"{name}_categorical")
                 parts.append(embedding(categorical))
-            return jnp.concatenate(parts) if parts else None
+            return join(parts) if parts else None
 
-        observed = RealEmbedding(size, name="embedding_observed")(inputs.observed)
+        observed = RealEmbedding(size, name="embedding_observed")(inputs.observed, inputs.present)
         known = both("embedding_known", inputs.known_real, inputs.known_categorical, self.known_cardinalities)
         static = both(
             "embedding_static",

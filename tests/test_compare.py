@@ -1,0 +1,154 @@
+"""The regression gate: what passes, what fails, and what does not compare."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tftjax import compare
+from tftjax.significance import diebold_mariano
+
+LEVELS = (0.1, 0.5, 0.9)
+COLUMNS = ["0.1", "0.5", "0.9"]
+
+
+def write(folder, name, shift=0.0, days=60, steps=1, series=("",), change=lambda table: table):
+    """Writes predictions whose quantiles are off by `shift`; returns the run."""
+    rng = np.random.default_rng(0)
+    tables = []
+    for split in ("val", "test"):
+        for one in series:
+            first = pd.bdate_range("2001-01-01" if split == "val" else "2003-01-01", periods=days)
+            rows = [(day + pd.offsets.BDay(s), s + 1) for day in first for s in range(steps)]
+            table = pd.DataFrame(rows, columns=["date", "step"])
+            table.insert(1, "split", split)
+            if one:
+                table.insert(2, "series", one)
+            table["actual"] = rng.normal(0, 0.01, len(table))
+            noise = rng.normal(0, 0.001, len(table))
+            for column, level in zip(COLUMNS, (-0.0128, 0.0, 0.0128), strict=True):
+                table[column] = level + noise + (shift if split == "test" else 0.0)
+            tables.append(table if steps > 1 else table.drop(columns="step"))
+    run = folder / name
+    (run / "evaluation").mkdir(parents=True)
+    change(pd.concat(tables)).to_csv(run / "evaluation" / "predictions.csv", index=False)
+    return run
+
+
+def test_worse_fails_and_better_passes(tmp_path, capsys):
+    good, bad = write(tmp_path, "good"), write(tmp_path, "bad", shift=0.01)
+    assert compare.main([str(good), str(bad)]) == 1
+    out = capsys.readouterr().out
+    assert "B minus A: +" in out
+    assert "one-sided p < 0.001" in out
+    assert "B is significantly worse than A (alpha 0.05)" in out
+    assert compare.main([str(bad), str(good)]) == 0
+    out = capsys.readouterr().out
+    assert "B minus A: -" in out
+    assert "one-sided p = 1.00" in out
+    assert "not significantly worse" in out
+    assert compare.main([str(good), str(bad), "--split", "val"]) == 0  # the same there
+    assert "no difference on any day" in capsys.readouterr().out
+
+
+def test_the_difference_is_that_of_the_chosen_metric(tmp_path):
+    a, b = write(tmp_path, "a"), write(tmp_path, "b", shift=0.004)
+    tables = [pd.read_csv(run / "evaluation" / "predictions.csv") for run in (a, b)]
+    tables = [table[table["split"] == "test"] for table in tables]
+
+    def difference(loss):
+        one, other = (loss(table["actual"], table) for table in tables)
+        return (other - one).to_numpy()
+
+    def pinball(level):
+        def loss(actual, table):
+            error = actual - table[f"{level:g}"]
+            return np.maximum(level * error, (level - 1) * error)
+
+        return loss
+
+    expected = {
+        "pinball": lambda actual, table: sum(pinball(level)(actual, table) for level in LEVELS) / 3,
+        "pinball/0.9": pinball(0.9),
+        "absolute_error": lambda actual, table: (actual - table["0.5"]).abs(),
+        "squared_error": lambda actual, table: (actual - table["0.5"]) ** 2,
+    }
+    for metric, loss in expected.items():
+        found = compare.compare(a, b, metric, "test")
+        np.testing.assert_allclose(found[:5], diebold_mariano(difference(loss))[:5], rtol=1e-9)
+
+
+def test_alpha_is_the_level_of_a_one_sided_test():
+    found = diebold_mariano(np.random.default_rng(3).normal(0.15, 1, 200))
+    assert found.difference > 0
+    assert compare.is_worse(found, found.p / 2 * 1.001)
+    assert not compare.is_worse(found, found.p / 2 * 0.999)
+    assert not compare.is_worse(found._replace(difference=-1.0), 0.999)
+
+
+def test_several_series_and_steps_are_one_loss_a_day(tmp_path):
+    a, b = (
+        write(tmp_path, name, shift, steps=3, series=("x", "y"), days=37)
+        for name, shift in (("a", 0.0), ("b", 0.002))
+    )
+    found = compare.compare(a, b, "absolute_error", "test")
+    tables = [pd.read_csv(run / "evaluation" / "predictions.csv") for run in (a, b)]
+    losses = [
+        (table["actual"] - table["0.5"]).abs()[table["split"] == "test"].to_numpy().reshape(2, 37, 3)
+        for table in tables
+    ]
+    expected = diebold_mariano((losses[1] - losses[0]).mean(axis=(0, 2)), 3)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+BAD = {
+    "days": ({"days": 59}, "only the first forecasts 1 days, such as 2003-03-25"),
+    "steps": ({"steps": 2}, "windows of 1 and 2 steps"),
+    "series": ({"series": ("x",)}, "only the first has the series"),
+    "actuals": (
+        {"change": lambda t: t.assign(actual=t["actual"] * 100)},
+        "the actual returns differ in 60 of 60 places, first in the window of 2003-01-01",
+    ),
+    "quantiles": ({"change": lambda t: t.rename(columns={"0.1": "0.05"})}, "they forecast the quantiles"),
+    "gap": (
+        {"change": lambda t: t.assign(date=t["date"].replace(pd.Timestamp("2003-01-02"), "2003-01-04"))},
+        "only the first forecasts 1 days, such as 2003-01-02",
+    ),
+    "no test": ({"change": lambda t: t[t["split"] == "val"]}, "only the first"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_does_not_compare_is_refused_with_the_difference(case, tmp_path, capsys):
+    keywords, message = BAD[case]
+    a, b = write(tmp_path, "a"), write(tmp_path, "b", **keywords)
+    assert compare.main([str(a), str(b)]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_quantile_that_both_have_compares(tmp_path):
+    a = write(tmp_path, "a")
+    b = write(tmp_path, "b", change=lambda t: t.rename(columns={"0.1": "0.05"}))
+    assert compare.main([str(a), str(b), "--metric", "pinball/0.9"]) == 0
+
+
+def test_bad_input(tmp_path, capsys):
+    a, short = write(tmp_path, "a"), write(tmp_path, "short", days=29)
+    (tmp_path / "empty").mkdir()
+    assert compare.main([str(a), str(tmp_path / "empty")]) == 2
+    assert "predictions.csv: missing. Make it: python -m tftjax.evaluate" in capsys.readouterr().err
+    assert compare.main([str(short), str(short)]) == 2
+    captured = capsys.readouterr()
+    assert "found 29 days, expected at least 30: too few for a test" in captured.err
+    assert "p =" not in captured.out + captured.err
+    none = write(tmp_path, "none", change=lambda table: table[table["split"] == "val"])
+    assert compare.main([str(none), str(none)]) == 2
+    assert "found 0 days" in capsys.readouterr().err
+    for metric in ("pinbal", "pinball/0.7", "pinball/x", "correlation"):
+        assert compare.main([str(a), str(a), "--metric", metric]) == 2
+        assert f"--metric {metric}: unknown" in capsys.readouterr().err
+    (a / "evaluation" / "predictions.csv").write_text("date,split,actual,0.5\n2003-01-01,test,,0.1\n")
+    assert compare.main([str(a), str(a)]) == 2
+    assert "cannot be read (a cell holds no finite number)" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stopped:
+        compare.main([str(a), str(a), "--alpha", "5"])
+    assert stopped.value.code == 2

@@ -1,0 +1,136 @@
+"""Tests of forecasts against other libraries, against plain counting, and at their edges."""
+
+import math
+
+import numpy as np
+import pytest
+import statsmodels.api
+from scipy import stats
+
+from tftjax.significance import (
+    MIN_DAYS,
+    diebold_mariano,
+    long_run_variance,
+    pesaran_timmermann,
+    pit_test,
+    value_at_risk_tests,
+)
+
+
+def autocorrelated(count, mean=0.1, seed=0):
+    noise = np.random.default_rng(seed).normal(size=count + 1)
+    return mean + noise[1:] + 0.6 * noise[:-1]
+
+
+@pytest.mark.parametrize(("count", "horizon", "lags"), [(53, 1, 3), (211, 1, 4), (211, 11, 10)])
+def test_diebold_mariano_is_a_regression_on_a_constant(count, horizon, lags):
+    differences = autocorrelated(count)
+    found = diebold_mariano(differences, horizon)
+    fitted = statsmodels.api.OLS(differences, np.ones(count)).fit(
+        cov_type="HAC", cov_kwds={"maxlags": lags, "use_correction": False}, use_t=True
+    )
+    assert found.lags == lags
+    assert found.difference == pytest.approx(fitted.params[0])
+    assert found.t == pytest.approx(fitted.tvalues[0])
+    assert found.p == pytest.approx(fitted.pvalues[0])
+    np.testing.assert_allclose([found.low, found.high], fitted.conf_int()[0])
+
+
+def test_long_run_variance_by_hand():
+    # Around the mean 2: -1, 1, 2, -2.  Autocovariances: 10 / 4, (-1 + 2 - 4) / 4, (-2 - 2) / 4.
+    values = np.array([1.0, 3.0, 4.0, 0.0])
+    assert long_run_variance(values, 0) == pytest.approx(10 / 4)
+    assert long_run_variance(values, 2) == pytest.approx((10 + 2 * (2 / 3 * -3 + 1 / 3 * -4)) / 4)
+
+
+def test_diebold_mariano_finds_a_difference_as_often_as_it_says():
+    """Without a difference, 5 % of autocorrelated samples are significant; plain errors would find 15 %."""
+    p = [diebold_mariano(autocorrelated(400, mean=0.0, seed=seed)).p for seed in range(400)]
+    assert 0.03 < np.mean(np.array(p) < 0.05) < 0.10
+
+
+def test_what_cannot_be_tested_has_no_p():
+    few = diebold_mariano(autocorrelated(MIN_DAYS - 1))
+    assert few.difference == pytest.approx(autocorrelated(MIN_DAYS - 1).mean())
+    assert few[1:5] == (None,) * 4
+    assert diebold_mariano(autocorrelated(MIN_DAYS)).p is not None
+    assert diebold_mariano(np.zeros(100)) == (0.0, None, None, None, None, 4)
+    assert diebold_mariano(np.empty(0)).p is None
+    short = value_at_risk_tests(np.arange(MIN_DAYS - 1) % 7 == 0, 0.1)
+    assert short == {
+        "violations": 5,
+        "expected": pytest.approx(2.9),
+        "kupiec_p": None,
+        "independence_p": None,
+        "coverage_p": None,
+    }
+    assert pit_test(np.array([9, 10, 10]), (0.3, 0.6)) == {"chi2": None, "p": None}
+    nothing = {"statistic": None, "p": None}
+    sign = np.where(np.arange(29) % 2, 1.0, -1.0)
+    assert pesaran_timmermann(sign, sign) == nothing
+    for constant in (np.ones(100), np.zeros(100)):
+        target = np.random.default_rng(0).normal(size=100)
+        assert pesaran_timmermann(constant, target) == nothing
+        assert pesaran_timmermann(target, constant) == nothing
+
+
+def test_kupiec_is_a_ratio_of_binomial_likelihoods():
+    violations = np.zeros(250, bool)
+    violations[[3, 17, 18, 90, 91, 92, 200]] = True
+    found = value_at_risk_tests(violations, 0.01)
+    ratio = 2 * (stats.binom.logpmf(7, 250, 7 / 250) - stats.binom.logpmf(7, 250, 0.01))
+    assert (found["violations"], found["expected"]) == (7, 2.5)
+    assert found["kupiec_p"] == pytest.approx(stats.chi2.sf(ratio, 1))
+    # The textbook's example: 7 of 250 at 1 % is rejected, with a statistic of 5.497.
+    assert ratio == pytest.approx(5.497, abs=5e-4)
+
+
+def test_christoffersen_by_counting():
+    violations = np.zeros(250, bool)
+    violations[[3, 17, 18, 90, 91, 92, 200]] = True
+    # Of 242 days after a quiet one 4 are violations, of 7 after a violation 3.
+    separate = 4 * math.log(4 / 242) + 238 * math.log(238 / 242) + 3 * math.log(3 / 7) + 4 * math.log(4 / 7)
+    joint = 7 * math.log(7 / 249) + 242 * math.log(242 / 249)
+    kupiec = 2 * (7 * math.log(7 / 250 / 0.01) + 243 * math.log(243 / 250 / 0.99))
+    found = value_at_risk_tests(violations, 0.01)
+    independence = 2 * (separate - joint)
+    assert found["independence_p"] == pytest.approx(stats.chi2.sf(independence, 1))
+    assert found["coverage_p"] == pytest.approx(stats.chi2.sf(independence + kupiec, 2))
+
+
+@pytest.mark.parametrize("all_days", [False, True])
+def test_violations_on_no_day_or_every_day(all_days):
+    found = value_at_risk_tests(np.full(100, all_days), 0.02)
+    power = 0.02 if all_days else 0.98
+    assert found["kupiec_p"] == pytest.approx(stats.chi2.sf(-2 * 100 * math.log(power), 1))
+    assert found["independence_p"] is None
+    assert found["coverage_p"] is None
+
+
+def test_pit_test_is_pearsons():
+    counts = np.array([5, 13, 40, 42])
+    expected = np.array([0.1, 0.15, 0.25, 0.5]) * 100
+    found = pit_test(counts, (0.1, 0.25, 0.5))
+    other = stats.chisquare(counts, expected)
+    assert (found["chi2"], found["p"]) == pytest.approx((other.statistic, other.pvalue))
+
+
+def test_pesaran_timmermann_by_hand():
+    # 40 days: both up 15, only the forecast 9, only the target 4, neither 12.
+    forecast = np.repeat([1.0, 1.0, -1.0, -1.0], [15, 9, 4, 12])
+    target = np.repeat([1.0, -1.0, 1.0, -1.0], [15, 9, 4, 12])
+    up, said, right = 19 / 40, 24 / 40, 27 / 40
+    chance = up * said + (1 - up) * (1 - said)
+    spread = chance * (1 - chance) / 40
+    by_chance = (0.05**2 * said * (1 - said) + 0.2**2 * up * (1 - up)) / 40
+    by_chance += 4 * up * said * (1 - up) * (1 - said) / 1600
+    expected = (right - chance) / math.sqrt(spread - by_chance)
+    found = pesaran_timmermann(forecast, target)
+    assert found["statistic"] == pytest.approx(expected)
+    assert found["p"] == pytest.approx(stats.norm.sf(expected))
+    # Large samples: the square is Pearson's statistic of the two-by-two table.
+    table = np.array([[15, 9], [4, 12]]) * 50
+    large = pesaran_timmermann(np.repeat(forecast, 50), np.repeat(target, 50))
+    pearson = stats.chi2_contingency(table, correction=False).statistic
+    assert large["statistic"] ** 2 == pytest.approx(pearson, rel=1e-3)
+    assert pesaran_timmermann(-forecast, target)["p"] > 0.95

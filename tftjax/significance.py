@@ -1,0 +1,149 @@
+"""Tests of forecasts: is a difference, a violation rate, a direction more than chance?
+
+Each takes series in time order, [N] a day, and gives numbers; None where the test says nothing: fewer than
+MIN_DAYS days, or input for which it is undefined, such as a constant sign.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+MIN_DAYS = 30  # below, the large-sample distributions of these tests are no guide
+ALPHA = 0.05  # of the verdict, and of the intervals
+
+
+class Difference(NamedTuple):
+    """A mean difference of losses, its 95 % interval, and the two-sided test that it is zero."""
+
+    difference: float
+    low: float | None
+    high: float | None
+    t: float | None
+    p: float | None
+    lags: int
+
+
+def diebold_mariano(differences: Float[np.ndarray, " N"], horizon: int = 1) -> Difference:
+    """Whether one forecast's losses differ from another's, with errors that are robust to autocorrelation.
+
+    The long-run variance is Newey and West's with Bartlett weights; the statistic is compared with
+    Student's t of N - 1 degrees of freedom.
+
+    Args:
+        differences: loss of the first forecast minus that of the second, a day.
+        horizon: steps ahead that a day's loss reaches: losses of days that are nearer than it overlap.
+    Source: Diebold and Mariano 1995; Newey and West 1987, lags by their rule of 1994.
+    """
+    from scipy import stats  # takes a third of a second to import
+
+    count = len(differences)
+    lags = max(horizon - 1, math.floor(4 * (count / 100) ** (2 / 9))) if count else 0
+    mean = float(np.mean(differences)) if count else 0.0
+    variance = long_run_variance(differences, lags) if count >= MIN_DAYS else 0.0
+    if variance <= 0:  # too few days, or no difference on any
+        return Difference(mean, None, None, None, None, lags)
+    error = math.sqrt(variance / count)
+    half = float(stats.t.ppf(1 - ALPHA / 2, count - 1)) * error
+    p = 2 * float(stats.t.sf(abs(mean / error), count - 1))
+    return Difference(mean, mean - half, mean + half, mean / error, p, lags)
+
+
+def long_run_variance(values: Float[np.ndarray, " N"], lags: int) -> float:
+    """Variance of the mean times N: autocovariances up to `lags` with Bartlett weights (Newey, West 1987)."""
+    centered = values - values.mean()
+    total = centered @ centered
+    for lag in range(1, min(lags, len(values) - 1) + 1):
+        total += 2 * (1 - lag / (lags + 1)) * (centered[lag:] @ centered[:-lag])
+    return float(total / len(values))
+
+
+def value_at_risk_tests(violations: Bool[np.ndarray, " N"], level: float) -> dict[str, int | float | None]:
+    """Kupiec's and Christoffersen's tests of the days on which a return fell outside of a tail quantile.
+
+    Args:
+        violations: whether the return was outside, a day.
+        level: the nominal share of such days.
+    Returns:
+        `violations` and `expected` count days. p-values: `kupiec_p` that the share is the level (one degree
+        of freedom), `independence_p` that a violation does not depend on the day before (one), `coverage_p`
+        both (two).
+    Source: Kupiec 1995; Christoffersen 1998, "Evaluating interval forecasts".
+    """
+    from scipy.stats import chi2
+
+    count, hits = len(violations), int(violations.sum())
+    result = {"violations": hits, "expected": level * count}
+    if count < MIN_DAYS:
+        return result | dict.fromkeys(("kupiec_p", "independence_p", "coverage_p"))
+    kupiec = 2 * (_log_likelihood(hits, count, hits / count) - _log_likelihood(hits, count, level))
+    result["kupiec_p"] = float(chi2.sf(max(kupiec, 0.0), 1))
+    after, before = violations[1:], violations[:-1]
+    pairs = [
+        (int((after & (before == state)).sum()), int((before == state).sum())) for state in (False, True)
+    ]
+    if not pairs[0][1] or not pairs[1][1]:  # no violation, or nothing else: no day to compare with
+        return result | dict.fromkeys(("independence_p", "coverage_p"))
+    separate = sum(_log_likelihood(hit, days, hit / days) for hit, days in pairs)
+    joint = _log_likelihood(int(after.sum()), count - 1, float(after.mean()))
+    independence = max(2 * (separate - joint), 0.0)
+    result["independence_p"] = float(chi2.sf(independence, 1))
+    result["coverage_p"] = float(chi2.sf(max(kupiec, 0.0) + independence, 2))
+    return result
+
+
+def _log_likelihood(hits: int, count: int, share: float) -> float:
+    """Of `hits` in `count` independent days with that probability; 0 log 0 is 0."""
+    terms = ((hits, share), (count - hits, 1 - share))
+    return sum(number * math.log(probability) for number, probability in terms if number)
+
+
+def pit_test(counts: Int[np.ndarray, " B"], quantiles: Sequence[float]) -> dict[str, float | None]:
+    """Pearson's test that the bins between the quantiles hold the shares that their levels say.
+
+    Args:
+        counts: days in each of the Q + 1 bins; see `metrics.pit_counts`.
+        quantiles: the Q levels.
+    Returns:
+        `chi2`, and `p` with Q degrees of freedom.
+    Source: Pearson 1900; Diebold, Gunther and Tay 1998.
+    """
+    from scipy.stats import chi2
+
+    count = int(counts.sum())
+    if count < MIN_DAYS:
+        return {"chi2": None, "p": None}
+    expected = count * np.diff([0.0, *quantiles, 1.0])
+    statistic = float((np.square(counts - expected) / expected).sum())
+    return {"chi2": statistic, "p": float(chi2.sf(statistic, len(quantiles)))}
+
+
+def pesaran_timmermann(
+    forecast: Float[np.ndarray, " N"], target: Float[np.ndarray, " N"]
+) -> dict[str, float | None]:
+    """Whether a forecast's sign goes with the target's more often than by chance, given how often each is up.
+
+    Returns:
+        `statistic`, standard normal without skill, and its one-sided `p`; None for a constant sign.
+    Source: Pesaran and Timmermann 1992, "A simple nonparametric test of predictive performance", eq. 6.
+    """
+    from scipy.stats import norm
+
+    count = len(target)
+    up, said_up = (float((values > 0).mean()) if count else 0.0 for values in (target, forecast))
+    if count < MIN_DAYS or up in (0, 1) or said_up in (0, 1):
+        return {"statistic": None, "p": None}
+    right = float(((forecast > 0) == (target > 0)).mean())
+    chance = up * said_up + (1 - up) * (1 - said_up)
+    variance = chance * (1 - chance) / count
+    variance_of_chance = (
+        (2 * up - 1) ** 2 * said_up * (1 - said_up) / count
+        + (2 * said_up - 1) ** 2 * up * (1 - up) / count
+        + 4 * up * said_up * (1 - up) * (1 - said_up) / count**2
+    )
+    if variance <= variance_of_chance:
+        return {"statistic": None, "p": None}
+    statistic = (right - chance) / math.sqrt(variance - variance_of_chance)
+    return {"statistic": statistic, "p": float(norm.sf(statistic))}

@@ -1,0 +1,153 @@
+"""Starts a run from another run's parameters, matched by path: `train.init_from`.
+
+What was taken, what is new and what was left is written to the run's `init.json`.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float32
+
+from tftjax import checkpoint, runs
+from tftjax.config import Config, UserError, changed_keys, from_dict
+from tftjax.data.encoding import Encoding, encoding_from_json
+from tftjax.data.panel import ROLES
+from tftjax.model.parameters import Layout
+
+# Settings that give the output layer's numbers their meaning: where one differs, that layer begins anew.
+OUTPUT_MEANING = ("model.quantiles", "model.quantile_head")
+SHOWN = 8  # paths of a list in a message; init.json has them all
+
+
+class Start(NamedTuple):
+    """The parameters that a run takes from another one; paths with slashes.
+
+    Attributes:
+      source: the other run's directory, as the config gives it.
+      epoch: its best one, whose parameters these are.
+      fingerprint: of its config.
+      taken: arrays by path.
+      new: parameters that it lacks, or that mean something else there: they are drawn by the seed.
+      left: parameters of it that have no place here.
+    """
+
+    source: str
+    epoch: int
+    fingerprint: str
+    taken: dict[str, np.ndarray]
+    new: tuple[str, ...]
+    left: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the values."""
+        return self._asdict() | {"taken": list(self.taken), "new": list(self.new), "left": list(self.left)}
+
+    def __str__(self) -> str:
+        lists = {"taken": tuple(self.taken), "new": self.new, "left": self.left}
+        counts = [f"{len(paths)} arrays {name}" for name, paths in lists.items()]
+        lines = [f"starts from {self.source}, epoch {self.epoch}: {', '.join(counts)}"]
+        for name in ("new", "left"):
+            if lists[name]:
+                lines.append(f"  {name}: {_shown(lists[name])}")
+        return "\n".join(lines)
+
+
+def read_start(config: Config, data: runs.Data, layout: Layout, say: Callable[[str], Any]) -> Start:
+    """Reads the best parameters of the run `train.init_from`, and sorts them by what can be used.
+
+    Args:
+      config: of the run that begins; `train.init_from` is given.
+      data: its data.
+      layout: its parameters.
+      say: called with a message for each damaged checkpoint that was skipped.
+    Raises:
+      UserError: no run, none that is trained, one on other columns or categories, a parameter of another
+        shape, or nothing that can be taken.
+    """
+    source = str(config.train.init_from)
+    try:
+        runs.read_config(Path(source))
+        saved = checkpoint.restore_latest(Path(source) / "checkpoints", say)
+    except UserError as error:
+        raise UserError(f"train.init_from: {error}") from error
+    if saved is None:
+        raise UserError(f"train.init_from: {source} has no checkpoint yet. Train it first.")
+    theirs = from_dict(saved.metadata["config"], f"{source}, checkpoint of epoch {saved.epoch}")
+    _check_columns(source, saved.metadata, data)
+    changed = {key for key, _, _ in changed_keys(theirs, config)}
+    held = dict(_leaves(saved.arrays["params"]))
+    wanted = {"/".join(path): shape for path, shape in zip(layout.paths, layout.shapes, strict=True)}
+    anew = {path for path in wanted if path.startswith("output/") and changed & set(OUTPUT_MEANING)}
+    common = [path for path in wanted if path in held and path not in anew]
+    clashes = [path for path in common if held[path].shape != wanted[path]]
+    if clashes or not common:
+        raise _unfit(source, [(path, held[path].shape, wanted[path]) for path in clashes], theirs, config)
+    return Start(
+        source=source,
+        epoch=int(saved.arrays["state"]["best_epoch"]),
+        fingerprint=saved.metadata["config_fingerprint"],
+        taken={path: held[path] for path in common},
+        new=tuple(path for path in wanted if path not in common),
+        left=tuple(path for path in held if path not in common),
+    )
+
+
+def start_parameters(
+    params: Float32[np.ndarray, " N"], start: Start, layout: Layout
+) -> Float32[np.ndarray, " N"]:
+    """Returns the vector with the taken parameters in their places."""
+    vector, first = params.copy(), 0
+    for path, shape in zip(layout.paths, layout.shapes, strict=True):
+        stop = first + math.prod(shape)
+        if "/".join(path) in start.taken:
+            vector[first:stop] = start.taken["/".join(path)].ravel()
+        first = stop
+    return vector
+
+
+def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{name}/")
+        else:
+            yield prefix + name, value
+
+
+def _shown(paths: tuple[str, ...]) -> str:
+    return ", ".join(paths[:SHOWN]) + (" ..." if len(paths) > SHOWN else "")
+
+
+def _check_columns(source: str, metadata: dict, data: runs.Data) -> None:
+    """A model's weights belong to positions of columns and categories: these must be the same."""
+    for role in ROLES:
+        theirs, ours = metadata["columns"][role], list(getattr(data.panel, role))
+        if theirs != ours:
+            raise UserError(
+                f"train.init_from: {source} was trained on the {role} columns {', '.join(theirs) or 'none'}, "
+                f"this run has {', '.join(ours) or 'none'}. Give both the same columns in the same order."
+            )
+    encoding: Encoding = encoding_from_json(metadata["encoding"])
+    for name, values in data.encoding.categories.items():
+        if encoding.categories[name] != values:
+            raise UserError(
+                f"train.init_from: {source} knows the categories {encoding.categories[name]} of {name}, this "
+                f"run has {values}. Give both the same train rows, or the same categories in them."
+            )
+
+
+def _unfit(source: str, clashes: list[tuple[str, tuple, tuple]], theirs: Config, config: Config) -> UserError:
+    """What to say where no parameter, or not every one, can be taken."""
+    lines = [f"\n  {path}: there {list(there)}, here {list(here)}" for path, there, here in clashes[:SHOWN]]
+    found = f"{len(clashes)} parameters have another shape" if clashes else "no parameter has a place here"
+    changed = [
+        f"{key} ({old!r} there, {new!r} here)"
+        for key, old, new in changed_keys(theirs, config)
+        if key.startswith("model.")
+    ]
+    return UserError(
+        f"train.init_from: {source} does not fit: {found}.{''.join(lines)}\n"
+        f"Differing settings: {', '.join(changed) or 'none'}. Give both models the same sizes."
+    )
