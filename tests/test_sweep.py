@@ -49,7 +49,9 @@ def test_every_member_is_the_single_run(swept, trained):
         assert line.keys() == line_1.keys()
         assert line["warnings"].keys() == line_1.pop("warnings").keys()
         for name, value in line_1.items():
-            np.testing.assert_allclose(line[name], value, rtol=5e-3, atol=1e-7, err_msg=name)
+            # A forecast on the border of two roundings may count as one more, or one fewer.
+            atol = 2 if name == "val/distinct_forecasts" else 1e-7
+            np.testing.assert_allclose(line[name], value, rtol=5e-3, atol=atol, err_msg=name)
     ours, theirs = (
         json.loads((d / "evaluation" / "metrics.json").read_text()) for d in (member, trained.directory)
     )

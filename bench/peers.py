@@ -1,0 +1,224 @@
+"""Speed of one training task here and in other libraries: `python bench/peers.py`.
+
+Needs the extra `bench`: `pip install -e '.[bench]'`; a library that is missing is skipped. First an epoch
+of a TFT on the embedded data, one library after another, round after round: the same windows, batch, size,
+quantiles and optimizer, each library in a process of its own that waits while others run, and in its
+fastest setting. Then nine configs: one sweep, from the start of the process to its end, evaluation and
+tables included, with an empty compilation cache, before and after nine runs of another library in one
+process, without any of that. Prints tables on standard error and one line of JSON on standard output.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+from peers_train import LIBRARIES, Task, is_installed
+
+ROOT = Path(__file__).resolve().parent.parent
+TRAIN = Path(__file__).with_name("peers_train.py")
+OWN = "tftjax"
+NINE = ("control", "mean_01", "mean_02", "std_01", "std_02", "balanced_005", "balanced_01")
+NINE += ("emphasize_mean", "emphasize_std")
+LONGER = (30, 100)  # epochs for which the nine-config job is reckoned, not measured
+
+
+def say(text: str) -> None:
+    """Prints for people."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def make_task(config_path: str) -> Task:
+    """The train rows of a config's data as its model sees them, and its sizes."""
+    from tftjax import runs
+    from tftjax.config import load
+    from tftjax.data.loading import load_panel
+
+    config = load(config_path)
+    data = runs.prepare(load_panel(config.data), config)
+    rows = data.blocks[0].splits.train.stop
+    task = Task(
+        observed=data.series.observed[:, :rows],
+        known=data.series.known_categorical[:, :rows],
+        quantiles=np.array(config.model.quantiles),
+        config=str(Path(config_path).resolve()),
+        **{name: getattr(config.model, name) for name in ("encoder_length", "prediction_length")},
+        **{name: getattr(config.model, name) for name in ("hidden_size", "num_heads", "dropout_rate")},
+        **{name: getattr(config.train, name) for name in ("batch_size", "learning_rate", "max_grad_norm")},
+    )
+    assert task.num_windows == len(data.starts["train"])
+    return task
+
+
+class Worker:
+    """A process that trains in one library, an epoch when told to."""
+
+    def __init__(self, library: str, task: Path):
+        command = [sys.executable, str(TRAIN), library, str(task)]
+        self.library = library
+        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.log}
+        self.process = subprocess.Popen(command, cwd=ROOT, text=True, **pipes)
+        self.parameters = self._answer()["parameters"]
+        self.threads = 1  # of torch; tftjax has a device a core, each with a thread, whatever is said
+
+    def _answer(self) -> dict:
+        line = self.process.stdout.readline()
+        if not line:
+            self.log.seek(0)
+            raise SystemExit(f"{self.library} failed:\n{self.log.read()[-3000:]}")
+        return json.loads(line)
+
+    def epoch(self) -> float:
+        """Trains an epoch; returns its seconds."""
+        print(self.threads, file=self.process.stdin, flush=True)
+        return self._answer()["seconds"]
+
+    def warm_up(self) -> None:
+        """Trains the first epoch, which compiles or allocates, and finds the faster number of threads."""
+        cores = os.cpu_count() or 1
+        self.epoch()
+        if self.library != OWN and cores > 1:
+            tried = {}
+            for self.threads in (1, cores):
+                tried[self.threads] = self.epoch()
+            self.threads = min(tried, key=tried.get)
+        say(f"{self.library} is ready, with {self.threads} thread(s)")
+
+    def stop(self) -> None:
+        """Ends the process."""
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def epochs_by_turns(libraries: list[str], task: Path, rounds: int) -> dict[str, dict]:
+    """Times an epoch in each library by turns; returns what was found by library."""
+    workers = []
+    for library in libraries:
+        workers.append(Worker(library, task))
+        workers[-1].warm_up()
+    seconds: dict[str, list[float]] = {library: [] for library in libraries}
+    for number in range(rounds):
+        first = number % len(workers)  # none always follows the same one
+        for worker in workers[first:] + workers[:first]:
+            seconds[worker.library].append(worker.epoch())
+    for worker in workers:
+        worker.stop()
+    return {
+        worker.library: {
+            "version": metadata.version(worker.library),
+            "parameters": worker.parameters,
+            "threads": worker.threads,
+            "seconds": seconds[worker.library],
+        }
+        for worker in workers
+    }
+
+
+def print_epochs(found: dict[str, dict], windows: int) -> None:
+    """Prints a table: speeds, and how many times as fast this project is, round by round."""
+    say(f"\nAn epoch of {windows:,} windows: median (least, greatest) of the rounds")
+    say(f"{'':28}{'parameters':>11}{'threads':>9}{'windows/s':>30}{'tftjax is faster by':>28}")
+    own = found[OWN]["seconds"]
+    for library, row in found.items():
+        rates = spread([windows / seconds for seconds in row["seconds"]], ",.0f")
+        ratios = spread([other / ours for other, ours in zip(row["seconds"], own, strict=True)], ".2f")
+        name = f"{library} {row['version']}"
+        say(f"{name:28}{row['parameters']:11,}{row['threads']:9}{rates:>30}{ratios:>28}")
+
+
+def spread(values: list[float], spec: str) -> str:
+    """Median (least, greatest)."""
+    return f"{statistics.median(values):{spec}} ({min(values):{spec}}, {max(values):{spec}})"
+
+
+def nine_as_a_sweep(epochs: int) -> tuple[float, float]:
+    """Seconds of the whole process, and of those the training of an epoch of all members."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "tftjax.sweep", *(f"configs/{name}.json" for name in NINE)]
+        command += ["--runs", folder, "--quiet"]
+        command += ["--set", f"train.max_epochs={epochs}", "--set", f"train.patience={epochs}"]
+        environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": f"{folder}/cache"}
+        started = time.perf_counter()
+        subprocess.run(command, cwd=ROOT, env=environment, check=True)
+        seconds = time.perf_counter() - started
+        lines = [path.read_text().splitlines() for path in Path(folder).glob("sweep/members/*/metrics.jsonl")]
+    assert [len(member) for member in lines] == [epochs] * len(NINE)
+    return seconds, sum(json.loads(line)["seconds"] for member in lines for line in member) / epochs
+
+
+def nine_as_runs(library: str, task: Path, epochs: int, threads: int) -> tuple[float, float]:
+    """The same of nine runs one after another in one process."""
+    command = [sys.executable, str(TRAIN), library, str(task), "--runs", str(len(NINE))]
+    command += ["--epochs", str(epochs), "--threads", str(threads)]
+    started = time.perf_counter()
+    with tempfile.TemporaryFile() as log:
+        done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, stderr=log, text=True)
+    seconds = time.perf_counter() - started
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    each = [answer["seconds"] for answer in answers if "seconds" in answer]
+    assert len(each) == len(NINE) * (epochs - 1)  # the end of a run's last epoch is not told
+    return seconds, len(NINE) * statistics.mean(each)
+
+
+def compare_nine(library: str, task: Path, epochs: int, threads: int) -> dict:
+    """Measures the nine-config job both ways and prints it."""
+    sweeps = [nine_as_a_sweep(epochs)]
+    runs = nine_as_runs(library, task, epochs, threads)
+    sweeps.append(nine_as_a_sweep(epochs))
+    say(f"\nNine configs, {epochs} epochs each, whole processes, no compilation cached")
+    for name, (seconds, an_epoch) in (("one sweep", sweeps[0]), ("one sweep", sweeps[1]), (library, runs)):
+        say(f"{name:28}{seconds:9.1f} s, of which {an_epoch:.2f} s for each epoch of all nine")
+    ratios = [runs[0] / seconds for seconds, _ in sweeps]
+    say(f"nine runs take {min(ratios):.1f} to {max(ratios):.1f} times as long")
+    reckoned = {}
+    for longer in LONGER:
+        more = longer - epochs
+        values = [(runs[0] + more * runs[1]) / (whole + more * an_epoch) for whole, an_epoch in sweeps]
+        reckoned[longer] = values
+        say(
+            f"by the seconds above, at {longer} epochs: {min(values):.1f} to {max(values):.1f} (not measured)"
+        )
+    return {"epochs": epochs, "sweeps": sweeps, "library": library, "runs": runs, "reckoned": reckoned}
+
+
+def main() -> None:
+    """Measures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config", default="configs/control.json", help="the task; no penalty is trained")
+    parser.add_argument("--libraries", nargs="+", choices=list(LIBRARIES)[1:], default=list(LIBRARIES)[1:])
+    parser.add_argument("--rounds", type=int, default=7, help="epochs of each library; default: 7")
+    parser.add_argument(
+        "--epochs", type=int, default=20, help="of each of nine runs, 0 for none; default: 20"
+    )
+    parser.add_argument("--nine", choices=list(LIBRARIES)[1:], default="pytorch-forecasting")
+    arguments = parser.parse_args()
+    libraries = [OWN]
+    for library in arguments.libraries:
+        if is_installed(library):
+            libraries.append(library)
+        else:
+            say(f"{library} is not installed: left out. pip install -e '.[bench]' installs it.")
+    task = make_task(arguments.config)
+    say(f"{platform.platform()}, {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "task.npz"
+        np.savez(path, **task._asdict())
+        found = epochs_by_turns(libraries, path, arguments.rounds)
+        print_epochs(found, task.steps * task.batch_size)
+        nine = None
+        if arguments.epochs and arguments.nine in libraries:
+            nine = compare_nine(arguments.nine, path, arguments.epochs, found[arguments.nine]["threads"])
+    print(json.dumps({"windows": task.steps * task.batch_size, "libraries": found, "nine": nine}))
+
+
+if __name__ == "__main__":
+    main()
