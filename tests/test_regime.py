@@ -81,10 +81,9 @@ def test_gates_weigh_heads(compiled):
 
 def gated(settings, **changes):
     """A model with gates, the same without, a batch with a value of the regime's column."""
-    model, inputs = build(
-        attention=AttentionConfig(regime=RegimeConfig(**settings)), lstm_layers=1, **changes
-    )
-    plain, _ = build(lstm_layers=1, **changes)
+    changes |= {"known": ("real",), "static": (), "lstm_layers": 1}
+    model, inputs = build(attention=AttentionConfig(regime=RegimeConfig(**settings)), **changes)
+    plain, _ = build(**changes)
     return model, plain, inputs._replace(regime=jnp.array([14.0, 31.0]))
 
 
@@ -111,7 +110,7 @@ def test_a_model_starts_as_exactly_the_model_without_gates(case, num_heads):
         return model.apply({"params": tree}, inputs, some, rates)
 
     baseline, output = plain.apply({"params": shared}, inputs, some), run(tree, inputs)
-    for name in ("quantiles", "attention", "encoder_selection", "decoder_selection", "static_selection"):
+    for name in ("quantiles", "attention", "encoder_selection", "decoder_selection"):
         np.testing.assert_array_equal(getattr(output, name), getattr(baseline, name), name)
     np.testing.assert_allclose(output.regime.sum(axis=1), 1, atol=1e-6)
     assert output.regime.shape == (B, 3)

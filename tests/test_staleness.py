@@ -128,11 +128,14 @@ def test_a_variable_without_age_costs_nothing_and_learns_nothing(decay):
     assert gradient["raw_weight"][1] > 0
 
 
+FEW_INPUTS = {"known": ("real",), "static": ()}  # each operation of a model is compiled by itself here
+
+
 def aged(mode, **settings):
     """A model with staleness, the same without, and a batch with ages."""
     variant = AttentionConfig(staleness=StalenessConfig(mode=mode, **settings))
-    model, inputs = build(attention=variant, lstm_layers=1)
-    plain, _ = build(lstm_layers=1)
+    model, inputs = build(**FEW_INPUTS, attention=variant, lstm_layers=1)
+    plain, _ = build(**FEW_INPUTS, lstm_layers=1)
     age = jnp.abs(normal(1 if mode == "attention" else OBSERVED, E, B)) * 20
     return model, plain, inputs._replace(age=age)
 
