@@ -39,7 +39,8 @@ def forecast_batch(
     Returns:
       Quantiles of the return, as decimals, and all that the model gives.
     """
-    return to_returns(inputs, model.apply({"params": parameters}, inputs, noise, rates))
+    output = model.apply({"params": parameters}, inputs, noise, rates)
+    return to_returns(inputs, output), output
 
 
 def map_windows(

@@ -49,7 +49,7 @@ class TFTOutput(NamedTuple):
     encoder_selection: Float[Array, "B E V"]
     decoder_selection: Float[Array, "B P Vk"] | None
     static_selection: Float[Array, "B Vs"] | None
-    regime: Float[Array, "B R"] | None
+    regime: Float[Array, "B R"] | None = None
 
 
 class TemporalFusionTransformer(nn.Module):
