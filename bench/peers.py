@@ -68,7 +68,8 @@ class Worker:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.log}
         self.process = subprocess.Popen(command, cwd=ROOT, text=True, **pipes)
         self.parameters = self._answer()["parameters"]
-        self.threads = 1  # of torch; tftjax has a device a core, each with a thread, whatever is said
+        # Of torch; tftjax has a device a core, each with a thread, whatever it is told.
+        self.threads = (os.cpu_count() or 1) if library == OWN else 1
 
     def _answer(self) -> dict:
         line = self.process.stdout.readline()

@@ -101,6 +101,7 @@ BAD = {
     "no values": ({"grid": ["loss.std_weight"]}, "expected KEY=VALUE,VALUE"),
     "empty value": ({"grid": ["loss.std_weight=0,,1"]}, "an empty value"),
     "value twice": ({"grid": ["loss.std_weight=0,0"]}, "stands twice"),
+    "number twice": ({"grid": ["loss.std_weight=0.1,0,1e-1"]}, "stands twice"),
     "key twice": ({"grid": ["loss.std_weight=0", "loss.std_weight=1"]}, "loss.std_weight stands twice"),
     "value not allowed": (
         {"grid": ["loss.std_weight=0,-1"]},

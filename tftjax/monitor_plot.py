@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from tftjax.model.parameters import PARTS
 from tftjax.plots import COLORS, save
 
 MORE_COLORS = (*COLORS, "#777777", "#b0413e")
@@ -23,7 +24,6 @@ class Panel(NamedTuple):
     log: bool = False
 
 
-PARTS = ("embeddings", "variable_selection", "lstm", "attention", "output")
 PANELS = (
     Panel("loss, 1e-3", {"loss": ("train", 1e3), "val/loss": ("validation", 1e3)}),
     Panel("sigma of the median, bp", {"sigma": ("train", 1e4), "val/sigma": ("validation", 1e4)}),
@@ -104,4 +104,4 @@ def _tidy(axes: Axes, panel: Panel) -> None:
     if panel.log:
         axes.set_yscale("log", nonpositive="mask")
     if len(axes.get_lines()) > 1:
-        axes.legend(fontsize=7, frameon=False)
+        axes.legend(fontsize=7, edgecolor="none", framealpha=0.8)

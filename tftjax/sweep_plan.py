@@ -121,9 +121,17 @@ def parse_axis(text: str) -> tuple[str, list[str]]:
     values.append(rest[start:])
     if "" in values:
         raise UserError(f"--grid {text!r}: an empty value. Divide the values by single commas.")
-    if len(set(values)) < len(values):
+    if len({_meaning(value) for value in values}) < len(values):
         raise UserError(f"--grid {text!r}: a value stands twice.")
     return key, values
+
+
+def _meaning(value: str) -> str | float:
+    """The number that a text stands for, so that 0.10 is 1e-1, or the text."""
+    try:
+        return float(value)
+    except ValueError:
+        return value
 
 
 def _check_key(key: str, where: str) -> None:

@@ -163,7 +163,7 @@ def markdown(
         header = [f"| {{}} | {' | '.join(s.title for s in present)} |", "|---" * (len(present) + 1) + "|"]
         own = summary[summary["split"] == split]
         means = [
-            _line(f"{config}, {int(rows['seeds'].max())} seeds", [_mean_cell(rows, s) for s in present])
+            _line(f"{config}, {_seeds(int(rows['seeds'].max()))}", [_mean_cell(rows, s) for s in present])
             for config, rows in own.groupby("config", sort=False)
         ]
         means += [
@@ -180,6 +180,10 @@ def markdown(
         if differences:
             lines += ["", header[0].format(f"minus {reference} [95 %]"), header[1], *differences]
     return "\n".join(lines) + "\n"
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed" if count == 1 else f"{count} seeds"
 
 
 def _line(name: str, cells: Sequence[str]) -> str:
