@@ -213,8 +213,8 @@ def test_what_the_variants_learned(interpreted):
 def test_pictures_are_drawn(interpreted):
     run, _, _ = interpreted
     drawn = {path.stem for path in (run.directory / "interpretation").glob("*.png")}
-    names = {"importance", "importance_over_time", "attention_by_lag", "attention_over_time", "regime_shift"}
-    assert drawn == names
+    over_time = {f"{name}_over_time" for name in ("importance", "attention", "heads")}
+    assert drawn == over_time | {"importance", "attention_by_lag", "regime_shift"}
 
 
 def test_several_series(several):

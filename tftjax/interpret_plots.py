@@ -14,6 +14,7 @@ from tftjax.plots import COLORS, save
 
 SMOOTHED = 21  # windows, a month of trading days: single days hide what changes slowly
 MAX_COLUMNS = 1200  # of the picture of attention over time: more would fall on the same pixels
+MARKERS = ("o", "s", "^", "D")
 LINES = (*COLORS, "#7a7a7a", "#b8433a", "#2aa3a3", "#c9a227")
 
 
@@ -30,6 +31,8 @@ def draw(directory: Path, name: str, tables: dict[str, pd.DataFrame]) -> None:
     attention_by_lag(directory / "attention_by_lag.png", tables["attention_by_lag"], name)
     first_horizon = _first_series(tables["attention_over_time"]).query("horizon == 1")
     attention_over_time(directory / "attention_over_time.png", first_horizon, name)
+    heads = _first_series(tables["heads_over_time"]).query("horizon == 1")
+    heads_over_time(directory / "heads_over_time.png", heads, name)
     shift(directory / "regime_shift.png", over_time["regime_shift"], name)
 
 
@@ -38,8 +41,13 @@ def _first_series(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def importance(path: Path, table: pd.DataFrame, name: str) -> None:
-    """Bars of the mean selection weight on test windows, with what lies between the 10 and 90 % points."""
+    """Bars of the mean selection weight on test windows, with what lies between the 10 and 90 % points.
+
+    Marks are means by regime: of the run's own regimes if it has any, or else by volatility.
+    """
     own = table[table["split"] == table["split"].iloc[-1]]
+    division = table.columns[-1].rpartition(": ")[0]
+    regimes = [column for column in table if column.startswith(f"{division}: ")]
     kinds = list(dict.fromkeys(own["kind"]))
     figure = Figure(figsize=(4.2 * len(kinds), 1.6 + 0.32 * 14), dpi=130, layout="constrained")
     figure.suptitle(f"{name}: importance of variables, {own['split'].iloc[0]} windows", parse_math=False)
@@ -48,10 +56,15 @@ def importance(path: Path, table: pd.DataFrame, name: str) -> None:
         places = np.arange(len(rows))
         axes.barh(places, rows["mean"], color=COLORS[0], alpha=0.75)
         axes.hlines(places, rows["p10"], rows["p90"], color=COLORS[1], linewidth=2)
+        for number, regime in enumerate(regimes):
+            style = {"marker": MARKERS[number % len(MARKERS)], "color": LINES[2 + number % 6], "zorder": 3}
+            axes.scatter(rows[regime], places, s=22, edgecolor="white", linewidth=0.5, label=regime, **style)
         axes.set_yticks(places, rows["variable"], parse_math=False)
         axes.set_title(f"{kind} inputs", fontsize=10)
         axes.set_xlabel("selection weight; line: 10 to 90 % of windows", fontsize=8)
         _tidy(axes)
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     save(figure, path)
 
 
@@ -106,6 +119,19 @@ def attention_over_time(path: Path, table: pd.DataFrame, name: str) -> None:
     axes.set_ylabel("step")
     _over_time(axes, table)
     axes.grid(False)
+    save(figure, path)
+
+
+def heads_over_time(path: Path, table: pd.DataFrame, name: str) -> None:
+    """How far back each head looks by date, first horizon, smoothed over a month."""
+    figure, axes = _figure(f"{name}: how far back each head looks, mean of {SMOOTHED} windows")
+    for number, (head, own) in enumerate(table.groupby("head")):
+        smooth = own["mean_lag"].rolling(SMOOTHED, min_periods=1).mean()
+        axes.plot(_dates(own), smooth, color=LINES[number % len(LINES)], linewidth=1.1, label=f"head {head}")
+    axes.set_ylabel("mean lag, rows before the step forecast")
+    axes.set_ylim(bottom=0)
+    figure.legend(loc="outside right", frameon=False, fontsize=8)
+    _over_time(axes, table)
     save(figure, path)
 
 
