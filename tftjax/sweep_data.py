@@ -1,5 +1,6 @@
 """The data of a sweep's members: each data set and each split of it once, and what makes them comparable."""
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,7 +9,7 @@ import pandas as pd
 from tftjax import runs
 from tftjax.config import DataConfig, UserError
 from tftjax.data.loading import load_panel
-from tftjax.sweep_plan import Member
+from tftjax.sweep_plan import Member, static_settings
 from tftjax.train import check_data
 
 # Settings of data that change nothing in what `load_panel` reads.
@@ -29,7 +30,8 @@ def load_data(members: Sequence[Member], mixed_data: bool) -> dict[str, runs.Dat
         source = config.data.model_copy(update={key: getattr(DataConfig(), key) for key in AFTER_LOADING})
         if source not in panels:
             panels[source] = load_panel(config.data)
-        key = config.data, config.model.encoder_length, config.model.prediction_length
+        # What a model asks of its data follows from its static settings.
+        key = config.data, json.dumps(static_settings(config))
         try:
             if key not in prepared:
                 prepared[key] = runs.prepare(panels[source], config)
