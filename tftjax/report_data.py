@@ -17,7 +17,16 @@ from tftjax.data.scaling import ewma_volatility
 from tftjax.evaluate import SPLITS
 
 # What a split of metrics.json holds since there are tests.
-NEEDED = ("pinball", "coverage", "pit_histogram", "baselines", "tests", "trading", "quality", "quality_random")
+NEEDED = (
+    "pinball",
+    "coverage",
+    "pit_histogram",
+    "baselines",
+    "tests",
+    "trading",
+    "quality",
+    "quality_random",
+)
 STORMY = 2 / 3  # quantile of the volatility before the validation rows above which a day is stormy
 
 
@@ -114,9 +123,9 @@ def _read_baselines(path: Path, test: Predictions, directory: Path) -> dict[str,
     names = dict.fromkeys(column.rpartition("/")[0] for column in table if "/" in column)
     try:
         return {
-            name: table[[f"{name}/{level}" for level in levels]].to_numpy(np.float64).reshape(
-                test.forecast.shape
-            )
+            name: table[[f"{name}/{level}" for level in levels]]
+            .to_numpy(np.float64)
+            .reshape(test.forecast.shape)
             for name in names
         }
     except (KeyError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""The figures of a report that show forecasts. Import it where they are drawn: matplotlib takes half a second."""
+"""The figures of a report that show forecasts. Import it late: matplotlib takes half a second."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -62,7 +62,7 @@ def differences(tests: Mapping[str, Mapping[str, Any]], baselines: Mapping[str, 
             Key("not told apart", "muted", "dot"),
             Key("model worse", "red", "dot"),
         ),
-        caption="Left of the line the model is better. Bars are 95 % intervals of the mean over the test days.",
+        caption="Left of the line the model is better. Bars are 95 % intervals over the test days.",
     )
 
 
@@ -146,7 +146,7 @@ def calibration(
         "calibration",
         draw,
         title="Calibration",
-        alt=f"Farthest off: {100 * model[worst]:.1f} % of actuals at or below the {levels[worst]:g} quantile.",
+        alt=f"Farthest off: {100 * model[worst]:.1f} % of actuals up to the {levels[worst]:g} quantile.",
         heights=(280, 250),
         legend=(*(Key(name, color) for name, color in colors.items()), *band),
         caption="Above zero, more actuals than the level says lie at or below the quantile: it is too high.",
@@ -154,7 +154,7 @@ def calibration(
 
 
 def pit(histogram: Mapping[str, float], quantiles: Sequence[float], count: int) -> Picture:
-    """The PIT histogram: how often actuals fell between two quantiles, over how often they should; 1 is right.
+    """The PIT histogram: how often actuals fell between two quantiles, over how often they should.
 
     Args:
       histogram: `pit_histogram` of metrics.json.
@@ -197,7 +197,9 @@ def pit(histogram: Mapping[str, float], quantiles: Sequence[float], count: int) 
     )
 
 
-def rolling_skill(losses: pd.DataFrame, names: Sequence[str], stormy: Bool[np.ndarray, " N"]) -> Picture | None:
+def rolling_skill(
+    losses: pd.DataFrame, names: Sequence[str], stormy: Bool[np.ndarray, " N"]
+) -> Picture | None:
     """By how much the model's pinball loss is below a baseline's, over rolling days of the test rows.
 
     Args:
@@ -281,9 +283,7 @@ def quality_timeline(quality: pd.DataFrame) -> Picture | None:
     counts = quality["mode"].value_counts(normalize=True)
     said = ", ".join(f"{mode} {100 * share:.0f} %" for mode, share in counts.items())
     height = 28 * len(shown) + 50
-    return picture(
-        "quality", draw, title="Quality modes over time", alt=f"{said}.", heights=(height, height)
-    )
+    return picture("quality", draw, title="Quality modes over time", alt=f"{said}.", heights=(height, height))
 
 
 def _stretches(own: np.ndarray, days: np.ndarray, widths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

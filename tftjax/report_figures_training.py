@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from tftjax.monitor_plot import PANELS
 from tftjax.report_svg import LIGHT, SERIES, Key, Picture, picture
@@ -35,6 +35,9 @@ def monitor(records: Sequence[Mapping[str, Any]], best_epoch: int | None) -> Pic
                 axes.axvline(best_epoch, color=LIGHT["ink"], linewidth=1, linestyle=":")
             if panel.log:
                 axes.set_yscale("log", nonpositive="mask")
+                axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+                axes.yaxis.set_minor_locator(NullLocator())
             if len(axes.get_lines()) > 1 and len(panel.lines) > 1:
                 axes.legend()
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
@@ -83,8 +86,8 @@ def importance(table: pd.DataFrame) -> Picture:
         title="Variables selected",
         alt=f"{next(iter(kinds))}: {said}.",
         heights=(height, height),
-        caption="Bars are means over the test windows, lines reach from the 10th to the 90th percentile. A weight"
-        " says what the model looks at, not what helps it.",
+        caption="Bars are means over the test windows, lines reach from the 10th to the 90th percentile. A"
+        " weight says what the model looks at, not what helps it.",
     )
 
 

@@ -95,7 +95,10 @@ def _forecast(found: Evaluation) -> list[Part]:
         name: metrics["baselines"][name]["pit_histogram"] for name in shown if name in metrics["baselines"]
     }
     calibration = figures.calibration(histograms, test.quantiles, count)
-    parts: list[Part] = [fan, Pair([calibration, figures.pit(metrics["pit_histogram"], test.quantiles, count)])]
+    parts: list[Part] = [
+        fan,
+        Pair([calibration, figures.pit(metrics["pit_histogram"], test.quantiles, count)]),
+    ]
     table = tables.tails(metrics["tests"])
     return parts + ([table] if table is not None else [])
 
@@ -111,8 +114,8 @@ def _skill(found: Evaluation, panel: Panel) -> list[Part]:
     if picture is None:
         return [Text(f"Not drawn: {len(losses)} test days are too few.")]
     note = (
-        "Shaded: days before which the moving volatility of the returns was above what it was in two thirds of the"
-        f" rows before validation ({100 * np.mean(stormy):.0f} % of the test days)."
+        "Shaded: days before which the moving volatility of the returns was above what it was in two thirds of"
+        f" the rows before validation ({100 * np.mean(stormy):.0f} % of the test days)."
     )
     return [picture, Text(note)]
 
@@ -132,7 +135,8 @@ def _training(records: list[dict], best_epoch: int | None) -> list[Part]:
     if not records:
         return [Text("Not drawn: the run has no metrics.jsonl.")]
     said = [
-        f"{name}, in {len(seen)} of {len(records)} epochs (first {seen[0][0]}, last {seen[-1][0]}): {seen[-1][1]}."
+        f"{name}, in {len(seen)} of {len(records)} epochs, first in {seen[0][0]}, last in {seen[-1][0]}:"
+        f" {seen[-1][1]}."
         for name, seen in warnings_of(records).items()
     ]
     picture = training.monitor(records, best_epoch)
@@ -146,8 +150,10 @@ def _variables(directory: Path) -> list[Part]:
         parts.append(training.importance(found["importance"]))
     if "attention_by_lag" in found and len(found["attention_by_lag"]):
         parts.append(training.attention(found["attention_by_lag"]))
-    missing = f"Not made yet. Make it, and then this page again: python -m tftjax.interpret {directory}"
-    return parts or [Text(missing)]
+    if not parts:
+        said = "What the model looks at has not been worked out. Do it, and make this page again:"
+        parts = [Text(said), Code(f"python -m tftjax.interpret {directory}")]
+    return parts
 
 
 def provenance(config: Config, panel: Panel, saved: checkpoint.Checkpoint | None) -> list[Part]:
@@ -190,5 +196,7 @@ def _data_facts(config: Config, panel: Panel) -> list[tuple[str, str]]:
     if panel.id_column is not None:
         facts.append(("series", f"{len(blocks)}, by {panel.id_column}"))
     facts.append(("target", panel.target))
-    facts += [(role.replace("_", " "), ", ".join(getattr(panel, role))) for role in ROLES if getattr(panel, role)]
+    facts += [
+        (role.replace("_", " "), ", ".join(getattr(panel, role))) for role in ROLES if getattr(panel, role)
+    ]
     return [*facts, ("data fingerprint", panel.fingerprint)]

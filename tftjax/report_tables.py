@@ -1,7 +1,7 @@
 """The words and tables of a report, made of what metrics.json holds; nothing is computed from forecasts."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -17,7 +17,7 @@ Metrics = Mapping[str, Any]
 
 
 class Cell(NamedTuple):
-    """A table's cell: `mark` is "best", "good", "bad" or "model"; `link` a relative address."""
+    """A table's cell: `mark` is "best", "good", "bad", "model" or "prose"; `link` a relative address."""
 
     text: str
     mark: str = ""
@@ -45,17 +45,19 @@ class Verdict(NamedTuple):
 def number(value: float | None, factor: float = 1.0, digits: int = 2, sign: str = "") -> str:
     """A number for reading; a dash where it is undefined."""
     if value is None or not math.isfinite(value):
-        return "–"
-    return f"{factor * value:{sign}.{digits}f}".replace("-", "−")
+        return "-"
+    return f"{factor * value:{sign}.{digits}f}"
 
 
 def share(value: float | None, digits: int = 1) -> str:
     """A share in percent."""
     text = number(value, 100, digits)
-    return text if text == "–" else f"{text} %"
+    return text if text == "-" else f"{text} %"
 
 
-def interval(low: float | None, high: float | None, factor: float = 1.0, digits: int = 2, sign: str = "") -> str:
+def interval(
+    low: float | None, high: float | None, factor: float = 1.0, digits: int = 2, sign: str = ""
+) -> str:
     """An interval in brackets; nothing where it is undefined."""
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return ""
@@ -71,21 +73,20 @@ def headline(metrics: Metrics) -> tuple[str, str]:
     found = tests["diebold_mariano"]
     if tests["days"] < MIN_DAYS or not found:
         return "open", "No verdict: too few days" if found else "No verdict: no baseline has a forecast"
-    unbeaten = [name for name, test in found.items() if not beats(test)]
-    if not unbeaten:
-        return "good", "Has earned its keep: beats every baseline"
-    if len(unbeaten) == len(found):
-        return "bad", "Has not earned its keep: beats no baseline"
-    return "bad", f"Has not earned its keep: does not beat {_listed(unbeaten)}"
+    beaten = count_beaten(metrics)
+    if beaten == len(found):
+        return "good", f"Has earned its keep: beats all {len(found)} baselines"
+    return "bad", f"Has not earned its keep: beats {beaten} of {len(found)} baselines"
+
+
+def count_beaten(metrics: Metrics) -> int:
+    """How many baselines the model beats on one split."""
+    return sum(beats(test) for test in metrics["tests"]["diebold_mariano"].values())
 
 
 def beats(test: Mapping[str, Any]) -> bool:
     """Whether a Diebold-Mariano test says that the model is better."""
     return test["p"] is not None and test["p"] < ALPHA and test["difference"] < 0
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
 
 
 def verdict_of(metrics: Metrics) -> Verdict:
@@ -94,6 +95,9 @@ def verdict_of(metrics: Metrics) -> Verdict:
     points = [_hardest(metrics), _direction(metrics), _intervals(metrics), _spread(metrics)]
     points.append(f"Quality: {quality_text(metrics)}.")
     points.append(_earned(metrics["trading"]))
+    points.append(
+        "This is one training: another seed gives other numbers, and only several say how far apart."
+    )
     return Verdict(mark, said, f"Test rows: {verdict(metrics)}.", [point for point in points if point])
 
 
@@ -105,8 +109,8 @@ def _hardest(metrics: Metrics) -> str:
     theirs, test = others[name]["pinball"], metrics["tests"]["diebold_mariano"][name]
     bounds = interval(test["low"], test["high"], 100 / theirs, 2, "+")
     return (
-        f"The best baseline, {name}, has a pinball loss of {number(theirs, 1e3, 4)}·10⁻³; the model's is"
-        f" {number(metrics['pinball'], 1e3, 4)}·10⁻³, {number(test['difference'], 100 / theirs, 2, '+')} %"
+        f"The best baseline, {name}, has a pinball loss of {number(theirs, 1e3, 4)}e-3; the model's is"
+        f" {number(metrics['pinball'], 1e3, 4)}e-3, {number(test['difference'], 100 / theirs, 2, '+')} %"
         + (f", 95 % interval {bounds} %." if bounds else ".")
     )
 
@@ -117,13 +121,15 @@ def _direction(metrics: Metrics) -> str:
     test = metrics["tests"].get("pesaran_timmermann", {"p": None})
     p = f"; Pesaran-Timmermann {p_text(test['p'])}" if test["p"] is not None else ""
     return (
-        f"Direction: right on {share(metrics['directional_accuracy'])} of the days; the commoner sign every day"
-        f" would be right on {share(metrics['directional_base_rate'])}{p}."
+        f"Direction: right on {share(metrics['directional_accuracy'])} of the days; the commoner sign every"
+        f" day would be right on {share(metrics['directional_base_rate'])}{p}."
     )
 
 
 def _intervals(metrics: Metrics) -> str:
-    said = [f"the {nominal} % interval covers {share(found)}" for nominal, found in metrics["coverage"].items()]
+    said = [
+        f"the {nominal} % interval covers {share(found)}" for nominal, found in metrics["coverage"].items()
+    ]
     test = metrics["tests"].get("pit", {"p": None})
     p = f"; PIT test of calibration {p_text(test['p'])}" if test["p"] is not None else ""
     return f"Intervals: {', '.join(said)}{p}." if said else ""
@@ -133,8 +139,8 @@ def _spread(metrics: Metrics) -> str:
     correlation = metrics.get("correlation")
     text = "undefined, as one of them is constant" if correlation is None else number(correlation, 1, 3)
     return (
-        f"Median forecasts: sigma {number(metrics['sigma'], 1e4, 1)} bp, {share(metrics['share_positive'])} above"
-        f" zero, correlation with what happened {text}."
+        f"Median forecasts: sigma {number(metrics['sigma'], 1e4, 1)} bp, {share(metrics['share_positive'])}"
+        f" above zero, correlation with what happened {text}."
     )
 
 
@@ -143,13 +149,13 @@ def _earned(trading: Metrics) -> str:
     if sign["sharpe"] is None or hold["sharpe"] is None:
         return ""
     return (
-        f"Trading the sign, after costs: Sharpe ratio {number(sign['sharpe'])} {interval(sign['low'], sign['high'])};"
-        f" buy and hold {number(hold['sharpe'])} {interval(hold['low'], hold['high'])}."
+        f"Trading the sign, after costs: Sharpe ratio {number(sign['sharpe'])}"
+        f" {interval(sign['low'], sign['high'])}; buy and hold {number(hold['sharpe'])} {interval(hold['low'], hold['high'])}."
     )
 
 
 def against_baselines(metrics: Metrics, title: str) -> Table:
-    """The model and its baselines in one split, best first in pinball loss; the best of each column marked."""
+    """The model and its baselines in one split, by pinball loss; the best of each column marked."""
     tests = metrics["tests"]["diebold_mariano"]
     everyone = {"model": metrics, **metrics["baselines"]}
     ranked = sorted(everyone, key=lambda name: everyone[name]["pinball"])
@@ -182,13 +188,13 @@ def against_baselines(metrics: Metrics, title: str) -> Table:
         row.append(Cell(number(values.get("correlation"), 1, 3)))
         rows.append(row)
     covered = (f"{nominal} % interval covers",) if nominal is not None else ()
-    head = ("", "pinball, 10⁻³", "model minus it [95 %]", "DM test", "CRPS, 10⁻³", *covered)
+    head = ("", "pinball, 1e-3", "model minus it [95 %]", "DM test", "CRPS, 1e-3", *covered)
     head += ("sigma, bp", "positive", "direction right", "correlation")
     base = metrics.get("directional_base_rate")
     note = (
-        "Sorted by pinball loss; the best of a column is bold and underlined. DM: two-sided Diebold-Mariano test of"
-        " the daily difference, errors robust to autocorrelation. The commoner sign every day would be right on"
-        f" {share(base)}. –: undefined, as the forecast is constant or there are too few days."
+        "Sorted by pinball loss; the best of a column is bold and underlined. DM: two-sided Diebold-Mariano test"
+        " of the daily difference, errors robust to autocorrelation. The commoner sign every day would be right"
+        f" on {share(base)}. -: undefined, as the forecast is constant or there are too few days."
     )
     return Table(title, head, rows, note)
 
@@ -198,8 +204,8 @@ def _tested(test: Mapping[str, Any], factor: float = 1e3) -> list[Cell]:
     significant = test["p"] is not None and test["p"] < ALPHA
     mark = ("good" if test["difference"] < 0 else "bad") if significant else ""
     bounds = interval(test["low"], test["high"], factor, 4, "+")
-    word = {"good": "model better", "bad": "model worse", "": "not told apart"}[mark]
-    said = "no test" if test["p"] is None else f"{word}, {p_text(test['p'])}"
+    word = {"good": "better, ", "bad": "worse, ", "": ""}[mark]
+    said = "no test" if test["p"] is None else f"{word}{p_text(test['p'])}"
     return [Cell(f"{number(test['difference'], factor, 4, '+')} {bounds}".strip()), Cell(said, mark)]
 
 
@@ -213,7 +219,7 @@ def against_runs(differences: Mapping[str, tuple[float, Difference]]) -> Table:
         [Cell(name), Cell(number(pinball, 1e3, 4)), *_tested(found._asdict())]
         for name, (pinball, found) in differences.items()
     ]
-    head = ("", "pinball, 10⁻³", "this run minus it [95 %]", "DM test")
+    head = ("", "pinball, 1e-3", "this run minus it [95 %]", "DM test")
     return Table("Beside the other runs", head, rows, "The same test days; model: this run.")
 
 
@@ -232,12 +238,12 @@ def tails(tests: Mapping[str, Any]) -> Table | None:
         for level, values in found.items()
     ]
     head = ("quantile", "days outside", "expected", "their number (Kupiec)", "their independence", "both")
-    note = "Christoffersen's tests beside Kupiec's. A small p says that the tail is wrong. –: too few days or cases."
+    note = "Christoffersen's tests beside Kupiec's. A small p: the tail is wrong. -: too few days or cases."
     return Table("Outer quantiles as value at risk", head, rows, note)
 
 
 def _p_cell(p: float | None) -> Cell:
-    return Cell("–" if p is None else p_text(p), "bad" if p is not None and p < ALPHA else "")
+    return Cell("-" if p is None else p_text(p), "bad" if p is not None and p < ALPHA else "")
 
 
 def modes(metrics: Metrics) -> Table:
@@ -248,8 +254,8 @@ def modes(metrics: Metrics) -> Table:
         for mode in MODES
     ]
     note = (
-        "Chance: random normal forecasts with the same mean and sigma. Only what the model has beyond chance is"
-        " its own. Thresholds: evaluation in the config."
+        "Chance: random normal forecasts with the same mean and sigma. Only what the model has beyond chance"
+        " is its own. Thresholds: evaluation in the config."
     )
     return Table("Share of the time in each mode", ("mode", "model", "chance"), rows, note)
 
@@ -268,10 +274,10 @@ def earnings(trading: Metrics) -> Table:
         rows.append([*row, Cell(beyond), Cell(share(values["turnover"]))])
     head = ("position", "Sharpe ratio [95 %]", "minus buy and hold [95 %]", "turnover a period")
     note = (
-        f"A year, after a cost of {share(trading['cost'], 2)} of what is traded; no riskless rate, no slippage: it"
-        " shows what a forecast is worth, not a strategy. Block-bootstrap intervals."
+        f"A year, after a cost of {share(trading['cost'], 2)} of what is traded; no riskless rate, no slippage:"
+        " it shows what a forecast is worth, not a strategy. Block-bootstrap intervals."
     )
-    return Table("What following the median would have earned", head, rows, note)
+    return Table("Sharpe ratios of following the median", head, rows, note)
 
 
 def by_series(table: pd.DataFrame) -> Table:
@@ -283,7 +289,7 @@ def by_series(table: pd.DataFrame) -> Table:
         lowest = min(row[name] for name in names)
         cells = [Cell(number(row[name], 1e3, 4), "best" if row[name] == lowest else "") for name in names]
         rows.append([Cell(str(row["series"])), *cells])
-    return Table("By series", ("series", *names), rows, "Pinball loss of the test rows, 10⁻³.")
+    return Table("By series", ("series", *names), rows, "Pinball loss of the test rows, 1e-3.")
 
 
 def left_out(notes: Mapping[str, Any]) -> list[str]:

@@ -8,6 +8,7 @@ staleness.csv   days since the release of each low-frequency column's value, if 
 metrics.jsonl   a line an epoch
 checkpoints/    see checkpoint.py
 evaluation/     metrics, predictions and plots
+report.html     see report.py
 """
 
 import contextlib
@@ -43,6 +44,7 @@ CONTENTS = (
     "metrics.jsonl",
     "checkpoints",
     "evaluation",
+    "report.html",
     "lock",
 )
 MADE_FIRST = ("config.json",)  # by `create`
