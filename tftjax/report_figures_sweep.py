@@ -21,15 +21,16 @@ READING = "Dots are means over seeds with their 95 % bootstrap intervals, rings 
 
 
 class Panel(NamedTuple):
-    """A metric, and the splits that stand in its panel."""
+    """A metric, the splits that stand in its panel, and its title."""
 
     shown: Shown
     splits: tuple[str, ...]
+    title: str
 
 
 # The level of pinball loss is the period's: beside each other its splits would leave no room for the configs.
-PINBALL = tuple(Panel(SHOWN[0], (split,)) for split in SPLIT_COLORS)
-PANELS = (*PINBALL, *(Panel(shown, tuple(SPLIT_COLORS)) for shown in SHOWN[1:]))
+PINBALL = tuple(Panel(SHOWN[0], (split,), f"{SHOWN[0].title}, {split}") for split in SPLIT_COLORS)
+PANELS = (*PINBALL, *(Panel(shown, tuple(SPLIT_COLORS), shown.title) for shown in SHOWN[1:]))
 
 
 def metrics_by_config(results: pd.DataFrame, configs: Sequence[str]) -> Picture:
@@ -55,7 +56,7 @@ def metrics_by_config(results: pd.DataFrame, configs: Sequence[str]) -> Picture:
                     values = panel.shown.factor * own[f"{split}/{panel.shown.metric}"].dropna().to_numpy()
                     shift = 0.0 if len(panel.splits) == 1 else SHIFTS[split]
                     _interval(axes, values, place + shift, SPLIT_COLORS[split], horizontal=True)
-            axes.set_title(panel.shown.title)
+            axes.set_title(panel.title)
             axes.tick_params(axis="y", length=0, labelcolor=LIGHT["ink"])
             axes.grid(False, axis="y")
         grid[0].set_yticks(range(len(configs)), configs)
@@ -102,7 +103,7 @@ def response(curves: Mapping[str, pd.DataFrame]) -> Picture:
 
     def draw(figure: Figure, narrow: bool) -> None:
         grid = figure.subplots(*((len(shown), 1) if narrow else (len(curves), 3)), squeeze=False).ravel()
-        for axes, (name, rows, (item, splits)) in zip(grid, shown, strict=True):
+        for axes, (name, rows, (item, splits, title)) in zip(grid, shown, strict=True):
             weights = np.sort(rows["weight"].unique())
             # Zero has no place on a logarithmic axis: below the least weight the axis is linear.
             axes.set_xscale("symlog", linthresh=float(weights[weights > 0][0]))
@@ -115,7 +116,7 @@ def response(curves: Mapping[str, pd.DataFrame]) -> Picture:
                     _interval(axes, item.factor * values.dropna().to_numpy(), weight, color, horizontal=False)
             axes.set_xticks(weights, [f"{weight:g}" for weight in weights], minor=False)
             axes.minorticks_off()
-            axes.set_title(item.title)
+            axes.set_title(title)
             axes.set_xlabel(name)
 
     return picture(

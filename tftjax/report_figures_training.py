@@ -107,6 +107,7 @@ def attention(table: pd.DataFrame) -> Picture:
         axes.set_xlabel("step: 0 is the last known row")
         axes.set_ylabel("attention, %")
         axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
 
     most = first.loc[first["mean"].idxmax()]
     return picture(

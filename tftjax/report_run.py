@@ -114,8 +114,8 @@ def _skill(found: Evaluation, panel: Panel) -> list[Part]:
     if picture is None:
         return [Text(f"Not drawn: {len(losses)} test days are too few.")]
     note = (
-        "Shaded: days before which the moving volatility of the returns was above what it was in two thirds of"
-        f" the rows before validation ({100 * np.mean(stormy):.0f} % of the test days)."
+        "Shaded: days before which the moving volatility of the returns was above what it was in two thirds"
+        f" of the rows before validation ({100 * np.mean(stormy):.0f} % of the test days)."
     )
     return [picture, Text(note)]
 

@@ -102,10 +102,11 @@ def _verdict(results: pd.DataFrame, members: Found, ensembles: Found) -> Verdict
     marks = {tables.headline(values)[0] for values in judged}
     mark = marks.pop() if len(marks) == 1 else "bad"
     counts = ", ".join(str(tables.count_beaten(values)) for values in judged)
+    beats = "its seeds beat" if len(judged) > 1 else "it beats"
     total = len(judged[0]["tests"]["diebold_mariano"])
     said = {
         "good": f"Has earned its keep: {who}, first on validation, beats all {total} baselines",
-        "bad": f"Has not earned its keep: {who}, first on validation, beats {counts} of {total} baselines",
+        "bad": f"Has not earned its keep: {who}, first on validation; {beats} {counts} of {total} baselines",
         "open": f"No verdict on {best}, first on validation: {tables.headline(judged[0])[1].lower()}",
     }
     line = f"Test rows, {who}: {verdict(judged[0])}." if best in ensembles else "On the test rows, by seed:"
@@ -177,7 +178,7 @@ def _configs(results: pd.DataFrame, configs: Sequence[str], first: Evaluation) -
 _DIFFERENCES = [(split, shown) for shown in SHOWN[:2] for split in SPLITS]
 _NOTES = {
     "val": "Configs in the order of their mean pinball loss, baselines below; the lowest is bold and"
-    " underlined. Bootstrap intervals over seeds; with few seeds they are too narrow, at five by about a third.",
+    " underlined. Bootstrap intervals over seeds are too narrow with few seeds, at five by about a third.",
     "test": "In the order of validation: test rows rank nothing.",
 }
 

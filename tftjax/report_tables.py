@@ -148,10 +148,10 @@ def _earned(trading: Metrics) -> str:
     sign, hold = trading["sign"], trading[REFERENCE]
     if sign["sharpe"] is None or hold["sharpe"] is None:
         return ""
-    return (
-        f"Trading the sign, after costs: Sharpe ratio {number(sign['sharpe'])}"
-        f" {interval(sign['low'], sign['high'])}; buy and hold {number(hold['sharpe'])} {interval(hold['low'], hold['high'])}."
+    mine, theirs = (
+        f"{number(held['sharpe'])} {interval(held['low'], held['high'])}".strip() for held in (sign, hold)
     )
+    return f"Trading the sign, after costs: Sharpe ratio {mine}; buy and hold {theirs}."
 
 
 def against_baselines(metrics: Metrics, title: str) -> Table:
@@ -192,9 +192,9 @@ def against_baselines(metrics: Metrics, title: str) -> Table:
     head += ("sigma, bp", "positive", "direction right", "correlation")
     base = metrics.get("directional_base_rate")
     note = (
-        "Sorted by pinball loss; the best of a column is bold and underlined. DM: two-sided Diebold-Mariano test"
-        " of the daily difference, errors robust to autocorrelation. The commoner sign every day would be right"
-        f" on {share(base)}. -: undefined, as the forecast is constant or there are too few days."
+        "Sorted by pinball loss; the best of a column is bold and underlined. DM: two-sided Diebold-Mariano"
+        " test of the daily difference, errors robust to autocorrelation. The commoner sign every day would"
+        f" be right on {share(base)}. -: undefined, as the forecast is constant or there are too few days."
     )
     return Table(title, head, rows, note)
 
@@ -274,8 +274,8 @@ def earnings(trading: Metrics) -> Table:
         rows.append([*row, Cell(beyond), Cell(share(values["turnover"]))])
     head = ("position", "Sharpe ratio [95 %]", "minus buy and hold [95 %]", "turnover a period")
     note = (
-        f"A year, after a cost of {share(trading['cost'], 2)} of what is traded; no riskless rate, no slippage:"
-        " it shows what a forecast is worth, not a strategy. Block-bootstrap intervals."
+        f"A year, after a cost of {share(trading['cost'], 2)} of what is traded; no riskless rate, no"
+        " slippage: it shows what a forecast is worth, not a strategy. Block-bootstrap intervals."
     )
     return Table("Sharpe ratios of following the median", head, rows, note)
 
