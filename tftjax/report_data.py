@@ -118,10 +118,10 @@ def _unreadable(path: Path, error: Exception, directory: Path) -> str:
 
 def _read_baselines(path: Path, test: Predictions, directory: Path) -> dict[str, Float[np.ndarray, "N P Q"]]:
     table = read_table(path, directory)
-    table = table[table["split"] == "test"]
     levels = [f"{level:g}" for level in test.quantiles]
     names = dict.fromkeys(column.rpartition("/")[0] for column in table if "/" in column)
     try:
+        table = table[table["split"] == "test"]
         return {
             name: table[[f"{name}/{level}" for level in levels]]
             .to_numpy(np.float64)

@@ -97,7 +97,7 @@ def picture(
     *,
     title: str,
     alt: str,
-    heights: tuple[float, float] = (300, 250),
+    heights: tuple[int, int] = (300, 250),
     legend: tuple[Key, ...] = (),
     caption: str = "",
 ) -> Picture:
@@ -129,7 +129,7 @@ def themed(svg: str, prefix: str, alt: str) -> str:
     for parent in list(root.iter()):
         for child in list(parent):
             # A style element would reach the whole page; the page has what it says.
-            if child.tag == f"{_SVG}style" or not child.tag.startswith(_SVG):
+            if child.tag in (f"{_SVG}style", f"{_SVG}metadata"):
                 parent.remove(child)
     text = ElementTree.tostring(root, encoding="unicode")
     linked = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', text))

@@ -188,7 +188,7 @@ def _seeds(results: pd.DataFrame, config: str) -> str:
     return "1 seed" if count == 1 else f"{count} seeds"
 
 
-def _text(value: float | None, shown: Shown) -> str:
+def _text(value: tables.Number | None, shown: Shown) -> str:
     return number(value, shown.factor, shown.digits)
 
 

@@ -14,6 +14,7 @@ from tftjax.significance import ALPHA, MIN_DAYS, Difference
 from tftjax.trading import POSITIONS, REFERENCE
 
 Metrics = Mapping[str, Any]
+Number = int | float
 
 
 class Cell(NamedTuple):
@@ -42,21 +43,21 @@ class Verdict(NamedTuple):
     points: list[str]
 
 
-def number(value: float | None, factor: float = 1.0, digits: int = 2, sign: str = "") -> str:
+def number(value: Number | None, factor: Number = 1, digits: int = 2, sign: str = "") -> str:
     """A number for reading; a dash where it is undefined."""
     if value is None or not math.isfinite(value):
         return "-"
     return f"{factor * value:{sign}.{digits}f}"
 
 
-def share(value: float | None, digits: int = 1) -> str:
+def share(value: Number | None, digits: int = 1) -> str:
     """A share in percent."""
     text = number(value, 100, digits)
     return text if text == "-" else f"{text} %"
 
 
 def interval(
-    low: float | None, high: float | None, factor: float = 1.0, digits: int = 2, sign: str = ""
+    low: Number | None, high: Number | None, factor: Number = 1, digits: int = 2, sign: str = ""
 ) -> str:
     """An interval in brackets; nothing where it is undefined."""
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
@@ -199,7 +200,7 @@ def against_baselines(metrics: Metrics, title: str) -> Table:
     return Table(title, head, rows, note)
 
 
-def _tested(test: Mapping[str, Any], factor: float = 1e3) -> list[Cell]:
+def _tested(test: Mapping[str, Any], factor: Number = 1e3) -> list[Cell]:
     """Difference with its interval, and the test; green where the model is better, red where it is worse."""
     significant = test["p"] is not None and test["p"] < ALPHA
     mark = ("good" if test["difference"] < 0 else "bad") if significant else ""
