@@ -1,15 +1,21 @@
 """Strictness for every test: no silent broadcasting, array shapes checked, nothing left in the home."""
 
+import atexit
 import os
+import shutil
 import signal
+import tempfile
 
 # In the background of a shell Ctrl-C is ignored, and the processes that tests start would inherit that.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Before jax is imported, and for the processes that tests start: no compilation cache outside of what a
-# test makes.
-os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+# Before jax is imported, and for the processes that tests start: one compilation cache, which ends with the
+# tests. Workers of pytest-xdist inherit that of the process that started them.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="tftjax-tests-")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 # Two devices, so that what is spread over a mesh is.
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
 

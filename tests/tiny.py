@@ -106,15 +106,10 @@ def assert_same_run(a: Path, b: Path) -> None:
 
 
 class Commands:
-    """Starts the package's commands as processes that share a compilation cache of their own."""
+    """Starts the package's commands as processes that share the tests' compilation cache."""
 
     def __init__(self, cache: Path):
-        own = {
-            "JAX_COMPILATION_CACHE_DIR": str(cache),
-            "JAX_ENABLE_COMPILATION_CACHE": "true",
-            "MPLCONFIGDIR": str(cache),
-            "PYTHONUNBUFFERED": "1",
-        }
+        own = {"MPLCONFIGDIR": str(cache), "PYTHONUNBUFFERED": "1"}
         self.environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | own
 
     def start(self, module: str, *arguments, **keywords) -> subprocess.Popen:

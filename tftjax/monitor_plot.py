@@ -8,12 +8,14 @@ from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from tftjax.model.parameters import PARTS
 from tftjax.plots import COLORS, save
 
 MORE_COLORS = (*COLORS, "#777777", "#b0413e")
+# Written out: finding them by the size of every label takes as long as the drawing.
+EDGES = {"left": 0.05, "right": 0.985, "bottom": 0.1, "top": 0.9, "wspace": 0.22, "hspace": 0.16}
 
 
 class Panel(NamedTuple):
@@ -69,9 +71,9 @@ def training(records: Sequence[Mapping], title: str) -> Figure:
     Args:
       records: the epochs' lines; a quantity that they lack, as those of earlier versions may, is left out.
     """
-    figure = Figure(figsize=(12, 7), dpi=100, layout="constrained")
+    figure = Figure(figsize=(12, 7), dpi=100)
     figure.suptitle(title, fontsize=11, parse_math=False)
-    grid = figure.subplots(2, 4, sharex=True)
+    grid = figure.subplots(2, 4, sharex=True, gridspec_kw=EDGES)
     epochs = [record["epoch"] for record in records]
     for axes, panel in zip(grid.ravel(), PANELS, strict=True):
         for (name, (label, factor)), color in zip(panel.lines.items(), MORE_COLORS, strict=False):
@@ -103,5 +105,8 @@ def _tidy(axes: Axes, panel: Panel) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
     if panel.log:
         axes.set_yscale("log", nonpositive="mask")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")  # powers as formulas take a third of the drawing
+        axes.yaxis.set_minor_locator(NullLocator())
     if len(axes.get_lines()) > 1:
         axes.legend(fontsize=7, edgecolor="none", framealpha=0.8)
