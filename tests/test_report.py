@@ -425,12 +425,14 @@ SVG = """<?xml version="1.0"?>
  width="9pt" viewBox="0 0 9 9">
 <metadata/><defs><style>*{a:b}</style><path id="m1" d="M 1.23456 2"/></defs>
 <g id="axes_1"><use xlink:href="#m1" style="fill: #1f5fa8"/></g><text style="font: 10px 'A', serif">x</text>
+<text style="font-family: 'A', serif; fill: #1b2026">y</text>
 <g clip-path="url(#p1)"/><clipPath id="p1"/></svg>"""
 THEMED = (
     '<svg viewBox="0 0 9 9" role="img" aria-label="a &quot;b&quot;">',
     '<defs><path d="M 1.23 2" id="fan-m1" /></defs>',
     '<g><use style="fill: var(--blue)" href="#fan-m1" /></g>',
     '<text style="font: 10px var(--font)">x</text>',
+    '<text style="font-family: var(--font); fill: var(--ink)">y</text>',
     '<g clip-path="url(#fan-p1)" /><clipPath id="fan-p1" /></svg>',
 )
 

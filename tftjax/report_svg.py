@@ -154,8 +154,8 @@ def themed(svg: str, prefix: str, alt: str) -> str:
 def _colored(value: str) -> str:
     names = {light: name for name, light in LIGHT.items()}
     value = re.sub(r"#[0-9a-fA-F]{6}\b", lambda found: f"var(--{names[found[0].lower()]})", value)
-    # Text has the font of the page; matplotlib gives size and family together.
-    return re.sub(r"(font: (?:\w+ )*?[\d.]+px)[^;]*", r"\1 var(--font)", value)
+    # Text has the font of the page; matplotlib gives the family alone, or in one with the size.
+    return re.sub(r"(font-family: |font: [^;']*px )[^;]*", r"\1var(--font)", value)
 
 
 def _shorter(key: str, value: str) -> str:
