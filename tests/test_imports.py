@@ -10,6 +10,8 @@ PACKAGE = Path(__file__).parents[1] / "tftjax"
 # Each imports only from those before it; `data` and `model` are packages.
 ORDER = (
     "config_errors",
+    "config_section",
+    "config_attention",
     "config",
     "files",
     "runtime",
@@ -26,6 +28,7 @@ ORDER = (
     "baselines",
     "checkpoint",
     "runs",
+    "regimes",
     "forecast",
     "plots",
     "monitor_plot",
@@ -33,6 +36,9 @@ ORDER = (
     "baseline_scores",
     "evaluate",
     "compare",
+    "interpret_weights",
+    "interpret_plots",
+    "interpret",
     "progress",
     "monitor",
     "warm_start",

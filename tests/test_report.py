@@ -228,7 +228,7 @@ def test_the_same_run_gives_the_same_bytes_and_nothing_else_changes(judged, page
     (judged / "report.html").write_text("what lies there is replaced")
     assert report.main([str(judged)]) == 0
     assert contents(judged) == before
-    assert not runs.foreign_files(judged)[1:]  # all but the interpretation are a run's own
+    assert not runs.foreign_files(judged)
 
 
 def test_runs_of_one_call_are_tested_against_each_other(trained, tmp_path):

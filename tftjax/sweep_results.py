@@ -17,7 +17,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from tftjax import files
-from tftjax.config import UserError
+from tftjax.config import UserError, settings
 from tftjax.evaluate import SPLITS
 from tftjax.sweep_plan import Member, varied_settings
 from tftjax.sweep_train import Ended
@@ -89,13 +89,11 @@ def results_table(
     keys = varied_settings(members)
     rows = []
     for member in members:
-        how, settings = ended[member.name], member.config.model_dump(mode="json")
+        how, own = ended[member.name], settings(member.config)
         row = {"member": member.name, "config": member.group, "seed": member.config.train.seed}
         row |= {"status": how.status, "epochs": how.epoch, "best_epoch": how.best_epoch}
         for key in keys:
-            section, _, leaf = key.partition(".")
-            value = settings[section][leaf]
-            row[key] = value if isinstance(value, int | float | str) else json.dumps(value)
+            row[key] = own[key] if isinstance(own[key], int | float | str) else json.dumps(own[key])
         rows.append(row | flatten(metrics.get(member.name, {})))
     return pd.DataFrame(rows)
 
