@@ -54,6 +54,16 @@ ORDER = (
     "sweep_progress",
     "sweep_hosts",
     "sweep",
+    "report_data",
+    "report_svg",
+    "report_tables",
+    "report_page",
+    "report_figures",
+    "report_figures_training",
+    "report_figures_sweep",
+    "report_run",
+    "report_sweep",
+    "report",
 )
 NEVER = {"torch", "pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "jsonpickle"}
 

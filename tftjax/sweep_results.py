@@ -65,9 +65,9 @@ def bootstrap(values: Float[np.ndarray, " S"]) -> Interval:
     return Interval(mean, float(low), float(high))
 
 
-def flatten(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+def flatten(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, int | float]:
     """`{"coverage": {"80": x}}` as `{"coverage/80": x}`, without nulls and without the baselines."""
-    flat: dict[str, float] = {}
+    flat: dict[str, int | float] = {}
     for name, value in metrics.items():
         if name == "baselines":
             continue
@@ -190,7 +190,7 @@ def _line(name: str, cells: Sequence[str]) -> str:
     return f"| {name} | {' | '.join(cells)} |"
 
 
-def _number(value: float | None, shown: Shown, sign: str = "") -> str:
+def _number(value: int | float | None, shown: Shown, sign: str = "") -> str:
     if value is None or not math.isfinite(value):
         return "-"
     return f"{value * shown.factor:{sign}.{shown.digits}f}"
