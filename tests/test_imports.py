@@ -63,6 +63,16 @@ ORDER = (
     "walk_plot",
     "walk_results",
     "walkforward",
+    "report_data",
+    "report_svg",
+    "report_tables",
+    "report_page",
+    "report_figures",
+    "report_figures_training",
+    "report_figures_sweep",
+    "report_run",
+    "report_sweep",
+    "report",
 )
 NEVER = {"torch", "pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "jsonpickle"}
 

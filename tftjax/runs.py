@@ -9,6 +9,7 @@ metrics.jsonl   a line an epoch
 checkpoints/    see checkpoint.py
 evaluation/     metrics, predictions and plots
 interpretation/ see interpret.py
+report.html     see report.py
 """
 
 import contextlib
@@ -45,6 +46,7 @@ CONTENTS = (
     "checkpoints",
     "evaluation",
     "interpretation",
+    "report.html",
     "lock",
 )
 MADE_FIRST = ("config.json",)  # by `create`

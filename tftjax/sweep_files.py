@@ -4,6 +4,7 @@ sweep.json      the members and their configs
 ended.json      the members that have ended, and how; ended-1.json: those of process 1
 members/        a run each: see runs.py
 checkpoints/    the states of the members that have not ended, by program
+report.html     see report.py
 ensembles/      the seeds of each config as one forecast: see sweep_ensembles.py
 results.csv     a row a member; ensembles.csv, summary.csv, summary.md, *.png: see sweep_results.py
 
@@ -36,6 +37,7 @@ CONTENTS = (
     "summary.md",
     "metrics.png",
     "response.png",
+    "report.html",
     "pooled",
     "folds.csv",
     "pooled.csv",

@@ -203,7 +203,7 @@ def line(name: str, cells: Sequence[str]) -> str:
     return f"| {name} | {' | '.join(cells)} |"
 
 
-def number(value: float | None, shown: Shown, sign: str = "") -> str:
+def number(value: int | float | None, shown: Shown, sign: str = "") -> str:
     """A value as people read it; "-" where there is none."""
     if value is None or not math.isfinite(value):
         return "-"
