@@ -68,7 +68,7 @@ def differences(
             Key("not told apart", "muted", "dot"),
             Key("worse", "red", "dot"),
         ),
-        caption="In pinball loss. Left of the line is better than the baseline. Bars are 95 % intervals over the test days.",
+        caption="In pinball loss. Left of the line is better than the baseline. Bars are 95 % intervals.",
     )
 
 

@@ -172,7 +172,8 @@ def by_regime(division: str, regimes: Mapping[str, Metrics]) -> Table:
         if division == "volatility"
         else "The thresholds are those of the run's attention, of the last value known before the window."
     )
-    note = f"{what} Below zero the model is better; without a test: the windows of a regime are few."
+    below = " Below zero the model is better; without a test: the windows of a regime are few."
+    note = what + (below if names else "")
     return Table(f"By {division}", head, rows, note)
 
 

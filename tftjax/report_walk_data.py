@@ -141,7 +141,7 @@ def stormy_days(panel: Panel, dates: pd.DatetimeIndex) -> tuple[str, Bool[np.nda
     """What walk_results.py calls stormy, in a panel of one series: the volatility's name, and which days."""
     name = volatility_column(panel.observed[1:])
     values = panel.frame[name or panel.target]
-    known = values.ffill() if name else values * 0 + ewma_volatility(values.to_numpy(np.float64))
+    known = values.ffill() if name else pd.Series(ewma_volatility(values.to_numpy(np.float64)), values.index)
     before = known.shift()[dates]
     return name or EWMA, (before > before.median()).to_numpy()
 
