@@ -268,9 +268,8 @@ def from_columns(columns: ColumnsConfig) -> FeatureSet:
     for name in numbers:
         if name in CALENDAR:
             raise UserError(
-                f"data.columns: found {name!r} in another role than known_categorical. It is made from"
-                f" the date,"
-                " as a category: rename your column, or move it."
+                f"data.columns: found {name!r} in another role than known_categorical. It is made from the"
+                " date, as a category: rename your column, or move it."
             )
     return FeatureSet(
         row_series="",

@@ -299,7 +299,8 @@ def _check_header(path: Path, columns: tuple[Column, ...], date: str, header: li
     wanted = [date, *(column.name for column in columns)]
     for name in wanted:
         if name not in header:
-            nearest = difflib.get_close_matches(name, header, n=3, cutoff=0.4)
+            unclaimed = [other for other in header if other not in wanted]
+            nearest = difflib.get_close_matches(name, unclaimed, n=3, cutoff=0.4)
             hint = f" Did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
             raise UserError(
                 f"{path}, line 1: found no column {name!r} among {', '.join(header)}, expected"
