@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,7 +59,8 @@ def sweep(
             for group, prepared in zip(programs, data, strict=True):
                 for member in group:
                     sweep_files.create_member(folder, member, prepared.whole, resume=resume)
-        sweep_hosts.wait_for_all(host, "made")
+        same = hashlib.sha256(repr(list(members)).encode()).hexdigest()[:8]
+        sweep_hosts.wait_for_all(host, f"made {same}")  # unless another process has other members
         train_share(folder, [host.share(group) for group in programs], data, host, quiet)
         sweep_hosts.wait_for_all(host, "trained")
         if host.index == 0:
