@@ -109,7 +109,8 @@ BAD = {
     ),
     "data": ({"grid": ["data.target_scale=none,ewma"]}, 'differ in their data.*target_scale: "none", "ewma"'),
     "override": ({"overrides": ["train.epochs=3"]}, "unknown key"),
-    "names alike": ({"grid": ["data.start=2001-01-01,2001/01/01"]}, "data.start"),
+    "names alike": ({"grid": ["model.quantiles=[0.5,0.9],[0.5, 0.9]"]}, "look alike in a file name"),
+    "too many seeds": ({"overrides": ["train.seed=2147483647"], "num_seeds": 2}, "found 2147483648"),
 }
 
 
