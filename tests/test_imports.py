@@ -10,6 +10,8 @@ PACKAGE = Path(__file__).parents[1] / "tftjax"
 # Each imports only from those before it; `data` and `model` are packages.
 ORDER = (
     "config_errors",
+    "config_section",
+    "config_attention",
     "config",
     "files",
     "runtime",
@@ -26,6 +28,7 @@ ORDER = (
     "baselines",
     "checkpoint",
     "runs",
+    "regimes",
     "forecast",
     "plots",
     "monitor_plot",
@@ -33,6 +36,9 @@ ORDER = (
     "baseline_scores",
     "evaluate",
     "compare",
+    "interpret_weights",
+    "interpret_plots",
+    "interpret",
     "progress",
     "monitor",
     "warm_start",
@@ -48,6 +54,16 @@ ORDER = (
     "sweep_progress",
     "sweep_hosts",
     "sweep",
+    "report_data",
+    "report_svg",
+    "report_tables",
+    "report_page",
+    "report_figures",
+    "report_figures_training",
+    "report_figures_sweep",
+    "report_run",
+    "report_sweep",
+    "report",
 )
 NEVER = {"torch", "pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "jsonpickle"}
 

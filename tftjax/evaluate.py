@@ -11,6 +11,8 @@ metrics.json      by split, numbers; what is undefined is left out or null:
                                        excess over buy_and_hold
                     quality            share of the rolling windows in each mode
                     quality_random     the same for random forecasts with the same mean and sigma
+                    regimes/DIVISION/REGIME  (regimes.py) windows, METRICS of the model, and
+                                       baselines/NAME with METRICS of each, of a single series only
 predictions.csv   date, split, series and step if there are several, actual, a column a quantile
 baselines.csv     its rows, a column a baseline and quantile, as "vix_scaled/0.5"; of a single series only
 quality.csv       date, split, series if there are several, mode of the rolling window that ends there
@@ -45,6 +47,7 @@ from tftjax.config_errors import exit_code
 from tftjax.forecast import forecast_rows
 from tftjax.model.parameters import build_model
 from tftjax.quality import MODES
+from tftjax.regimes import regime_metrics
 from tftjax.scoring import Score, judge, modes_by_series, p_text, quality_text, score, verdict
 from tftjax.trading import PERIODS_A_YEAR
 
@@ -118,6 +121,8 @@ def evaluate_forecasts(
             settings=settings,
             periods_a_year=PERIODS_A_YEAR[panel.about.get("frequency", "daily")],
         )
+        all_forecasts = {"model": forecast, **baselines.forecasts[split]}
+        metrics[split]["regimes"] = regime_metrics(run, target_rows(run, split), all_forecasts)
     files.write_json(directory / "metrics.json", metrics)
     notes = {"left_out": baselines.left_out, "volatility_column": volatility_column(panel.observed[1:])}
     files.write_json(directory / "notes.json", notes)

@@ -5,6 +5,7 @@ ended.json      the members that have ended, and how; ended-1.json: those of pro
 members/        a run each: see runs.py
 checkpoints/    the states of the members that have not ended, by program
 results.csv     a row a member; summary.csv, summary.md, *.png: see sweep_results.py
+report.html     see report.py
 """
 
 import json
@@ -28,6 +29,7 @@ CONTENTS = (
     "summary.md",
     "metrics.png",
     "response.png",
+    "report.html",
 )
 
 

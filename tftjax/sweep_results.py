@@ -17,7 +17,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from tftjax import files
-from tftjax.config import UserError
+from tftjax.config import UserError, settings
 from tftjax.evaluate import SPLITS
 from tftjax.sweep_plan import Member, varied_settings
 from tftjax.sweep_train import Ended
@@ -65,9 +65,9 @@ def bootstrap(values: Float[np.ndarray, " S"]) -> Interval:
     return Interval(mean, float(low), float(high))
 
 
-def flatten(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+def flatten(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, int | float]:
     """`{"coverage": {"80": x}}` as `{"coverage/80": x}`, without nulls and without the baselines."""
-    flat: dict[str, float] = {}
+    flat: dict[str, int | float] = {}
     for name, value in metrics.items():
         if name == "baselines":
             continue
@@ -89,13 +89,11 @@ def results_table(
     keys = varied_settings(members)
     rows = []
     for member in members:
-        how, settings = ended[member.name], member.config.model_dump(mode="json")
+        how, own = ended[member.name], settings(member.config)
         row = {"member": member.name, "config": member.group, "seed": member.config.train.seed}
         row |= {"status": how.status, "epochs": how.epoch, "best_epoch": how.best_epoch}
         for key in keys:
-            section, _, leaf = key.partition(".")
-            value = settings[section][leaf]
-            row[key] = value if isinstance(value, int | float | str) else json.dumps(value)
+            row[key] = own[key] if isinstance(own[key], int | float | str) else json.dumps(own[key])
         rows.append(row | flatten(metrics.get(member.name, {})))
     return pd.DataFrame(rows)
 
@@ -192,7 +190,7 @@ def _line(name: str, cells: Sequence[str]) -> str:
     return f"| {name} | {' | '.join(cells)} |"
 
 
-def _number(value: float | None, shown: Shown, sign: str = "") -> str:
+def _number(value: int | float | None, shown: Shown, sign: str = "") -> str:
     if value is None or not math.isfinite(value):
         return "-"
     return f"{value * shown.factor:{sign}.{shown.digits}f}"

@@ -14,6 +14,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from tftjax import checkpoint, files, monitor, progress, runs, runtime, warm_start
 from tftjax.config import Config, UserError, hyperparameters, load
+from tftjax.data.conditions import check_regimes
 from tftjax.data.loading import load_panel
 from tftjax.data.panel import check_return_units
 from tftjax.data.splits import check_batch_size
@@ -35,11 +36,14 @@ def check_data(config: Config, data: runs.Data) -> None:
     """Refuses data that a run cannot be trained on.
 
     Raises:
-      UserError: returns in another unit than `loss.target_std`, or fewer train windows than a batch.
+      UserError: returns in another unit than `loss.target_std`, fewer train windows than a batch, or a regime
+        without any.
     """
     names = [block.name for block in data.blocks]
     check_return_units(dict(zip(names, data.train_targets(), strict=True)), config.loss.target_std)
     check_batch_size(config.train.batch_size, len(data.starts["train"]))
+    last_rows = data.starts["train"] + config.model.encoder_length - 1
+    check_regimes(data.panel, last_rows, config.model.attention.regime)
 
 
 def check_parameters(config: Config, data: runs.Data, folder: Path) -> None:

@@ -30,6 +30,7 @@ from tftjax.model.parameters import (
     to_tree,
     to_vector,
 )
+from tftjax.model.regime import balance_penalty
 from tftjax.model.tft import TemporalFusionTransformer
 from tftjax.monitor import distinct, entropies
 from tftjax.optimizer import make_optimizer
@@ -161,20 +162,30 @@ def train_step(
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key, impl=KEY_IMPL), state.step)
     noise = Dropout(hyperparameters.dropout_rate, jax.random.bits(key), first + jnp.arange(local))
 
-    def local_forecast(tree):
-        return forecast_batch(program.model, tree, inputs, noise)
+    routed = model_config.attention.regime.by == "router"
 
-    def whole_loss(forecast):
+    def local_forecast(tree):
+        forecast, output = forecast_batch(program.model, tree, inputs, noise, hyperparameters)
+        return forecast, output.regime if routed else None
+
+    def whole_loss(shares):
+        forecast, regime = shares
         loss, terms = total_loss(
             forecast, targets, model_config.quantiles, hyperparameters, program.config.loss.scale
         )
+        if regime is not None:
+            # Of training alone: validation judges forecasts. In return units, as the loss is.
+            balance = hyperparameters.target_std * hyperparameters.balance_weight * balance_penalty(regime)
+            loss, terms = loss + balance, terms | {"balance_penalty": balance}
         # In units of target_std gradients are O(1), so that Adam's epsilon and the clip mean what they say.
         return loss / hyperparameters.target_std, {"loss": loss, **terms}
 
-    forecast, pullback = jax.vjp(local_forecast, to_tree(state.params, program.layout))
-    forecasts = _gathered(forecast, program.mesh)
-    cotangent, metrics = jax.grad(whole_loss, has_aux=True)(forecasts)
-    (local_gradient,) = pullback(jax.lax.dynamic_slice_in_dim(cotangent, first, local))
+    shares, pullback = jax.vjp(local_forecast, to_tree(state.params, program.layout))
+    whole = jax.tree.map(lambda share: _gathered(share, program.mesh), shares)
+    cotangent, metrics = jax.grad(whole_loss, has_aux=True)(whole)
+    (local_gradient,) = pullback(
+        jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, local), cotangent)
+    )
     gradient = to_vector(local_gradient, program.layout)
     if program.mesh.size > 1:
         gradient = jax.lax.psum(gradient, MESH_AXIS)
@@ -219,7 +230,7 @@ def validate(
     def of(inputs, output):
         return to_returns(inputs, output), entropies(output, model_config)
 
-    shares = map_windows(program.model, tree, data.series, mine, of)
+    shares = map_windows(program.model, tree, data.series, mine, of, hyperparameters)
     forecasts, evenness = jax.tree.map(lambda share: _gathered(share, program.mesh)[:num_windows], shares)
     steps = model_config.encoder_length + jnp.arange(model_config.prediction_length)
     rows = data.val_starts[:, None] + steps[None, :]
