@@ -12,6 +12,7 @@ import pandas as pd
 
 from tftjax import runs, runtime, sweep_files, sweep_hosts, sweep_plan, sweep_progress
 from tftjax.config import UserError, from_dict
+from tftjax.config_errors import STOPPED, exit_code
 from tftjax.data.loading import load_panel
 from tftjax.evaluate import evaluate
 from tftjax.sweep_hosts import ALONE, Host
@@ -245,7 +246,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Trains configs x grid x sample x seeds side by side, evaluates all, and compares them."""
     arguments = _parser().parse_args(argv)
     runtime.configure()
-    try:
+
+    def command() -> None:
         members, folder = plan_of(arguments)
         host = sweep_hosts.join(arguments.coordinator, arguments.process_id, arguments.num_processes)
         sweep(
@@ -258,17 +260,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             host=host,
         )
         sweep_hosts.leave(host)
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(
-            "\nstopped; the same command with --resume (in place of --overwrite) goes on from the last "
-            "finished epoch",
-            file=sys.stderr,
-        )
-        return 130
-    return 0
+
+    return exit_code(command, STOPPED)
 
 
 if __name__ == "__main__":

@@ -235,6 +235,8 @@ def wait_for_all(host: Host, moment: str) -> None:
     awaited = set(others.sockets)
     while awaited:
         index, word = others.arrived.get()
+        if word != moment:
+            others.left.set()  # this process ends by itself
         if word is None:
             raise UserError(_lost(index))
         if word != moment:
