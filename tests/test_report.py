@@ -15,9 +15,9 @@ from tftjax import evaluate, report, report_data, report_tables, runs
 from tftjax.baselines import BASELINES
 from tftjax.report_svg import COLORS, themed
 from tftjax.scoring import p_text, verdict
+from tftjax.sweep_files import Ended
 from tftjax.sweep_plan import Member
 from tftjax.sweep_results import write_results
-from tftjax.sweep_train import Ended
 
 pytestmark = pytest.mark.slow  # but for a few that are done in no time
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -135,7 +135,7 @@ def swept(trained, tmp_path_factory):
 
             change(run / "evaluation" / "metrics.json", set_losses)
     (folder / "sweep.json").write_text("{}")
-    write_results(folder, members, ended)
+    write_results(folder, members, ended, {})
     shutil.copytree(trained.directory / "evaluation", folder / "ensembles" / "control" / "evaluation")
     return folder
 

@@ -18,13 +18,13 @@ from tftjax.data.windows import gather
 from tftjax.forecast import forecast_batch
 from tftjax.model.parameters import to_tree
 from tftjax.runtime import compiler_options, device_mesh
+from tftjax.train_data import train_data
 from tftjax.train_step import (
     compile_epoch,
     init_state,
     make_program,
     state_from_arrays,
     state_to_arrays,
-    train_data,
     train_step,
 )
 

@@ -237,7 +237,7 @@ def test_members_of_a_sweep_start_from_it_and_resume_without_it(tmp_path, source
 def test_where_a_member_starts_makes_no_other_program(tmp_path, source):
     path = write_config(tmp_path, make_rows())
     members = make_plan([path], grid=[f'train.init_from=null,"{source.directory}"'], num_seeds=2)
-    (program,) = programs(members)
+    (program,) = programs(members, {member.name: {} for member in members})
     assert [member.config.train.init_from for member in program] == [None] * 2 + [str(source.directory)] * 2
 
 

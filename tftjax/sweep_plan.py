@@ -35,17 +35,19 @@ HYPERPARAMETER_KEYS = (
 
 
 class Member(NamedTuple):
-    """One config and seed.
+    """One config and seed, and in a walk-forward one fold.
 
     Attributes:
-      name: `<group>-s<seed>`, the name of its run.
+      name: `<group>-s<seed>`, or `<group>-<fold>-s<seed>`, the name of its run.
       group: the config's name, with what a grid or a sample set in it: what its seeds have in common.
-      config: with this name and seed in it.
+      config: with this name and seed in it, and the fold's split dates.
+      fold: the year in which a fold's test rows begin; empty in a sweep, which has one split.
     """
 
     name: str
     group: str
     config: Config
+    fold: str = ""
 
 
 def make_plan(
@@ -229,17 +231,22 @@ def _check(members: Sequence[Member], mixed_data: bool) -> None:
             )
 
 
-def programs(members: Sequence[Member]) -> list[list[Member]]:
-    """Groups members by what is constant in a compiled program, in the order in which they appear."""
+def programs(members: Sequence[Member], shapes: Mapping[str, Any]) -> list[list[Member]]:
+    """Groups members by what is constant in a compiled program, in the order in which they appear.
+
+    Args:
+      shapes: by name of a member, the `data_shapes` of its data.
+    """
     groups: dict[str, list[Member]] = {}
     for member in members:
-        groups.setdefault(json.dumps(static_settings(member.config), sort_keys=True), []).append(member)
+        constants = static_settings(member.config), shapes[member.name]
+        groups.setdefault(json.dumps(constants, sort_keys=True), []).append(member)
     return list(groups.values())
 
 
 def static_settings(config: Config) -> dict[str, Any]:
-    """The settings that members of one compiled program share, by dotted key."""
-    varied = {*HYPERPARAMETER_KEYS, *NOT_SWEPT, *STATE_KEYS}
+    """The settings that members of one compiled program share, by dotted key; data comes in by its shapes."""
+    varied = {*HYPERPARAMETER_KEYS, *NOT_SWEPT, *STATE_KEYS, "data"}
     return {
         key: value for key, value in settings(config).items() if not {key, key.partition(".")[0]} & varied
     }
