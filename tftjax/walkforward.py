@@ -18,7 +18,8 @@ from pathlib import Path
 import pandas as pd
 
 from tftjax import runs, runtime, sweep_hosts, walk_results
-from tftjax.config import Config, SplitDates, UserError, from_dict
+from tftjax.config import Config, UserError, from_dict
+from tftjax.config_data import SplitDates
 from tftjax.config_errors import STOPPED, exit_code
 from tftjax.data.splits import Splits, folds
 from tftjax.sweep import say, sweep
