@@ -161,3 +161,20 @@ def test_bad_spaces(space, message, tmp_path):
         read_space(path)
     with pytest.raises(UserError, match="cannot be read as a space"):
         read_space(tmp_path / "missing.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            '{"loss.std_weight": {"choices": [0]}, "loss.std_weight": {"choices": [1]}}',
+            "stands twice",
+        ),
+        ('{"loss.std_weight": {"low": 0, "high": NaN}}', "found NaN"),
+        ('{"loss.std_weight": ', "not valid JSON at line 1"),
+    ],
+)
+def test_spaces_that_are_not_json(text, message, tmp_path):
+    (tmp_path / "space.json").write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_space(tmp_path / "space.json")

@@ -158,7 +158,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise UserError(
             f"{path}: cannot be read as a config ({error}). Give the path of a JSON file."
         ) from error
-    raw = _parse(text, str(path))
+    raw = parse_json(text, str(path))
     if not isinstance(raw, dict):
         raise UserError(f"{path}: found {show(raw)} at the top, expected an object: {{...}}.")
     raw = apply_overrides(raw, overrides)
@@ -200,7 +200,7 @@ def apply_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> dict[str, 
         if key not in known:
             raise UserError(f"override {override!r}: unknown key {key!r}. {nearest(key, known)}")
         try:
-            value = _parse(text, f"override {override!r}")
+            value = parse_json(text, f"override {override!r}")
         except UserError:
             value = text
         *sections, leaf = key.split(".")
@@ -253,8 +253,14 @@ def _flatten(tree: dict[str, Any], section: type[Section]) -> Iterator[tuple[str
             yield key, value
 
 
-def _parse(text: str, where: str) -> Any:
-    """Read JSON without NaN or Infinity, and with no key twice in an object (json would keep the last)."""
+def parse_json(text: str, where: str) -> Any:
+    """Read JSON without NaN or Infinity, and with no key twice in an object (json would keep the last).
+
+    Args:
+        where: what error messages call the text.
+    Raises:
+        UserError: it is not JSON of this kind.
+    """
 
     def refuse_constant(constant: str) -> None:
         raise UserError(f"{where}: found {constant}, which is not JSON. Write a finite number.")
