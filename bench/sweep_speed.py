@@ -36,7 +36,7 @@ def measure(config_path: str, num_members: int, rounds: int, cache: str) -> dict
 
     members = make_plan([config_path], num_seeds=num_members)
     data = runs.prepare(load_panel(members[0].config.data), members[0].config)
-    shared = member_program(members, data)
+    shared = member_program(members, {member.name: data for member in members})
     executable = compile_slots(shared, members[0], num_members)
     states = {member.name: initial_state(shared, member) for member in members}
     seconds = []
@@ -45,7 +45,8 @@ def measure(config_path: str, num_members: int, rounds: int, cache: str) -> dict
         trained = run_epoch(shared, executable, members, states)
         seconds.append(time.perf_counter() - started)
         states = {name: state for name, (state, _) in trained.items()}
-    windows = shared.program.steps_per_epoch * members[0].config.train.batch_size
+    batch_size = members[0].config.train.batch_size
+    windows = len(data.starts["train"]) // batch_size * batch_size
     median = statistics.median(seconds[1:])  # the first round touches memory for the first time
     return {
         "members": num_members,

@@ -38,7 +38,8 @@ def work(config_path: str, overrides: list[str]) -> None:
     from tftjax import runs
     from tftjax.config import hyperparameters, load
     from tftjax.data.loading import load_panel
-    from tftjax.train_step import compile_epoch, init_state, make_program, train_data
+    from tftjax.train_data import train_data
+    from tftjax.train_step import compile_epoch, init_state, make_program
 
     jax.config.update("jax_enable_compilation_cache", False)
     config = load(config_path, overrides)
@@ -52,7 +53,7 @@ def work(config_path: str, overrides: list[str]) -> None:
         "compile_s": time.perf_counter() - started,
         "hlo_lines": len(epoch.as_text().splitlines()),
         "parameters": program.layout.size,
-        "windows": program.steps_per_epoch * config.train.batch_size,
+        "windows": len(data.starts["train"]) // config.train.batch_size * config.train.batch_size,
     }
     print(json.dumps(facts), flush=True)
     arrays = jax.device_put(train_data(data))
@@ -67,7 +68,9 @@ class Worker:
     """A program in a process of its own."""
 
     def __init__(self, config: str, overrides: list[str], code: Path):
-        command = [sys.executable, __file__, "--config", config, "--work", *overrides]
+        # Its own script: what this one calls may not be there yet.
+        script = str(code / "bench" / Path(__file__).name)
+        command = [sys.executable, script, "--config", config, "--work", *overrides]
         environment = os.environ | {"PYTHONPATH": str(code)}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         self.process = subprocess.Popen(command, env=environment, cwd=code, text=True, **pipes)

@@ -12,6 +12,7 @@ import pytest
 
 from tftjax import config as config_module
 from tftjax.config import (
+    NESTED_HYPERPARAMETERS,
     Config,
     Hyperparameters,
     UserError,
@@ -23,6 +24,8 @@ from tftjax.config import (
     known_keys,
     load,
     main,
+    setting_type,
+    settings,
 )
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -80,7 +83,8 @@ def test_the_nine_are_short_and_write_their_settings_out(name):
     }
     # How forecasts are judged and how long a gap may be came later, and are no part of the experiments.
     left_out = {key for key in known_keys() if key not in written}
-    assert {key for key in left_out if not key.startswith("evaluation.")} <= {*VARIANTS, "data.max_gap"}
+    later = ("evaluation.", "model.attention.", "data.max_gap")
+    assert {key for key in left_out if not key.startswith(later)} <= VARIANTS
     assert written <= set(known_keys())
 
 
@@ -297,8 +301,106 @@ def test_hyperparameters_are_the_floats_of_the_config():
         "train": {"learning_rate": 0.02, "optimizer": "adamw", "weight_decay": 0.05, "max_grad_norm": 5},
     }
     values = hyperparameters(from_dict(raw, "x"))
-    assert values == Hyperparameters(0.02, 0.3, 0.05, 5.0, 2.0, 3.0, 0.1, 0.7, 4.0, 5.0, 0.9, 6.0)
+    attention = {
+        "staleness_weight": 0.5,
+        "staleness_gradient_scale": 10.0,
+        "staleness_scale": 1.0,
+        "regime_low": math.inf,
+        "regime_high": math.inf,
+        "regime_gradient_scale": 10.0,
+        "balance_weight": 0.0,
+    }
+    assert values == Hyperparameters(
+        0.02, 0.3, 0.05, 5.0, 2.0, 3.0, 0.1, 0.7, 4.0, 5.0, 0.9, 6.0, **attention
+    )
     assert all(type(value) is float for value in values)
+
+
+def test_hyperparameters_of_nested_sections():
+    raw = {
+        "staleness": {"mode": "attention", "weight": 2, "gradient_scale": 0},
+        "regime": {"by": "thresholds", "column": "VIX", "num_regimes": 3, "thresholds": [15, 25]},
+    }
+    values = hyperparameters(from_dict({"model": {"attention": raw}}, "x"))
+    assert (values.staleness_weight, values.staleness_gradient_scale, values.staleness_scale) == (2, 0, 30)
+    assert (values.regime_low, values.regime_high) == (15, 25)
+    raw["regime"] = {"by": "thresholds", "column": "VIX", "thresholds": [20]}
+    values = hyperparameters(from_dict({"model": {"attention": raw}}, "x"))
+    assert (values.regime_low, values.regime_high) == (20, math.inf)
+    assert set(NESTED_HYPERPARAMETERS) <= set(known_keys())
+
+
+ATTENTION = "model.attention."
+BAD_ATTENTION = {
+    "staleness without a mode": (
+        {"staleness": {"weight": 1}},
+        ["staleness: found", "mode to 'attention' or 'variable_selection'"],
+    ),
+    "unknown mode": ({"staleness": {"mode": "steps"}}, ["staleness.mode: found", '"variable_selection"']),
+    "unknown decay": ({"staleness": {"mode": "attention", "decay": "cubic"}}, ["staleness.decay", '"log"']),
+    "heads of variables": (
+        {"staleness": {"mode": "variable_selection", "per_head": True}},
+        ["staleness: found", "per_head false"],
+    ),
+    "negative weight": (
+        {"staleness": {"mode": "attention", "weight": -1}},
+        ["weight: found -1", "at least 0"],
+    ),
+    "scale": ({"staleness": {"mode": "attention", "scale": 0}}, ["staleness.scale: found 0", "above 0"]),
+    "unknown key": ({"staleness": {"wieght": 1}}, ["staleness.wieght: unknown", "staleness.weight'"]),
+    "regime without by": ({"regime": {"num_regimes": 3}}, ["regime: found", "by to 'thresholds'"]),
+    "no thresholds": ({"regime": {"by": "thresholds", "column": "VIX"}}, ["thresholds", "one or two"]),
+    "three thresholds": (
+        {"regime": {"by": "thresholds", "column": "VIX", "num_regimes": 4, "thresholds": [1, 2, 3]}},
+        ["thresholds: found [1", "one or two"],
+    ),
+    "out of order": (
+        {"regime": {"by": "thresholds", "column": "VIX", "num_regimes": 3, "thresholds": [25, 15]}},
+        ["regime.thresholds: found [25", "ascending order"],
+    ),
+    "gates of regimes that are not": (
+        {"regime": {"by": "thresholds", "column": "VIX", "num_regimes": 3, "thresholds": [20]}},
+        ["thresholds: found [20", "2 threshold(s)", "num_regimes 3", "2 regimes"],
+    ),
+    "no column": ({"regime": {"by": "thresholds", "thresholds": [20]}}, ["regime: found", "a column"]),
+    "column of a router": ({"regime": {"by": "router", "column": "VIX"}}, ["regime: found", "only there"]),
+    "thresholds of a router": (
+        {"regime": {"by": "router", "thresholds": [1]}},
+        ["thresholds: found [1", "[]"],
+    ),
+    "balance without router": (
+        {"regime": {"by": "thresholds", "column": "VIX", "thresholds": [20], "balance_weight": 1}},
+        ["regime: found", "balance_weight 0"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ATTENTION)
+def test_bad_attention_settings(case):
+    raw, parts = BAD_ATTENTION[case]
+    with pytest.raises(UserError) as caught:
+        from_dict({"model": {"attention": raw}}, "file.json")
+    message = str(caught.value)
+    assert f"\n  {ATTENTION}" in message
+    assert "1 mistake(s)" in message
+    for part in parts:
+        assert part in message
+
+
+def test_nested_settings_by_dotted_key():
+    raw = apply_overrides({}, [f"{ATTENTION}staleness.decay=log", f"{ATTENTION}staleness.mode=attention"])
+    assert raw == {"model": {"attention": {"staleness": {"decay": "log", "mode": "attention"}}}}
+    config = from_dict(raw, "x")
+    assert changed_keys(Config(), config) == [
+        (f"{ATTENTION}staleness.mode", "none", "attention"),
+        (f"{ATTENTION}staleness.decay", "linear", "log"),
+    ]
+    assert settings(config)[f"{ATTENTION}staleness.decay"] == "log"
+    assert setting_type(f"{ATTENTION}regime.num_regimes") is int
+    with pytest.raises(UserError, match=r"Did you mean 'model\.attention\.staleness\.decay'"):
+        apply_overrides({}, ["staleness.decay=log"])
+    with pytest.raises(UserError, match="attention is 5, expected an object"):
+        apply_overrides({"model": {"attention": 5}}, [f"{ATTENTION}staleness.decay=log"])
 
 
 def test_every_setting_has_a_description_and_every_number_has_both_bounds():

@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 from tiny import assert_same_run, contents, make_rows, metric_lines, write_config
 
-from tftjax import checkpoint, runs, sweep, sweep_files
+from tftjax import checkpoint, predict, runs, sweep, sweep_files
+from tftjax.compare import read_predictions
 from tftjax.sweep_hosts import Host, join
 
 NAMES = ["control-s42", "control-s43", "tiny-s42", "tiny-s43"]
@@ -72,6 +73,35 @@ def test_a_member_can_be_evaluated_predicted_and_resumed(swept, configs, command
     out, _ = commands.run("train", configs[1], *own, "--resume")
     assert "epoch 1/" not in out  # nothing was left to train
     assert contents(member) == before
+
+
+@pytest.mark.slow
+def test_an_ensemble_is_evaluated_beside_its_members(swept):
+    folder, out = swept
+    assert sorted(path.name for path in (folder / "ensembles").iterdir()) == ["control", "tiny"]
+    both = [folder / "members" / f"tiny-s{seed}" for seed in (42, 43)]
+    for split in ("val", "test"):
+        a, b, averaged = (read_predictions(d, split) for d in (*both, folder / "ensembles" / "tiny"))
+        np.testing.assert_allclose(averaged.forecast, (a.forecast + b.forecast) / 2, rtol=1e-12)
+    names = {path.name for path in (both[0] / "evaluation").iterdir()} - {"monitor.png"}
+    assert {path.name for path in (folder / "ensembles" / "tiny" / "evaluation").iterdir()} == names
+    table = pd.read_csv(folder / "ensembles.csv").set_index("config")
+    metrics = json.loads((folder / "ensembles" / "tiny" / "evaluation" / "metrics.json").read_text())
+    assert table.loc["tiny", "test/pinball"] == metrics["test"]["pinball"]
+    assert "| tiny, ensemble of 2 |" in out
+
+
+@pytest.mark.slow
+def test_predict_averages_the_seeds_of_a_config(swept, commands):
+    folder, _ = swept
+    both = [runs.open_run(folder / "members" / f"tiny-s{seed}") for seed in (42, 43)]
+    tables = [predict.predict(run, run.data.panel) for run in both]
+    out, err = commands.run("predict", folder, "--config", "tiny")
+    assert "tiny, ensemble of 2" in err
+    for a, b in zip(*(table.iloc[0] for table in tables), strict=True):
+        assert f"{(a + b) / 2:+.5f}" in out
+    _, err = commands.run("predict", folder, code=2)
+    assert "--config control or tiny" in err
 
 
 @pytest.mark.slow
@@ -205,13 +235,13 @@ def test_bad_arguments_make_nothing(configs, tmp_path, capsys):
     lengths = ["--grid", "model.prediction_length=1,2"]
     assert not (tmp_path / "runs").exists()
     # The same rows are forecast by two steps as by one: the metrics of both compare.
-    data = sweep.load_data([[member] for member in sweep.plan_of(parse(*configs[:1], *lengths))[0]], False)
+    data = sweep.load_data(sweep.plan_of(parse(*configs[:1], *lengths))[0], False)
     assert len(data) == 2
     other = ["--grid", "data.purge=0,5", "--mixed-data"]
-    programs = [[member] for member in sweep.plan_of(parse(*configs[:1], *other))[0]]
+    members = sweep.plan_of(parse(*configs[:1], *other))[0]
     with pytest.raises(sweep.UserError, match="forecast different val rows"):
-        sweep.load_data(programs, False)
-    assert len(sweep.load_data(programs, True)) == 2
+        sweep.load_data(members, False)
+    assert len(sweep.load_data(members, True)) == 2
 
 
 def test_half_a_plan_is_no_sweep_yet(configs, tmp_path):
@@ -219,6 +249,23 @@ def test_half_a_plan_is_no_sweep_yet(configs, tmp_path):
     (tmp_path / "sweep.json.new").write_text("{")
     sweep_files.create(tmp_path, members, resume=False, overwrite=False)
     assert sweep_files.read_members(tmp_path) == members
+
+
+def test_overwrite_takes_the_forecasts_of_ensembles_and_nothing_else(configs, tmp_path):
+    members, _ = sweep.plan_of(parse(*configs))
+    sweep_files.create(tmp_path, members, resume=False, overwrite=False)
+    for kind in ("ensembles", "pooled"):
+        (tmp_path / kind / "tiny" / "evaluation").mkdir(parents=True)
+        (tmp_path / kind / "tiny" / "evaluation" / "metrics.json").write_text("{}")
+    for mine in (tmp_path / "pooled" / "mine.txt", tmp_path / "ensembles" / "tiny" / "mine.txt"):
+        mine.write_text("work")
+        before = contents(tmp_path)
+        with pytest.raises(sweep.UserError, match=r"mine\.txt"):
+            sweep_files.create(tmp_path, members, resume=False, overwrite=True)
+        assert contents(tmp_path) == before
+        mine.unlink()
+    sweep_files.create(tmp_path, members, resume=False, overwrite=True)
+    assert list(contents(tmp_path)) == ["sweep.json"]
 
 
 def parse(*arguments):

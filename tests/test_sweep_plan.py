@@ -49,7 +49,7 @@ def test_grid(paths):
 def test_programs_are_what_changes_shapes(paths):
     grid = ["model.hidden_size=8,16", "model.dropout_rate=0,0.3", "train.learning_rate=0.001,0.01"]
     members = make_plan(paths, grid=grid, num_seeds=3)
-    first, second = programs(members)
+    first, second = programs(members, {member.name: {} for member in members})
     assert [len(first), len(second)] == [24, 24]
     assert {member.config.model.hidden_size for member in first} == {8}
     assert {member.config.loss.mean_weight for member in second} == {0, 0.5}
@@ -131,12 +131,15 @@ def test_two_configs_of_one_name(paths, tmp_path):
 def test_evaluation_settings_make_no_other_program(paths):
     members = [*make_plan(paths[:1]), *make_plan(paths[:1], overrides=["evaluation.quality_window=20"])]
     assert members[0].config != members[1].config
-    assert len(programs(members)) == 1
+    assert len(programs(members, {member.name: {} for member in members})) == 1
 
 
 def test_other_data_can_be_allowed(paths):
-    grid = ["data.target_scale=none,ewma"]
-    assert len(programs(make_plan(paths[:1], grid=grid, mixed_data=True))) == 2
+    members = make_plan(paths[:1], grid=["data.target_scale=none,ewma,column:VIX"], mixed_data=True)
+    shapes = {member.name: {"volatility": [9]} for member in members}
+    shapes[members[0].name] = {"volatility": None}
+    none, divided = programs(members, shapes)
+    assert (none, divided) == (members[:1], members[1:])
 
 
 @pytest.mark.parametrize(

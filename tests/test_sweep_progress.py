@@ -29,8 +29,8 @@ def test_lines(capsys):
             "at most 61 s left\n"
         )
     assert capsys.readouterr().out == (
-        "control: best validation loss 2.5000 (1e-3, mean of 2 seeds)\n"
-        "pulled: best validation loss - (1e-3, mean of 0 seeds)\n"
+        "control: best validation loss 2.5000 (1e-3, mean of 2 runs)\n"
+        "pulled: best validation loss - (1e-3, mean of 0 runs)\n"
     )
 
 

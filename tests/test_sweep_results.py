@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from tftjax.config import Config, LossConfig, TrainConfig, UserError
+from tftjax.sweep_files import Ended
 from tftjax.sweep_plan import Member
 from tftjax.sweep_plots import draw, response_curves
 from tftjax.sweep_results import bootstrap, flatten, results_table, summarise, write_results
-from tftjax.sweep_train import Ended
 
 # By config: std weight, and by seed the pinball on validation and on test, in 1e-3.
 RUNS = {
@@ -117,10 +117,13 @@ def test_files(sweep, tmp_path):
         folder = tmp_path / "members" / name / "evaluation"
         folder.mkdir(parents=True)
         (folder / "metrics.json").write_text(json.dumps(metrics))
-    results, text = write_results(tmp_path, sweep.members, sweep.ended)
+    averaged = {"weak": dict(zip(("val", "test"), map(metrics_of, (1.8, 3.0)), strict=True))}
+    results, text = write_results(tmp_path, sweep.members, sweep.ended, averaged)
     draw(tmp_path, results)
     assert (tmp_path / "summary.md").read_text() == text
     assert "| weak, 2 seeds | 1.9500 ± 0.0500 |" in text
+    assert "\n| weak, ensemble of 2 | 1.8000 | 1.8 |" in text
+    assert pd.read_csv(tmp_path / "ensembles.csv")["test/coverage/80"].tolist() == [0.8]
     assert "| weak | -0.2500 [-0.4000, -0.1000] |" in text
     assert "| unconditional (baseline) | 2.1000 |" in text
     assert "left out: weak-s3" in text
@@ -129,9 +132,9 @@ def test_files(sweep, tmp_path):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     (folder / "metrics.json").write_text("{")
     with pytest.raises(UserError, match=r"metrics\.json: cannot be read"):
-        write_results(tmp_path, sweep.members, sweep.ended)
+        write_results(tmp_path, sweep.members, sweep.ended, {})
     lost = {name: how._replace(status="diverged") for name, how in sweep.ended.items()}
-    assert write_results(tmp_path, sweep.members, lost)[1] is None
+    assert write_results(tmp_path, sweep.members, lost, {})[1] is None
 
 
 def test_response_curves(results):

@@ -14,10 +14,10 @@ from tiny import EPOCHS, HEALTHY, make_rows, metric_lines, write_config
 from tftjax import checkpoint, runs, sweep_program, sweep_train
 from tftjax.config import UserError, load
 from tftjax.data.loading import load_panel
-from tftjax.sweep_files import create_member
+from tftjax.sweep_files import create_member, read_ended
 from tftjax.sweep_plan import make_plan
 from tftjax.sweep_program import Executable, member_program
-from tftjax.sweep_train import Trainer, read_ended, train_members
+from tftjax.sweep_train import Trainer, train_members
 
 STEPS = 6  # 219 train windows, batches of 32
 
@@ -30,16 +30,17 @@ class Sweep:
         config = load(path)
         self.folder, self.said, self.rounds, self.calls = folder, [], [], []
         self.members = make_plan([path], num_seeds=3)
-        self.data = runs.prepare(load_panel(config.data), config)
+        data = runs.prepare(load_panel(config.data), config)
+        self.data = {member.name: data for member in self.members}
         for member in self.members:
-            create_member(folder, member, self.data.panel, resume=False)
+            create_member(folder, member, data.panel, resume=False)
         self.events = {}
         monkeypatch.setattr(sweep_train, "compile_slots", self.compile_slots)
 
     def compile_slots(self, shared, member, num_members):
         num_slots = num_members + num_members % 2
 
-        def run(states, rates, live):
+        def run(states, rates, numbers, live):
             assert len(live) == num_slots
             self.calls.append(sorted(states.key[live, 1].tolist()))
             epochs = states.epoch + live
@@ -59,6 +60,7 @@ class Sweep:
             better = np.array([event != "worse" for event in happened])
             states = states._replace(
                 epoch=epochs.astype(np.int32),
+                step=(STEPS * epochs).astype(np.int32),
                 best_epoch=np.where(better, epochs, states.best_epoch).astype(np.int32),
                 params=states.params + 1,
             )

@@ -198,7 +198,7 @@ def test_windows_are_treated_alike():
     swapped = jax.tree.map(lambda leaf: leaf[..., ::-1], inputs)
     again = jax.jit(lambda p, i: model.apply({"params": p}, i))(params, swapped)
     assert not np.allclose(output.quantiles[0], output.quantiles[1])
-    for before, after in zip(output, again, strict=True):
+    for before, after in zip(jax.tree.leaves(output), jax.tree.leaves(again), strict=True):
         np.testing.assert_allclose(after, before[::-1], rtol=1e-5, atol=1e-6)
 
 

@@ -12,29 +12,37 @@ from jax.sharding import PartitionSpec
 
 from tftjax import checkpoint, runs
 from tftjax.config import Config, ModelConfig, TrainConfig, hyperparameters
+from tftjax.config_attention import AttentionConfig, RegimeConfig
 from tftjax.data.panel import make_panel
 from tftjax.data.windows import gather
-from tftjax.forecast import forecast_windows
+from tftjax.forecast import forecast_batch
 from tftjax.model.parameters import to_tree
 from tftjax.runtime import compiler_options, device_mesh
+from tftjax.train_data import train_data
 from tftjax.train_step import (
     compile_epoch,
     init_state,
     make_program,
     state_from_arrays,
     state_to_arrays,
-    train_data,
     train_step,
 )
 
 ROWS, BATCH = 101, 6
 QUANTILES = (0.1, 0.5, 0.75)
+# With a router: its balance, like the moments, is of the whole batch.
+ROUTED = AttentionConfig(regime=RegimeConfig(by="router"))
+SIZES = {"hidden_size": 4, "num_heads": 2, "encoder_length": 5, "prediction_length": 2}
 CONFIG = Config(
-    model=ModelConfig(hidden_size=4, num_heads=2, encoder_length=5, prediction_length=2, quantiles=QUANTILES),
-    train=TrainConfig(batch_size=BATCH),
+    model=ModelConfig(**SIZES, quantiles=QUANTILES, attention=ROUTED), train=TrainConfig(batch_size=BATCH)
 )
 RATES = hyperparameters(CONFIG)._replace(
-    dropout_rate=0.2, learning_rate=0.01, max_grad_norm=1e6, mean_weight=0.7, std_weight=1.3
+    dropout_rate=0.2,
+    learning_rate=0.01,
+    max_grad_norm=1e6,
+    mean_weight=0.7,
+    std_weight=1.3,
+    balance_weight=2.0,
 )
 
 
@@ -142,23 +150,22 @@ def test_loss_and_moments_are_those_of_the_whole_batch(trained, stepped, devices
     data = trained.data
     _, metrics = stepped.step(devices, dropout_rate=0.0)
     tree = to_tree(jnp.asarray(trained.start.params), trained.program.layout)
-    forecast = np.float64(
-        forecast_windows(
-            trained.program.model,
-            tree,
-            jax.tree.map(jnp.asarray, data.series),
-            stepped.starts,
-        )
+    inputs, _ = gather(jax.tree.map(jnp.asarray, data.series), stepped.starts, 5, 2)
+    forecast, output = jax.jit(lambda tree, inputs: forecast_batch(trained.program.model, tree, inputs))(
+        tree, inputs
     )
+    forecast, regime = np.float64(forecast), np.float64(output.regime)
     target = data.panel.frame["y"].to_numpy()[np.asarray(stepped.starts)[:, None] + [5, 6]]
     median = forecast[:, :, 1]
     error, levels = target[:, :, None] - forecast, np.array(QUANTILES)
     pinball = np.where(error > 0, levels * error, (levels - 1) * error).mean()
     mean, std = median.mean(), median.std()
-    loss = pinball + 0.7 * (mean - 0.0003) ** 2 + 1.3 * (std - 0.01) ** 2
+    balance = 0.01 * 2.0 * (2 * np.square(regime.mean(axis=0)).sum() - 1)
+    loss = pinball + 0.7 * (mean - 0.0003) ** 2 + 1.3 * (std - 0.01) ** 2 + balance
     assert metrics["mu"] == pytest.approx(mean, rel=1e-4)
     assert metrics["sigma"] == pytest.approx(std, rel=1e-4)
     assert metrics["quantile_loss"] == pytest.approx(pinball, rel=1e-4)
+    assert metrics["balance_penalty"] == pytest.approx(balance, rel=1e-3)
     assert metrics["loss"] == pytest.approx(loss, rel=1e-4)
     # Halves of the batch have other moments: their mean would not do.
     assert abs(np.mean([median[:3].std(), median[3:].std()]) / std - 1) > 1e-3

@@ -1,5 +1,6 @@
 """A variant beside the baseline in one sweep, as a user runs it: every control at once."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -8,7 +9,10 @@ import pandas as pd
 import pytest
 from tiny import QUANTILES, assert_same_arrays, make_rows, metric_lines, write_config
 
-from tftjax import checkpoint
+from tftjax import checkpoint, interpret, runs
+from tftjax.config import load
+from tftjax.data.loading import load_panel
+from tftjax.data.panel import write_panel
 
 pytestmark = pytest.mark.slow
 PENALTIES = {
@@ -17,13 +21,27 @@ PENALTIES = {
     "directional_threshold": 0.5,
     "crossing_weight": 1.0,
 }
+ATTENTION = {
+    "staleness": {"mode": "variable_selection", "decay": "log"},
+    "regime": {"by": "thresholds", "column": "Realized_Vol_21d", "thresholds": [15]},
+}
+NEW = ["attention_gates/gate", "encoder_selection_staleness/raw_weight", "output/bias", "output/kernel"]
+
+
+def built_panel(folder):
+    """The panel of all members, with a column that is released once in 21 rows."""
+    panel = load_panel(load(write_config(folder, make_rows())).data)
+    ages = pd.DataFrame({"Core_Inflation_YoY": np.arange(len(panel.frame)) % 21.0}, index=panel.frame.index)
+    (folder / "panel").mkdir()
+    write_panel(folder / "panel", dataclasses.replace(panel, staleness=ages))
+    return folder / "panel"
 
 
 @pytest.fixture(scope="module")
 def swept(trained, commands, tmp_path_factory):
     """The folder of a sweep's members: the baseline, one with penalties, one with all; and what was said."""
     folder = tmp_path_factory.mktemp("variants")
-    short = {"max_epochs": 2}
+    short, data = {"max_epochs": 2}, {"dataset": str(built_panel(folder / "b"))}
     (folder / "a").mkdir()
     changes = {"baseline": ({}, {}, {}), "penalties": ({}, PENALTIES, {})}
     controls = {
@@ -32,10 +50,10 @@ def swept(trained, commands, tmp_path_factory):
         "gradient_scales": {"output*": 2.0},
     }
     controls |= {"init_from": str(trained.directory)}
-    changes["all"] = ({"quantile_head": "monotone"}, PENALTIES, controls)
+    changes["all"] = ({"quantile_head": "monotone", "attention": ATTENTION}, PENALTIES, controls)
     paths = []
     for name, (model, loss, train) in changes.items():
-        sections = {"model": model, "loss": loss, "train": short | train, "name": name}
+        sections = {"data": data, "model": model, "loss": loss, "train": short | train, "name": name}
         path = write_config(folder / "a", make_rows(), **sections)
         paths.append(path.rename(folder / f"{name}.json"))
     out, err = commands.run("sweep", *paths, "--runs", folder)
@@ -51,7 +69,8 @@ def test_the_variant_says_where_it_starts(trained, swept):
     folder, err = swept
     record = json.loads((folder / "all-s42" / "init.json").read_text())
     assert f"all-s42 starts from {trained.directory}, epoch {record['epoch']}: " in err
-    assert record["new"] == record["left"] == ["output/bias", "output/kernel"]
+    assert record["new"] == NEW
+    assert record["left"] == ["output/bias", "output/kernel"]
     assert not (folder / "baseline-s42" / "init.json").exists()
 
 
@@ -77,6 +96,37 @@ def test_penalties_act_beside_a_baseline_without_them(swept):
     assert first["directional_penalty"] == first["crossing_penalty"] == first["marginal_penalty"] == 0
     assert min(other["directional_penalty"], other["marginal_penalty"]) > 0
     assert first["loss"] != other["loss"]
+
+
+def test_weights_of_age_and_gates_are_learned(swept):
+    params = checkpoint.restore_latest(swept[0] / "all-s42" / "checkpoints").arrays["params"]
+    aged = params["encoder_selection_staleness"]["raw_weight"] != 0
+    observed = runs.open_run(swept[0] / "all-s42", print).data.panel.observed
+    assert [name for name, moved in zip(observed, aged, strict=True) if moved] == ["Core_Inflation_YoY"]
+    assert (params["attention_gates"]["gate"] != 0).all()
+
+
+def test_metrics_by_regime_stand_beside_the_whole(swept):
+    metrics = json.loads((swept[0] / "all-s42" / "evaluation" / "metrics.json").read_text())["val"]
+    table = pd.read_csv(swept[0] / "all-s42" / "evaluation" / "predictions.csv").query("split == 'val'")
+    for parts in metrics["regimes"].values():
+        assert sum(part["windows"] for part in parts.values()) == len(table)
+    below, above = metrics["regimes"]["Realized_Vol_21d"].values()
+    whole = below["windows"] * below["pinball"] + above["windows"] * above["pinball"]
+    assert whole / len(table) == pytest.approx(metrics["pinball"], rel=1e-6)
+    assert min(below["windows"], above["windows"]) > 0
+    baseline = json.loads((swept[0] / "baseline-s42" / "evaluation" / "metrics.json").read_text())["val"]
+    assert list(baseline["regimes"]) == ["volatility"]
+
+
+@pytest.mark.usefixtures("in_process")
+def test_runs_of_a_sweep_are_interpreted(swept, capsys):
+    assert interpret.main([str(swept[0] / name) for name in ("baseline-s42", "all-s42")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:7]] == ["baseline-s42"] * 3 + ["all-s42"] * 3
+    table = pd.read_csv(swept[0] / "all-s42" / "interpretation" / "variants.csv")
+    assert set(table["what"]) == {"staleness weight", "gate"}
+    assert not (swept[0] / "baseline-s42" / "interpretation" / "variants.csv").exists()
 
 
 def test_plain_orbax_reads_what_a_variant_saved(swept):

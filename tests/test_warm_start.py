@@ -31,11 +31,9 @@ def prepared(folder, **sections):
     )
 
 
-@pytest.fixture(scope="module")
-def source(tmp_path_factory):
+def untrained_run(folder, **model):
     """A run after an epoch of nothing: its directory, and its best parameters, which are not its last."""
-    folder = tmp_path_factory.mktemp("source")
-    run = prepared(folder / "in", model={"lstm_layers": 2})
+    run = prepared(folder / "in", model=model)
     runs.create(folder / "source", run.config, run.data.whole, overwrite=False)
     state = init_state(run.program, hyperparameters(run.config), seed=7)
     best = state.params + np.float32(0.25)
@@ -44,6 +42,11 @@ def source(tmp_path_factory):
         folder / "source", state, run.program, runs.checkpoint_metadata(run.config, run.data) | {"devices": 1}
     )
     return SimpleNamespace(directory=folder / "source", best=to_tree(best, run.program.layout))
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return untrained_run(tmp_path_factory.mktemp("source"), lstm_layers=2)
 
 
 def first_state(tmp_path, source, **model):
@@ -98,6 +101,18 @@ def test_an_output_layer_that_means_something_else_begins_anew(tmp_path, source,
     assert begun.record["new"] == begun.record["left"] == ["output/bias", "output/kernel"]
     assert_same_arrays(begun.tree["output"], begun.cold_tree["output"])
     assert_same_arrays(begun.tree["output_gate"], source.best["output_gate"])
+
+
+def test_gates_are_taken_only_where_they_mean_the_same(tmp_path):
+    regime = {"by": "thresholds", "column": "Realized_Vol_21d", "thresholds": [15]}
+    gated = untrained_run(tmp_path, attention={"regime": regime})
+    same = first_state(tmp_path / "same", gated, attention={"regime": regime})
+    assert_same_arrays(same.tree, gated.best)
+    other = first_state(tmp_path / "other", gated, attention={"regime": regime | {"thresholds": [16]}})
+    assert other.record["new"] == other.record["left"] == ["attention_gates/gate"]
+    assert not other.tree["attention_gates"]["gate"].any()
+    plain = first_state(tmp_path / "plain", gated)
+    assert (plain.record["new"], plain.record["left"]) == ([], ["attention_gates/gate"])
 
 
 OWN_COLUMNS = {"target": "SP500_Returns", "observed": ["AAA_Yield"], "known_categorical": ["month"]}
@@ -222,7 +237,7 @@ def test_members_of_a_sweep_start_from_it_and_resume_without_it(tmp_path, source
 def test_where_a_member_starts_makes_no_other_program(tmp_path, source):
     path = write_config(tmp_path, make_rows())
     members = make_plan([path], grid=[f'train.init_from=null,"{source.directory}"'], num_seeds=2)
-    (program,) = programs(members)
+    (program,) = programs(members, {member.name: {} for member in members})
     assert [member.config.train.init_from for member in program] == [None] * 2 + [str(source.directory)] * 2
 
 

@@ -14,23 +14,14 @@ from typing import Annotated, Any, Literal, NamedTuple
 import pydantic
 from pydantic import Field, ValidationInfo, field_validator
 
+from tftjax.config_attention import AttentionConfig
 from tftjax.config_errors import UserError, explain, nearest, show
-
-
-class _Section(pydantic.BaseModel):
-    # Defaults are validated too: hidden_size=15 must clash with the default num_heads=2.
-    model_config = pydantic.ConfigDict(
-        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, validate_default=True
-    )
-
-    def __hash__(self) -> int:
-        return hash(self.model_dump_json())  # a dict among the values has no hash of its own
-
+from tftjax.config_section import Section
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
-class ColumnsConfig(_Section):
+class ColumnsConfig(Section):
     """The roles of the columns of a table of one's own."""
 
     date: str = Field("date", min_length=1, description="the column of dates, YYYY-MM-DD, ascending")
@@ -61,7 +52,7 @@ class ColumnsConfig(_Section):
         return static_categorical
 
 
-class SplitDates(_Section):
+class SplitDates(Section):
     """Splits by the dates of their first target rows, in place of fractions: one fold."""
 
     train: datetime.date | None = Field(None, description="first train row, ISO; null: the first there is")
@@ -83,7 +74,7 @@ class SplitDates(_Section):
         return end
 
 
-class DataConfig(_Section):
+class DataConfig(Section):
     """Where the panel comes from and how its rows are split."""
 
     dataset: str = Field(
@@ -190,8 +181,8 @@ class DataConfig(_Section):
         return split
 
 
-class ModelConfig(_Section):
-    """Sizes of the network; each change here is another compiled program, but for dropout_rate."""
+class ModelConfig(Section):
+    """Sizes of the network; each change here is another compiled program, but for its floats."""
 
     hidden_size: int = Field(16, ge=1, le=1024, description="units, a multiple of num_heads; sane: 8 to 128")
     num_heads: int = Field(2, ge=1, le=64, description="attention heads; sane: 1 to 8")
@@ -201,6 +192,9 @@ class ModelConfig(_Section):
     prediction_length: int = Field(1, ge=1, le=512, description="rows forecast; sane: 1 to 20")
     attention_mask: Literal["causal", "strict", "none"] = Field(
         "causal", description="steps that a prediction step sees: up to itself, before itself, all"
+    )
+    attention: AttentionConfig = Field(
+        AttentionConfig(), description="what old values cost, and heads by market regime"
     )
     quantiles: tuple[Fraction, ...] = Field(
         (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98), description="levels forecast, ascending, 0.5 among them"
@@ -228,7 +222,7 @@ class ModelConfig(_Section):
         return quantiles
 
 
-class LossConfig(_Section):
+class LossConfig(Section):
     """L = QL + mean_weight * (mu - target_mean)^2 + std_weight * (sigma - target_std)^2 + further penalties.
 
     What each penalty asks for, and when a good forecaster violates it: see `PENALTIES` in losses.py.
@@ -269,7 +263,7 @@ class LossConfig(_Section):
     )
 
 
-class TrainConfig(_Section):
+class TrainConfig(Section):
     """How the network is trained."""
 
     # A field that is checked against others stands below them.
@@ -339,7 +333,7 @@ class TrainConfig(_Section):
         return weight_decay
 
 
-class EvaluationConfig(_Section):
+class EvaluationConfig(Section):
     """How forecasts are judged: quality modes (quality.py) and the cost of trading (trading.py)."""
 
     quality_window: int = Field(
@@ -376,7 +370,7 @@ class EvaluationConfig(_Section):
         return healthy_accuracy
 
 
-class Config(_Section):
+class Config(Section):
     """Everything that defines a run."""
 
     name: str = Field(
@@ -409,11 +403,31 @@ class Hyperparameters(NamedTuple):
     directional_weight: float
     directional_threshold: float
     crossing_weight: float
+    staleness_weight: float
+    staleness_gradient_scale: float
+    staleness_scale: float
+    regime_low: float  # the first threshold
+    regime_high: float  # the second, infinity without one
+    regime_gradient_scale: float
+    balance_weight: float
+
+
+# The floats of nested sections among them, by where a config has them.
+NESTED_HYPERPARAMETERS = (
+    "model.attention.staleness.weight",
+    "model.attention.staleness.gradient_scale",
+    "model.attention.staleness.scale",
+    "model.attention.regime.thresholds",
+    "model.attention.regime.gradient_scale",
+    "model.attention.regime.balance_weight",
+)
 
 
 def hyperparameters(config: Config) -> Hyperparameters:
     """Pick the floats of a config that a compiled program takes as inputs."""
     model, loss, train = config.model, config.loss, config.train
+    staleness, regime = model.attention.staleness, model.attention.regime
+    low, high, *_ = *regime.thresholds, math.inf, math.inf
     return Hyperparameters(
         learning_rate=train.learning_rate,
         dropout_rate=model.dropout_rate,
@@ -427,6 +441,13 @@ def hyperparameters(config: Config) -> Hyperparameters:
         directional_weight=loss.directional_weight,
         directional_threshold=loss.directional_threshold,
         crossing_weight=loss.crossing_weight,
+        staleness_weight=staleness.weight,
+        staleness_gradient_scale=staleness.gradient_scale,
+        staleness_scale=staleness.used_scale,
+        regime_low=low,
+        regime_high=high,
+        regime_gradient_scale=regime.gradient_scale,
+        balance_weight=regime.balance_weight,
     )
 
 
@@ -491,23 +512,38 @@ def apply_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> dict[str, 
             value = _parse(text, f"override {override!r}")
         except UserError:
             value = text
-        *section, leaf = key.split(".")
-        holder = result.setdefault(section[0], {}) if section else result
-        if not isinstance(holder, dict):
-            raise UserError(f"override {override!r}: {section[0]} is {show(holder)}, expected an object.")
+        *sections, leaf = key.split(".")
+        holder = result
+        for section in sections:
+            holder = holder.setdefault(section, {})
+            if not isinstance(holder, dict):
+                raise UserError(f"override {override!r}: {section} is {show(holder)}, expected an object.")
         holder[leaf] = value
     return result
 
 
 def known_keys() -> tuple[str, ...]:
     """All settings as dotted keys, in the order of the models."""
-    return tuple(key for key, _ in _flatten(Config().model_dump(mode="json")))
+    return tuple(settings(Config()))
+
+
+def settings(config: Config) -> dict[str, Any]:
+    """All settings of a config by dotted key, values as in JSON, in the order of the models."""
+    return dict(_flatten(config.model_dump(mode="json"), Config))
+
+
+def setting_type(key: str) -> Any:
+    """The declared type of a setting, by its dotted key."""
+    section: Any = Config
+    for name in key.split("."):
+        section = section.model_fields[name].annotation
+    return section
 
 
 def changed_keys(a: Config, b: Config) -> list[tuple[str, Any, Any]]:
     """The settings in which two configs differ: (dotted key, value in a, value in b), values as in JSON."""
-    pairs = zip(_flatten(a.model_dump(mode="json")), _flatten(b.model_dump(mode="json")), strict=True)
-    return [(key, old, new) for (key, old), (_, new) in pairs if old != new]
+    new = settings(b)
+    return [(key, old, new[key]) for key, old in settings(a).items() if old != new[key]]
 
 
 def fingerprint(config: Config) -> str:
@@ -516,11 +552,12 @@ def fingerprint(config: Config) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _flatten(tree: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Dotted keys down to the keys of the sections; what a key holds is one value, an object too."""
+def _flatten(tree: dict[str, Any], section: type[Section]) -> Iterator[tuple[str, Any]]:
+    """Dotted keys down to the keys of the innermost sections; what a key holds is one value."""
     for key, value in tree.items():
-        if issubclass(Config.model_fields[key].annotation, _Section):
-            yield from ((f"{key}.{inner}", held) for inner, held in value.items())
+        annotation = section.model_fields[key].annotation
+        if isinstance(annotation, type) and issubclass(annotation, Section):
+            yield from ((f"{key}.{inner}", held) for inner, held in _flatten(value, annotation))
         else:
             yield key, value
 

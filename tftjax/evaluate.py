@@ -11,6 +11,8 @@ metrics.json      by split, numbers; what is undefined is left out or null:
                                        excess over buy_and_hold
                     quality            share of the rolling windows in each mode
                     quality_random     the same for random forecasts with the same mean and sigma
+                    regimes/DIVISION/REGIME  (regimes.py) windows, METRICS of the model, and
+                                       baselines/NAME with METRICS of each, of a single series only
 predictions.csv   date, split, series and step if there are several, actual, a column a quantile
 baselines.csv     its rows, a column a baseline and quantile, as "vix_scaled/0.5"; of a single series only
 quality.csv       date, split, series if there are several, mode of the rolling window that ends there
@@ -45,6 +47,7 @@ from tftjax.config_errors import exit_code
 from tftjax.forecast import forecast_rows
 from tftjax.model.parameters import build_model
 from tftjax.quality import MODES
+from tftjax.regimes import regime_metrics
 from tftjax.scoring import Score, judge, modes_by_series, p_text, quality_text, score, verdict
 from tftjax.trading import PERIODS_A_YEAR
 
@@ -63,6 +66,8 @@ def evaluate(
     run: runs.Run,
     known: dict[Hashable, BaselineScores] | None = None,
     say: Callable[[str], Any] = print,
+    *,
+    pictures: bool = True,
 ) -> dict[str, dict]:
     """Forecasts a run's validation and test rows, and evaluates that under `evaluation/`.
 
@@ -70,12 +75,14 @@ def evaluate(
       run: an opened run.
       known: baselines that evaluations of runs on the same data share; a dict that is filled here.
       say: called with messages.
+      pictures: whether to draw them, which takes three quarters of the time.
     Returns:
       By split: what metrics.json holds.
     Raises:
       UserError: the results cannot be written.
     """
-    return evaluate_forecasts(run, forecast_splits(run), run.directory / "evaluation", known, say)
+    forecasts = forecast_splits(run)
+    return evaluate_forecasts(run, forecasts, run.directory / "evaluation", known, say, pictures=pictures)
 
 
 def evaluate_forecasts(
@@ -84,6 +91,8 @@ def evaluate_forecasts(
     directory: Path,
     known: dict[Hashable, BaselineScores] | None = None,
     say: Callable[[str], Any] = print,
+    *,
+    pictures: bool = True,
 ) -> dict[str, dict]:
     """Evaluates forecasts of a run's windows, whoever made them: writes what the head of this file lists.
 
@@ -91,7 +100,7 @@ def evaluate_forecasts(
       run: its config and data say what was forecast.
       forecasts: by split, returns as decimals.
       directory: is made, or its files are replaced.
-      known, say: see `evaluate`.
+      known, say, pictures: see `evaluate`.
     Raises:
       UserError: the results cannot be written.
     """
@@ -118,13 +127,16 @@ def evaluate_forecasts(
             settings=settings,
             periods_a_year=PERIODS_A_YEAR[panel.about.get("frequency", "daily")],
         )
+        all_forecasts = {"model": forecast, **baselines.forecasts[split]}
+        metrics[split]["regimes"] = regime_metrics(run, target_rows(run, split), all_forecasts)
     files.write_json(directory / "metrics.json", metrics)
     notes = {"left_out": baselines.left_out, "volatility_column": volatility_column(panel.observed[1:])}
     files.write_json(directory / "notes.json", notes)
     _write_tables(run, directory, forecasts, baselines, modes)
     if panel.id_column is not None:
         _write_by_series(run, directory, scores, baselines)
-    _plot(run, directory, forecasts["test"], scores["test"], baselines)
+    if pictures:
+        _plot(run, directory, forecasts["test"], scores["test"], baselines)
     return metrics
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
+from tftjax.config import Hyperparameters
 from tftjax.data.windows import Inputs, Series, gather
 from tftjax.model.layers import Dropout
 from tftjax.model.tft import TemporalFusionTransformer, TFTOutput
@@ -24,16 +25,22 @@ def to_returns(inputs: Inputs, output: TFTOutput) -> Float[Array, "B P Q"]:
 
 
 def forecast_batch(
-    model: TemporalFusionTransformer, parameters: dict, inputs: Inputs, noise: Dropout | None = None
-) -> Float[Array, "B P Q"]:
+    model: TemporalFusionTransformer,
+    parameters: dict,
+    inputs: Inputs,
+    noise: Dropout | None = None,
+    rates: Hyperparameters | None = None,
+) -> tuple[Float[Array, "B P Q"], TFTOutput]:
     """Forecasts a batch of windows.
 
     Args:
       noise: dropout while training; None forecasts without.
+      rates: the member's floats; None takes those of the model's config.
     Returns:
-      Quantiles of the return, as decimals.
+      Quantiles of the return, as decimals, and all that the model gives.
     """
-    return to_returns(inputs, model.apply({"params": parameters}, inputs, noise))
+    output = model.apply({"params": parameters}, inputs, noise, rates)
+    return to_returns(inputs, output), output
 
 
 def map_windows(
@@ -42,12 +49,14 @@ def map_windows(
     series: Series,
     starts: Int[Array, " W"],
     of: Callable[[Inputs, TFTOutput], Any],
+    rates: Hyperparameters | None = None,
 ) -> Any:
     """Applies the model to any number of windows, a chunk at a time; to be jitted.
 
     Args:
       starts: first row of each window.
       of: what is kept of the inputs and the output of a chunk: arrays whose first axis is the window.
+      rates: the member's floats; None takes those of the model's config.
     Returns:
       These arrays, of all windows.
     """
@@ -59,23 +68,28 @@ def map_windows(
     def of_chunk(chunk_starts):
         lengths = model.config.encoder_length, model.config.prediction_length
         inputs, _ = gather(series, chunk_starts, *lengths)
-        return of(inputs, model.apply({"params": parameters}, inputs))
+        return of(inputs, model.apply({"params": parameters}, inputs, None, rates))
 
     kept = jax.lax.map(of_chunk, padded.reshape(num_chunks, chunk))
     return jax.tree.map(lambda x: x.reshape(num_chunks * chunk, *x.shape[2:])[:num_windows], kept)
 
 
 def forecast_windows(
-    model: TemporalFusionTransformer, parameters: dict, series: Series, starts: Int[Array, " W"]
+    model: TemporalFusionTransformer,
+    parameters: dict,
+    series: Series,
+    starts: Int[Array, " W"],
+    rates: Hyperparameters | None = None,
 ) -> Float[Array, "W P Q"]:
     """Forecasts any number of windows, a chunk at a time; to be jitted.
 
     Args:
       starts: first row of each window.
+      rates: see `forecast_batch`.
     Returns:
       Quantiles of the return, as decimals.
     """
-    return map_windows(model, parameters, series, starts, to_returns)
+    return map_windows(model, parameters, series, starts, to_returns, rates)
 
 
 @functools.cache

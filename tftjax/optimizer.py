@@ -3,11 +3,12 @@
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Array, Int32
 
 from tftjax.config import Hyperparameters, TrainConfig
 
 
-def unit_schedule(train: TrainConfig, steps_per_epoch: int) -> optax.Schedule:
+def unit_schedule(train: TrainConfig, steps_per_epoch: int | Int32[Array, ""]) -> optax.Schedule:
     """Returns the learning rate over steps as a share of its peak.
 
     `warmup_cosine` rises linearly over `warmup_epochs` and falls to zero at `max_epochs` (Loshchilov and
@@ -15,25 +16,23 @@ def unit_schedule(train: TrainConfig, steps_per_epoch: int) -> optax.Schedule:
     """
     if train.schedule == "constant":
         return optax.constant_schedule(1.0)
-    return optax.warmup_cosine_decay_schedule(
-        init_value=0.0,
-        peak_value=1.0,
-        warmup_steps=train.warmup_epochs * steps_per_epoch,
-        decay_steps=train.max_epochs * steps_per_epoch,
+    by_epoch = optax.warmup_cosine_decay_schedule(
+        init_value=0.0, peak_value=1.0, warmup_steps=train.warmup_epochs, decay_steps=train.max_epochs
     )
+    return lambda step: by_epoch(step / steps_per_epoch)
 
 
 def make_optimizer(
     train: TrainConfig,
     hyperparameters: Hyperparameters,
-    steps_per_epoch: int,
+    steps_per_epoch: int | Int32[Array, ""],
     decayed: np.ndarray,
     gradient_scale: np.ndarray | None = None,
     update_scale: np.ndarray | None = None,
 ) -> optax.GradientTransformation:
     """Returns the optimizer for one flat parameter vector.
 
-    Rates and norms may be traced, so that they can differ between members of one program.
+    Rates, norms and steps_per_epoch may be traced, so that they can differ between members of one program.
 
     Args:
       train: static settings.

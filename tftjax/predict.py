@@ -1,4 +1,8 @@
-"""Forecast the next steps after the last row of the data: `python -m tftjax.predict runs/NAME`."""
+"""Forecast the next steps after the last row of the data: `python -m tftjax.predict runs/NAME`.
+
+Of a sweep, `--config NAME` gives the forecast of that config's ensemble; of a walk-forward, in its newest
+fold.
+"""
 
 import argparse
 import datetime
@@ -17,6 +21,7 @@ from tftjax.data.future import extend_panel
 from tftjax.data.loading import MAKES_OTHER_VALUES, load_panel
 from tftjax.data.panel import Panel, blocks, join_series, name_of, select_rows, split_series
 from tftjax.data.windows import make_series
+from tftjax.ensemble import average_tables, open_runs
 from tftjax.forecast import forecast_rows
 from tftjax.model.parameters import build_model
 
@@ -129,7 +134,8 @@ def _check_unit(run: runs.Run, panel: Panel, data: str) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints or writes the quantiles of the next steps."""
     parser = argparse.ArgumentParser(prog="python -m tftjax.predict", description=main.__doc__)
-    parser.add_argument("run", type=Path, help="run directory, such as runs/balanced_01")
+    parser.add_argument("run", type=Path, help="directory of a run, such as runs/balanced_01, or of a sweep")
+    parser.add_argument("--config", metavar="NAME", help="of a sweep: the config whose seeds are averaged")
     parser.add_argument("--data", help="folder of raw series or panel CSV; default: the run's own data")
     parser.add_argument(
         "--as-of", type=datetime.date.fromisoformat, help="use rows up to this date only (YYYY-MM-DD)"
@@ -142,9 +148,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(message, file=sys.stderr)
 
     def command() -> None:
-        run = runs.open_run(arguments.run, say)
-        panel = load_rows(run, arguments.data, arguments.as_of)
-        table = predict(run, panel, say)
+        first, *others = open_runs(arguments.run, arguments.config, say)
+        panel = load_rows(first, arguments.data, arguments.as_of)
+        # What is said of the data is the same for all seeds.
+        tables = [predict(first, panel, say), *(predict(run, panel, lambda message: None) for run in others)]
+        table = average_tables(tables, [f"{q:g}" for q in first.config.model.quantiles])
         if arguments.out is None:
             print(f"Forecast from data to {panel.frame.index.max().date()}, returns as decimals:")
             print(table.to_string(float_format="{:+.5f}".format))

@@ -8,6 +8,8 @@ staleness.csv   days since the release of each low-frequency column's value, if 
 metrics.jsonl   a line an epoch
 checkpoints/    see checkpoint.py
 evaluation/     metrics, predictions and plots
+interpretation/ see interpret.py
+report.html     see report.py
 """
 
 import contextlib
@@ -43,6 +45,8 @@ CONTENTS = (
     "metrics.jsonl",
     "checkpoints",
     "evaluation",
+    "interpretation",
+    "report.html",
     "lock",
 )
 MADE_FIRST = ("config.json",)  # by `create`
@@ -98,7 +102,9 @@ def prepare(panel: Panel, config: Config, encoding: Encoding | None = None) -> D
     panel, blocks = make_blocks(whole, config.data, *lengths)
     if encoding is None:
         train_rows = [block.splits.train for block in blocks]
-        encoding = fit_encoding(panel, train_rows, config.data.target_scale, config.data.scaling)
+        encoding = fit_encoding(
+            panel, train_rows, config.data.target_scale, config.data.scaling, config.model.attention
+        )
     starts = {split: starts_of(blocks, split, *lengths) for split in Splits._fields}
     return Data(whole, panel, encoding, make_series(panel, encoding), blocks, starts)
 

@@ -3,152 +3,147 @@
 import argparse
 import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from tftjax import runs, runtime, sweep_files, sweep_hosts, sweep_plan, sweep_progress
+from tftjax.baseline_scores import BaselineScores
 from tftjax.config import UserError, from_dict
-from tftjax.data.loading import load_panel
+from tftjax.ensemble import ensembles
 from tftjax.evaluate import evaluate
+from tftjax.sweep_data import load_data
+from tftjax.sweep_ensembles import evaluate_ensembles
+from tftjax.sweep_files import Ended, read_ended, write_ended
 from tftjax.sweep_hosts import ALONE, Host
 from tftjax.sweep_plan import Member
 from tftjax.sweep_program import member_program
 from tftjax.sweep_results import write_results
-from tftjax.sweep_train import Ended, Round, Trainer, read_ended, train_members, write_ended
-from tftjax.train import check_data, check_parameters
+from tftjax.sweep_train import Round, Trainer, train_members
+from tftjax.train import check_parameters
+from tftjax.train_data import data_shapes
+
+
+class Trained(NamedTuple):
+    """A sweep whose members have all ended and are evaluated.
+
+    Attributes:
+      data: by name of a member.
+      baselines: what `evaluate` knows by now.
+    """
+
+    folder: Path
+    members: Sequence[Member]
+    data: Mapping[str, runs.Data]
+    baselines: dict[Hashable, BaselineScores]
 
 
 def sweep(
     members: Sequence[Member],
+    data: Mapping[str, runs.Data],
     folder: Path,
+    conclude: Callable[[Trained], str],
     *,
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
-    mixed_data: bool = False,
     host: Host = ALONE,
 ) -> None:
     """Trains members, each into a run directory of its own, evaluates them and summarises the results.
 
     Args:
       members: of `sweep_plan.make_plan`.
+      data: of `load_data`.
       folder: of the sweep.
+      conclude: writes the results, and returns what to print of them.
       resume: go on with the sweep that lies there, or begin it.
       overwrite: replace the sweep that lies there.
       quiet: print nothing but the messages that need action.
-      mixed_data: whether members may forecast different rows.
       host: which of several processes this is; each trains its share, the first one summarises.
     Raises:
       UserError: see the parts; nothing that a user made is lost.
     """
-    programs = sweep_plan.programs(members)
     quiet = quiet or host.index > 0
+    baselines: dict[Hashable, BaselineScores] = {}  # members on the same data share them
+    programs = sweep_plan.programs(members, {name: data_shapes(own) for name, own in data.items()})
     if not quiet:
         print(f"{len(members)} members in {len(programs)} program(s), in {folder}")
-    data = load_data(programs, mixed_data)
     if not (resume and (folder / "sweep.json").exists()):
         check_starts(programs, data, folder)
     with contextlib.ExitStack() as stack:
         if host.index == 0:
             sweep_files.create(folder, members, resume=resume, overwrite=overwrite)
             stack.enter_context(runs.lock(folder))
-            for group, prepared in zip(programs, data, strict=True):
-                for member in group:
-                    sweep_files.create_member(folder, member, prepared.whole, resume=resume)
+            for member in members:
+                sweep_files.create_member(folder, member, data[member.name].whole, resume=resume)
         sweep_hosts.wait_for_all(host, "made")
-        train_share(folder, [host.share(group) for group in programs], data, host, quiet)
+        train_share(folder, [host.share(group) for group in programs], data, baselines, host, quiet)
         sweep_hosts.wait_for_all(host, "trained")
         if host.index == 0:
-            conclude(folder, members, quiet)
+            text = conclude(Trained(folder, members, data, baselines))
+            if not quiet:
+                print(f"\n{text}\nresults, summary and plots in {folder}")
 
 
 def train_share(
-    folder: Path, programs: Sequence[Sequence[Member]], data: Sequence[runs.Data], host: Host, quiet: bool
+    folder: Path,
+    programs: Sequence[Sequence[Member]],
+    data: Mapping[str, runs.Data],
+    baselines: dict[Hashable, BaselineScores],
+    host: Host,
+    quiet: bool,
 ) -> None:
-    """Trains and evaluates one process's members of every program."""
+    """Trains and evaluates one process's members of every program; adds to `baselines`."""
     members = [member for group in programs for member in group]
     ended = read_ended(folder)
     with sweep_progress.choose(quiet)(members) as display:
         status = _Tally(members, ended, display)
-        for number, (group, prepared) in enumerate(zip(programs, data, strict=True), start=1):
+        for number, group in enumerate(programs, start=1):
             if group:
-                shared = member_program(group, prepared)
-                show = status.shower(number, len(programs), shared.program)
-                train_members(Trainer(shared, number, folder, host.index, _say, show), group, ended)
-    baselines: dict = {}  # members on the same data share them
+                shared = member_program(group, data)
+                show = status.shower(number, len(programs))
+                train_members(Trainer(shared, number, folder, host.index, say, show), group, ended)
     for member in members:
         how, directory = ended[member.name], folder / "members" / member.name
         is_evaluated = how.evaluated and (directory / "evaluation" / "metrics.json").exists()
         if how.status != "diverged" and not is_evaluated:
-            evaluate(runs.open_run(directory, _say), baselines, _say)
+            # Nobody looks at hundreds of folds one by one: who does, evaluates one anew.
+            pictures = not member.fold
+            evaluate(runs.open_run(directory, say, data[member.name]), baselines, say, pictures=pictures)
             ended[member.name] = how._replace(evaluated=True)
             write_ended(folder, host.index, ended)
 
 
-def conclude(folder: Path, members: Sequence[Member], quiet: bool) -> None:
-    """Writes tables and pictures of all members.
+def conclude(trained: Trained) -> str:
+    """Evaluates the ensembles; writes tables and pictures of all members; returns the summary.
 
     Raises:
       UserError: there is nothing to compare, as every member diverged.
     """
     from tftjax import sweep_plots  # matplotlib takes half a second to import: only where it is needed
 
-    results, summary = write_results(folder, members, read_ended(folder))
+    folder, members, ended = trained.folder, trained.members, read_ended(trained.folder)
+    groups = {config: seeds for (config, _), seeds in ensembles(members, ended).items()}
+    averaged = evaluate_ensembles(folder, groups, trained.data, trained.baselines, say)
+    results, summary = write_results(folder, members, ended, averaged)
     if summary is None:
-        raise UserError(f"every member diverged: see {folder / 'ended.json'}. Lower train.learning_rate.")
+        raise all_diverged(folder)
     sweep_plots.draw(folder, results)
-    if not quiet:
-        print(f"\n{summary}\nresults, summary and plots in {folder}")
+    return summary
 
 
-def load_data(programs: Sequence[Sequence[Member]], mixed_data: bool) -> list[runs.Data]:
-    """Loads and prepares the data of each program, each data set once.
-
-    Raises:
-      UserError: data that cannot be trained on, or that differ in what is forecast.
-    """
-    panels, prepared = {}, []
-    for group in programs:
-        config = group[0].config
-        if config.data not in panels:
-            panels[config.data] = load_panel(config.data)
-        prepared.append(runs.prepare(panels[config.data], config))
-        for member in group:
-            check_data(member.config, prepared[-1])
-    for group, data in zip(programs, prepared, strict=True):
-        changed = _other_targets(prepared[0], data)
-        if changed and not mixed_data:
-            raise UserError(
-                f"{programs[0][0].name} and {group[0].name} forecast different {changed} rows, so their "
-                "metrics do not compare. Give them the same splits, or allow it with --mixed-data."
-            )
-    return prepared
+def all_diverged(folder: Path) -> UserError:
+    """What to say where there is nothing to compare."""
+    return UserError(f"every member diverged: see {folder / 'ended.json'}. Lower train.learning_rate.")
 
 
-def check_starts(programs: Sequence[Sequence[Member]], data: Sequence[runs.Data], folder: Path) -> None:
+def check_starts(programs: Sequence[Sequence[Member]], data: Mapping[str, runs.Data], folder: Path) -> None:
     """Makes the checks of `check_parameters`, once for each program and each run that members start from."""
-    for group, prepared in zip(programs, data, strict=True):
-        sources = {member.config.train.init_from: member.config for member in group}
-        for config in sources.values():
-            check_parameters(config, prepared, folder)
-
-
-def _other_targets(a: runs.Data, b: runs.Data) -> str | None:
-    """The first split of which two members would forecast other returns, other days or other series."""
-    for split in ("val", "test"):
-        one, other = (_targets(data, split) for data in (a, b))
-        if not one.equals(other):
-            return split
-    return None
-
-
-def _targets(data: runs.Data, split: str) -> pd.DataFrame:
-    columns = [name for name in (data.panel.target, data.panel.id_column) if name]
-    rows = [getattr(block.splits, split) for block in data.blocks]
-    return data.panel.frame[columns].iloc[np.concatenate([np.arange(r.start, r.stop) for r in rows])]
+    for group in programs:
+        for member in {member.config.train.init_from: member for member in group}.values():
+            check_parameters(member.config, data[member.name], folder)
 
 
 class _Tally:
@@ -158,9 +153,8 @@ class _Tally:
         self.members, self.ended, self.display = members, ended, display
         self.best: dict[str, float] = {}
 
-    def shower(self, number: int, num_programs: int, program):
+    def shower(self, number: int, num_programs: int):
         """Returns what shows a Round of a program."""
-        windows = program.steps_per_epoch * program.config.train.batch_size
 
         def show(done: Round) -> None:
             for name, record in done.records.items():
@@ -172,6 +166,7 @@ class _Tally:
             over = [self.ended[member.name].status for member in self.members if member.name in self.ended]
             diverged = over.count("diverged")
             count = max(1, len(done.records))
+            windows = sum(record["windows_per_s"] * record["seconds"] for record in done.records.values())
             self.display.update(
                 sweep_progress.Status(
                     number,
@@ -181,7 +176,7 @@ class _Tally:
                     len(over) - diverged,
                     diverged,
                     sum(bool(record["warnings"]) for record in done.records.values()),
-                    windows * len(done.records) / done.seconds,
+                    windows / done.seconds,
                     done.epochs_left * done.seconds / count,
                     best,
                 )
@@ -190,7 +185,8 @@ class _Tally:
         return show
 
 
-def _say(message: str) -> None:
+def say(message: str) -> None:
+    """Prints what needs action."""
     print(message, file=sys.stderr)
 
 
@@ -248,11 +244,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         host = sweep_hosts.join(arguments.coordinator, arguments.process_id, arguments.num_processes)
         sweep(
             members,
+            load_data(members, arguments.mixed_data),
             folder,
+            conclude,
             resume=arguments.resume,
             overwrite=arguments.overwrite,
             quiet=arguments.quiet,
-            mixed_data=arguments.mixed_data,
             host=host,
         )
         sweep_hosts.leave(host)

@@ -4,7 +4,13 @@ sweep.json      the members and their configs
 ended.json      the members that have ended, and how; ended-1.json: those of process 1
 members/        a run each: see runs.py
 checkpoints/    the states of the members that have not ended, by program
-results.csv     a row a member; summary.csv, summary.md, *.png: see sweep_results.py
+report.html     see report.py
+ensembles/      the seeds of each config as one forecast: see sweep_ensembles.py
+results.csv     a row a member; ensembles.csv, summary.csv, summary.md, *.png: see sweep_results.py
+
+A walk-forward's has in place of the last two:
+
+pooled/         each forecast over the test rows of all folds; folds.csv, ...: see walk_results.py
 """
 
 import json
@@ -12,6 +18,7 @@ import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from tftjax import files, runs
 from tftjax.config import UserError, from_dict
@@ -23,12 +30,31 @@ CONTENTS = (
     "members",
     "checkpoints",
     "lock",
+    "ensembles",
     "results.csv",
+    "ensembles.csv",
     "summary.csv",
     "summary.md",
     "metrics.png",
     "response.png",
+    "report.html",
+    "pooled",
+    "folds.csv",
+    "pooled.csv",
+    "gains.csv",
+    "folds.png",
 )
+FORECASTS = ("ensembles", "pooled")  # folders with a folder a forecast, in which evaluation/ lies
+
+
+class Ended(NamedTuple):
+    """How a member ended: `status` is "finished", "stopped early" or "diverged"; `message` says why."""
+
+    status: str
+    epoch: int
+    best_epoch: int
+    message: str = ""
+    evaluated: bool = False
 
 
 def create(folder: Path, members: Sequence[Member], *, resume: bool, overwrite: bool) -> None:
@@ -60,7 +86,7 @@ def create(folder: Path, members: Sequence[Member], *, resume: bool, overwrite: 
 
 
 def _write_plan(folder: Path, members: Sequence[Member]) -> None:
-    plan = [{"name": m.name, "group": m.group, "config": m.config.model_dump(mode="json")} for m in members]
+    plan = [member._asdict() | {"config": member.config.model_dump(mode="json")} for member in members]
     files.write_json(folder / "sweep.json", {"members": plan})
 
 
@@ -86,9 +112,33 @@ def read_members(folder: Path) -> list[Member]:
         raise UserError(f"{folder}: not a sweep (it has no sweep.json). Choose another --name or --runs.")
     try:
         plan = json.loads(path.read_text(encoding="utf-8"))["members"]
-        return [Member(m["name"], m["group"], from_dict(m["config"], f"{path}, {m['name']}")) for m in plan]
+        return [Member(**m | {"config": from_dict(m["config"], f"{path}, {m['name']}")}) for m in plan]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: damaged ({error}). Bring a copy back, or choose another --name.") from error
+
+
+def read_ended(folder: Path) -> dict[str, Ended]:
+    """The members of a sweep that have ended, by name, whichever process trained them.
+
+    Raises:
+      UserError: a file is damaged.
+    """
+    ended: dict[str, Ended] = {}
+    for path in sorted(folder.glob("ended*.json")):
+        try:
+            for name, value in json.loads(path.read_text(encoding="utf-8")).items():
+                how = Ended(**value)
+                evaluated = how.evaluated or (name in ended and ended[name].evaluated)
+                ended[name] = how._replace(evaluated=evaluated)
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise UserError(f"{path}: damaged ({error}). Delete it: --resume makes it anew.") from error
+    return ended
+
+
+def write_ended(folder: Path, host: int, ended: dict[str, Ended]) -> None:
+    """Writes which members have ended, as far as this process knows, whole or not at all."""
+    path = folder / (f"ended-{host}.json" if host else "ended.json")
+    files.write_json(path, {name: how._asdict() for name, how in ended.items()})
 
 
 def _check_same(folder: Path, members: Sequence[Member]) -> bool:
@@ -128,6 +178,10 @@ def _remove(folder: Path) -> None:
         for path in members.iterdir() if members.is_dir() else ():
             is_run = path.name in known and path.is_dir() and not path.is_symlink()
             foreign += [f"{path.name}/{name}" for name in runs.foreign_files(path)] if is_run else [path.name]
+        for path in (path for kind in FORECASTS for path in (folder / kind).glob("*")):
+            is_folder = path.is_dir() and not path.is_symlink()
+            names = [f"{path.name}/{inside.name}" for inside in path.iterdir()] if is_folder else [path.name]
+            foreign += [name for name in names if not name.endswith("/evaluation")]
     if foreign:
         raise UserError(
             f"{folder}: --overwrite removes sweeps only, and in this one lies what is none's: "

@@ -12,27 +12,42 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tftjax.config import Config, Hyperparameters, UserError, from_dict, known_keys, load
+from tftjax.config import (
+    NESTED_HYPERPARAMETERS,
+    Config,
+    Hyperparameters,
+    UserError,
+    from_dict,
+    known_keys,
+    load,
+    setting_type,
+    settings,
+)
 from tftjax.config_errors import nearest, show
 
 # What a member's name and seed follow from; text without effect; and what has no part in training.
 NOT_SWEPT = {"name": "--name", "notes": "nothing", "train.seed": "--seeds", "evaluation": "--set"}
 STATE_KEYS = ("train.init_from",)  # of which a member's first state follows, and nothing else
-HYPERPARAMETER_KEYS = tuple(key for key in known_keys() if key.rpartition(".")[2] in Hyperparameters._fields)
+HYPERPARAMETER_KEYS = (
+    *(key for key in known_keys() if key.partition(".")[2] in Hyperparameters._fields),
+    *NESTED_HYPERPARAMETERS,
+)
 
 
 class Member(NamedTuple):
-    """One config and seed.
+    """One config and seed, and in a walk-forward one fold.
 
     Attributes:
-      name: `<group>-s<seed>`, the name of its run.
+      name: `<group>-s<seed>`, or `<group>-<fold>-s<seed>`, the name of its run.
       group: the config's name, with what a grid or a sample set in it: what its seeds have in common.
-      config: with this name and seed in it.
+      config: with this name and seed in it, and the fold's split dates.
+      fold: the year in which a fold's test rows begin; empty in a sweep, which has one split.
     """
 
     name: str
     group: str
     config: Config
+    fold: str = ""
 
 
 def make_plan(
@@ -189,8 +204,7 @@ def _draw_value(rng: np.random.Generator, key: str, range_: Mapping[str, Any]) -
     value = (
         float(np.exp(rng.uniform(np.log(low), np.log(high)))) if range_.get("log") else rng.uniform(low, high)
     )
-    section, _, leaf = key.partition(".")
-    if Config.model_fields[section].annotation.model_fields[leaf].annotation is int:
+    if setting_type(key) is int:
         return round(value)
     return min(max(float(f"{value:.4g}"), low), high)
 
@@ -217,30 +231,32 @@ def _check(members: Sequence[Member], mixed_data: bool) -> None:
             )
 
 
-def programs(members: Sequence[Member]) -> list[list[Member]]:
-    """Groups members by what is constant in a compiled program, in the order in which they appear."""
+def programs(members: Sequence[Member], shapes: Mapping[str, Any]) -> list[list[Member]]:
+    """Groups members by what is constant in a compiled program, in the order in which they appear.
+
+    Args:
+      shapes: by name of a member, the `data_shapes` of its data.
+    """
     groups: dict[str, list[Member]] = {}
     for member in members:
-        groups.setdefault(json.dumps(static_settings(member.config), sort_keys=True), []).append(member)
+        constants = static_settings(member.config), shapes[member.name]
+        groups.setdefault(json.dumps(constants, sort_keys=True), []).append(member)
     return list(groups.values())
 
 
 def static_settings(config: Config) -> dict[str, Any]:
-    """The settings that members of one compiled program share, by section."""
-    varied = {*HYPERPARAMETER_KEYS, *NOT_SWEPT, *STATE_KEYS}
+    """The settings that members of one compiled program share, by dotted key; data comes in by its shapes."""
+    varied = {*HYPERPARAMETER_KEYS, *NOT_SWEPT, *STATE_KEYS, "data"}
     return {
-        section: {key: value for key, value in values.items() if f"{section}.{key}" not in varied}
-        for section, values in config.model_dump(mode="json").items()
-        if section not in varied
+        key: value for key, value in settings(config).items() if not {key, key.partition(".")[0]} & varied
     }
 
 
 def varied_settings(members: Sequence[Member]) -> list[str]:
     """Dotted keys in which members of a sweep differ, but for name, notes and seed."""
-    dumps = [member.config.model_dump(mode="json") for member in members]
-    keys = []
-    for key in known_keys():
-        section, _, leaf = key.partition(".")
-        if key not in NOT_SWEPT and len({json.dumps(dump[section][leaf]) for dump in dumps}) > 1:
-            keys.append(key)
-    return keys
+    all_settings = [settings(member.config) for member in members]
+    return [
+        key
+        for key in known_keys()
+        if key not in NOT_SWEPT and len({json.dumps(own[key]) for own in all_settings}) > 1
+    ]

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,8 @@ from tftjax.config import Hyperparameters, hyperparameters
 from tftjax.runtime import MESH_AXIS, device_mesh
 from tftjax.sweep_plan import Member
 from tftjax.sweep_step import arrange, compile_members, stack, unstack
-from tftjax.train_step import Program, TrainState, init_state, make_program, train_data
+from tftjax.train_data import stack_data
+from tftjax.train_step import Program, TrainState, init_state, make_program
 
 HOST_COPIES = 6  # of a state, at most: old, new, stacked, in and out of the program, being written
 
@@ -27,20 +28,27 @@ class MemberProgram(NamedTuple):
       program: of a single member; its config is the first member's.
       mesh: the devices over which members are divided.
       vectorised: see `compile_members`.
-      data: what all members train on.
+      datasets: what members train on, each data set once.
+      numbers: by name of a member, the place of its data set among them.
     """
 
     program: Program
     mesh: Mesh
     vectorised: bool
-    data: runs.Data
+    datasets: tuple[runs.Data, ...]
+    numbers: dict[str, int]
+
+    def data_of(self, member: Member) -> runs.Data:
+        """What a member trains on."""
+        return self.datasets[self.numbers[member.name]]
 
 
 class Executable(NamedTuple):
     """A program compiled for a number of slots.
 
     Attributes:
-      run: states, hyperparameters and live, stacked by slot, on the host -> states and metrics there.
+      run: states, hyperparameters, numbers of data sets and live, stacked by slot, on the host -> states and
+        metrics there.
       memory: bytes on one device while it runs.
     """
 
@@ -50,11 +58,21 @@ class Executable(NamedTuple):
     memory: int
 
 
-def member_program(members: Sequence[Member], data: runs.Data) -> MemberProgram:
-    """Prepares the program of members with one static config; computes nothing."""
+def member_program(members: Sequence[Member], data: Mapping[str, runs.Data]) -> MemberProgram:
+    """Prepares the program of members with one static config and data of one shape; computes nothing.
+
+    Args:
+      data: by name of a member; the same object for members that share a data set.
+    """
+    own = {member.name: data[member.name] for member in members}
+    datasets = tuple({id(prepared): prepared for prepared in own.values()}.values())
+    places = {id(prepared): place for place, prepared in enumerate(datasets)}
+    numbers = {name: places[id(prepared)] for name, prepared in own.items()}
     # A member is a run on one device: the devices are divided among members.
-    program = make_program(members[0].config, data, device_mesh(1))
-    return MemberProgram(program, device_mesh(), jax.default_backend() != "cpu", data)
+    program = make_program(members[0].config, datasets[0], device_mesh(1))
+    counts = sorted({len(prepared.starts["val"]) for prepared in datasets})
+    program = program._replace(val_counts=tuple(counts))
+    return MemberProgram(program, device_mesh(), jax.default_backend() != "cpu", datasets, numbers)
 
 
 def rates(member: Member) -> Hyperparameters:
@@ -76,16 +94,16 @@ def compile_slots(shared: MemberProgram, member: Member, num_members: int) -> Ex
     started = time.perf_counter()
     num_slots = -(-num_members // shared.mesh.size) * shared.mesh.size
     divided = NamedSharding(shared.mesh, PartitionSpec(MESH_AXIS))
-    example = initial_state(shared, member), rates(member), np.bool_(True)
+    example = initial_state(shared, member), rates(member), np.int32(0), np.bool_(True)
     slots = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct((num_slots, *leaf.shape), leaf.dtype, sharding=divided), example
     )
-    arrays = jax.device_put(train_data(shared.data), NamedSharding(shared.mesh, PartitionSpec()))
+    arrays = jax.device_put(stack_data(shared.datasets), NamedSharding(shared.mesh, PartitionSpec()))
     members = compile_members(shared.program, shared.mesh, vectorised=shared.vectorised)
     compiled = members.lower(*slots, arrays).compile()
 
-    def run(states, hyperparameters, live):
-        inputs = jax.device_put((states, hyperparameters, live), divided)
+    def run(states, hyperparameters, numbers, live):
+        inputs = jax.device_put((states, hyperparameters, numbers, live), divided)
         return jax.device_get(compiled(*inputs, arrays))
 
     sizes = compiled.memory_analysis()
@@ -102,6 +120,7 @@ def run_epoch(
     trained = executable.run(
         stack([states[member.name] for member in filled]),
         stack([rates(member) for member in filled]),
+        np.array([shared.numbers[member.name] for member in filled], np.int32),
         np.array([member is not None for member in slots]),
     )
     return {member.name: unstack(trained, place) for place, member in enumerate(slots) if member is not None}

@@ -48,7 +48,7 @@ def headline(status: Status) -> str:
 
 
 def best_cell(losses: Sequence[float]) -> str:
-    """Mean over seeds of the best validation losses, in 1e-3."""
+    """Mean over runs, seeds and folds of a config, of the best validation losses, in 1e-3."""
     return f"{statistics.mean(losses) * 1e3:.4f}" if losses else "-"
 
 
@@ -65,7 +65,7 @@ class PlainProgress:
     def __exit__(self, *_) -> None:
         for group in self.groups if self.status else ():
             losses = self.status.best.get(group, [])
-            print(f"{group}: best validation loss {best_cell(losses)} (1e-3, mean of {len(losses)} seeds)")
+            print(f"{group}: best validation loss {best_cell(losses)} (1e-3, mean of {len(losses)} runs)")
         sys.stdout.flush()
 
     def update(self, status: Status) -> None:
@@ -84,8 +84,8 @@ class LiveProgress:
     def _draw(self, status: Status | None) -> Table:
         table = Table(title=headline(status) if status else "compiling", title_justify="left")
         table.add_column("config")
-        table.add_column("best validation loss, 1e-3, mean over seeds", justify="right")
-        table.add_column("seeds", justify="right")
+        table.add_column("best validation loss, 1e-3, mean over runs", justify="right")
+        table.add_column("runs", justify="right")
         for group in self.groups:
             losses = status.best.get(group, []) if status else []
             table.add_row(group, best_cell(losses), str(len(losses)))

@@ -1,6 +1,7 @@
 """What a sweep found: a table of members, a summary by config, pictures.
 
 results.csv   a row a member: settings that vary, and all metrics of validation and test
+ensembles.csv a row a config of several seeds: all metrics of their ensemble
 summary.csv   a row a config, split and metric: mean, standard error, paired difference from the reference
 summary.md    the same for reading, configs ranked on validation pinball; test never ranks
 metrics.png   the metrics by config; response.png the penalties' weights against sigma and pinball
@@ -17,10 +18,11 @@ import pandas as pd
 from jaxtyping import Float
 
 from tftjax import files
-from tftjax.config import UserError
+from tftjax.config import UserError, settings
+from tftjax.ensemble import title
 from tftjax.evaluate import SPLITS
+from tftjax.sweep_files import Ended
 from tftjax.sweep_plan import Member, varied_settings
-from tftjax.sweep_train import Ended
 
 RESAMPLES = 10_000
 
@@ -65,9 +67,9 @@ def bootstrap(values: Float[np.ndarray, " S"]) -> Interval:
     return Interval(mean, float(low), float(high))
 
 
-def flatten(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+def flatten(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, int | float]:
     """`{"coverage": {"80": x}}` as `{"coverage/80": x}`, without nulls and without the baselines."""
-    flat: dict[str, float] = {}
+    flat: dict[str, int | float] = {}
     for name, value in metrics.items():
         if name == "baselines":
             continue
@@ -89,13 +91,11 @@ def results_table(
     keys = varied_settings(members)
     rows = []
     for member in members:
-        how, settings = ended[member.name], member.config.model_dump(mode="json")
+        how, own = ended[member.name], settings(member.config)
         row = {"member": member.name, "config": member.group, "seed": member.config.train.seed}
         row |= {"status": how.status, "epochs": how.epoch, "best_epoch": how.best_epoch}
         for key in keys:
-            section, _, leaf = key.partition(".")
-            value = settings[section][leaf]
-            row[key] = value if isinstance(value, int | float | str) else json.dumps(value)
+            row[key] = own[key] if isinstance(own[key], int | float | str) else json.dumps(own[key])
         rows.append(row | flatten(metrics.get(member.name, {})))
     return pd.DataFrame(rows)
 
@@ -141,11 +141,15 @@ def summarise(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def markdown(
-    results: pd.DataFrame, summary: pd.DataFrame, baselines: Mapping[str, Mapping[str, dict]]
+    results: pd.DataFrame,
+    summary: pd.DataFrame,
+    baselines: Mapping[str, Mapping[str, dict]],
+    averaged: Mapping[str, Mapping[str, dict]],
 ) -> str:
     """The summary for reading: by split a table of means and one of differences.
 
     Args:
+      averaged: by config and split, the metrics of its ensemble.
       baselines: by split and name, their metrics.
     """
     reference = reference_config(results)
@@ -158,27 +162,33 @@ def markdown(
         "which are too narrow with few seeds (at five, by about a third): an interval that just excludes 0 "
         "shows little. The more configs, the more of them exclude 0 by chance.",
     ]
+    if averaged:
+        lines += ["", "An ensemble is the mean of the seeds' quantiles, level by level: one forecast."]
     if lost:
         lines += ["", f"Diverged, and left out: {', '.join(lost)}."]
     for split in SPLITS:
         present = [s for s in SHOWN if f"{split}/{s.metric}" in results]
         header = [f"| {{}} | {' | '.join(s.title for s in present)} |", "|---" * (len(present) + 1) + "|"]
         own = summary[summary["split"] == split]
-        means = [
-            _line(f"{config}, {_seeds(int(rows['seeds'].max()))}", [_mean_cell(rows, s) for s in present])
-            for config, rows in own.groupby("config", sort=False)
-        ]
+        means = []
+        for config, rows in own.groupby("config", sort=False):
+            count = int(rows["seeds"].max())
+            means.append(line(f"{config}, {_seeds(count)}", [_mean_cell(rows, s) for s in present]))
+            if config in averaged:
+                values = flatten(averaged[config][split])
+                cells = [number(values.get(shown.metric), shown) for shown in present]
+                means.append(line(title(config, count), cells))
         means += [
-            _line(f"{name} (baseline)", [_number(flatten(values).get(s.metric), s) for s in present])
+            line(f"{name} (baseline)", [number(flatten(values).get(s.metric), s) for s in present])
             for name, values in baselines[split].items()
         ]
         differences = [
-            _line(config, [_difference_cell(rows, s) for s in present])
+            line(config, [_difference_cell(rows, s) for s in present])
             for config, rows in own.groupby("config", sort=False)
             if config != reference
         ]
-        title = {"val": "Validation", "test": "Test"}[split]
-        lines += ["", f"## {title}", "", header[0].format("mean ± standard error"), header[1], *means]
+        heading = {"val": "Validation", "test": "Test"}[split]
+        lines += ["", f"## {heading}", "", header[0].format("mean ± standard error"), header[1], *means]
         if differences:
             lines += ["", header[0].format(f"minus {reference} [95 %]"), header[1], *differences]
     return "\n".join(lines) + "\n"
@@ -188,11 +198,13 @@ def _seeds(count: int) -> str:
     return f"{count} seed" if count == 1 else f"{count} seeds"
 
 
-def _line(name: str, cells: Sequence[str]) -> str:
+def line(name: str, cells: Sequence[str]) -> str:
+    """A row of a Markdown table."""
     return f"| {name} | {' | '.join(cells)} |"
 
 
-def _number(value: float | None, shown: Shown, sign: str = "") -> str:
+def number(value: int | float | None, shown: Shown, sign: str = "") -> str:
+    """A value as people read it; "-" where there is none."""
     if value is None or not math.isfinite(value):
         return "-"
     return f"{value * shown.factor:{sign}.{shown.digits}f}"
@@ -204,21 +216,26 @@ def _row(rows: pd.DataFrame, shown: Shown) -> pd.Series:
 
 def _mean_cell(rows: pd.DataFrame, shown: Shown) -> str:
     row = _row(rows, shown)
-    error = _number(row["standard_error"], shown)
-    return _number(row["mean"], shown) + ("" if error == "-" else f" ± {error}")
+    error = number(row["standard_error"], shown)
+    return number(row["mean"], shown) + ("" if error == "-" else f" ± {error}")
 
 
 def _difference_cell(rows: pd.DataFrame, shown: Shown) -> str:
     row = _row(rows, shown)
-    low, high = (_number(row[f"difference_{bound}"], shown, "+") for bound in ("low", "high"))
-    return _number(row["difference"], shown, "+") + ("" if low == "-" else f" [{low}, {high}]")
+    low, high = (number(row[f"difference_{bound}"], shown, "+") for bound in ("low", "high"))
+    return number(row["difference"], shown, "+") + ("" if low == "-" else f" [{low}, {high}]")
 
 
 def write_results(
-    folder: Path, members: Sequence[Member], ended: Mapping[str, Ended]
+    folder: Path,
+    members: Sequence[Member],
+    ended: Mapping[str, Ended],
+    averaged: Mapping[str, Mapping[str, dict]],
 ) -> tuple[pd.DataFrame, str | None]:
     """Writes the tables of a sweep whose members have all ended and are evaluated.
 
+    Args:
+      averaged: by config and split, the metrics of its ensemble.
     Returns:
       The table of members, and the summary as Markdown, None if every member diverged.
     Raises:
@@ -229,9 +246,12 @@ def write_results(
     files.replace_text(folder / "results.csv", results.to_csv(index=False))
     if not metrics:
         return results, None
+    if averaged:
+        rows = [{"config": config} | flatten(values) for config, values in averaged.items()]
+        files.replace_text(folder / "ensembles.csv", pd.DataFrame(rows).to_csv(index=False))
     summary = summarise(results)
     first = next(iter(metrics.values()))
-    text = markdown(results, summary, {split: first[split]["baselines"] for split in SPLITS})
+    text = markdown(results, summary, {split: first[split]["baselines"] for split in SPLITS}, averaged)
     files.replace_text(folder / "summary.csv", summary.to_csv(index=False))
     files.replace_text(folder / "summary.md", text)
     return results, text

@@ -1,7 +1,8 @@
 """Many members of a sweep in one compiled program, an epoch a call.
 
-Members share the static config and the data, and differ in their state and their hyperparameters. They lie in
-slots, divided over a mesh of devices; no member ever sees another, and no device waits for another.
+Members share the static config, and differ in their state, their hyperparameters, and the data set that they
+take. They lie in slots, divided over a mesh of devices; no member ever sees another, and no device waits for
+another.
 """
 
 import functools
@@ -12,11 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Int32
 
 from tftjax.config import Hyperparameters
 from tftjax.runtime import MESH_AXIS, compiler_options
-from tftjax.train_step import Program, TrainData, TrainState, train_epoch
+from tftjax.train_data import TrainData
+from tftjax.train_step import Program, TrainState, train_epoch
 
 Member = TypeVar("Member")
 
@@ -24,14 +26,22 @@ Member = TypeVar("Member")
 def train_if_live(
     state: TrainState,
     hyperparameters: Hyperparameters,
+    number: Int32[Array, ""],
     live: Bool[Array, ""],
-    data: TrainData,
+    datasets: TrainData,
     *,
     program: Program,
 ) -> tuple[TrainState, dict[str, Array]]:
-    """Trains one member for an epoch; a slot that is not live keeps its state, and its metrics are 0."""
+    """Trains one member for an epoch; a slot that is not live keeps its state, and its metrics are 0.
+
+    Args:
+      number: of the member's data set, along the first axis of `datasets`.
+    """
 
     def epoch():
+        # A single data set is never copied: it may be large.
+        place = 0 if datasets.num_train.shape[0] == 1 else number
+        data = jax.tree.map(lambda leaf: jnp.asarray(leaf)[place], datasets)
         return train_epoch(state, hyperparameters, data, program=program)
 
     _, metrics = jax.eval_shape(epoch)
@@ -40,9 +50,9 @@ def train_if_live(
 
 
 def compile_members(program: Program, mesh: Mesh, *, vectorised: bool):
-    """Returns `train_if_live` as a compiled function of (states, hyperparameters, live, data).
+    """Returns `train_if_live` as a compiled function of (states, hyperparameters, numbers, live, datasets).
 
-    The first three have a leading axis of slots, a multiple of the mesh's size, divided over its devices.
+    All but the last have a leading axis of slots, a multiple of the mesh's size, divided over its devices.
 
     Args:
       program: of one member, on a mesh of one device.
@@ -52,17 +62,17 @@ def compile_members(program: Program, mesh: Mesh, *, vectorised: bool):
         that is not live.
     """
 
-    def members(states, hyperparameters, live, data):
-        member = functools.partial(train_if_live, data=data, program=program)
+    def members(states, hyperparameters, numbers, live, datasets):
+        member = functools.partial(train_if_live, datasets=datasets, program=program)
         if vectorised:
-            return jax.vmap(member)(states, hyperparameters, live)
-        return jax.lax.map(lambda slot: member(*slot), (states, hyperparameters, live))
+            return jax.vmap(member)(states, hyperparameters, numbers, live)
+        return jax.lax.map(lambda slot: member(*slot), (states, hyperparameters, numbers, live))
 
     divided, everywhere = PartitionSpec(MESH_AXIS), PartitionSpec()
     sharded = jax.shard_map(
         members,
         mesh=mesh,
-        in_specs=(divided, divided, divided, everywhere),
+        in_specs=(divided, divided, divided, divided, everywhere),
         out_specs=divided,
         check_vma=False,
     )

@@ -6,7 +6,6 @@ of the whole program holds the states of the others.
 """
 
 import contextlib
-import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,8 +13,9 @@ from typing import Any, NamedTuple
 
 import jax
 
-from tftjax import checkpoint, files, runs
+from tftjax import checkpoint, runs
 from tftjax.config import UserError
+from tftjax.sweep_files import Ended, write_ended
 from tftjax.sweep_plan import Member
 from tftjax.sweep_program import (
     Executable,
@@ -37,16 +37,6 @@ from tftjax.train import (
     truncate_metrics,
 )
 from tftjax.train_step import TrainState, state_from_arrays, state_to_arrays
-
-
-class Ended(NamedTuple):
-    """How a member ended: `status` is "finished", "stopped early" or "diverged"; `message` says why."""
-
-    status: str
-    epoch: int
-    best_epoch: int
-    message: str = ""
-    evaluated: bool = False
 
 
 class Round(NamedTuple):
@@ -92,24 +82,6 @@ class Trainer(NamedTuple):
     def checkpoints(self) -> Path:
         """Where this process's checkpoints of the program lie."""
         return self.folder / "checkpoints" / f"{self.number}-{self.host}"
-
-
-def read_ended(folder: Path) -> dict[str, Ended]:
-    """The members of a sweep that have ended, by name, whichever process trained them.
-
-    Raises:
-      UserError: a file is damaged.
-    """
-    ended: dict[str, Ended] = {}
-    for path in sorted(folder.glob("ended*.json")):
-        try:
-            for name, value in json.loads(path.read_text(encoding="utf-8")).items():
-                how = Ended(**value)
-                evaluated = how.evaluated or (name in ended and ended[name].evaluated)
-                ended[name] = how._replace(evaluated=evaluated)
-        except (OSError, ValueError, TypeError, AttributeError) as error:
-            raise UserError(f"{path}: damaged ({error}). Delete it: --resume makes it anew.") from error
-    return ended
 
 
 def train_members(trainer: Trainer, members: Sequence[Member], ended: dict[str, Ended]) -> None:
@@ -192,7 +164,7 @@ def _train_chunk(
         if member.name not in states:
             states[member.name] = first_state(
                 member.config,
-                trainer.shared.data,
+                trainer.shared.data_of(member),
                 trainer.shared.program,
                 trainer.member_folder(member),
                 trainer.say,
@@ -230,9 +202,9 @@ def _take_in(trainer, live, states, ended, results, seconds) -> dict[str, dict]:
     records, over = {}, {}
     for member in live:
         state, metrics = results[member.name]
+        num_val = len(trainer.shared.data_of(member).starts["val"])
         try:
-            own = trainer.shared.program._replace(config=member.config)
-            record = epoch_record(state, metrics, seconds / len(live), own)
+            record = epoch_record(state, metrics, seconds / len(live), member.config, num_val)
         except Diverged as error:
             # Its state stays the last good one; the others have never seen it.
             last = states[member.name]
@@ -247,7 +219,8 @@ def _take_in(trainer, live, states, ended, results, seconds) -> dict[str, dict]:
             over[member] = Ended(status, int(state.epoch), int(state.best_epoch))
     for member, how in over.items():
         if how.epoch:
-            metadata = runs.checkpoint_metadata(member.config, trainer.shared.data) | {"devices": 1}
+            metadata = runs.checkpoint_metadata(member.config, trainer.shared.data_of(member))
+            metadata |= {"devices": 1}
             save_state(trainer.member_folder(member), states[member.name], trainer.shared.program, metadata)
         if how.message:
             trainer.say(f"{member.name} diverged and is frozen, the others go on: {how.message}")
@@ -255,12 +228,6 @@ def _take_in(trainer, live, states, ended, results, seconds) -> dict[str, dict]:
     if over:
         write_ended(trainer.folder, trainer.host, ended)
     return records
-
-
-def write_ended(folder: Path, host: int, ended: dict[str, Ended]) -> None:
-    """Writes which members have ended, as far as this process knows, whole or not at all."""
-    path = folder / (f"ended-{host}.json" if host else "ended.json")
-    files.write_json(path, {name: how._asdict() for name, how in ended.items()})
 
 
 def _save_program(

@@ -14,11 +14,13 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from tftjax import checkpoint, files, monitor, progress, runs, runtime, warm_start
 from tftjax.config import Config, UserError, hyperparameters, load
+from tftjax.data.conditions import check_regimes
 from tftjax.data.loading import load_panel
 from tftjax.data.panel import check_return_units
 from tftjax.data.splits import check_batch_size
 from tftjax.evaluate import evaluate, summary
 from tftjax.model.parameters import control_vectors
+from tftjax.train_data import train_data
 from tftjax.train_step import (
     Program,
     TrainState,
@@ -27,7 +29,6 @@ from tftjax.train_step import (
     make_program,
     state_from_arrays,
     state_to_arrays,
-    train_data,
 )
 
 
@@ -35,11 +36,14 @@ def check_data(config: Config, data: runs.Data) -> None:
     """Refuses data that a run cannot be trained on.
 
     Raises:
-      UserError: returns in another unit than `loss.target_std`, or fewer train windows than a batch.
+      UserError: returns in another unit than `loss.target_std`, fewer train windows than a batch, or a regime
+        without any.
     """
     names = [block.name for block in data.blocks]
     check_return_units(dict(zip(names, data.train_targets(), strict=True)), config.loss.target_std)
     check_batch_size(config.train.batch_size, len(data.starts["train"]))
+    last_rows = data.starts["train"] + config.model.encoder_length - 1
+    check_regimes(data.panel, last_rows, config.model.attention.regime)
 
 
 def check_parameters(config: Config, data: runs.Data, folder: Path) -> None:
@@ -91,22 +95,24 @@ class Diverged(UserError):
     """A loss that is not finite."""
 
 
-def epoch_record(state: TrainState, metrics: dict, seconds: float, program: Program) -> dict:
+def epoch_record(
+    state: TrainState, metrics: dict, seconds: float, config: Config, num_val_windows: int
+) -> dict:
     """Makes an epoch's line of metrics.jsonl: plain numbers, and `warnings`, by name what is worth one.
 
     Raises:
       Diverged: a loss, or another metric, is not finite; names the step.
     """
-    config = program.config
     epoch = int(state.epoch)
-    losses = np.asarray(metrics["losses"])
+    steps = int(state.step) // epoch
+    losses = np.asarray(metrics["losses"])[:steps]
     record = {name: float(value) for name, value in sorted(metrics.items()) if name != "losses"}
     bad = np.flatnonzero(~np.isfinite(losses))
     wrong = [name for name, value in record.items() if not math.isfinite(value)]
     if bad.size or wrong:
-        last_step = epoch * program.steps_per_epoch
+        last_step = epoch * steps
         if bad.size:
-            step = last_step - program.steps_per_epoch + int(bad[0]) + 1
+            step = last_step - steps + int(bad[0]) + 1
             found = f"the loss became {losses[bad[0]]} at step {step}"
         else:
             name = "val/loss" if "val/loss" in wrong else wrong[0]
@@ -118,8 +124,8 @@ def epoch_record(state: TrainState, metrics: dict, seconds: float, program: Prog
             f"(now {config.train.max_grad_norm:g})."
         )
     record["output_to_encoder_gradient"] = monitor.gradient_ratio(record)
-    num_forecasts = program.num_val_windows * config.model.prediction_length
-    windows = program.steps_per_epoch * config.train.batch_size
+    num_forecasts = num_val_windows * config.model.prediction_length
+    windows = steps * config.train.batch_size
     return {
         "epoch": epoch,
         "improved": int(state.best_epoch) == epoch,
@@ -172,7 +178,7 @@ def fit(config: Config, data: runs.Data, directory: Path, say, show) -> None:
                     run_epoch(jax.device_put(state, everywhere), rates, arrays)
                 )
                 seconds = time.perf_counter() - started
-                record = epoch_record(new_state, metrics, seconds, program)
+                record = epoch_record(new_state, metrics, seconds, config, len(data.starts["val"]))
                 append_line(metrics_file, record)
                 state = new_state  # after its line: an interruption must not leave a state without one
                 epoch = int(state.epoch)

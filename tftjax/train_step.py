@@ -5,6 +5,7 @@ state and the whole series, computes the forecasts of its share of the batch, an
 loss, whose moments are those of the whole batch.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +17,7 @@ from jaxtyping import Array, Float, Float32, Int32, UInt32
 
 from tftjax import runs
 from tftjax.config import Config, Hyperparameters, UserError
-from tftjax.data.windows import Series, gather
+from tftjax.data.windows import gather
 from tftjax.forecast import forecast_batch, map_windows, to_returns
 from tftjax.losses import median_of, total_loss
 from tftjax.model.layers import Dropout
@@ -30,10 +31,12 @@ from tftjax.model.parameters import (
     to_tree,
     to_vector,
 )
+from tftjax.model.regime import balance_penalty
 from tftjax.model.tft import TemporalFusionTransformer
 from tftjax.monitor import distinct, entropies
 from tftjax.optimizer import make_optimizer
 from tftjax.runtime import MESH_AXIS, compiler_options
+from tftjax.train_data import TrainData, shuffled
 
 # Written out, because the state holds the key's data: another default would read it differently. Not `rbg`:
 # its numbers differ between a vmapped program and a single one.
@@ -64,23 +67,18 @@ class TrainState(NamedTuple):
     best_epoch: Int32[Array, ""]
 
 
-class TrainData(NamedTuple):
-    """What training reads: the series on the device, window starts."""
-
-    series: Series
-    train_starts: Int32[Array, " W"]
-    val_starts: Int32[Array, " Wv"]
-
-
 class Program(NamedTuple):
-    """The static side of training: constants of the compiled program."""
+    """The static side of training: constants of the compiled program.
+
+    Attributes:
+      val_counts: numbers of validation windows that the data may have, ascending.
+    """
 
     config: Config
     model: TemporalFusionTransformer
     layout: Layout
     mesh: Mesh
-    steps_per_epoch: int
-    num_val_windows: int
+    val_counts: tuple[int, ...]
 
 
 def make_program(config: Config, data: runs.Data, mesh: Mesh) -> Program:
@@ -88,16 +86,12 @@ def make_program(config: Config, data: runs.Data, mesh: Mesh) -> Program:
     model = build_model(config, *runs.cardinalities(data.panel, data.encoding))
     lengths = config.model.encoder_length, config.model.prediction_length
     inputs = jax.eval_shape(lambda s: gather(s, jnp.zeros(1, jnp.int32), *lengths)[0], data.series)
-    steps = len(data.starts["train"]) // config.train.batch_size
-    return Program(config, model, parameter_layout(model, inputs), mesh, steps, len(data.starts["val"]))
+    return Program(config, model, parameter_layout(model, inputs), mesh, (len(data.starts["val"]),))
 
 
-def train_data(data: runs.Data) -> TrainData:
-    """Collects the arrays that training reads, still on the host."""
-    return TrainData(data.series, data.starts["train"], data.starts["val"])
-
-
-def _optimizer(program: Program, hyperparameters: Hyperparameters) -> optax.GradientTransformation:
+def _optimizer(
+    program: Program, hyperparameters: Hyperparameters, steps_per_epoch: int | Int32[Array, ""]
+) -> optax.GradientTransformation:
     decayed = np.concatenate(
         [
             np.full(np.prod(shape), path[-1].endswith("kernel"), np.float32)
@@ -106,13 +100,13 @@ def _optimizer(program: Program, hyperparameters: Hyperparameters) -> optax.Grad
     )
     train = program.config.train
     scales = control_vectors(program.layout, train)
-    return make_optimizer(train, hyperparameters, program.steps_per_epoch, decayed, *scales)
+    return make_optimizer(train, hyperparameters, steps_per_epoch, decayed, *scales)
 
 
 def init_state(program: Program, hyperparameters: Hyperparameters, seed: int) -> TrainState:
     """Returns the state before the first step, as numpy arrays."""
     params = init_parameters(program.layout, seed)
-    opt_shapes = jax.eval_shape(_optimizer(program, hyperparameters).init, params)
+    opt_shapes = jax.eval_shape(_optimizer(program, hyperparameters, 1).init, params)
     return TrainState(
         params=params,
         opt_state=jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), opt_shapes),
@@ -161,31 +155,46 @@ def train_step(
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key, impl=KEY_IMPL), state.step)
     noise = Dropout(hyperparameters.dropout_rate, jax.random.bits(key), first + jnp.arange(local))
 
+    routed = model_config.attention.regime.by == "router"
+
     def local_forecast(tree):
-        return forecast_batch(program.model, tree, inputs, noise)
+        forecast, output = forecast_batch(program.model, tree, inputs, noise, hyperparameters)
+        return forecast, output.regime if routed else None
 
-    def whole_loss(forecast):
-        loss, terms = total_loss(
-            forecast, targets, model_config.quantiles, hyperparameters, program.config.loss.scale
-        )
+    def whole_loss(shares):
+        forecast, regime = shares
+        metrics = _losses(forecast, targets, hyperparameters, program)
+        if regime is not None:
+            # Of training alone: validation judges forecasts. In return units, as the loss is.
+            balance = hyperparameters.target_std * hyperparameters.balance_weight * balance_penalty(regime)
+            metrics |= {"loss": metrics["loss"] + balance, "balance_penalty": balance}
         # In units of target_std gradients are O(1), so that Adam's epsilon and the clip mean what they say.
-        return loss / hyperparameters.target_std, {"loss": loss, **terms}
+        return metrics["loss"] / hyperparameters.target_std, metrics
 
-    forecast, pullback = jax.vjp(local_forecast, to_tree(state.params, program.layout))
-    forecasts = _gathered(forecast, program.mesh)
-    cotangent, metrics = jax.grad(whole_loss, has_aux=True)(forecasts)
-    (local_gradient,) = pullback(jax.lax.dynamic_slice_in_dim(cotangent, first, local))
+    shares, pullback = jax.vjp(local_forecast, to_tree(state.params, program.layout))
+    whole = jax.tree.map(lambda share: _gathered(share, program.mesh), shares)
+    cotangent, metrics = jax.grad(whole_loss, has_aux=True)(whole)
+    (local_gradient,) = pullback(
+        jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, local), cotangent)
+    )
     gradient = to_vector(local_gradient, program.layout)
     if program.mesh.size > 1:
         gradient = jax.lax.psum(gradient, MESH_AXIS)
 
-    optimizer = _optimizer(program, hyperparameters)
+    optimizer = _optimizer(program, hyperparameters, data.num_train // program.config.train.batch_size)
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
     metrics |= _norms(gradient, updates, program.layout)
     state = state._replace(
         params=optax.apply_updates(state.params, updates), opt_state=opt_state, step=state.step + 1
     )
     return state, metrics
+
+
+def _losses(forecast, targets, hyperparameters: Hyperparameters, program: Program) -> dict[str, Array]:
+    """The loss of forecasts [B P Q] of targets [B P], and its terms."""
+    config = program.config
+    loss, terms = total_loss(forecast, targets, config.model.quantiles, hyperparameters, config.loss.scale)
+    return {"loss": loss, **terms}
 
 
 def _norms(gradient: Array, updates: Array, layout: Layout) -> dict[str, Array]:
@@ -219,20 +228,20 @@ def validate(
     def of(inputs, output):
         return to_returns(inputs, output), entropies(output, model_config)
 
-    shares = map_windows(program.model, tree, data.series, mine, of)
+    shares = map_windows(program.model, tree, data.series, mine, of, hyperparameters)
     forecasts, evenness = jax.tree.map(lambda share: _gathered(share, program.mesh)[:num_windows], shares)
     steps = model_config.encoder_length + jnp.arange(model_config.prediction_length)
-    rows = data.val_starts[:, None] + steps[None, :]
-    loss, terms = total_loss(
-        forecasts,
-        data.series.target[rows],
-        model_config.quantiles,
-        hyperparameters,
-        program.config.loss.scale,
-    )
-    watched = {name: values.mean() for name, values in evenness.items()}
-    watched["distinct_forecasts"] = distinct(median_of(forecasts, model_config.quantiles))
-    return {"loss": loss, **terms, **watched}
+    targets = data.series.target[data.val_starts[:, None] + steps[None, :]]
+
+    def measure(count):
+        losses = _losses(forecasts[:count], targets[:count], hyperparameters, program)
+        watched = {name: values[:count].mean() for name, values in evenness.items()}
+        watched["distinct_forecasts"] = distinct(median_of(forecasts[:count], model_config.quantiles))
+        return losses | watched
+
+    # A branch for every number of windows: what is measured of all has no place for filling.
+    number = jnp.searchsorted(jnp.array(program.val_counts), data.num_val)
+    return jax.lax.switch(number, [functools.partial(measure, count) for count in program.val_counts])
 
 
 def train_epoch(
@@ -243,19 +252,25 @@ def train_epoch(
     The last windows of the order that fill no batch are left out; others are next time.
 
     Returns:
-      The next state, and metrics: `losses` of each step, means of the terms over steps, and `val/...`.
+      The next state, and metrics: `losses` of each step (0 from the data's number of steps on), means of the
+      terms over steps, and `val/...`.
     """
     # Epochs and steps count from the same key; orders take a stream of their own.
     key = jax.random.fold_in(
         jax.random.fold_in(jax.random.wrap_key_data(state.key, impl=KEY_IMPL), 0x6F726472), state.epoch
     )
-    steps, batch_size = program.steps_per_epoch, program.config.train.batch_size
-    order = jax.random.permutation(key, data.train_starts)[: steps * batch_size].reshape(steps, batch_size)
+    batch_size = program.config.train.batch_size
+    steps, most = data.num_train // batch_size, data.train_starts.shape[0] // batch_size
+    order = shuffled(key, data.train_starts, data.num_train)[: most * batch_size].reshape(most, batch_size)
 
-    def step(state, starts):
-        return train_step(state, starts, hyperparameters, data, program)
+    def step(number, carry):
+        state, per_step = carry
+        state, metrics = train_step(state, order[number], hyperparameters, data, program)
+        return state, {name: per_step[name].at[number].set(value) for name, value in metrics.items()}
 
-    state, per_step = jax.lax.scan(step, state, order)
+    names = _metric_names(state, hyperparameters, program)
+    per_step = {name: jnp.zeros(most) for name in names}
+    state, per_step = jax.lax.fori_loop(0, steps, step, (state, per_step))
     validation = validate(state.params, hyperparameters, data, program)
     better = validation["loss"] < state.best_loss
     epoch = state.epoch + 1
@@ -265,9 +280,23 @@ def train_epoch(
         best_loss=jnp.where(better, validation["loss"], state.best_loss),
         best_epoch=jnp.where(better, epoch, state.best_epoch),
     )
-    metrics = {name: values.mean() for name, values in per_step.items()}
+    metrics = {name: values.sum() / steps for name, values in per_step.items()}
     metrics |= {"losses": per_step["loss"], **{f"val/{name}": value for name, value in validation.items()}}
     return state, metrics
+
+
+def _metric_names(state: TrainState, hyperparameters: Hyperparameters, program: Program) -> list[str]:
+    """What a step measures, found out without a trace of the model."""
+
+    def metrics():
+        config = program.config.model
+        forecast = jnp.zeros((1, config.prediction_length, len(config.quantiles)))
+        losses = _losses(forecast, forecast[..., 0], hyperparameters, program)
+        if config.attention.regime.by == "router":
+            losses["balance_penalty"] = losses["loss"]
+        return losses | _norms(state.params, state.params, program.layout)
+
+    return list(jax.eval_shape(metrics))
 
 
 def compile_epoch(program: Program):

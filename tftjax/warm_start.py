@@ -17,8 +17,17 @@ from tftjax.data.encoding import Encoding, encoding_from_json
 from tftjax.data.panel import ROLES
 from tftjax.model.parameters import Layout
 
-# Settings that give the output layer's numbers their meaning: where one differs, that layer begins anew.
-OUTPUT_MEANING = ("model.quantiles", "model.quantile_head")
+# Settings that give the numbers of a part of the model their meaning: where one differs, it begins anew.
+_STALENESS = tuple(
+    f"model.attention.staleness.{key}" for key in ("decay", "weight", "gradient_scale", "scale")
+)
+_REGIME = ("by", "column", "thresholds", "renormalise", "gradient_scale")
+MEANINGS = {
+    "output": ("model.quantiles", "model.quantile_head"),
+    "attention_staleness": _STALENESS,
+    "encoder_selection_staleness": _STALENESS,
+    "attention_gates": tuple(f"model.attention.regime.{key}" for key in _REGIME),
+}
 SHOWN = 8  # paths of a list in a message; init.json has them all
 
 
@@ -80,7 +89,7 @@ def read_start(config: Config, data: runs.Data, layout: Layout, say: Callable[[s
     changed = {key for key, _, _ in changed_keys(theirs, config)}
     held = dict(_leaves(saved.arrays["params"]))
     wanted = {"/".join(path): shape for path, shape in zip(layout.paths, layout.shapes, strict=True)}
-    anew = {path for path in wanted if path.startswith("output/") and changed & set(OUTPUT_MEANING)}
+    anew = {path for path in wanted if changed & set(MEANINGS.get(path.partition("/")[0], ()))}
     common = [path for path in wanted if path in held and path not in anew]
     clashes = [path for path in common if held[path].shape != wanted[path]]
     if clashes or not common:

@@ -1,13 +1,16 @@
 """What is fitted on train rows: scalers by column and series, categories; and its JSON form."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
 
 from tftjax.config import UserError
+from tftjax.config_attention import PLAIN, AttentionConfig
 from tftjax.data import scaling
+from tftjax.data.conditions import fit_usual_ages, regime_values
 from tftjax.data.panel import Panel, blocks
 
 MIN_SHARE_OF_VOLATILITY = 0.01  # of the median one: rows below it do not count for the target's scaler
@@ -20,6 +23,9 @@ class Encoding(NamedTuple):
     scaler: dict[str, scaling.Scaler]
     categories: dict[str, list]
     target_scale: str = "none"  # as in the config: then the target's scaler is of return over volatility
+    staleness: str = "none"  # mode, as in the config
+    usual_ages: Mapping[str, float] = MappingProxyType({})  # days, by column; empty without a mode
+    regime_column: str | None = None  # as in the config
 
 
 def real_columns(panel: Panel) -> tuple[str, ...]:
@@ -35,6 +41,7 @@ def fit_encoding(
     train_rows: Sequence[range],
     target_scale: str = "none",
     scalings: Mapping[str, str] | None = None,
+    attention: AttentionConfig = PLAIN,
 ) -> Encoding:
     """Fit the scalers of every real column and the categories of every other on the train rows alone.
 
@@ -42,8 +49,10 @@ def fit_encoding(
     all series.
 
     Args: train_rows: of each series, counted over the whole panel; target_scale: see
-        `scaling.target_volatility`; scalings: by column, a name in SCALINGS other than "standard".
-    Raises: UserError if one of them names a column that is not there, or a column has no value in train rows.
+        `scaling.target_volatility`; scalings: by column, a name in SCALINGS other than "standard"; attention:
+        whether it needs ages, or a regime's column.
+    Raises: UserError if one of them names a column that is not there, or a column has no value in train rows;
+        see `fit_usual_ages` and `regime_values`.
     """
     scalings = scalings or {}
     names = real_columns(panel)
@@ -69,7 +78,16 @@ def fit_encoding(
     train = np.concatenate([np.arange(rows.start, rows.stop) for rows in train_rows])
     seen = panel.frame[list(categorical_columns(panel))].iloc[train]
     categories = {name: scaling.fit_categories(values.to_numpy()) for name, values in seen.items()}
-    return Encoding(tuple(name for name, _ in parts), scaler, categories, target_scale)
+    regime_values(panel, attention.regime.column)
+    return Encoding(
+        tuple(name for name, _ in parts),
+        scaler,
+        categories,
+        target_scale,
+        attention.staleness.mode,
+        fit_usual_ages(panel, train_rows, attention.staleness),
+        attention.regime.column,
+    )
 
 
 def _fit_series(
@@ -127,6 +145,9 @@ def encoding_to_json(encoding: Encoding) -> dict[str, Any]:
             {"name": name, "values": list(values)} for name, values in encoding.categories.items()
         ],
         "target_scale": encoding.target_scale,
+        "staleness": encoding.staleness,
+        "usual_ages": [{"name": name, "days": days} for name, days in encoding.usual_ages.items()],
+        "regime_column": encoding.regime_column,
     }
 
 
@@ -145,6 +166,10 @@ def encoding_from_json(content: Mapping[str, Any]) -> Encoding:
             scaler=scaler,
             categories={item["name"]: list(item["values"]) for item in content["categories"]},
             target_scale=content["target_scale"],
+            # Encodings from before these were there have none of them.
+            staleness=content.get("staleness", "none"),
+            usual_ages={item["name"]: float(item["days"]) for item in content.get("usual_ages", [])},
+            regime_column=content.get("regime_column"),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(

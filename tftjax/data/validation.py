@@ -1,6 +1,7 @@
 """Every check that training makes on its data, all findings at once."""
 
 from tftjax.config import Config, UserError
+from tftjax.data.conditions import check_regimes
 from tftjax.data.encoding import fit_encoding
 from tftjax.data.loading import feature_set_of, load_panel
 from tftjax.data.panel import Panel, check_return_units
@@ -49,7 +50,11 @@ def _check_panel(panel: Panel, config: Config) -> list[str]:
     windows = starts_of(found, "train", *lengths)
     errors = _error_of(check_batch_size, config.train.batch_size, len(windows))
     errors += _error_of(check_return_units, targets, config.loss.target_std)
-    return errors + _error_of(fit_encoding, panel, train_rows, config.data.target_scale, config.data.scaling)
+    attention = config.model.attention
+    how = config.data.target_scale, config.data.scaling, attention
+    unfit = _error_of(fit_encoding, panel, train_rows, *how)
+    last_rows = windows + config.model.encoder_length - 1
+    return errors + (unfit or _error_of(check_regimes, panel, last_rows, attention.regime))
 
 
 def _error_of(check, *arguments) -> list[str]:

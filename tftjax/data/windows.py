@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float32, Int32
 
 from tftjax.config import UserError
 from tftjax.data import scaling
+from tftjax.data.conditions import ages_of, regime_values
 from tftjax.data.encoding import Encoding, categorical_columns, real_columns, volatility_of
 from tftjax.data.panel import Panel, blocks
 
@@ -34,6 +35,8 @@ class Series(NamedTuple):
     scale: Float32[Array, "S"]
     volatility: Float32[Array, "N"] | None = None  # that the target is divided by, as known at each row
     present: Bool[Array, "Vo N"] | None = None  # None: no value is missing
+    age: Float32[Array, "A N"] | None = None  # see data/conditions.py; None: no variant asks for it
+    regime: Float32[Array, "N"] | None = None  # the column that regimes are told by; None: none is
 
 
 class Inputs(NamedTuple):
@@ -50,6 +53,8 @@ class Inputs(NamedTuple):
     center: Float32[Array, "B"]
     scale: Float32[Array, "B"]
     present: Bool[Array, "Vo E B"] | None = None  # None: no value is missing
+    age: Float32[Array, "A E B"] | None = None  # of a step, A = 1, days; or of each observed variable
+    regime: Float32[Array, "B"] | None = None  # the regime's column at the last encoder row
 
 
 def gather(
@@ -81,6 +86,8 @@ def gather(
         center=center,
         scale=scale,
         present=None if series.present is None else take(series.present, past),
+        age=None if series.age is None else take(series.age, past),
+        regime=None if series.regime is None else take(series.regime, past[-1]),
     )
     return inputs, take(series.target, rows[encoder_length:].T)
 
@@ -131,6 +138,8 @@ def make_series(panel: Panel, encoding: Encoding) -> Series:
         scale=target_scaler.scale[numbers].astype(np.float32),
         volatility=volatility,
         present=~missing if in_past.any() else None,
+        age=ages_of(panel, encoding.staleness, encoding.usual_ages),
+        regime=regime_values(panel, encoding.regime_column),
     )
 
 

@@ -36,7 +36,9 @@ MASKS = {"causal": causal, "strict": strict, "none": unmasked}
 class InterpretableAttention(nn.Module):
     """Heads that share one value projection, so that the mean of their weights is the attention (eq. 13-16).
 
-    Only prediction steps ask: nothing after this layer reads the output at encoder steps.
+    Only prediction steps ask: nothing after this layer reads the output at encoder steps. A `penalty` is
+    taken off the logits of each step (model/staleness.py); `gates` multiply what a head contributes, not the
+    weights that are returned (model/regime.py).
 
     Attributes:
       num_heads: H; each head has hidden_size / H features.
@@ -48,7 +50,12 @@ class InterpretableAttention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, query: Float[Array, "D P B"], memory: Float[Array, "D T B"], noise: Dropout | None
+        self,
+        query: Float[Array, "D P B"],
+        memory: Float[Array, "D T B"],
+        noise: Dropout | None,
+        penalty: Float[Array, "H T B"] | None = None,
+        gates: Float[Array, "H B"] | None = None,
     ) -> tuple[Float[Array, "D P B"], Float[Array, "H P T B"]]:
         size, prediction_length, _ = query.shape
         encoder_length = memory.shape[1] - prediction_length
@@ -62,8 +69,15 @@ class InterpretableAttention(nn.Module):
         k = jnp.einsum("hdk,dtb->hktb", w_key, memory)
         v = jnp.einsum("dk,dtb->ktb", w_value, memory)
         logits = (q[:, :, :, None] * k[:, :, None]).sum(axis=1) / np.sqrt(head_size)
+        if penalty is not None:
+            logits -= penalty[:, None]
         allowed = MASKS[self.mask](encoder_length, prediction_length)[None, :, :, None]
         weights = jax.nn.softmax(jnp.where(allowed, logits, -jnp.inf), axis=2)
-        mixed = dropout(weights, noise, self.path).mean(axis=0)
+        heads = dropout(weights, noise, self.path)
+        if gates is None:
+            mixed = heads.mean(axis=0)
+        else:  # not a product summed over axis 0: see VariableSelection
+            mixed = sum(gate * head for gate, head in zip(gates[:, None, None], heads, strict=True))
+            mixed /= self.num_heads
         attended = (mixed[None] * v[:, None]).sum(axis=2)
         return jnp.einsum("kd,kpb->dpb", w_output, attended), weights

@@ -318,7 +318,8 @@ class CategoricalEmbedding(nn.Module):
 class VariableSelection(nn.Module):
     """Mixes the variables of each step with weights that the network chooses from all of them (eq. 6-8).
 
-    A variable that is not `present` at a step gets no weight there; its vector in `x` must be zero.
+    A variable that is not `present` at a step gets no weight there; its vector in `x` must be zero. A
+    `penalty` is taken off the logits (model/staleness.py).
     """
 
     hidden_size: int
@@ -330,9 +331,12 @@ class VariableSelection(nn.Module):
         noise: Dropout | None,
         context: Float[Array, "D 1 B"] | None = None,
         present: Bool[Array, "V T B"] | None = None,
+        penalty: Float[Array, "V T B"] | None = None,
     ) -> tuple[Float[Array, "D T B"], Float[Array, "V T B"]]:
         num_variables = x.num_variables
         logits = GatedResidualNetwork(self.hidden_size, num_variables, name="weights")(x, noise, context)
+        if penalty is not None:
+            logits -= penalty
         if present is not None:
             logits = jnp.where(present, logits, -jnp.inf)
         weights = jax.nn.softmax(logits, axis=0)

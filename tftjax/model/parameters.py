@@ -88,7 +88,8 @@ def _initializer(name: str):
         return _glorot_uniform
     if name == "embedding":
         return lambda rng, shape: rng.uniform(0.0, 0.1, shape)
-    return {"bias": lambda rng, shape: np.zeros(shape), "scale": lambda rng, shape: np.ones(shape)}[name]
+    constants = {"scale": 1.0, "bias": 0.0, "raw_weight": 0.0, "gate": 0.0}
+    return lambda rng, shape: np.full(shape, constants[name])
 
 
 def init_parameters(layout: Layout, seed: int) -> Float32[np.ndarray, " N"]:

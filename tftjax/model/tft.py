@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from tftjax.config import ModelConfig
+from tftjax.config import Config, Hyperparameters, ModelConfig, hyperparameters
 from tftjax.data.windows import Inputs
 from tftjax.model.attention import InterpretableAttention
 from tftjax.model.heads import HEADS
@@ -28,6 +28,8 @@ from tftjax.model.layers import (
     VariableSelection,
     join,
 )
+from tftjax.model.regime import RegimeGates, Router, by_thresholds
+from tftjax.model.staleness import StepStaleness, VariableStaleness
 
 
 class TFTOutput(NamedTuple):
@@ -39,6 +41,7 @@ class TFTOutput(NamedTuple):
       encoder_selection: weight of each observed, then known variable at each encoder step; sums to 1 over V.
       decoder_selection: weight of each known variable at each prediction step; None without known inputs.
       static_selection: weight of each static variable; None without static inputs.
+      regime: probability of each regime, which sum to 1; None without regimes.
     """
 
     quantiles: Float[Array, "B P Q"]
@@ -46,6 +49,7 @@ class TFTOutput(NamedTuple):
     encoder_selection: Float[Array, "B E V"]
     decoder_selection: Float[Array, "B P Vk"] | None
     static_selection: Float[Array, "B Vs"] | None
+    regime: Float[Array, "B R"] | None = None
 
 
 class TemporalFusionTransformer(nn.Module):
@@ -64,8 +68,12 @@ class TemporalFusionTransformer(nn.Module):
     static_cardinalities: tuple[int, ...] = ()
 
     @nn.compact
-    def __call__(self, inputs: Inputs, noise: Dropout | None = None) -> TFTOutput:
+    def __call__(
+        self, inputs: Inputs, noise: Dropout | None = None, rates: Hyperparameters | None = None
+    ) -> TFTOutput:
         size, encoder_length = self.config.hidden_size, self.config.encoder_length
+        if rates is None:
+            rates = hyperparameters(Config(model=self.config))
         observed, known, static = self._embed(inputs)
         contexts, static_weights = None, None
         if static is not None:
@@ -78,7 +86,7 @@ class TemporalFusionTransformer(nn.Module):
             if present is not None:
                 present = jnp.pad(present, ((0, known.num_variables), (0, 0), (0, 0)), constant_values=True)
         selected, encoder_weights = VariableSelection(size, name="encoder_selection")(
-            past, noise, selection_context, present
+            past, noise, selection_context, present, self._variable_penalty(inputs, past.num_variables, rates)
         )
         if known is None:
             future, decoder_weights = jnp.zeros_like(selected[:, :1]), None
@@ -96,9 +104,10 @@ class TemporalFusionTransformer(nn.Module):
             temporal, noise, enrichment_context
         )
         queries = enriched[:, encoder_length:]
+        regime, gates = self._regime(inputs, temporal[:, encoder_length - 1], enrichment_context, rates)
         attended, attention = InterpretableAttention(
             self.config.num_heads, self.config.attention_mask, name="attention"
-        )(queries, enriched, noise)
+        )(queries, enriched, noise, self._step_penalty(inputs, rates), gates)
         attended = GateAddNorm(name="attention_gate")(attended, queries, noise)
         decoded = GatedResidualNetwork(size, size, name="position_wise")(attended, noise)
         # The last gate has no dropout, and skips the whole transformer part (eq. 22).
@@ -111,6 +120,7 @@ class TemporalFusionTransformer(nn.Module):
             encoder_selection=encoder_weights.transpose(2, 1, 0),
             decoder_selection=None if decoder_weights is None else decoder_weights.transpose(2, 1, 0),
             static_selection=None if static_weights is None else static_weights[:, 0].T,
+            regime=None if regime is None else regime.T,
         )
 
     def _embed(self, inputs: Inputs) -> tuple[Embedded, Embedded | None, Embedded | None]:
@@ -157,3 +167,33 @@ class TemporalFusionTransformer(nn.Module):
         inputs = jnp.concatenate([past, future], axis=1)
         outputs = jnp.concatenate([encoded, decoded], axis=1)
         return GateAddNorm(name="lstm_gate")(outputs, inputs, noise)
+
+    def _variable_penalty(
+        self, inputs: Inputs, num_variables: int, rates: Hyperparameters
+    ) -> Float[Array, "V E B"] | None:
+        """What the selection of each observed, then known variable costs; known ones are never old."""
+        staleness = self.config.attention.staleness
+        if staleness.mode != "variable_selection":
+            return None
+        penalty = VariableStaleness(staleness, name="encoder_selection_staleness")(inputs.age, rates)
+        return jnp.pad(penalty, ((0, num_variables - len(penalty)), (0, 0), (0, 0)))
+
+    def _step_penalty(self, inputs: Inputs, rates: Hyperparameters) -> Float[Array, "H T B"] | None:
+        staleness = self.config.attention.staleness
+        if staleness.mode != "attention":
+            return None
+        sizes = self.config.num_heads, self.config.prediction_length
+        return StepStaleness(staleness, *sizes, name="attention_staleness")(inputs.age, rates)
+
+    def _regime(
+        self, inputs: Inputs, encoded: Float[Array, "D B"], context: Array | None, rates: Hyperparameters
+    ) -> tuple[Float[Array, "R B"] | None, Float[Array, "H B"] | None]:
+        """The probability of each regime, and the heads' gates."""
+        config = self.config.attention.regime
+        if config.by == "none":
+            return None, None
+        if config.by == "router":
+            regime = Router(config.num_regimes, name="attention_router")(encoded, context)
+        else:
+            regime = by_thresholds(inputs.regime, config.num_regimes, rates)
+        return regime, RegimeGates(config, self.config.num_heads, name="attention_gates")(regime, rates)

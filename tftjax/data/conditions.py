@@ -1,0 +1,141 @@
+"""What attention may be conditioned on beside the inputs: ages of low-frequency values, a regime's column."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float32, Int
+
+from tftjax.config import UserError
+from tftjax.config_attention import RegimeConfig, StalenessConfig
+from tftjax.data.panel import Panel
+
+MIN_USUAL_AGE = 1.0  # day: of a column that is hardly ever older than its row
+
+
+def aged_columns(panel: Panel) -> tuple[str, ...]:
+    """The observed columns of low frequency: those with an age."""
+    return tuple(name for name in panel.observed if name in panel.staleness)
+
+
+def fit_usual_ages(panel: Panel, train_rows: Sequence[range], staleness: StalenessConfig) -> dict[str, float]:
+    """The median age of each low-frequency column in the train rows, days; empty where none is asked for.
+
+    Args: train_rows: of each series, counted over the whole panel.
+    Raises: UserError if the panel has no low-frequency column, or one without an age in the train rows.
+    """
+    if staleness.mode == "none":
+        return {}
+    names = aged_columns(panel)
+    if not names:
+        raise UserError(
+            f"model.attention.staleness.mode: found {staleness.mode!r}, and no observed column of low"
+            f" frequency among {', '.join(panel.observed)}: nothing gets old. Choose a data.feature_set with"
+            " monthly columns (python -m tftjax.data list), built from raw series, or set the mode to 'none'."
+        )
+    train = np.concatenate([np.arange(rows.start, rows.stop) for rows in train_rows])
+    usual = {}
+    for name in names:
+        ages = panel.staleness[name].to_numpy(np.float64)[train]
+        if np.isnan(ages).all():
+            raise UserError(
+                f"column {name!r}: found no days since release in any train row, expected some: its usual age"
+                " is fitted on them. Leave the column out, or let the train rows begin or end later."
+            )
+        usual[name] = max(float(np.nanmedian(ages)), MIN_USUAL_AGE)
+    return usual
+
+
+def step_ages(panel: Panel, usual_ages: dict[str, float]) -> Float32[np.ndarray, "1 N"]:
+    """One age a row, for attention to steps: the mean of the low-frequency columns', days."""
+    ages = _ages(panel, usual_ages)
+    return np.mean([ages[name] for name in usual_ages], axis=0, dtype=np.float64)[None].astype(np.float32)
+
+
+def variable_ages(panel: Panel, usual_ages: dict[str, float]) -> Float32[np.ndarray, "Vo N"]:
+    """An age a row and observed column, in units of its usual age; 1 for a column that has none."""
+    ages = _ages(panel, usual_ages)
+    relative = [
+        ages[name] / usual_ages[name] if name in usual_ages else np.ones(len(panel.frame))
+        for name in panel.observed
+    ]
+    return np.array(relative, np.float32)
+
+
+AGES = {"attention": step_ages, "variable_selection": variable_ages}
+
+
+def ages_of(panel: Panel, mode: str, usual_ages: dict[str, float]) -> Float32[np.ndarray, "A N"] | None:
+    """The ages that a mode of `model.attention.staleness` needs; None for "none".
+
+    Raises: UserError if a column that had an age in training has none.
+    """
+    return None if mode == "none" else AGES[mode](panel, usual_ages)
+
+
+def _ages(panel: Panel, usual_ages: dict[str, float]) -> dict[str, np.ndarray]:
+    """Days since release; where there is no value (a masked one, a row of the future) the usual age."""
+    missing = [name for name in usual_ages if name not in panel.staleness]
+    if missing:
+        raise UserError(
+            f"panel: found no days since release of {', '.join(missing)}, which the model was trained with."
+            " Give raw series or a built panel, as for the training; a CSV has no release dates."
+        )
+    return {
+        name: panel.staleness[name].fillna(usual).to_numpy(np.float64) for name, usual in usual_ages.items()
+    }
+
+
+def regime_values(panel: Panel, column: str | None) -> Float32[np.ndarray, "N"] | None:
+    """The column by whose value, at a window's last encoder row, its regime is told; in its own unit.
+
+    Raises: UserError if it is not there, not an observed column, or lacks a value.
+    """
+    if column is None:
+        return None
+    key = "model.attention.regime.column"
+    if column not in panel.frame:
+        raise UserError(
+            f"{key}: found {column!r}, expected one of the observed columns: {', '.join(panel.observed)}."
+            " Correct the name, or choose a data.feature_set that has it."
+        )
+    if column not in panel.observed:
+        raise UserError(
+            f"{key}: {column!r} is not an observed column, so its value is not what was seen up to the day of"
+            f" the forecast. Choose one of {', '.join(panel.observed)}."
+        )
+    values = panel.frame[column].to_numpy(np.float64)
+    # Rows of the future have no value yet, nor has the target there.
+    gone = np.isnan(values) & ~np.isnan(panel.frame[panel.target].to_numpy(np.float64))
+    if gone.any():
+        row = int(np.argmax(gone))
+        raise UserError(
+            f"{key}: {column!r} has no value in row {row} ({panel.frame.index[row].date()}), expected one in"
+            " every row. Fill it, begin later (data.start), or choose another column."
+        )
+    return values.astype(np.float32)
+
+
+def regime_of(values: Float32[np.ndarray, "W"], thresholds: Sequence[float]) -> Int[np.ndarray, "W"]:
+    """The regime of each value, from 0: how many thresholds it is above, as the model counts them."""
+    return (values[:, None] > np.asarray(thresholds, np.float32)).sum(axis=1)
+
+
+def check_regimes(panel: Panel, last_rows: Int[np.ndarray, "W"], regime: RegimeConfig) -> None:
+    """Refuses thresholds between which no train window lies: the gates there would never be trained.
+
+    Args: last_rows: the last encoder rows of the train windows.
+    Raises: UserError that names the thresholds and the column's range; see `regime_values`.
+    """
+    column = regime_values(panel, regime.column)
+    if column is None or not len(last_rows):
+        return
+    values = column[last_rows]
+    counts = np.bincount(regime_of(values, regime.thresholds), minlength=regime.num_regimes)
+    if not counts.all():
+        empty = int(np.argmin(counts))
+        quartiles = ", ".join(f"{value:.4g}" for value in np.quantile(values, (0, 0.25, 0.5, 0.75, 1)))
+        raise UserError(
+            f"model.attention.regime.thresholds: found {list(regime.thresholds)}, which leave regime"
+            f" {empty + 1} of {regime.num_regimes} without a train window. In the train windows"
+            f" {regime.column} has (minimum, quartiles, maximum) {quartiles}: choose thresholds among these."
+        )

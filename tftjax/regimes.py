@@ -1,0 +1,92 @@
+"""Windows divided by the market's regime as it was known before them, and metrics of each part."""
+
+import itertools
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from tftjax.data.conditions import regime_of, regime_values
+from tftjax.data.scaling import ewma_volatility
+from tftjax.metrics import evaluate_forecast
+from tftjax.runs import Run
+
+VOLATILITY_LABELS = ("calm", "middle", "stormy")
+
+
+class Division(NamedTuple):
+    """Windows divided into regimes.
+
+    Attributes:
+      name: what divides them: "volatility", or a column.
+      labels: the regimes, from the lowest value.
+      regime: of each window, its number among the labels.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    regime: Int[np.ndarray, " W"]
+
+
+def divisions(run: Run, last_rows: Int[np.ndarray, " W"]) -> list[Division]:
+    """By volatility, which every run has, and by the column and thresholds of the run's own gates.
+
+    Args:
+      last_rows: the last encoder row of each window: nothing later counts.
+    """
+    found = [Division("volatility", VOLATILITY_LABELS, _by_volatility(run, last_rows))]
+    regime = run.config.model.attention.regime
+    if regime.by == "thresholds":
+        bounds = [f"{threshold:g}" for threshold in regime.thresholds]
+        between = [f"{low} to {high}" for low, high in itertools.pairwise(bounds)]
+        labels = (f"up to {bounds[0]}", *between, f"above {bounds[-1]}")
+        values = regime_values(run.data.panel, regime.column)[last_rows]
+        found.append(Division(regime.column, labels, regime_of(values, regime.thresholds)))
+    return found
+
+
+def _by_volatility(run: Run, last_rows: Int[np.ndarray, " W"]) -> Int[np.ndarray, " W"]:
+    """The third of its series' train windows in which a window's moving volatility lies (see `scaling`)."""
+    returns = run.data.panel.frame[run.data.panel.target].to_numpy(np.float64)
+    train_rows = run.data.starts["train"] + run.config.model.encoder_length - 1
+    regime = np.zeros(len(last_rows), np.int64)
+    for block in run.data.blocks:
+        volatility = ewma_volatility(returns[block.rows.start : block.rows.stop])
+        train, own = (
+            (rows >= block.rows.start) & (rows < block.rows.stop) for rows in (train_rows, last_rows)
+        )
+        thirds = np.quantile(volatility[train_rows[train] - block.rows.start], (1 / 3, 2 / 3))
+        regime[own] = (volatility[last_rows[own] - block.rows.start][:, None] > thirds).sum(axis=1)
+    return regime
+
+
+def regime_metrics(
+    run: Run,
+    rows: Int[np.ndarray, "W P"],
+    forecasts: Mapping[str, Float[np.ndarray, "W P Q"]],
+) -> dict[str, dict[str, dict]]:
+    """Metrics of each regime's windows.
+
+    Args:
+      rows: the target rows of the windows.
+      forecasts: by name, "model" among them; the others are baselines.
+    Returns:
+      By division and regime: how many windows, the model's metrics, and under "baselines" each baseline's.
+    """
+    quantiles = run.config.model.quantiles
+    returns = run.data.panel.frame[run.data.panel.target].to_numpy(np.float64)
+    found: dict[str, dict[str, dict]] = {}
+    for division in divisions(run, rows[:, 0] - 1):
+        found[division.name] = {}
+        for number, label in enumerate(division.labels):
+            own = division.regime == number
+            values: dict = {"windows": int(own.sum())}
+            if own.any():
+                scores = {
+                    name: evaluate_forecast(forecast[own], returns[rows[own]], quantiles)
+                    for name, forecast in forecasts.items()
+                }
+                values |= scores.pop("model") | {"baselines": scores}
+            found[division.name][label] = values
+    return found

@@ -1,0 +1,211 @@
+"""What a report page shows, read from the files that training, evaluation and interpretation wrote."""
+
+import contextlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float
+
+from tftjax.compare import Predictions, daily_losses, read_predictions
+from tftjax.config import UserError
+from tftjax.data.panel import Panel
+from tftjax.data.scaling import ewma_volatility
+from tftjax.evaluate import SPLITS
+
+# What a split of metrics.json holds since there are tests.
+NEEDED = (
+    "pinball",
+    "coverage",
+    "pit_histogram",
+    "baselines",
+    "tests",
+    "trading",
+    "quality",
+    "quality_random",
+)
+STORMY = 2 / 3  # quantile of the volatility before the validation rows above which a day is stormy
+
+
+class Evaluation(NamedTuple):
+    """The evaluation of one forecast.
+
+    Attributes:
+      directory: of the run, above `evaluation/`.
+      metrics: metrics.json.
+      notes: notes.json.
+      predictions: by split.
+      baselines: the test rows' forecasts by baseline; none of several series.
+      quality: quality.csv.
+      by_series: by_series.csv; None of a single series.
+    """
+
+    directory: Path
+    metrics: dict[str, dict[str, Any]]
+    notes: dict[str, Any]
+    predictions: dict[str, Predictions]
+    baselines: dict[str, Float[np.ndarray, "N P Q"]]
+    quality: pd.DataFrame
+    by_series: pd.DataFrame | None
+
+
+def read_evaluation(directory: Path) -> Evaluation:
+    """Reads what `evaluate` wrote into a run's directory.
+
+    Raises:
+      UserError: a file is missing, damaged, or of a version that made no tests.
+    """
+    folder = directory / "evaluation"
+    predictions = {split: read_predictions(directory, split) for split in SPLITS}
+    metrics = read_json(folder / "metrics.json", directory)
+    for split in SPLITS:
+        lacking = [name for name in NEEDED if name not in metrics.get(split, {})]
+        if lacking:
+            raise UserError(
+                f"{folder / 'metrics.json'}: {split} lacks {', '.join(lacking)}: it was made by an earlier"
+                f" version. Make it anew: {advice(directory)}"
+            )
+    several = len(set(predictions["test"].series)) > 1
+    return Evaluation(
+        directory,
+        metrics,
+        read_json(folder / "notes.json", directory),
+        predictions,
+        {} if several else _read_baselines(folder / "baselines.csv", predictions["test"], directory),
+        read_table(folder / "quality.csv", directory, parse_dates=["date"], dtype={"series": str}),
+        read_table(folder / "by_series.csv", directory, dtype={"series": str}) if several else None,
+    )
+
+
+def advice(directory: Path) -> str:
+    """The command that makes a run's evaluation."""
+    return f"python -m tftjax.evaluate {directory}"
+
+
+def read_json(path: Path, directory: Path) -> dict[str, Any]:
+    """Reads an object from one of an evaluation's files.
+
+    Raises:
+      UserError: it is missing or damaged.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("no JSON object")
+        return content
+    except (OSError, ValueError) as error:
+        raise UserError(_unreadable(path, error, directory)) from error
+
+
+def read_table(path: Path, directory: Path, **keywords: Any) -> pd.DataFrame:
+    """Reads one of an evaluation's tables.
+
+    Raises:
+      UserError: it is missing or damaged.
+    """
+    try:
+        return pd.read_csv(path, **keywords)
+    except (OSError, ValueError) as error:
+        raise UserError(_unreadable(path, error, directory)) from error
+
+
+def _unreadable(path: Path, error: Exception, directory: Path) -> str:
+    return f"{path}: cannot be read ({error}). Make it anew: {advice(directory)}"
+
+
+def _read_baselines(path: Path, test: Predictions, directory: Path) -> dict[str, Float[np.ndarray, "N P Q"]]:
+    table = read_table(path, directory)
+    levels = [f"{level:g}" for level in test.quantiles]
+    names = dict.fromkeys(column.rpartition("/")[0] for column in table if "/" in column)
+    try:
+        table = table[table["split"] == "test"]
+        return {
+            name: table[[f"{name}/{level}" for level in levels]]
+            .to_numpy(np.float64)
+            .reshape(test.forecast.shape)
+            for name in names
+        }
+    except (KeyError, ValueError) as error:
+        raise UserError(_unreadable(path, error, directory)) from error
+
+
+def daily_pinball(found: Evaluation) -> pd.DataFrame:
+    """The pinball loss of each test day, of "model" and of each baseline of which there are forecasts."""
+    test = found.predictions["test"]
+    forecasts = {"model": test.forecast, **found.baselines}
+    losses = {
+        name: daily_losses(test._replace(forecast=forecast), "pinball", str(found.directory))
+        for name, forecast in forecasts.items()
+    }
+    return pd.DataFrame(losses, index=pd.DatetimeIndex(np.unique(test.dates)))
+
+
+def stormy_days(panel: Panel, dates: pd.DatetimeIndex, first_judged: pd.Timestamp) -> Bool[np.ndarray, " N"]:
+    """Whether the volatility that was known before each day was high, in a panel of one series.
+
+    It is the moving volatility of the returns; high is above its quantile STORMY in the rows before
+    `first_judged`, the first validation day.
+    """
+    returns = panel.frame[panel.target].to_numpy(np.float64)
+    volatility = pd.Series(ewma_volatility(returns), index=panel.frame.index).shift()
+    return (volatility[dates] > volatility[: first_judged - pd.Timedelta(days=1)].quantile(STORMY)).to_numpy()
+
+
+def read_history(directory: Path) -> list[dict[str, Any]]:
+    """The epochs' lines of metrics.jsonl; none where there is no such file."""
+    path = directory / "metrics.jsonl"
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        with contextlib.suppress(ValueError):  # half a line that a kill left
+            records.append(json.loads(line))
+    return records
+
+
+def warnings_of(records: list[dict[str, Any]]) -> dict[str, list[tuple[int, str]]]:
+    """By name of a warning, the epochs that had it and its words."""
+    found: dict[str, list[tuple[int, str]]] = {}
+    for record in records:
+        for name, words in record.get("warnings", {}).items():
+            found.setdefault(name, []).append((record["epoch"], words))
+    return found
+
+
+def read_interpretation(directory: Path) -> dict[str, pd.DataFrame]:
+    """Tables of a run's `interpretation/` that the report draws, the test rows; none if it has not been made.
+
+    Raises:
+      UserError: a table is damaged.
+    """
+    tables = {}
+    for name, needed in (
+        ("importance", ("split", "kind", "variable", "mean", "p10", "p90")),
+        ("attention_by_lag", ("split", "horizon", "step", "mean", "p10", "p90")),
+    ):
+        path = directory / "interpretation" / f"{name}.csv"
+        if not path.is_file():
+            continue
+        try:
+            table = pd.read_csv(path)
+            tables[name] = table.loc[table["split"] == "test", list(needed)]
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(
+                f"{path}: cannot be read ({error}). Make it anew: python -m tftjax.interpret {directory}"
+            ) from error
+    return tables
+
+
+def period(predictions: Predictions) -> str:
+    """The days that were forecast, for reading."""
+    dates = predictions.dates
+    if not len(dates):
+        return "no day"
+    return f"{dates.min().date()} to {dates.max().date()} ({dates.nunique():,} days)"
+
+
+def best_on_validation(metrics: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """The baseline with the lowest pinball loss on validation; None without any."""
+    validated = metrics["val"]["baselines"]
+    return min(validated, key=lambda name: validated[name]["pinball"], default=None)

@@ -1,0 +1,313 @@
+"""The words and tables of a report, made of what metrics.json holds; nothing is computed from forecasts."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from tftjax.baselines import BASELINES
+from tftjax.compare import Predictions
+from tftjax.quality import MODES
+from tftjax.scoring import p_text, quality_text, verdict
+from tftjax.significance import ALPHA, MIN_DAYS, Difference
+from tftjax.trading import POSITIONS, REFERENCE
+
+Metrics = Mapping[str, Any]
+Number = int | float
+
+
+class Cell(NamedTuple):
+    """A table's cell: `mark` is "best", "good", "bad", "model" or "prose"; `link` a relative address."""
+
+    text: str
+    mark: str = ""
+    link: str = ""
+
+
+class Table(NamedTuple):
+    """A table for the page; the first cell of a row is its heading. `note` says how to read it."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: list[list[Cell]]
+    note: str = ""
+
+
+class Verdict(NamedTuple):
+    """What a page says first: `mark` is "good", "bad" or "open"."""
+
+    mark: str
+    headline: str
+    line: str
+    points: list[str]
+
+
+def number(value: Number | None, factor: Number = 1, digits: int = 2, sign: str = "") -> str:
+    """A number for reading; a dash where it is undefined."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    return f"{factor * value:{sign}.{digits}f}"
+
+
+def share(value: Number | None, digits: int = 1) -> str:
+    """A share in percent."""
+    text = number(value, 100, digits)
+    return text if text == "-" else f"{text} %"
+
+
+def interval(
+    low: Number | None, high: Number | None, factor: Number = 1, digits: int = 2, sign: str = ""
+) -> str:
+    """An interval in brackets; nothing where it is undefined."""
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return ""
+    return f"[{number(low, factor, digits, sign)}, {number(high, factor, digits, sign)}]"
+
+
+def headline(metrics: Metrics) -> tuple[str, str]:
+    """Whether the model has earned its keep on one split: mark and sentence.
+
+    It has if it beats every baseline significantly: each is a forecast that needs no network.
+    """
+    tests = metrics["tests"]
+    found = tests["diebold_mariano"]
+    if tests["days"] < MIN_DAYS or not found:
+        return "open", "No verdict: too few days" if found else "No verdict: no baseline has a forecast"
+    beaten = count_beaten(metrics)
+    if beaten == len(found):
+        return "good", f"Has earned its keep: beats all {len(found)} baselines"
+    return "bad", f"Has not earned its keep: beats {beaten} of {len(found)} baselines"
+
+
+def count_beaten(metrics: Metrics) -> int:
+    """How many baselines the model beats on one split."""
+    return sum(beats(test) for test in metrics["tests"]["diebold_mariano"].values())
+
+
+def beats(test: Mapping[str, Any]) -> bool:
+    """Whether a Diebold-Mariano test says that the model is better."""
+    return test["p"] is not None and test["p"] < ALPHA and test["difference"] < 0
+
+
+def verdict_of(metrics: Metrics) -> Verdict:
+    """The verdict on the test rows, with what else a reader must know beside it."""
+    mark, said = headline(metrics)
+    points = [_hardest(metrics), _direction(metrics), _intervals(metrics), _spread(metrics)]
+    points.append(f"Quality: {quality_text(metrics)}.")
+    points.append(_earned(metrics["trading"]))
+    points.append(
+        "This is one training: another seed gives other numbers, and only several say how far apart."
+    )
+    return Verdict(mark, said, f"Test rows: {verdict(metrics)}.", [point for point in points if point])
+
+
+def _hardest(metrics: Metrics) -> str:
+    others = metrics["baselines"]
+    if not others:
+        return ""
+    name = min(others, key=lambda other: others[other]["pinball"])
+    theirs, test = others[name]["pinball"], metrics["tests"]["diebold_mariano"][name]
+    bounds = interval(test["low"], test["high"], 100 / theirs, 2, "+")
+    return (
+        f"The best baseline, {name}, has a pinball loss of {number(theirs, 1e3, 4)}e-3; the model's is"
+        f" {number(metrics['pinball'], 1e3, 4)}e-3, {number(test['difference'], 100 / theirs, 2, '+')} %"
+        + (f", 95 % interval {bounds} %." if bounds else ".")
+    )
+
+
+def _direction(metrics: Metrics) -> str:
+    if metrics.get("directional_accuracy") is None:
+        return ""
+    test = metrics["tests"].get("pesaran_timmermann", {"p": None})
+    p = f"; Pesaran-Timmermann {p_text(test['p'])}" if test["p"] is not None else ""
+    return (
+        f"Direction: right on {share(metrics['directional_accuracy'])} of the days; the commoner sign every"
+        f" day would be right on {share(metrics['directional_base_rate'])}{p}."
+    )
+
+
+def _intervals(metrics: Metrics) -> str:
+    said = [
+        f"the {nominal} % interval covers {share(found)}" for nominal, found in metrics["coverage"].items()
+    ]
+    test = metrics["tests"].get("pit", {"p": None})
+    p = f"; PIT test of calibration {p_text(test['p'])}" if test["p"] is not None else ""
+    return f"Intervals: {', '.join(said)}{p}." if said else ""
+
+
+def _spread(metrics: Metrics) -> str:
+    correlation = metrics.get("correlation")
+    text = "undefined, as one of them is constant" if correlation is None else number(correlation, 1, 3)
+    return (
+        f"Median forecasts: sigma {number(metrics['sigma'], 1e4, 1)} bp, {share(metrics['share_positive'])}"
+        f" above zero, correlation with what happened {text}."
+    )
+
+
+def _earned(trading: Metrics) -> str:
+    sign, hold = trading["sign"], trading[REFERENCE]
+    if sign["sharpe"] is None or hold["sharpe"] is None:
+        return ""
+    mine, theirs = (
+        f"{number(held['sharpe'])} {interval(held['low'], held['high'])}".strip() for held in (sign, hold)
+    )
+    return f"Trading the sign, after costs: Sharpe ratio {mine}; buy and hold {theirs}."
+
+
+def against_baselines(metrics: Metrics, title: str) -> Table:
+    """The model and its baselines in one split, by pinball loss; the best of each column marked."""
+    tests = metrics["tests"]["diebold_mariano"]
+    everyone = {"model": metrics, **metrics["baselines"]}
+    ranked = sorted(everyone, key=lambda name: everyone[name]["pinball"])
+    nominal = next((key for key in ("80", *metrics["coverage"]) if key in metrics["coverage"]), None)
+    columns = {
+        "pinball": {name: values["pinball"] for name, values in everyone.items()},
+        "crps": {name: values["crps"] for name, values in everyone.items()},
+        "direction": {name: -(values.get("directional_accuracy") or 0) for name, values in everyone.items()},
+    }
+    if nominal is not None:
+        columns["coverage"] = {
+            name: abs(values["coverage"][nominal] - float(nominal) / 100) for name, values in everyone.items()
+        }
+
+    def marked(column: str, name: str, text: str) -> Cell:
+        return Cell(text, "best" if columns[column][name] <= min(columns[column].values()) else "")
+
+    rows = []
+    for name in ranked:
+        values = everyone[name]
+        row = [Cell(name, "model" if name == "model" else "")]
+        row.append(marked("pinball", name, number(values["pinball"], 1e3, 4)))
+        row += _tested(tests[name]) if name in tests else [Cell(""), Cell("")]
+        row.append(marked("crps", name, number(values["crps"], 1e3, 3)))
+        if nominal is not None:
+            row.append(marked("coverage", name, share(values["coverage"][nominal])))
+        row.append(Cell(number(values["sigma"], 1e4, 1)))
+        row.append(Cell(share(values["share_positive"])))
+        row.append(marked("direction", name, share(values.get("directional_accuracy"))))
+        row.append(Cell(number(values.get("correlation"), 1, 3)))
+        rows.append(row)
+    covered = (f"{nominal} % interval covers",) if nominal is not None else ()
+    head = ("", "pinball, 1e-3", "model minus it [95 %]", "DM test", "CRPS, 1e-3", *covered)
+    head += ("sigma, bp", "positive", "direction right", "correlation")
+    base = metrics.get("directional_base_rate")
+    note = (
+        "Sorted by pinball loss; the best of a column is bold and underlined. DM: two-sided Diebold-Mariano"
+        " test of the daily difference, errors robust to autocorrelation. The commoner sign every day would"
+        f" be right on {share(base)}. -: undefined, as the forecast is constant or there are too few days."
+    )
+    return Table(title, head, rows, note)
+
+
+def _tested(test: Mapping[str, Any], factor: Number = 1e3) -> list[Cell]:
+    """Difference with its interval, and the test; green where the model is better, red where it is worse."""
+    significant = test["p"] is not None and test["p"] < ALPHA
+    mark = ("good" if test["difference"] < 0 else "bad") if significant else ""
+    bounds = interval(test["low"], test["high"], factor, 4, "+")
+    word = {"good": "better, ", "bad": "worse, ", "": ""}[mark]
+    said = "no test" if test["p"] is None else f"{word}{p_text(test['p'])}"
+    return [Cell(f"{number(test['difference'], factor, 4, '+')} {bounds}".strip()), Cell(said, mark)]
+
+
+def against_runs(differences: Mapping[str, tuple[float, Difference]]) -> Table:
+    """Other runs of the same call, on the same days.
+
+    Args:
+      differences: by name of a run, its pinball loss, and this run minus it.
+    """
+    rows = [
+        [Cell(name), Cell(number(pinball, 1e3, 4)), *_tested(found._asdict())]
+        for name, (pinball, found) in differences.items()
+    ]
+    head = ("", "pinball, 1e-3", "this run minus it [95 %]", "DM test")
+    return Table("Beside the other runs", head, rows, "The same test days; model: this run.")
+
+
+def tails(tests: Mapping[str, Any]) -> Table | None:
+    """Tests of the outer quantiles as value at risk; None of several series."""
+    found = tests.get("value_at_risk")
+    if found is None:
+        return None
+    rows = [
+        [
+            Cell(level),
+            Cell(f"{values['violations']}"),
+            Cell(number(values["expected"], 1, 1)),
+            *(_p_cell(values[name]) for name in ("kupiec_p", "independence_p", "coverage_p")),
+        ]
+        for level, values in found.items()
+    ]
+    head = ("quantile", "days outside", "expected", "their number (Kupiec)", "their independence", "both")
+    note = "Christoffersen's tests beside Kupiec's. A small p: the tail is wrong. -: too few days or cases."
+    return Table("Outer quantiles as value at risk", head, rows, note)
+
+
+def _p_cell(p: float | None) -> Cell:
+    return Cell("-" if p is None else p_text(p), "bad" if p is not None and p < ALPHA else "")
+
+
+def modes(metrics: Metrics) -> Table:
+    """The share of time in each quality mode beside what random forecasts get."""
+    own, chance = metrics["quality"], metrics["quality_random"]
+    rows = [
+        [Cell(mode.replace("_", " ").lower()), Cell(share(own[mode], 0)), Cell(share(chance[mode], 0))]
+        for mode in MODES
+    ]
+    note = (
+        "Chance: random normal forecasts with the same mean and sigma. Only what the model has beyond chance"
+        " is its own. Thresholds: evaluation in the config."
+    )
+    return Table("Share of the time in each mode", ("mode", "model", "chance"), rows, note)
+
+
+def earnings(trading: Metrics) -> Table:
+    """Sharpe ratios of positions that the median leads to, beside buy and hold."""
+    rows = []
+    for name in POSITIONS:
+        values = trading[name]
+        row = [Cell(name.replace("_", " "))]
+        row.append(Cell(f"{number(values['sharpe'])} {interval(values['low'], values['high'])}".strip()))
+        beyond = ""
+        if name != REFERENCE:
+            bounds = interval(values["excess_low"], values["excess_high"], 1, 2, "+")
+            beyond = f"{number(values['excess'], 1, 2, '+')} {bounds}".strip()
+        rows.append([*row, Cell(beyond), Cell(share(values["turnover"]))])
+    head = ("position", "Sharpe ratio [95 %]", "minus buy and hold [95 %]", "turnover a period")
+    note = (
+        f"A year, after a cost of {share(trading['cost'], 2)} of what is traded; no riskless rate, no"
+        " slippage: it shows what a forecast is worth, not a strategy. Block-bootstrap intervals."
+    )
+    return Table("Sharpe ratios of following the median", head, rows, note)
+
+
+def by_series(table: pd.DataFrame) -> Table:
+    """Pinball loss of each series of the test rows, its lowest marked."""
+    own = table[table["split"] == "test"]
+    names = [name for name in own if name not in ("series", "split", "windows")]
+    rows = []
+    for _, row in own.iterrows():
+        lowest = min(row[name] for name in names)
+        cells = [Cell(number(row[name], 1e3, 4), "best" if row[name] == lowest else "") for name in names]
+        rows.append([Cell(str(row["series"])), *cells])
+    return Table("By series", ("series", *names), rows, "Pinball loss of the test rows, 1e-3.")
+
+
+def left_out(notes: Mapping[str, Any]) -> list[str]:
+    """The baselines without a forecast, and why; what vix_scaled scales by."""
+    said = [f"{name} is left out: {reason}." for name, reason in notes["left_out"].items()]
+    column = notes["volatility_column"]
+    if column is not None and "vix_scaled" not in notes["left_out"]:
+        said.append(f"vix_scaled scales by {column}.")
+    return said
+
+
+def described() -> list[tuple[str, str]]:
+    """What each baseline is, in the words of its function."""
+    return [(name, baseline.__doc__.strip().splitlines()[0]) for name, baseline in BASELINES.items()]
+
+
+def independent(test: Predictions) -> int:
+    """How many actuals bands may take as independent: those of one series and step, else none."""
+    several = test.target.shape[1] > 1 or len(set(test.series)) > 1
+    return 0 if several else len(test.target)
