@@ -211,6 +211,17 @@ def test_a_long_gap_in_a_table_is_refused_unless_allowed(tmp_path, capsys):
     assert len(load_panel(own_config(tmp_path, table, start="2020-06-01").data).frame) == 7
 
 
+def test_prediction_allows_the_gap_that_the_run_s_panel_allowed(tmp_path):
+    """The config of a run on a built panel does not tell it."""
+    table = own_table()
+    table.loc[60:, "day"] = pd.bdate_range("2020-06-01", periods=7).strftime("%Y-%m-%d")
+    panel = load_panel(own_config(tmp_path, table, max_gap=49).data)
+    config = own_config(tmp_path, table)
+    run = runs.Run(tmp_path, config, runs.prepare(panel, config), {}, 1)
+    rows = predict.load_rows(run, str(tmp_path / "own.csv"), None)
+    assert rows.fingerprint == panel.fingerprint
+
+
 def test_a_long_gap_in_raw_series_is_refused_unless_allowed(tmp_path, capsys):
     days = pd.bdate_range("2020-01-01", periods=80)
     for name, kept in (("SP500", days), ("VIXCLS", days.delete(range(20, 60)))):
