@@ -235,7 +235,8 @@ def test_percent_with_raw_series_is_refused():
 
 def test_panel_csv_header_errors(tmp_path):
     with pytest.raises(
-        UserError, match=r"panel.csv, line 1: found no column 'date' among Date,.*Did you mean 'Date'"
+        UserError,
+        match=r"panel.csv, line 1: found no column 'date', 'SP500_R.* among Date,.*Did you mean 'Date'",
     ):
         read_panel_csv(panel_csv(tmp_path, "x", header="Date"), CORE, "decimal")
     header = HEADER.replace("AAA_Yield", "AAAYield")
