@@ -304,6 +304,8 @@ def test_core_proposal_from_the_raw_series():
     frame, returns = vintage.frame, vintage.frame["SP500_Returns"]
     assert len(returns) == 9066
     assert (round(returns.mean(), 6), round(returns.std(), 6)) == (0.000390, 0.011371)
+    assert (round(returns.min(), 6), returns.idxmin().date()) == (-0.119841, datetime.date(2020, 3, 16))
+    assert (round(returns.max(), 6), returns.idxmax().date()) == (0.115800, datetime.date(2008, 10, 13))
     assert vintage.observed == ("SP500_Returns", "VIX", "Treasury_10Y", "Yield_Spread", "Inflation_YoY")
     cpi, yields = (
         dict(line.split(",") for line in (RAW / f"{name}.csv").read_text().splitlines()[1:])

@@ -123,6 +123,13 @@ class DataConfig(Section):
         "refuse",
         description="of an observed column without a value in a row: an error, or no selection weight there",
     )
+    max_gap: int = Field(
+        30,
+        ge=1,
+        le=100_000,
+        description="longest gap in business days, between two values of a daily raw series or two rows of a"
+        " table of one's own; a longer one is an error. A built panel was checked when it was built",
+    )
     scaling: dict[str, Literal["standard", "robust", "none"]] = Field(
         {}, description='by column, how it is scaled; "standard" for all others'
     )

@@ -98,10 +98,11 @@ def load_rows(run: runs.Run, data: str | None, as_of: datetime.date | None) -> P
     panel = run.data.panel
     if data is not None:
         # As the run's own data was made, which a config that names a built panel does not tell.
-        made = {key: run.data.panel.about[key] for key in MAKES_OTHER_VALUES if key in run.data.panel.about}
+        about = run.data.panel.about
+        made = {key: about[key] for key in (*MAKES_OTHER_VALUES, "max_gap") if key in about}
         panel = load_panel(run.config.data.model_copy(update={"dataset": data, "end": None, **made}))
         for key, value in made.items():
-            if panel.about.get(key, value) != value:
+            if key in MAKES_OTHER_VALUES and panel.about.get(key, value) != value:
                 raise UserError(
                     f"{data}: was made with {key} {panel.about[key]!r}, the run's data with {value!r}."
                     " Give data that was made like the run's."
