@@ -245,6 +245,12 @@ def test_panel_csv_header_errors(tmp_path):
         UserError, match=r"line 1: found no column 'AAA_Yield' among date,.*Did you mean 'AAAYield'"
     ):
         read_panel_csv(path, CORE, "decimal")
+    # What the other columns are called is no hint, however alike.
+    path = panel_csv(tmp_path, "2018-01-05,0,9,0,3,0", header=HEADER.replace(",WTI_Return_21d", ""))
+    with pytest.raises(
+        UserError, match=r"no column 'WTI_Return_21d' among .*_YoY\. Rename or add what is missing"
+    ):
+        read_panel_csv(path, CORE, "decimal")
 
 
 @pytest.mark.parametrize("column", ["SP500_Returns", "AAA_Yield"])  # the target and another

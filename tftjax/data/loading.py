@@ -134,8 +134,7 @@ def _from_raw_series(path: Path, config: DataConfig) -> Panel:
         raise UserError(
             f"{path / feature_set.row_series}.csv: found the value of {row_series.dates[row]} released on"
             f" {row_series.releases[row]}, expected its own day: a row's return would be an earlier"
-            f" day's, and"
-            " other columns would know it. Leave out its release dates and its lag."
+            " day's, and other columns would know it. Leave out its release dates and its lag."
         )
     frame, staleness = align(series, feature_set, config.vintage)
     messages += tuple(f"{name}: {words}" for name, words in rules.items())

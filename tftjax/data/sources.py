@@ -23,6 +23,7 @@ MISSING = {"", ".", "NaN", "nan", "NA"}  # FRED wrote "." for a missing value un
 ROW_SERIES = {feature_set.row_series for feature_set in FEATURE_SETS.values()}
 
 FIRST_DATE, LAST_DATE = np.datetime64("1678-01-01"), np.datetime64("2261-12-31")  # what nanoseconds hold
+LARGEST = 1e15  # of any number: its square, in single precision and units of the scaler, is finite
 
 
 def embedded_folder() -> Path:
@@ -106,7 +107,7 @@ def _is_iso_date(cell: str) -> bool:
 
 
 def parse_numbers(path: Path, column: str, cells: list[str], first_line: int = 2) -> Float64[np.ndarray, "N"]:
-    """Numbers, NaN where the cell is empty; UserError names the first line with text or infinity."""
+    """Numbers, NaN where the cell is empty; UserError names the first line with text or what is too large."""
     try:
         values = np.array([np.nan if cell in MISSING else _number(cell) for cell in cells])
     except ValueError:
@@ -119,14 +120,15 @@ def parse_numbers(path: Path, column: str, cells: list[str], first_line: int = 2
             "a number or an empty cell",
             "Correct the cell; decimals are written with a point, thousands without a mark.",
         ) from None
-    if np.isinf(values).any():
-        row = int(np.argmax(np.isinf(values)))
+    too_large = np.abs(values) > LARGEST
+    if too_large.any():
+        row = int(np.argmax(too_large))
         raise _fail(
             path,
             row + first_line,
             column,
             repr(cells[row]),
-            "a finite number",
+            f"a finite number, of at most {LARGEST:g} in size",
             "An infinity often comes from a division by zero: correct the value or leave the cell empty.",
         )
     return values
@@ -296,7 +298,8 @@ def _check_header(path: Path, columns: tuple[Column, ...], date: str, header: li
     wanted = [date, *(column.name for column in columns)]
     missing = [name for name in wanted if name not in header]
     if missing:
-        matches = [difflib.get_close_matches(name, header, n=3, cutoff=0.4) for name in missing]
+        unclaimed = [name for name in header if name not in wanted]
+        matches = [difflib.get_close_matches(name, unclaimed, n=3, cutoff=0.4) for name in missing]
         nearest = dict.fromkeys(match for found in matches for match in found)
         hint = f" Did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
         raise UserError(
