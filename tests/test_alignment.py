@@ -11,12 +11,14 @@ from tftjax.data.alignment import (
     Observations,
     as_of,
     check_gaps,
+    check_row_gaps,
     fixed_lag,
     publications,
     resample,
     snapshot,
 )
 from tftjax.data.feature_sets import CALENDAR, FEATURE_SETS, SERIES, difference, level, year_over_year
+from tftjax.data.loading import align
 
 
 def d(*texts):
@@ -66,7 +68,7 @@ def test_as_of_without_any_release_is_nan():
     assert np.isnan(age).all()
 
 
-def daily(dates, first, last):
+def daily(dates, first, last, max_gap=30):
     check_gaps(
         dates,
         "daily",
@@ -74,6 +76,7 @@ def daily(dates, first, last):
         np.datetime64(first),
         np.datetime64(last),
         "f.csv, column 'X'",
+        max_gap,
     )
 
 
@@ -82,6 +85,16 @@ def test_daily_gap_of_30_business_days_passes_and_31_does_not():
     daily(d("2018-01-01", "2018-02-12"), "2018-01-01", "2018-02-12")
     with pytest.raises(UserError, match=r"f.csv, column 'X'.*2018-01-01 and 2018-02-13.*30 business days"):
         daily(d("2018-01-01", "2018-02-13"), "2018-01-01", "2018-02-13")
+    daily(d("2018-01-01", "2018-02-13"), "2018-01-01", "2018-02-13", max_gap=31)
+
+
+def test_row_gap_by_hand():
+    dates, lines = d("2018-01-01", "2018-01-02", "2018-02-13", "2018-02-14"), np.array([2, 5, 7, 8])
+    check_row_gaps(dates, lines, "f.csv, column 'day'", 30)
+    found = r"f.csv, column 'day': found 2018-02-13 on line 7, 30 business days after 2018-01-02, expected at"
+    with pytest.raises(UserError, match=rf"{found} most 29\. .* or raise data\.max_gap"):
+        check_row_gaps(dates, lines, "f.csv, column 'day'", 29)
+    check_row_gaps(dates[:1], lines[:1], "f.csv, column 'day'", 1)
 
 
 def test_daily_gap_outside_the_used_rows_is_no_matter():
@@ -106,6 +119,7 @@ def monthly(dates, last):
         first,
         np.datetime64(last),
         "f.csv, column 'X'",
+        30,
     )
 
 
@@ -231,6 +245,46 @@ def test_every_row_shows_the_newest_observation_known_by_then(series, vintage):
         of_newest = [i for i in known if series.dates[i] == newest]
         assert value == series.values[of_newest[0 if vintage == "first" else -1]]
         assert days_old == (row - series.releases[of_newest[0]]).astype(int)
+
+
+ROW_DAYS = np.arange(np.datetime64("2017-08-01"), np.datetime64("2018-07-01"))
+
+
+def raw_history(name, rng):
+    """A year and a half of a series that is needed by some feature set: monthly ones late and revised."""
+    if SERIES[name].frequency == "daily":
+        late = rng.integers(0, 3, len(ROW_DAYS)) if name != "SP500" else 0
+        return Observations(ROW_DAYS, ROW_DAYS + late, rng.uniform(50, 150, len(ROW_DAYS)))
+    months = np.arange(np.datetime64("2016-12"), np.datetime64("2018-06")).astype("datetime64[D]")
+    first = months + rng.integers(28, 75, len(months))
+    revised = rng.random(len(months)) < 0.4
+    dates = np.concatenate([months, months[revised]])
+    releases = np.concatenate([first, first[revised] + rng.integers(1, 200, revised.sum())])
+    order = np.lexsort((releases, dates))
+    return Observations(dates[order], releases[order], rng.uniform(50, 150, len(dates)))
+
+
+@pytest.mark.parametrize("name", FEATURE_SETS)
+@settings(max_examples=4, deadline=None)
+@given(st.sampled_from(["first", "latest"]), st.integers(0, 9999), st.booleans())
+def test_no_column_of_any_feature_set_sees_what_comes_later(name, vintage, seed, removed):
+    """The last day kept is the one before something monthly is published: a look of one row ahead is seen."""
+    rng = np.random.default_rng(seed)
+    series = {source: raw_history(source, rng) for source in FEATURE_SETS[name].series_names()}
+    monthly = [series[source] for source in series if SERIES[source].frequency == "monthly"]
+    events = np.concatenate([known.releases for known in monthly or series.values()])
+    day = rng.choice(events[(events > ROW_DAYS[90]) & (events <= ROW_DAYS[-1])]) - 1
+    changed = {}
+    for source, known in series.items():
+        later = known.releases > day
+        values = np.where(later, known.values * rng.uniform(0.5, 2.0, len(later)), known.values)
+        kept = ~later if removed else np.full(len(later), True)
+        changed[source] = Observations(known.dates[kept], known.releases[kept], values[kept])
+    before, after = (align(raw, FEATURE_SETS[name], vintage) for raw in (series, changed))
+    for table, other in zip(before, after, strict=True):
+        rows = table.index <= pd.Timestamp(day)
+        pd.testing.assert_frame_equal(table[rows], other[other.index <= pd.Timestamp(day)], check_exact=True)
+    assert removed or not before[0].equals(after[0])
 
 
 def test_weeks_by_hand():

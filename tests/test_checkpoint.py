@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -291,8 +292,20 @@ def test_a_directory_below_a_file_is_a_user_error(tmp_path):
         save(tmp_path / "file/checkpoints", 0)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_directory_is_a_user_error(run):
+@pytest.fixture
+def folder_of_no_root():
+    """A folder of the user's own, who is not root while the test lasts: root may write anywhere."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+    os.seteuid(user)
+
+
+def test_a_read_only_directory_is_a_user_error(folder_of_no_root):
+    run = folder_of_no_root / "run"
+    save(run, 4)
     run.chmod(0o555)
     try:
         with pytest.raises(UserError, match=f"{run}: PermissionError"):

@@ -12,6 +12,8 @@ ORDER = (
     "config_errors",
     "config_section",
     "config_attention",
+    "config_data",
+    "config_training",
     "config",
     "files",
     "runtime",

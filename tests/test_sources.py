@@ -235,13 +235,20 @@ def test_percent_with_raw_series_is_refused():
 
 def test_panel_csv_header_errors(tmp_path):
     with pytest.raises(
-        UserError, match=r"panel.csv, line 1: found no column 'date' among Date,.*Did you mean 'Date'"
+        UserError,
+        match=r"panel.csv, line 1: found no column 'date', 'SP500_R.* among Date,.*Did you mean 'Date'",
     ):
         read_panel_csv(panel_csv(tmp_path, "x", header="Date"), CORE, "decimal")
     header = HEADER.replace("AAA_Yield", "AAAYield")
     path = panel_csv(tmp_path, "2018-01-05,0,9,0,3,0,1", header=header)
     with pytest.raises(
         UserError, match=r"line 1: found no column 'AAA_Yield' among date,.*Did you mean 'AAAYield'"
+    ):
+        read_panel_csv(path, CORE, "decimal")
+    # What the other columns are called is no hint, however alike.
+    path = panel_csv(tmp_path, "2018-01-05,0,9,0,3,0", header=HEADER.replace(",WTI_Return_21d", ""))
+    with pytest.raises(
+        UserError, match=r"no column 'WTI_Return_21d' among .*_YoY\. Rename or add what is missing"
     ):
         read_panel_csv(path, CORE, "decimal")
 

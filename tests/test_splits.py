@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tftjax.config import DataConfig, SplitDates, UserError, from_dict
+from tftjax.config import DataConfig, UserError, from_dict
+from tftjax.config_data import SplitDates
 from tftjax.data.splits import Splits, folds, make_splits, window_starts
 
 

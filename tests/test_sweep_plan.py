@@ -109,7 +109,8 @@ BAD = {
     ),
     "data": ({"grid": ["data.target_scale=none,ewma"]}, 'differ in their data.*target_scale: "none", "ewma"'),
     "override": ({"overrides": ["train.epochs=3"]}, "unknown key"),
-    "names alike": ({"grid": ["data.start=2001-01-01,2001/01/01"]}, "data.start"),
+    "names alike": ({"grid": ["model.quantiles=[0.5,0.9],[0.5, 0.9]"]}, "look alike in a file name"),
+    "too many seeds": ({"overrides": ["train.seed=2147483647"], "num_seeds": 2}, "found 2147483648"),
 }
 
 
@@ -160,3 +161,20 @@ def test_bad_spaces(space, message, tmp_path):
         read_space(path)
     with pytest.raises(UserError, match="cannot be read as a space"):
         read_space(tmp_path / "missing.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            '{"loss.std_weight": {"choices": [0]}, "loss.std_weight": {"choices": [1]}}',
+            "stands twice",
+        ),
+        ('{"loss.std_weight": {"low": 0, "high": NaN}}', "found NaN"),
+        ('{"loss.std_weight": ', "not valid JSON at line 1"),
+    ],
+)
+def test_spaces_that_are_not_json(text, message, tmp_path):
+    (tmp_path / "space.json").write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_space(tmp_path / "space.json")

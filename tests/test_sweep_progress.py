@@ -3,8 +3,9 @@
 import pytest
 
 from tftjax.config import Config
+from tftjax.progress import NoProgress
 from tftjax.sweep_plan import Member
-from tftjax.sweep_progress import LiveProgress, NoProgress, PlainProgress, Status, choose
+from tftjax.sweep_progress import LiveProgress, PlainProgress, Status, choose
 
 MEMBERS = [Member(f"{group}-s{seed}", group, Config()) for group in ("control", "pulled") for seed in (1, 2)]
 STATUS = Status(

@@ -255,6 +255,10 @@ BAD_DATA = {
     "date that does not parse": (with_cell(9, "date", "10/01/2001"), ["line 9", "10/01/2001", "YYYY-MM-DD"]),
     "text in a number column": (with_cell(9, "AAA_Yield", "n/a?"), ["line 9", "'AAA_Yield'", "'n/a?'"]),
     "infinity": (with_cell(9, "Credit_Spread", "inf"), ["line 9", "'Credit_Spread'", "finite"]),
+    "a number beyond all sense": (
+        with_cell(300, "Credit_Spread", "-1e300"),
+        ["line 300", "'-1e300'", "1e+15"],
+    ),
     "NaN in the target": (with_cell(90, "SP500_Returns", ""), ["line 90", "'SP500_Returns'", "NaN"]),
     "NaN after the first release": (with_cell(90, "AAA_Yield", "NaN"), ["line 90", "'AAA_Yield'", "NaN"]),
     "fewer rows than a window": (lambda: make_rows(5), ["rows", "window"]),

@@ -11,14 +11,26 @@ class UserError(Exception):
     """A mistake the user can mend: says what was found, where, what was expected and what to do."""
 
 
-def exit_code(command: Callable[[], object]) -> int:
-    """Runs a command: 0 if it ends well, 2 after an error that the user can mend, 130 after Ctrl-C."""
+# What a command that trains says after Ctrl-C.
+STOPPED = (
+    "\nstopped; the same command with --resume (in place of --overwrite) goes on from the last finished epoch"
+)
+
+
+def exit_code(command: Callable[[], object], stopped: str | None = None) -> int:
+    """Runs a command: 0 if it ends well, 2 after an error that the user can mend, 130 after Ctrl-C.
+
+    Args:
+        stopped: what to say after Ctrl-C.
+    """
     try:
         command()
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        if stopped:
+            print(stopped, file=sys.stderr)
         return 130
     return 0
 

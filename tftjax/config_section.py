@@ -1,6 +1,10 @@
 """What every section of a config is."""
 
+from typing import Annotated
+
 import pydantic
+
+Fraction = Annotated[float, pydantic.Field(gt=0, lt=1)]
 
 
 class Section(pydantic.BaseModel):

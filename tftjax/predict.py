@@ -63,8 +63,8 @@ def predict(run: runs.Run, panel: Panel, say: Callable[[str], Any] = print) -> p
         raise UserError(
             f"prediction: found {len(panel.frame)} rows to {panel.frame.index[-1].date()}, the run's "
             f"model.encoder_length is {model_config.encoder_length}, its data.target_scale"
-            f" {encoding.target_scale!r}: "
-            f"expected at least {needed} rows. Give more rows, or a later --as-of."
+            f" {encoding.target_scale!r}: expected at least {needed} rows. Give more rows, or a later"
+            " --as-of."
         )
     if short:
         say(f"left out {len(short)} series with fewer than {needed} rows: {', '.join(short)}")
@@ -98,14 +98,14 @@ def load_rows(run: runs.Run, data: str | None, as_of: datetime.date | None) -> P
     panel = run.data.panel
     if data is not None:
         # As the run's own data was made, which a config that names a built panel does not tell.
-        made = {key: run.data.panel.about[key] for key in MAKES_OTHER_VALUES if key in run.data.panel.about}
+        about = run.data.panel.about
+        made = {key: about[key] for key in (*MAKES_OTHER_VALUES, "max_gap") if key in about}
         panel = load_panel(run.config.data.model_copy(update={"dataset": data, "end": None, **made}))
         for key, value in made.items():
-            if panel.about.get(key, value) != value:
+            if key in MAKES_OTHER_VALUES and panel.about.get(key, value) != value:
                 raise UserError(
                     f"{data}: was made with {key} {panel.about[key]!r}, the run's data with {value!r}."
-                    f" Give data"
-                    " that was made like the run's."
+                    " Give data that was made like the run's."
                 )
     if as_of is not None:
         before = panel.frame.index <= pd.Timestamp(as_of)

@@ -135,7 +135,7 @@ class LiveProgress:
 class NoProgress:
     """Shows nothing."""
 
-    def __init__(self, name: str, max_epochs: int, finished: int):
+    def __init__(self, *_):
         pass
 
     def __enter__(self) -> "NoProgress":
@@ -144,12 +144,12 @@ class NoProgress:
     def __exit__(self, *_) -> None:
         pass
 
-    def update(self, record: dict) -> None:
+    def update(self, _) -> None:
         """Ignores an epoch."""
 
 
-def choose(quiet: bool) -> type:
+def choose(quiet: bool, live: type = LiveProgress, plain: type = PlainProgress) -> type:
     """The display for this process: none, live on a terminal, lines elsewhere."""
     if quiet:
         return NoProgress
-    return LiveProgress if sys.stdout.isatty() else PlainProgress
+    return live if sys.stdout.isatty() else plain

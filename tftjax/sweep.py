@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import hashlib
 import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from tftjax import runs, runtime, sweep_files, sweep_hosts, sweep_plan, sweep_progress
 from tftjax.baseline_scores import BaselineScores
 from tftjax.config import UserError, from_dict
+from tftjax.config_errors import STOPPED, exit_code
 from tftjax.ensemble import ensembles
 from tftjax.evaluate import evaluate
 from tftjax.sweep_data import load_data
@@ -78,7 +80,8 @@ def sweep(
             stack.enter_context(runs.lock(folder))
             for member in members:
                 sweep_files.create_member(folder, member, data[member.name].whole, resume=resume)
-        sweep_hosts.wait_for_all(host, "made")
+        same = hashlib.sha256(repr(list(members)).encode()).hexdigest()[:8]
+        sweep_hosts.wait_for_all(host, f"made {same}")  # unless another process has other members
         train_share(folder, [host.share(group) for group in programs], data, baselines, host, quiet)
         sweep_hosts.wait_for_all(host, "trained")
         if host.index == 0:
@@ -239,7 +242,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Trains configs x grid x sample x seeds side by side, evaluates all, and compares them."""
     arguments = _parser().parse_args(argv)
     runtime.configure()
-    try:
+
+    def command() -> None:
         members, folder = plan_of(arguments)
         host = sweep_hosts.join(arguments.coordinator, arguments.process_id, arguments.num_processes)
         sweep(
@@ -253,17 +257,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             host=host,
         )
         sweep_hosts.leave(host)
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(
-            "\nstopped; the same command with --resume (in place of --overwrite) goes on from the last "
-            "finished epoch",
-            file=sys.stderr,
-        )
-        return 130
-    return 0
+
+    return exit_code(command, STOPPED)
 
 
 if __name__ == "__main__":

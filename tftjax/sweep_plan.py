@@ -20,6 +20,7 @@ from tftjax.config import (
     from_dict,
     known_keys,
     load,
+    parse_json,
     setting_type,
     settings,
 )
@@ -162,11 +163,12 @@ def read_space(path: Path) -> dict[str, Any]:
       UserError: not readable, an unknown key, or bounds that are none.
     """
     try:
-        space = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"{path}: cannot be read as a space ({error}). Give the path of a JSON file."
         ) from error
+    space = parse_json(text, str(path))
     expected = 'expected {"low": number, "high": number, "log": true or false} or {"choices": [...]}'
     if not isinstance(space, dict) or not space:
         raise UserError(f"{path}: found {show(space)}, expected an object of keys, each: {expected[9:]}.")

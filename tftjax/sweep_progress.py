@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from tftjax import progress
 from tftjax.sweep_plan import Member
 
 
@@ -103,24 +104,6 @@ class LiveProgress:
         self.live.update(self._draw(status))
 
 
-class NoProgress:
-    """Shows nothing."""
-
-    def __init__(self, members: Sequence[Member]):
-        pass
-
-    def __enter__(self) -> "NoProgress":
-        return self
-
-    def __exit__(self, *_) -> None:
-        pass
-
-    def update(self, status: Status) -> None:
-        """Ignores an epoch."""
-
-
 def choose(quiet: bool) -> type:
     """The display for this process: none, live on a terminal, lines elsewhere."""
-    if quiet:
-        return NoProgress
-    return LiveProgress if sys.stdout.isatty() else PlainProgress
+    return progress.choose(quiet, LiveProgress, PlainProgress)

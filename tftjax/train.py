@@ -14,6 +14,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from tftjax import checkpoint, files, monitor, progress, runs, runtime, warm_start
 from tftjax.config import Config, UserError, hyperparameters, load
+from tftjax.config_errors import STOPPED, exit_code
 from tftjax.data.conditions import check_regimes
 from tftjax.data.loading import load_panel
 from tftjax.data.panel import check_return_units
@@ -284,28 +285,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--quiet", action="store_true", help="no progress, no summary")
     arguments = parser.parse_args(argv)
     runtime.configure()
-    try:
+
+    def command() -> None:
         named = [f"name={json.dumps(arguments.name)}"] if arguments.name is not None else []
         config = load(arguments.config, [*arguments.set, *named])
-        directory = arguments.runs / config.name
         train(
             config,
-            directory,
+            arguments.runs / config.name,
             resume=arguments.resume,
             overwrite=arguments.overwrite,
             quiet=arguments.quiet,
         )
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(
-            "\nstopped; the same command with --resume (in place of --overwrite) goes on from the last "
-            "finished epoch",
-            file=sys.stderr,
-        )
-        return 130
-    return 0
+
+    return exit_code(command, STOPPED)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,9 @@ from pathlib import Path
 import pandas as pd
 
 from tftjax import runs, runtime, sweep_hosts, walk_results
-from tftjax.config import Config, SplitDates, UserError, from_dict
-from tftjax.config_errors import exit_code
+from tftjax.config import Config, UserError, from_dict
+from tftjax.config_data import SplitDates
+from tftjax.config_errors import STOPPED, exit_code
 from tftjax.data.splits import Splits, folds
 from tftjax.sweep import say, sweep
 from tftjax.sweep_data import load_data
@@ -177,14 +178,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         sweep_hosts.leave(host)
 
-    code = exit_code(command)
-    if code == 130:
-        print(
-            "\nstopped; the same command with --resume (in place of --overwrite) goes on from the last "
-            "finished epoch",
-            file=sys.stderr,
-        )
-    return code
+    return exit_code(command, STOPPED)
 
 
 if __name__ == "__main__":

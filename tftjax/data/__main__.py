@@ -33,7 +33,7 @@ def build(arguments: argparse.Namespace) -> None:
         )
     if arguments.source == "embedded" and arguments.sp500 == "yfinance":
         raise UserError("--sp500 yfinance: found with --source embedded, expected fred-api or fred-csv.")
-    for name in ("feature_set", "frequency", "alignment", "vintage", "missing"):
+    for name in ("feature_set", "frequency", "alignment", "vintage", "missing", "max_gap"):
         raw[name] = getattr(arguments, name)
     raw |= {name: str(getattr(arguments, name)) for name in ("start", "end") if getattr(arguments, name)}
     data = configs.from_dict({"data": raw}, "command line").data
@@ -71,7 +71,7 @@ def _fetch(data: DataConfig, arguments: argparse.Namespace) -> None:
         )
     names, folder = feature_set_of(data).series_names(), Path(arguments.raw or "")
     if arguments.source == "fred-csv":
-        find_dataset(arguments.raw)  # a mistyped folder is not made
+        find_dataset(arguments.raw, "--raw")  # a mistyped folder is not made
     if arguments.sp500 == "yfinance":
         download_sp500(folder)  # FRED is then not asked for what lies in the folder
     if arguments.source == "fred-api":
@@ -88,6 +88,13 @@ def _lag(text: str) -> tuple[str, int]:
     if not equals or not (days.isascii() and days.isdigit()):
         raise UserError(f"--lag {text!r}: expected SERIES=DAYS, such as CPIAUCSL=45.")
     return name, int(days)
+
+
+def _date(text: str) -> datetime.date:
+    try:
+        return datetime.datetime.strptime(text, "%Y-%m-%d").date()
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a date as YYYY-MM-DD") from None
 
 
 def show_list(arguments: argparse.Namespace) -> None:
@@ -163,9 +170,10 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--alignment", choices=["vintage", "fixed"], default="vintage")
     command.add_argument("--vintage", choices=["first", "latest"], default="first")
     command.add_argument("--missing", choices=["refuse", "mask"], default="refuse", help="see data.missing")
+    command.add_argument("--max-gap", type=int, default=30, metavar="DAYS", help="see data.max_gap")
     command.add_argument("--lag", action="append", default=[], metavar="SERIES=DAYS", help="for fixed")
-    command.add_argument("--start", type=datetime.date.fromisoformat, help="first row, YYYY-MM-DD")
-    command.add_argument("--end", type=datetime.date.fromisoformat, help="last row, YYYY-MM-DD")
+    command.add_argument("--start", type=_date, help="first row, YYYY-MM-DD")
+    command.add_argument("--end", type=_date, help="last row, YYYY-MM-DD")
     command.add_argument("--out", type=Path, required=True, help="folder for the panel")
     command.add_argument("--overwrite", action="store_true", help="replace a built panel in --out")
     command.set_defaults(run=build)

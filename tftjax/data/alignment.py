@@ -5,13 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float64, Shaped
+from jaxtyping import Float64, Int, Shaped
 
 from tftjax.config import UserError
 
 Dates = Shaped[np.ndarray, "N"]  # datetime64[D]
 
-MAX_GAP_BUSINESS_DAYS = 30  # between two values of a daily series
 MAX_MISSING_MONTHS = 2  # between two values of a monthly series
 
 
@@ -206,21 +205,23 @@ def check_gaps(
     first: np.datetime64,
     last: np.datetime64,
     where: str,
+    max_gap: int,
 ) -> None:
     """Refuse a hole in a series that the as-of join would silently bridge with an old value.
 
     Args: dates: observation dates that have a value; release: observation dates -> release dates;
-        first, last: dates of the first and last used row; where: file and column, for the message.
+        first, last: dates of the first and last used row; where: file and column, for the message; max_gap:
+        of a daily series, business days.
     Raises: UserError if, between `first` and `last`, two values (or the last value and `last`) are more than
-        30 business days apart on a daily series, or 3 or more months are missing on a monthly one.
+        that apart on a daily series, or 3 or more months are missing on a monthly one.
     """
     if len(dates) == 0:
         raise UserError(f"{where}: found no value at all, expected some. Get the series anew.")
     # A gap matters up to the last used row: what is seen there may be the end of the last gap.
     ends = np.minimum(np.append(dates[1:], last), last)
     if frequency == "daily":
-        too_long = np.busday_count(dates, ends) > MAX_GAP_BUSINESS_DAYS
-        limit = f"at most {MAX_GAP_BUSINESS_DAYS} business days between two values"
+        too_long = np.busday_count(dates, ends) > max_gap
+        limit, way_out = f"at most {max_gap} business days between two values", ", or raise data.max_gap"
     else:
         months = dates.astype("datetime64[M]")
         newest = last.astype("datetime64[M]")
@@ -228,11 +229,29 @@ def check_gaps(
             newest -= 1
         missing = np.minimum(np.append(months[1:] - 1, newest), newest) - months
         too_long = missing.astype(np.int64) > MAX_MISSING_MONTHS
-        limit = f"at most {MAX_MISSING_MONTHS} missing months in a row"
+        limit, way_out = f"at most {MAX_MISSING_MONTHS} missing months in a row", ""
     used = (ends >= first) & (dates <= last)
     if np.any(too_long & used):
         gap = int(np.argmax(too_long & used))
         raise UserError(
             f"{where}: found no value between {dates[gap]} and {ends[gap]}, expected {limit} in the used rows"
-            f" ({first} to {last}). Get the missing values, or keep the gap out with data.start or data.end."
+            f" ({first} to {last}). Get the missing values, or keep the gap out with data.start or data.end"
+            f"{way_out}."
+        )
+
+
+def check_row_gaps(dates: Dates, lines: Int[np.ndarray, "N"], where: str, max_gap: int) -> None:
+    """Refuse rows of a table that lie too far apart: a window would take the days between for one step.
+
+    Args: dates: of the used rows, ascending; lines: of the file on which they stand; where: file, series and
+        column, for the message; max_gap: business days.
+    Raises: UserError that names the first row after a longer gap.
+    """
+    gaps = np.busday_count(dates[:-1], dates[1:])
+    if np.any(gaps > max_gap):
+        row = int(np.argmax(gaps > max_gap)) + 1
+        raise UserError(
+            f"{where}: found {dates[row]} on line {lines[row]}, {gaps[row - 1]} business days after"
+            f" {dates[row - 1]}, expected at most {max_gap}. Add the rows between, keep the gap out with"
+            " data.start or data.end, or raise data.max_gap."
         )

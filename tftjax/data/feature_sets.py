@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64, Shaped
 
-from tftjax.config import ColumnsConfig, UserError
+from tftjax.config import UserError
+from tftjax.config_data import ColumnsConfig
 
 ROLES_OF_TABLES = ("observed", "known_real", "known_categorical", "static_real", "static_categorical")
 TRADING_DAYS_A_YEAR = 252
@@ -268,9 +269,8 @@ def from_columns(columns: ColumnsConfig) -> FeatureSet:
     for name in numbers:
         if name in CALENDAR:
             raise UserError(
-                f"data.columns: found {name!r} in another role than known_categorical. It is made from"
-                f" the date,"
-                " as a category: rename your column, or move it."
+                f"data.columns: found {name!r} in another role than known_categorical. It is made from the"
+                " date, as a category: rename your column, or move it."
             )
     return FeatureSet(
         row_series="",

@@ -110,16 +110,14 @@ def _get(url: str, name: str, waits_s: tuple[float, ...], timeout_s: float) -> A
             if error.code != 429 and error.code < 500:
                 raise UserError(
                     f"{name}: the service refused the request ({problem}). Check the key in FRED_API_KEY"
-                    f" and the"
-                    " series' name."
+                    " and the series' name."
                 ) from None
         # No connection, too slow, cut off halfway, or no JSON.
         except (OSError, http.client.HTTPException, ValueError) as error:
             problem = str(getattr(error, "reason", error)) or type(error).__name__
     raise UserError(
         f"{name}: no answer from the service after {len(waits_s) + 1} tries ({problem}). What was fetched"
-        f" before"
-        " is kept: run the command again later to go on."
+        " before is kept: run the command again later to go on."
     )
 
 

@@ -15,6 +15,7 @@ from tftjax.data.alignment import (
     Observations,
     as_of,
     check_gaps,
+    check_row_gaps,
     days,
     fixed_lag,
     publications,
@@ -99,6 +100,8 @@ def _table_rows(
     """The panel of one series of a table."""
     used, dropped = _used_rows(frame, feature_set, config, str(where), lines)
     frame = frame.loc[used]
+    date = "date" if config.columns is None else config.columns.date
+    check_row_gaps(days(frame.index), lines[used], f"{where}, column {date!r}", config.max_gap)
     return _panel(feature_set, frame, pd.DataFrame(index=frame.index), messages + dropped, config)
 
 
@@ -131,8 +134,7 @@ def _from_raw_series(path: Path, config: DataConfig) -> Panel:
         raise UserError(
             f"{path / feature_set.row_series}.csv: found the value of {row_series.dates[row]} released on"
             f" {row_series.releases[row]}, expected its own day: a row's return would be an earlier"
-            f" day's, and"
-            " other columns would know it. Leave out its release dates and its lag."
+            " day's, and other columns would know it. Leave out its release dates and its lag."
         )
     frame, staleness = align(series, feature_set, config.vintage)
     messages += tuple(f"{name}: {words}" for name, words in rules.items())
@@ -174,7 +176,7 @@ def _panel(
 def built_about(config: DataConfig) -> dict:
     """What a panel tells of how it was made: what was asked for, units and sources by column."""
     feature_set = feature_set_of(config)
-    asked = ("dataset", "columns", *MAKES_OTHER_VALUES, "start", "end")
+    asked = ("dataset", "columns", *MAKES_OTHER_VALUES, "max_gap", "start", "end")
     content = config.model_dump(mode="json")
     content["feature_set"] = None if config.columns else config.feature_set or DEFAULT_FEATURE_SET
     return {
@@ -264,7 +266,8 @@ def _check_series(
         if config.alignment == "fixed":
             lag = np.timedelta64(config.lags.get(column.sources[0], info.lag_days), "D")
             release = lambda dates, lag=lag: dates + lag  # noqa: E731
-        check_gaps(days(own.index), info.frequency, release, first, last, f"{files}, column {column.name!r}")
+        where = f"{files}, column {column.name!r}"
+        check_gaps(days(own.index), info.frequency, release, first, last, where, config.max_gap)
 
 
 def within_range(index: pd.DatetimeIndex, config: DataConfig) -> Bool[np.ndarray, "N"]:

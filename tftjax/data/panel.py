@@ -284,7 +284,8 @@ def check_return_unit(train_target_sd: float, target_std: float) -> None:
         f"the train target's standard deviation is {sd:.6g}, loss.target_std is {wanted:.6g}; expected them"
         f" within a factor {MAX_UNIT_FACTOR:g} of each other. "
     )
-    if not (sd > 0 and math.isfinite(sd)):
+    # The same value in every row has a standard deviation of a rounding error, not always of 0.
+    if not (sd > wanted * 1e-9 and math.isfinite(sd)):
         raise UserError(found + "The target is constant or not a number in the train rows: check its column.")
     # The unit that brings the two closest; a unit can explain only what looks like a factor of about 100.
     distance = {power: abs(math.log10(sd / wanted) - power) for power in (-2, 0, 2)}

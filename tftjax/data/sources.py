@@ -23,6 +23,7 @@ MISSING = {"", ".", "NaN", "nan", "NA"}  # FRED wrote "." for a missing value un
 ROW_SERIES = {feature_set.row_series for feature_set in FEATURE_SETS.values()}
 
 FIRST_DATE, LAST_DATE = np.datetime64("1678-01-01"), np.datetime64("2261-12-31")  # what nanoseconds hold
+LARGEST = 1e15  # of any number: its square, in single precision and units of the scaler, is finite
 
 
 def embedded_folder() -> Path:
@@ -32,18 +33,16 @@ def embedded_folder() -> Path:
     return installed if installed.is_dir() else package.parent / "data"
 
 
-def find_dataset(dataset: str) -> Path:
-    """The folder or file that `data.dataset` names; UserError lists near names if it is not there."""
+def find_dataset(dataset: str, key: str = "data.dataset") -> Path:
+    """The folder or file of that name; UserError, under `key`, lists near names if it is not there."""
     path = embedded_folder() if dataset == "embedded" else Path(dataset)
     try:
         if path.exists():
             return path
     except OSError as error:
-        raise UserError(
-            f"data.dataset: {dataset!r} cannot be looked up ({error.strerror or error})."
-        ) from error
+        raise UserError(f"{key}: {dataset!r} cannot be looked up ({error.strerror or error}).") from error
     raise UserError(
-        f"data.dataset: {dataset!r} is neither a folder nor a file{_near(path.name, path.parent)}."
+        f"{key}: {dataset!r} is neither a folder nor a file{_near(path.name, path.parent)}."
         ' Expected "embedded", a folder of FRED CSV files, or a panel CSV file.'
     )
 
@@ -108,7 +107,7 @@ def _is_iso_date(cell: str) -> bool:
 
 
 def parse_numbers(path: Path, column: str, cells: list[str], first_line: int = 2) -> Float64[np.ndarray, "N"]:
-    """Numbers, NaN where the cell is empty; UserError names the first line with text or infinity."""
+    """Numbers, NaN where the cell is empty; UserError names the first line with text or what is too large."""
     try:
         values = np.array([np.nan if cell in MISSING else _number(cell) for cell in cells])
     except ValueError:
@@ -121,14 +120,15 @@ def parse_numbers(path: Path, column: str, cells: list[str], first_line: int = 2
             "a number or an empty cell",
             "Correct the cell; decimals are written with a point, thousands without a mark.",
         ) from None
-    if np.isinf(values).any():
-        row = int(np.argmax(np.isinf(values)))
+    too_large = np.abs(values) > LARGEST
+    if too_large.any():
+        row = int(np.argmax(too_large))
         raise _fail(
             path,
             row + first_line,
             column,
             repr(cells[row]),
-            "a finite number",
+            f"a finite number, of at most {LARGEST:g} in size",
             "An infinity often comes from a division by zero: correct the value or leave the cell empty.",
         )
     return values
@@ -272,8 +272,7 @@ def read_panel_csv(
         values = {
             column.name: _read_column(path, column, cells[column.name], first_line) for column in columns
         }
-        dates = _to_dates(path, date, cells[date], first_line)
-        check_not_ahead(path, date, dates, first_line=first_line)
+        dates = _read_dates(path, date, cells[date], first_line)
         parts.append(pd.DataFrame(values, index=pd.DatetimeIndex(dates, name="date").as_unit("ns")))
     frame = pd.concat(parts)
     lines = np.arange(2, len(frame) + 2)
@@ -295,17 +294,25 @@ def read_panel_csv(
 
 
 def _check_header(path: Path, columns: tuple[Column, ...], date: str, header: list[str]) -> list[str]:
-    """The columns that nobody asked for; UserError if one that is wanted is missing."""
+    """The columns that nobody asked for; UserError names all that are wanted and missing."""
     wanted = [date, *(column.name for column in columns)]
-    for name in wanted:
-        if name not in header:
-            nearest = difflib.get_close_matches(name, header, n=3, cutoff=0.4)
-            hint = f" Did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
-            raise UserError(
-                f"{path}, line 1: found no column {name!r} among {', '.join(header)}, expected"
-                f" {', '.join(wanted)}.{hint} Rename or add the column."
-            )
+    missing = [name for name in wanted if name not in header]
+    if missing:
+        unclaimed = [name for name in header if name not in wanted]
+        matches = [difflib.get_close_matches(name, unclaimed, n=3, cutoff=0.4) for name in missing]
+        nearest = dict.fromkeys(match for found in matches for match in found)
+        hint = f" Did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
+        raise UserError(
+            f"{path}, line 1: found no column {', '.join(map(repr, missing))} among {', '.join(header)},"
+            f" expected {', '.join(wanted)}.{hint} Rename or add what is missing."
+        )
     return [name for name in header if name not in wanted]
+
+
+def _read_dates(path: Path, column: str, cells: list[str], first_line: int) -> Shaped[np.ndarray, "N"]:
+    dates = _to_dates(path, column, cells, first_line)
+    check_not_ahead(path, column, dates, first_line=first_line)
+    return dates
 
 
 def _read_column(
@@ -327,11 +334,11 @@ def check_table(path: Path, feature_set: FeatureSet, date: str) -> list[str]:
     try:
         for first_line, cells in read_parts(path):
             if first_line == 2:
-                missing = [name for name in (date, *(c.name for c in columns)) if name not in cells]
-                if missing:
-                    header, names = ", ".join(cells), ", ".join(missing)
-                    found[""] = f"{path}, line 1: found no column {names} among {header}. Add them."
-            readers = {date: partial(_to_dates, path, date)}
+                try:
+                    _check_header(path, columns, date, list(cells))
+                except UserError as error:
+                    found[""] = str(error)
+            readers = {date: partial(_read_dates, path, date)}
             readers |= {column.name: partial(_read_column, path, column) for column in columns}
             for name, read in readers.items():
                 if name in cells and name not in found:

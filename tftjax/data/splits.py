@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int32
 
-from tftjax.config import DataConfig, SplitDates, UserError
+from tftjax.config import DataConfig, UserError
+from tftjax.config_data import SplitDates
 from tftjax.data.alignment import PERIODS
 from tftjax.data.panel import Panel, blocks, select_rows
 

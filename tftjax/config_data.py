@@ -1,0 +1,170 @@
+"""The section `data`: where the panel comes from, what its columns are, how its rows are split."""
+
+import datetime
+import itertools
+import math
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from tftjax.config_section import Fraction, Section
+
+
+class ColumnsConfig(Section):
+    """The roles of the columns of a table of one's own."""
+
+    date: str = Field("date", min_length=1, description="the column of dates, YYYY-MM-DD, ascending")
+    id: str | None = Field(
+        None, min_length=1, description="in a table of several series, the column that names a row's series"
+    )
+    target: str = Field(min_length=1, description="what is forecast, a return")
+    observed: tuple[str, ...] = Field((), description="numbers known up to the day of the forecast")
+    known_real: tuple[str, ...] = Field((), description="numbers known beforehand, such as days to a holiday")
+    known_categorical: tuple[str, ...] = Field(
+        (), description="categories known beforehand; day_of_week and month are made from the date"
+    )
+    static_real: tuple[str, ...] = Field((), description="numbers that never change")
+    static_categorical: tuple[str, ...] = Field((), description="categories that never change")
+
+    @field_validator("static_categorical")
+    @classmethod
+    def _one_role_each(cls, static_categorical: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        held = [value for value in info.data.values() if value]
+        names = [name for value in held for name in ((value,) if isinstance(value, str) else value)]
+        twice = sorted(
+            {name for name in (*names, *static_categorical) if (*names, *static_categorical).count(name) > 1}
+        )
+        if "date" in names[1:] or "date" in static_categorical:
+            raise ValueError("no role for a column named 'date', unless it holds the dates: rename it")
+        if twice:
+            raise ValueError(f"each column in one role ({', '.join(twice)} has two)")
+        return static_categorical
+
+
+class SplitDates(Section):
+    """Splits by the dates of their first target rows, in place of fractions: one fold."""
+
+    train: datetime.date | None = Field(None, description="first train row, ISO; null: the first there is")
+    val: datetime.date = Field(description="first validation row, ISO")
+    test: datetime.date = Field(description="first test row, ISO, after val")
+    end: datetime.date | None = Field(
+        None, description="first row after the test rows, ISO, after test; null: all rows are used"
+    )
+
+    @field_validator("end")
+    @classmethod
+    def _ascending(cls, end: datetime.date | None, info: ValidationInfo) -> datetime.date | None:
+        dates = [info.data.get(name) for name in ("train", "val", "test")] + [end]
+        known = [date for date in dates if date is not None]
+        if any(later <= earlier for earlier, later in itertools.pairwise(known)):
+            raise ValueError(
+                f"dates in the order train, val, test, end (these are {', '.join(map(str, known))})"
+            )
+        return end
+
+
+class DataConfig(Section):
+    """Where the panel comes from and how its rows are split."""
+
+    dataset: str = Field(
+        "embedded",
+        min_length=1,
+        description="'embedded', a folder of FRED CSVs, a folder that tftjax.data build made, or a CSV file",
+    )
+    feature_set: str | None = Field(
+        None, min_length=1, description="a name in FEATURE_SETS; null: core_embedded, or what the data brings"
+    )
+    columns: ColumnsConfig | None = Field(
+        None, description="roles of the columns of a CSV of one's own, in place of a feature_set"
+    )
+    return_unit: Literal["decimal", "percent"] = Field(
+        "decimal", description="unit of returns in the source: 0.01 or 1.0 for one percent"
+    )
+    frequency: Literal["daily", "weekly", "monthly"] = Field(
+        "daily", description="of the rows; the target's returns are compounded, other columns the last known"
+    )
+    alignment: Literal["vintage", "fixed"] = Field(
+        "vintage",
+        description="when a raw value is seen: from its release date on, or a fixed lag after its date",
+    )
+    vintage: Literal["first", "latest"] = Field(
+        "first",
+        description="of a value that was revised: the first one published, or the last known on a day",
+    )
+    lags: dict[str, Annotated[int, Field(ge=0, le=3660)]] = Field(
+        {}, description='by raw series, days after its date under alignment "fixed"; else the table\'s'
+    )
+    start: datetime.date | None = Field(None, description="first date used, ISO; null: the first there is")
+    end: datetime.date | None = Field(
+        None, description="last date used, ISO, later than start; null: the last"
+    )
+    split: tuple[Fraction, Fraction, Fraction] = Field(
+        (0.70, 0.15, 0.15), description="fractions of the rows, in time order: train, validation, test"
+    )
+
+    @field_validator("columns")
+    @classmethod
+    def _columns_or_feature_set(
+        cls, columns: ColumnsConfig | None, info: ValidationInfo
+    ) -> ColumnsConfig | None:
+        if columns is not None and info.data.get("feature_set") is not None:
+            raise ValueError("null, or data.feature_set left out: both give the columns their roles")
+        return columns
+
+    split_dates: SplitDates | None = Field(
+        None, description="first dates of the splits, in place of fractions"
+    )
+    purge: Annotated[int, Field(ge=0, le=10_000)] | None = Field(
+        None,
+        description="rows left out at the end of train and validation; null: 0 with fractions,"
+        " model.prediction_length with dates",
+    )
+    missing: Literal["refuse", "mask"] = Field(
+        "refuse",
+        description="of an observed column without a value in a row: an error, or no selection weight there",
+    )
+    max_gap: int = Field(
+        30,
+        ge=1,
+        le=100_000,
+        description="longest gap in business days, between two values of a daily raw series or two rows of a"
+        " table of one's own; a longer one is an error. A built panel was checked when it was built",
+    )
+    scaling: dict[str, Literal["standard", "robust", "none"]] = Field(
+        {}, description='by column, how it is scaled; "standard" for all others'
+    )
+    target_scale: str = Field(
+        "none",
+        pattern=r"^(none|ewma|column:.+)$",
+        description='what the target is divided by, undone on output: "none", "ewma" (its volatility), or'
+        ' "column:VIX" (any positive observed column)',
+    )
+
+    @field_validator("vintage")
+    @classmethod
+    def _no_hindsight(cls, vintage: str, info: ValidationInfo) -> str:
+        if vintage == "latest" and info.data.get("alignment") == "fixed":
+            raise ValueError("'first' with data.alignment 'fixed': a later value would be hindsight")
+        return vintage
+
+    @field_validator("lags")
+    @classmethod
+    def _lags_have_effect(cls, lags: dict[str, int], info: ValidationInfo) -> dict[str, int]:
+        if lags and info.data.get("alignment") == "vintage":
+            raise ValueError("{}, or set data.alignment to 'fixed' (it is 'vintage')")
+        return lags
+
+    @field_validator("end")
+    @classmethod
+    def _start_before_end(cls, end: datetime.date | None, info: ValidationInfo) -> datetime.date | None:
+        start = info.data.get("start")
+        if start is not None and end is not None and start >= end:
+            raise ValueError(f"a date after data.start ({start})")
+        return end
+
+    @field_validator("split")
+    @classmethod
+    def _sums_to_one(cls, split: tuple[float, float, float]) -> tuple[float, float, float]:
+        if abs(math.fsum(split) - 1) > 1e-6:
+            raise ValueError(f"three positive fractions that sum to 1 (these sum to {math.fsum(split):g})")
+        return split
