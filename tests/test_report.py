@@ -13,6 +13,7 @@ from tiny import contents
 
 from tftjax import evaluate, report, report_data, report_svg, report_tables, report_verdict, runs
 from tftjax.baselines import BASELINES
+from tftjax.compare import read_predictions
 from tftjax.report_svg import COLORS, themed
 from tftjax.scoring import p_text, verdict
 from tftjax.sweep_files import Ended
@@ -43,7 +44,8 @@ def judged(trained, tmp_path_factory):
     """The shared run with quality windows that its 48 test days can fill, and made-up interpretation."""
     run = copy_of(trained, tmp_path_factory.mktemp("judged"))
     change(run / "config.json", lambda config: config.update(evaluation={"quality_window": 20}))
-    evaluate.evaluate(runs.open_run(run), pictures=False)
+    forecasts = {split: read_predictions(run, split).forecast for split in ("val", "test")}  # no compilation
+    evaluate.evaluate_forecasts(runs.open_run(run), forecasts, run / "evaluation", pictures=False)
     (run / "interpretation").mkdir()
     importance = [
         (split, kind, name, mean, mean - 0.1, mean + 0.1)
