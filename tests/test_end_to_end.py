@@ -24,7 +24,7 @@ from tiny import (
     write_config,
 )
 
-from tftjax import checkpoint
+from tftjax import checkpoint, report
 
 pytestmark = pytest.mark.slow
 STOPPED = (
@@ -315,3 +315,6 @@ def test_three_steps_ahead(commands, tmp_path):
     forecast = pd.read_csv(out, parse_dates=["date"])
     np.testing.assert_array_equal(forecast["date"], make_rows().index[272:275])
     np.testing.assert_allclose(forecast[QUANTILES], test[QUANTILES].iloc[:3], atol=1e-6)
+    assert report.main([str(run)]) == 0
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "The last 46 forecasts, first step" in page

@@ -68,12 +68,16 @@ ORDER = (
     "report_data",
     "report_svg",
     "report_tables",
+    "report_verdict",
     "report_page",
     "report_figures",
     "report_figures_training",
     "report_figures_sweep",
+    "report_figures_walk",
     "report_run",
     "report_sweep",
+    "report_walk_data",
+    "report_walk",
     "report",
 )
 NEVER = {"torch", "pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "jsonpickle"}

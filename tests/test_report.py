@@ -2,17 +2,18 @@
 
 import json
 import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 
 import browser
 import numpy as np
 import pandas as pd
 import pytest
+from pages import Reader, assert_shown
 from tiny import contents
 
-from tftjax import evaluate, report, report_data, report_tables, runs
+from tftjax import evaluate, report, report_data, report_svg, report_tables, report_verdict, runs
 from tftjax.baselines import BASELINES
+from tftjax.compare import read_predictions
 from tftjax.report_svg import COLORS, themed
 from tftjax.scoring import p_text, verdict
 from tftjax.sweep_files import Ended
@@ -20,49 +21,6 @@ from tftjax.sweep_plan import Member
 from tftjax.sweep_results import write_results
 
 pytestmark = pytest.mark.slow  # but for a few that are done in no time
-VOID = {"meta", "br", "img", "link", "input", "hr"}
-
-
-class Reader(HTMLParser):
-    """Reads a page: its elements balanced, its ids, links, and the rows of its tables by the first cell."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.ids, self.links, self.tags, self.rows, self.said = [], [], [], [], [], []
-        self.feed(text)
-        assert not self.open, self.open
-
-    def handle_starttag(self, tag, attributes):
-        values = dict(attributes)
-        self.tags.append((tag, values))
-        self.ids += [values["id"]] if "id" in values else []
-        self.links += [values[name] for name in ("href", "src") if name in values]
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.rows[-1].append("")
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.handle_starttag(tag, attributes)
-        self.open.pop()
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.said.append(data)
-        if {"td", "th"} & set(self.open):
-            self.rows[-1][-1] += data
-
-    def row(self, name):
-        """The first row with that heading."""
-        return next(row for row in self.rows if row and row[0] == name)
-
-    @property
-    def text(self):
-        return " ".join(" ".join(self.said).split())
 
 
 def copy_of(trained, folder, name="tiny"):
@@ -75,12 +33,19 @@ def change(path, edit):
     path.write_text(json.dumps(content))
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Pages with empty figures, for tests of their words: drawing is nine tenths of the time."""
+    monkeypatch.setattr(report_svg, "drawn", lambda *_: '<svg xmlns="http://www.w3.org/2000/svg" />')
+
+
 @pytest.fixture(scope="module")
 def judged(trained, tmp_path_factory):
     """The shared run with quality windows that its 48 test days can fill, and made-up interpretation."""
     run = copy_of(trained, tmp_path_factory.mktemp("judged"))
     change(run / "config.json", lambda config: config.update(evaluation={"quality_window": 20}))
-    evaluate.evaluate(runs.open_run(run))
+    forecasts = {split: read_predictions(run, split).forecast for split in ("val", "test")}  # no compilation
+    evaluate.evaluate_forecasts(runs.open_run(run), forecasts, run / "evaluation", pictures=False)
     (run / "interpretation").mkdir()
     importance = [
         (split, kind, name, mean, mean - 0.1, mean + 0.1)
@@ -134,7 +99,8 @@ def swept(trained, tmp_path_factory):
                     metrics[split]["pinball"] = value * 1e-3
 
             change(run / "evaluation" / "metrics.json", set_losses)
-    (folder / "sweep.json").write_text("{}")
+    plan = [{"name": member.name, "fold": member.fold} for member in members]
+    (folder / "sweep.json").write_text(json.dumps({"members": plan}))
     write_results(folder, members, ended, {})
     shutil.copytree(trained.directory / "evaluation", folder / "ensembles" / "control" / "evaluation")
     return folder
@@ -181,11 +147,40 @@ def test_modes_stand_beside_what_chance_gives(judged, page):
         assert page.row(name) == [name, f"{100 * share:.0f} %", f"{100 * chance:.0f} %"]
 
 
+def test_regimes_stand_beside_each_other(judged, page):
+    regimes = json.loads((judged / "evaluation" / "metrics.json").read_text())["test"]["regimes"][
+        "volatility"
+    ]
+    assert sum(values["windows"] for values in regimes.values()) == 48
+    for label, values in regimes.items():
+        row = page.row(label)
+        assert row[1] == str(values["windows"])
+        if values["windows"]:
+            assert row[2] == f"{1e3 * values['pinball']:.4f}"
+            theirs = values["baselines"]["vix_scaled"]["pinball"]
+            place = page.rows[page.rows.index(row) - list(regimes).index(label) - 1].index(
+                "minus vix_scaled, %"
+            )
+            assert row[place] == f"{100 * (values['pinball'] / theirs - 1):+.2f}"
+
+
+def test_regimes_by_the_run_s_own_thresholds():
+    ours, theirs = {"windows": 3, "pinball": 0.003}, {"flat": {"pinball": 0.002}, "right": {"pinball": 0.0}}
+    table = report_tables.by_regime(
+        "VIX", {"up to 20": ours | {"baselines": theirs}, "above 20": {"windows": 0}}
+    )
+    assert table.title == "By VIX"
+    assert table.head[3:] == ("minus flat, %", "minus right, %")
+    rows = [[cell.text for cell in row] for row in table.rows]
+    assert rows == [["up to 20", "3", "3.0000", "+50.00", "-"], ["above 20", "0", "-", "-", "-"]]
+
+
 def test_every_part_is_there(judged, page):
     titles = [
         "Against the baselines",
         "Forecast",
         "Skill over time",
+        "Calm and stormy",
         "Quality modes",
         "What it would have earned",
     ]
@@ -231,6 +226,7 @@ def test_the_same_run_gives_the_same_bytes_and_nothing_else_changes(judged, page
     assert not runs.foreign_files(judged)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_runs_of_one_call_are_tested_against_each_other(trained, tmp_path):
     a, b = copy_of(trained, tmp_path, "a"), copy_of(trained, tmp_path, "b")
     table = pd.read_csv(b / "evaluation" / "predictions.csv")
@@ -286,6 +282,7 @@ def test_bad_input(trained, tmp_path, capsys):
     assert not (run / "report.html").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_few_days_get_no_p_value(trained, tmp_path):
     """As an evaluation of 20 test days leaves it."""
     run = copy_of(trained, tmp_path)
@@ -321,7 +318,7 @@ def test_constant_forecasts(trained, tmp_path):
     counts = {split: len(run.data.starts[split]) for split in ("val", "test")}
     levels = np.linspace(-0.02, 0.02, 7)
     forecasts = {split: np.tile(levels, (count, 1, 1)) for split, count in counts.items()}
-    evaluate.evaluate_forecasts(run, forecasts, run.directory / "evaluation")
+    evaluate.evaluate_forecasts(run, forecasts, run.directory / "evaluation", pictures=False)
     assert report.main([str(run.directory)]) == 0
     found = Reader((run.directory / "report.html").read_text())
     assert "correlation with what happened undefined, as one of them is constant" in found.text
@@ -329,6 +326,46 @@ def test_constant_forecasts(trained, tmp_path):
     assert "nan" not in found.text
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_a_baseline_without_any_loss(trained, tmp_path):
+    """It knew what came: nothing is a percentage of its loss."""
+    run = copy_of(trained, tmp_path)
+    table = pd.read_csv(run / "evaluation" / "baselines.csv")
+    actual = pd.read_csv(run / "evaluation" / "predictions.csv")["actual"]
+    perfect = {name: actual.to_numpy() for name in table if name.startswith("vix_scaled/")}
+    table.assign(**perfect).to_csv(run / "evaluation" / "baselines.csv", index=False)
+
+    def set_losses(metrics):
+        for split in metrics.values():
+            difference = {"difference": split["pinball"], "low": 0.001, "high": 0.01}
+            split["tests"]["diebold_mariano"]["vix_scaled"] |= difference
+            split["baselines"]["vix_scaled"]["pinball"] = 0.0
+            for values in split["regimes"]["volatility"].values():
+                if values["windows"]:
+                    values["baselines"]["vix_scaled"]["pinball"] = 0.0
+
+    change(run / "evaluation" / "metrics.json", set_losses)
+    assert report.main([str(run)]) == 0
+    found = Reader((run / "report.html").read_text())
+    assert "The best baseline, vix_scaled, has a pinball loss of 0.0000e-3; the model's is" in found.text
+    assert found.row("vix_scaled")[1] == "0.0000"
+    assert not {"nan", "inf"} & set(found.text.replace("%", " ").split())
+    alts = " ".join(values["aria-label"] for tag, values in found.tags if tag == "svg")
+    assert "garch: " in alts
+    assert "vix_scaled: " not in alts.partition("AAA")[0]
+
+
+def test_skill_against_no_loss_is_undefined():
+    from tftjax.report_figures import differences, skill_over_time
+
+    losses = pd.DataFrame({"model": [1.0, 1.0, 3.0, 1.0], "other": [2.0, 2.0, 0.0, 0.0]})
+    found = skill_over_time(losses, "model", "other", 2)
+    np.testing.assert_array_equal(found, [50.0, -100.0, np.nan])
+    test = {"difference": 1.0, "low": 0.5, "high": 1.5, "p": 0.01}
+    assert differences({"other": test}, {"other": 0.0}) is None
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_a_baseline_that_failed_is_listed_with_its_reason(trained, tmp_path):
     run = copy_of(trained, tmp_path)
 
@@ -347,6 +384,7 @@ def test_a_baseline_that_failed_is_listed_with_its_reason(trained, tmp_path):
     assert not [row for row in found.rows if row[:1] == ["garch"]]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_warnings_and_what_has_not_been_made(trained, tmp_path):
     run = copy_of(trained, tmp_path)
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -360,6 +398,7 @@ def test_warnings_and_what_has_not_been_made(trained, tmp_path):
     assert "No quality modes: the test rows are fewer than a window" in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_sweep_is_ranked_on_validation_and_says_so(swept, capsys):
     member = swept / "members" / "control-s43"
     assert report.main([str(swept), str(member)]) == 0
@@ -373,6 +412,8 @@ def test_a_sweep_is_ranked_on_validation_and_says_so(swept, capsys):
     # On test too, where weak is the better one.
     second = headings.index("control, 2 seeds", headings.index("weak, 2 seeds"))
     assert found.rows[second][1] == "2.6000 [2.5000, 2.7000]"
+    metrics = json.loads((swept / "ensembles/control/evaluation/metrics.json").read_text())
+    assert found.row("control, ensemble")[1] == f"{1e3 * metrics['val']['pinball']:.4f}"
     assert found.row("weak")[1:3] == ["+0.3000 [+0.3000, +0.3000]", "-1.0000 [-1.0000, -1.0000]"]
     assert "Diverged, and left out: weak-s44." in found.text
     assert found.row("weak-s44")[-1] == "no forecast"
@@ -388,7 +429,25 @@ def test_sweeps_without_results(swept, tmp_path, capsys):
     assert "every member diverged" in capsys.readouterr().err
     (folder / "results.csv").unlink()
     assert report.main([str(folder)]) == 2
-    assert "results.csv: missing. Finish the sweep" in capsys.readouterr().err
+    assert "results.csv: missing. Finish it: the command that began the sweep" in capsys.readouterr().err
+    (folder / "sweep.json").write_text('{"members": [{"fold": "2006"}, {"fold": "2007"}]}')
+    assert report.main([str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert "the walk-forward is not finished: it has no pooled.csv, gains.csv, folds.csv yet" in error
+    assert "the command that began the walk-forward, with --resume" in error
+    (folder / "sweep.json").write_text('{"members": [')
+    assert report.main([str(folder)]) == 2
+    assert "sweep.json: damaged" in capsys.readouterr().err
+
+
+def test_an_ensemble_that_is_damaged(swept, tmp_path, capsys):
+    folder = Path(shutil.copytree(swept, tmp_path / "sweep"))
+    for name in ("metrics.json", "predictions.csv"):
+        (folder / "ensembles" / "control" / "evaluation" / name).write_text("{")
+        assert report.main([str(folder)]) == 2
+        error = capsys.readouterr().err
+        assert f"{name}: cannot be read" in error
+        assert "Make it anew: the command that began the sweep, with --resume." in error
 
 
 def test_headlines_by_hand():
@@ -405,7 +464,7 @@ def test_headlines_by_hand():
         ("open", "No verdict: no baseline has a forecast"): metrics(30),
     }
     for expected, given in cases.items():
-        assert report_tables.headline(given) == expected
+        assert report_verdict.headline(given) == expected
 
 
 def test_stormy_days_look_at_the_days_before():
@@ -473,27 +532,7 @@ def test_a_browser_shows_it(judged, page, swept, tmp_path):
     assert report.main([str(swept)]) == 0
     with browser.start(CHROMIUM, tmp_path) as tab:
         for path in (judged / "report.html", swept / "report.html"):
-            for width in (390, 1280):
-                grounds = []
-                for scheme in ("light", "dark"):
-                    tab.open(path, width, scheme=scheme)
-                    tab.evaluate("document.querySelectorAll('details').forEach(it => it.open = true)")
-                    assert tab.evaluate("document.documentElement.scrollWidth") == width
-                    assert tab.evaluate("innerWidth") == width
-                    shown = (
-                        "[...document.querySelectorAll('svg')].filter(it => it.getBoundingClientRect().width)"
-                    )
-                    figures = tab.evaluate(f"{shown}.length")
-                    assert figures == len(set(tab.evaluate(f"{shown}.map(it => it.ariaLabel)"))) > 0
-                    # A label has the colour and the font of the page.
-                    label = f"getComputedStyle({shown}[0].querySelector('text'))"
-                    grounds.append(tab.evaluate("getComputedStyle(document.body).backgroundColor"))
-                    grounds.append(tab.evaluate(f"{label}.fill"))
-                    assert "system-ui" in tab.evaluate(f"{label}.fontFamily")
-                    assert tab.requests() == [path.as_uri()]
-                    assert tab.complaints() == []
-                assert len(set(grounds)) == 4
-                assert tab.evaluate("document.title").endswith(": forecast report")
+            assert_shown(tab, path)
         # The test would see what it looks for.
         tab.open(_broken(tmp_path), 390)
         assert tab.evaluate("document.documentElement.scrollWidth") > 390

@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pages import Reader
 
-from tftjax import config, evaluate, predict, runs, train
+from tftjax import config, evaluate, predict, report, runs, train
 from tftjax.baseline_scores import baseline_forecasts, score_baselines, split_windows
 from tftjax.baselines import BASELINES, Task
 from tftjax.config import DataConfig, UserError
@@ -347,6 +348,14 @@ def test_a_run_of_several_series(path, tmp_path, frequency, capsys):
     steps = wanted.model.prediction_length
     assert table["series"].tolist() == ["A"] * steps + ["B"] * steps
     assert np.isfinite(table[["0.02", "0.98"]].to_numpy()).all()
+    if frequency == "daily":
+        assert report.main([str(directory)]) == 0
+        page = Reader((directory / "report.html").read_text())
+        own = by_series[by_series["split"] == "test"]["model"]
+        assert [page.row(name)[1] for name in ("A", "B")] == [f"{1e3 * loss:.4f}" for loss in own]
+        assert "forecasts, series A, first step" in page.text
+        assert "of several series the evaluation keeps no forecasts" in page.text
+        assert page.row("calm")[2] == "-" or float(page.row("calm")[2]) > 0
 
 
 @pytest.mark.slow

@@ -2,14 +2,18 @@
 
 import datetime
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
+import browser
 import numpy as np
 import pandas as pd
 import pytest
+from pages import Reader, assert_shown
 from tiny import contents, make_rows, metric_lines, write_config
 
-from tftjax import compare, runs, walkforward
+from tftjax import compare, report, runs, walkforward
 from tftjax.compare import read_predictions
 from tftjax.config import UserError, load
 from tftjax.data.loading import load_panel
@@ -251,3 +255,70 @@ def test_predict_takes_the_newest_fold(walked, commands):
     assert "2007-04-16" in out
     _, err = commands.run("predict", folder, code=2)
     assert "--config control or tiny" in err
+
+
+# ---- Its page --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def page(walked):
+    """The walk-forward's report, made beside a member's."""
+    folder = walked[0]
+    assert report.main([str(folder), str(folder / "members" / "tiny-2005-s42")]) == 0
+    return folder / "report.html"
+
+
+@pytest.mark.slow
+def test_the_page_says_what_the_files_hold(walked, page):
+    folder, found = walked[0], Reader(page.read_text(encoding="utf-8"))
+    pooled = pd.read_csv(folder / "pooled.csv").set_index("forecast")
+    baselines = pooled[pooled["kind"] == "baseline"]["pinball"]
+    hardest, own = baselines.idxmin(), pooled.loc["tiny, ensemble of 2"]
+    assert f"The best baseline, {hardest}, has a pinball loss of {1e3 * baselines.min():.4f}e-3" in found.text
+    dm = {name: own[f"tests/diebold_mariano/{hardest}/{name}"] for name in ("difference", "low", "high")}
+    row = found.row("tiny, ensemble of 2")
+    assert row[1] == f"{1e3 * own['pinball']:.4f}"
+    assert row[2] == "{difference:+.4f} [{low:+.4f}, {high:+.4f}]".format(
+        **{k: 1e3 * v for k, v in dm.items()}
+    )
+    assert found.row("tiny, seed 43")[1] == f"{1e3 * pooled.loc['tiny, seed 43', 'pinball']:.4f}"
+    assert found.row(hardest)[1] == f"{1e3 * baselines.min():.4f}"
+    folds = pd.read_csv(folder / "folds.csv").set_index(["fold", "forecast"])
+    skill = 100 * (
+        1 - folds.loc[(2006, "tiny, ensemble of 2")]["pinball"] / folds.loc[(2006, hardest)]["pinball"]
+    )
+    row = found.row("2006")
+    assert row[1:6] == ["2003-01-01", "2005-01-03", "2006-01-02", "2006-12-29", "260"]
+    assert row[-1] == f"{skill:+.2f}"
+    base = folds.loc[(2006, hardest)]["directional_base_rate"]
+    assert [row[1] for row in found.rows if row[0] == "2006"][1] == f"{100 * base:.1f} %"
+    gains = pd.read_csv(folder / "gains.csv").set_index(["forecast", "baseline", "part"]).sort_index()
+    rows = gains.loc[("control, ensemble of 2", hardest)]
+    head = next(row for row in found.rows if "stormy tails" in row)
+    cells = found.rows[found.rows.index(head) + 1]
+    for part in QUARTERS:
+        adds = 100 * rows.loc[part, "difference"] / rows.loc["all", "baseline_pinball"]
+        assert cells[head.index(part)].startswith(f"{adds:+.2f} [")
+    assert "Stormy: Realized_Vol_21d the day before was above its median" in found.text
+    assert found.row("control")[1:] == ["0.0", "0.0"]  # the settings that vary
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(browser.find() is None, reason="no chromium or chrome, and CHROMIUM is not set")
+def test_a_browser_shows_the_page(page, tmp_path):
+    with browser.start(browser.find(), tmp_path) as tab:
+        assert_shown(tab, page)
+
+
+@pytest.mark.slow
+def test_a_damaged_walk_forward_has_no_page(walked, tmp_path, capsys):
+    folder = Path(shutil.copytree(walked[0], tmp_path / "walk"))
+    for name in ("pooled/tiny-ensemble/evaluation/metrics.json", "folds.csv", "pooled.csv"):
+        (folder / name).write_text("[")
+        assert report.main([str(folder)]) == 2
+        error = capsys.readouterr().err
+        assert Path(name).name in error
+        assert "Make it anew: the command that began the walk-forward, with --resume." in error
+    (folder / "gains.csv").unlink()
+    assert report.main([str(folder)]) == 2
+    assert "the walk-forward is not finished: it has no gains.csv yet" in capsys.readouterr().err

@@ -1,13 +1,15 @@
-"""One page that says whether a forecast has earned its keep: `python -m tftjax.report RUN_OR_SWEEP...`.
+"""One page that says whether a forecast has earned its keep: `python -m tftjax.report DIRECTORY...`.
 
-It writes `report.html` into the directory of each run or sweep: a file that needs no other, with no script
-and no address outside of it. Like `evaluation/`, it is derived from what lies beside it: it is replaced
-without asking, and the same files give the same bytes. Runs and sweeps given together must have forecast the
-same returns; runs are also tested against each other. Runs come before sweeps, whose pages link to them.
+It writes `report.html` into the directory of each run, sweep or walk-forward: a file that needs no other,
+with no script and no address outside of it. Like `evaluation/`, it is derived from what lies beside it: it is
+replaced without asking, and the same files give the same bytes. Runs and sweeps given together must have
+forecast the same returns; runs are also tested against each other. Runs come before sweeps, whose pages link
+to them. A walk-forward's page has its own forecasts alone, whatever is given beside it.
 """
 
 import argparse
 import itertools
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,20 +25,22 @@ NAME = "report.html"
 
 
 def report(directories: Sequence[Path]) -> list[Path]:
-    """Writes the reports of runs and sweeps.
+    """Writes the reports of runs, sweeps and walk-forwards.
 
     Returns:
       Their paths.
     Raises:
-      UserError: what is neither a run nor a sweep, one without predictions, those that do not compare, or
-        pages that cannot be written.
+      UserError: what is none of these or not finished, one without predictions, those that do not compare,
+        or pages that cannot be written.
     """
-    from tftjax import report_page, report_run, report_sweep  # with matplotlib: half a second to import
+    # With matplotlib: half a second to import.
+    from tftjax import report_page, report_run, report_sweep, report_walk, report_walk_data
 
-    directories = list(dict.fromkeys(directories))
-    sweeps = {folder: report_sweep.read_results(folder) for folder in directories if is_sweep(folder)}
+    kinds = {directory: kind_of(directory) for directory in dict.fromkeys(directories)}
+    sweeps = {folder: report_sweep.read_results(folder) for folder, kind in kinds.items() if kind == "sweep"}
+    walks = [report_walk_data.read_walk(folder) for folder, kind in kinds.items() if kind == "walk-forward"]
     members = {folder: report_sweep.read_members(folder, results) for folder, results in sweeps.items()}
-    found = {run: read_evaluation(run) for run in directories if run not in sweeps}
+    found = {run: read_evaluation(run) for run, kind in kinds.items() if kind == "run"}
     check_all(found | {folder: next(iter(own.values())) for folder, own in members.items()})
     written = []
     for run, evaluation in found.items():
@@ -47,23 +51,31 @@ def report(directories: Sequence[Path]) -> list[Path]:
         page = report_sweep.sweep_page(folder, results, members[folder], NAME)
         files.replace_text(folder / NAME, report_page.render(page))
         written.append(folder / NAME)
+    for walk in walks:
+        files.replace_text(walk.folder / NAME, report_page.render(report_walk.walk_page(walk)))
+        written.append(walk.folder / NAME)
     return written
 
 
-def is_sweep(directory: Path) -> bool:
-    """Whether a directory is a sweep's, and not a run's.
+def kind_of(directory: Path) -> str:
+    """What made a directory: "run", "sweep" or "walk-forward".
 
     Raises:
-      UserError: it is neither.
+      UserError: none of these, or its sweep.json is damaged.
     """
-    if (directory / "sweep.json").is_file():
-        return True
+    path = directory / "sweep.json"
+    if path.is_file():
+        try:
+            members = json.loads(path.read_text(encoding="utf-8"))["members"]
+            return "walk-forward" if any(member.get("fold") for member in members) else "sweep"
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{path}: damaged ({error}). Bring a copy back.") from error
     if not (directory / "config.json").is_file():
         raise UserError(
-            f"{directory}: neither a run (it has no config.json) nor a sweep (it has no sweep.json). Give a"
-            " directory that tftjax.train or tftjax.sweep made."
+            f"{directory}: neither a run (it has no config.json) nor a sweep or walk-forward (it has no"
+            " sweep.json). Give a directory that tftjax.train, tftjax.sweep or tftjax.walkforward made."
         )
-    return False
+    return "run"
 
 
 def check_all(found: Mapping[Path, Evaluation]) -> None:
@@ -94,9 +106,9 @@ def against(run: Path, found: Mapping[Path, Evaluation]) -> dict[str, tuple[floa
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes report.html into the directory of each run or sweep."""
+    """Writes report.html into the directory of each run, sweep or walk-forward."""
     parser = argparse.ArgumentParser(prog="python -m tftjax.report", description=main.__doc__)
-    parser.add_argument("directory", type=Path, nargs="+", help="run or sweep, such as runs/balanced_01")
+    parser.add_argument("directory", type=Path, nargs="+", help="such as runs/balanced_01")
     arguments = parser.parse_args(argv)
     return exit_code(lambda: [print(path) for path in report(arguments.directory)])
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,42 +52,65 @@ class Evaluation(NamedTuple):
     by_series: pd.DataFrame | None
 
 
-def read_evaluation(directory: Path) -> Evaluation:
-    """Reads what `evaluate` wrote into a run's directory.
+def read_evaluation(directory: Path, remedy: str | None = None) -> Evaluation:
+    """Reads what `evaluate` wrote into a directory.
 
+    Args:
+      remedy: what makes it anew; None names the command for a run.
     Raises:
       UserError: a file is missing, damaged, or of a version that made no tests.
     """
     folder = directory / "evaluation"
-    predictions = {split: read_predictions(directory, split) for split in SPLITS}
-    metrics = read_json(folder / "metrics.json", directory)
-    for split in SPLITS:
-        lacking = [name for name in NEEDED if name not in metrics.get(split, {})]
-        if lacking:
-            raise UserError(
-                f"{folder / 'metrics.json'}: {split} lacks {', '.join(lacking)}: it was made by an earlier"
-                f" version. Make it anew: {advice(directory)}"
-            )
+    remedy = remedy or f"python -m tftjax.evaluate {directory}"
+    predictions = {split: read_forecast(directory, split, remedy) for split in SPLITS}
+    metrics = read_metrics(folder / "metrics.json", SPLITS, remedy)
     several = len(set(predictions["test"].series)) > 1
     return Evaluation(
         directory,
         metrics,
-        read_json(folder / "notes.json", directory),
+        read_json(folder / "notes.json", remedy),
         predictions,
-        {} if several else _read_baselines(folder / "baselines.csv", predictions["test"], directory),
-        read_table(folder / "quality.csv", directory, parse_dates=["date"], dtype={"series": str}),
-        read_table(folder / "by_series.csv", directory, dtype={"series": str}) if several else None,
+        {} if several else _read_baselines(folder / "baselines.csv", predictions["test"], remedy),
+        read_table(folder / "quality.csv", remedy, parse_dates=["date"], dtype={"series": str}),
+        read_table(folder / "by_series.csv", remedy, dtype={"series": str}) if several else None,
     )
 
 
-def advice(directory: Path) -> str:
-    """The command that makes a run's evaluation."""
-    return f"python -m tftjax.evaluate {directory}"
+def read_forecast(directory: Path, split: str, remedy: str) -> Predictions:
+    """Reads predictions.csv of an evaluation.
+
+    Raises:
+      UserError: it is missing or damaged; says what makes it anew.
+    """
+    try:
+        return read_predictions(directory, split)
+    except UserError as error:
+        reason = str(error).partition(" Make it")[0]
+        raise UserError(f"{reason} Make it anew: {remedy}") from error
 
 
-def read_json(path: Path, directory: Path) -> dict[str, Any]:
+def read_metrics(path: Path, splits: Sequence[str], remedy: str) -> dict[str, dict[str, Any]]:
+    """Reads metrics.json of an evaluation.
+
+    Raises:
+      UserError: it is missing, damaged, or of a version that made no tests.
+    """
+    metrics = read_json(path, remedy)
+    for split in splits:
+        lacking = [name for name in NEEDED if name not in metrics.get(split, {})]
+        if lacking:
+            raise UserError(
+                f"{path}: {split} lacks {', '.join(lacking)}: it was made by an earlier version. Make it"
+                f" anew: {remedy}"
+            )
+    return metrics
+
+
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
     """Reads an object from one of an evaluation's files.
 
+    Args:
+      remedy: what makes the file anew.
     Raises:
       UserError: it is missing or damaged.
     """
@@ -97,27 +120,30 @@ def read_json(path: Path, directory: Path) -> dict[str, Any]:
             raise ValueError("no JSON object")
         return content
     except (OSError, ValueError) as error:
-        raise UserError(_unreadable(path, error, directory)) from error
+        raise UserError(_unreadable(path, error, remedy)) from error
 
 
-def read_table(path: Path, directory: Path, **keywords: Any) -> pd.DataFrame:
+def read_table(path: Path, remedy: str, **keywords: Any) -> pd.DataFrame:
     """Reads one of an evaluation's tables.
 
+    Args:
+      remedy: what makes the file anew.
+      keywords: of pandas' `read_csv`.
     Raises:
       UserError: it is missing or damaged.
     """
     try:
         return pd.read_csv(path, **keywords)
     except (OSError, ValueError) as error:
-        raise UserError(_unreadable(path, error, directory)) from error
+        raise UserError(_unreadable(path, error, remedy)) from error
 
 
-def _unreadable(path: Path, error: Exception, directory: Path) -> str:
-    return f"{path}: cannot be read ({error}). Make it anew: {advice(directory)}"
+def _unreadable(path: Path, error: Exception, remedy: str) -> str:
+    return f"{path}: cannot be read ({error}). Make it anew: {remedy}"
 
 
-def _read_baselines(path: Path, test: Predictions, directory: Path) -> dict[str, Float[np.ndarray, "N P Q"]]:
-    table = read_table(path, directory)
+def _read_baselines(path: Path, test: Predictions, remedy: str) -> dict[str, Float[np.ndarray, "N P Q"]]:
+    table = read_table(path, remedy)
     levels = [f"{level:g}" for level in test.quantiles]
     names = dict.fromkeys(column.rpartition("/")[0] for column in table if "/" in column)
     try:
@@ -129,7 +155,7 @@ def _read_baselines(path: Path, test: Predictions, directory: Path) -> dict[str,
             for name in names
         }
     except (KeyError, ValueError) as error:
-        raise UserError(_unreadable(path, error, directory)) from error
+        raise UserError(_unreadable(path, error, remedy)) from error
 
 
 def daily_pinball(found: Evaluation) -> pd.DataFrame:

@@ -21,16 +21,22 @@ MIN_SKILL_DAYS = 10
 MODE_COLORS = dict(zip(MODES, ("red", "red", "orange", "purple", "green", "muted"), strict=True))
 
 
-def differences(tests: Mapping[str, Mapping[str, Any]], baselines: Mapping[str, Any]) -> Picture | None:
-    """The model's pinball loss less each baseline's, in percent of the baseline's, with 95 % intervals.
+def differences(
+    tests: Mapping[str, Mapping[str, Any]],
+    losses: Mapping[str, float],
+    title: str = "Model minus each baseline",
+    which: str = "differences",
+) -> Picture | None:
+    """Pinball losses less a baseline's, in percent of the baseline's, with 95 % intervals.
 
     Args:
-      tests: diebold_mariano of metrics.json.
-      baselines: their metrics.
+      tests: Diebold and Mariano's, by what a line shows.
+      losses: the baseline's pinball loss of each line; a line whose loss is zero is left out.
+      which: the figure's name in the page.
     Returns:
       None where there is no interval.
     """
-    found = {name: test for name, test in tests.items() if test["low"] is not None}
+    found = {name: test for name, test in tests.items() if test["low"] is not None and losses[name] > 0}
     if not found:
         return None
     names = list(found)[::-1]
@@ -38,7 +44,7 @@ def differences(tests: Mapping[str, Mapping[str, Any]], baselines: Mapping[str, 
     def draw(figure: Figure, narrow: bool) -> None:
         axes = figure.subplots()
         for place, name in enumerate(names):
-            unit = 100 / baselines[name]["pinball"]
+            unit = 100 / losses[name]
             low, mean, high = (unit * found[name][key] for key in ("low", "difference", "high"))
             color = LIGHT["green" if high < 0 else "red" if low > 0 else "muted"]
             axes.plot([low, high], [place, place], color=color, linewidth=2.2, solid_capstyle="butt")
@@ -47,22 +53,22 @@ def differences(tests: Mapping[str, Mapping[str, Any]], baselines: Mapping[str, 
         axes.set_yticks(range(len(names)), names)
         axes.tick_params(axis="y", length=0, labelcolor=LIGHT["ink"])
         axes.set_ylim(-0.6, len(names) - 0.4)
-        axes.set_xlabel("difference in pinball loss, % of the baseline's")
+        axes.set_xlabel("difference, % of the baseline's")
         axes.grid(False, axis="y")
 
     height = 26 * len(names) + 60
     return picture(
-        "differences",
+        which,
         draw,
-        title="Model minus each baseline",
-        alt="; ".join(f"{n}: {100 * found[n]['difference'] / baselines[n]['pinball']:+.2f} %" for n in found),
+        title=title,
+        alt="; ".join(f"{n}: {100 * found[n]['difference'] / losses[n]:+.2f} %" for n in found),
         heights=(height, height),
         legend=(
-            Key("model better", "green", "dot"),
+            Key("better", "green", "dot"),
             Key("not told apart", "muted", "dot"),
-            Key("model worse", "red", "dot"),
+            Key("worse", "red", "dot"),
         ),
-        caption="Left of the line the model is better. Bars are 95 % intervals over the test days.",
+        caption="In pinball loss. Left of the line is better than the baseline. Bars are 95 % intervals.",
     )
 
 
@@ -212,8 +218,7 @@ def rolling_skill(
     window = min(SKILL_DAYS, len(losses) // 2)
     if window < MIN_SKILL_DAYS or not names:
         return None
-    means = losses.rolling(window).mean().iloc[window - 1 :]
-    skills = {name: 100 * (1 - means["model"] / means[name]) for name in names}
+    skills = {name: skill_over_time(losses, "model", name, window) for name in names}
     colors = dict(zip(names, SERIES, strict=False))
 
     def draw(figure: Figure, narrow: bool) -> None:
@@ -242,6 +247,12 @@ def rolling_skill(
         ),
         caption=f"Above zero the model is better. {said[0].upper()}{said[1:]}.",
     )
+
+
+def skill_over_time(losses: pd.DataFrame, own: str, baseline: str, window: int) -> pd.Series:
+    """By how many percent one column is below another over rolling rows; nan where that one is zero."""
+    means = losses[[own, baseline]].rolling(window).mean().iloc[window - 1 :]
+    return 100 * (1 - means[own] / means[baseline].where(means[baseline] > 0))
 
 
 def shade(axes: Axes, dates: pd.DatetimeIndex, where: Bool[np.ndarray, " N"]) -> None:

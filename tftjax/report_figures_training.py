@@ -40,7 +40,8 @@ def monitor(records: Sequence[Mapping[str, Any]], best_epoch: int | None) -> Pic
                 axes.yaxis.set_minor_locator(NullLocator())
             if len(axes.get_lines()) > 1 and len(panel.lines) > 1:
                 axes.legend()
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
+            axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
         figure.supxlabel("epoch", color=LIGHT["muted"], fontsize=11)
 
     last = records[-1]

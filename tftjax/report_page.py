@@ -7,7 +7,8 @@ from typing import NamedTuple
 import jinja2
 
 from tftjax.report_svg import COLORS, Picture
-from tftjax.report_tables import Table, Verdict
+from tftjax.report_tables import Table
+from tftjax.report_verdict import Verdict
 
 
 class Text(NamedTuple):

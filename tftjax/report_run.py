@@ -25,6 +25,7 @@ from tftjax.report_data import (
     warnings_of,
 )
 from tftjax.report_page import Code, Facts, Fold, Items, Page, Pair, Part, Section, Text
+from tftjax.report_verdict import verdict_of
 from tftjax.significance import Difference
 
 # Of three lines one can tell apart, the first is the floor, and the second what the design measures by.
@@ -47,6 +48,7 @@ def run_page(found: Evaluation, others: Mapping[str, tuple[float, Difference]]) 
         Section("baselines", "Against the baselines", _baselines(found, others)),
         Section("forecast", "Forecast", _forecast(found)),
         Section("skill", "Skill over time", _skill(found, panel)),
+        Section("regimes", "Calm and stormy", _regimes(found)),
         Section("quality", "Quality modes", _quality(found)),
         Section("trading", "What it would have earned", [tables.earnings(found.metrics["test"]["trading"])]),
     ]
@@ -60,7 +62,7 @@ def run_page(found: Evaluation, others: Mapping[str, tuple[float, Difference]]) 
     return Page(
         config.name,
         f"Run, test rows {period(found.predictions['test'])}",
-        tables.verdict_of(found.metrics["test"]),
+        verdict_of(found.metrics["test"]),
         sections,
     )
 
@@ -68,7 +70,8 @@ def run_page(found: Evaluation, others: Mapping[str, tuple[float, Difference]]) 
 def _baselines(found: Evaluation, others: Mapping[str, tuple[float, Difference]]) -> list[Part]:
     test, validation = (found.metrics[split] for split in ("test", "val"))
     parts: list[Part] = []
-    picture = figures.differences(test["tests"]["diebold_mariano"], test["baselines"])
+    losses = {name: values["pinball"] for name, values in test["baselines"].items()}
+    picture = figures.differences(test["tests"]["diebold_mariano"], losses)
     parts += [picture] if picture is not None else []
     parts.append(tables.against_baselines(test, "Test rows"))
     said = tables.left_out(found.notes)
@@ -118,6 +121,15 @@ def _skill(found: Evaluation, panel: Panel) -> list[Part]:
         f" of the rows before validation ({100 * np.mean(stormy):.0f} % of the test days)."
     )
     return [picture, Text(note)]
+
+
+def _regimes(found: Evaluation) -> list[Part]:
+    regimes = found.metrics["test"].get("regimes")
+    if regimes is None:
+        return [
+            Text("Not shown: the evaluation was made by an earlier version. Make it, and this page, anew.")
+        ]
+    return [tables.by_regime(division, parts) for division, parts in regimes.items()]
 
 
 def _quality(found: Evaluation) -> list[Part]:

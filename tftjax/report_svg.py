@@ -110,13 +110,19 @@ def picture(
     """
     parts = []
     for narrow, width, height in ((False, WIDE, heights[0]), (True, NARROW, heights[1])):
-        with matplotlib.rc_context(STYLE):
-            figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
-            draw(figure, narrow)
-            file = io.StringIO()
-            figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-        parts.append(themed(file.getvalue(), f"{name}-{'narrow' if narrow else 'wide'}", alt))
+        svg = drawn(draw, narrow, (width / 72, height / 72))
+        parts.append(themed(svg, f"{name}-{'narrow' if narrow else 'wide'}", alt))
     return Picture(title, alt, *parts, legend, caption)
+
+
+def drawn(draw: Callable[[Figure, bool], None], narrow: bool, size: tuple[float, float]) -> str:
+    """Matplotlib's SVG of a figure of that size in inches: most of the time that a page takes."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure, narrow)
+        file = io.StringIO()
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    return file.getvalue()
 
 
 def themed(svg: str, prefix: str, alt: str) -> str:

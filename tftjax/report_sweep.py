@@ -16,12 +16,14 @@ from tftjax.data.panel import read_panel
 from tftjax.report_data import SPLITS, Evaluation, period, read_evaluation
 from tftjax.report_page import Code, Fold, Items, Page, Part, Section, Text
 from tftjax.report_run import provenance
-from tftjax.report_tables import Cell, Table, Verdict, interval, number
+from tftjax.report_tables import Cell, Table, interval, number
+from tftjax.report_verdict import Verdict, count_beaten, headline
 from tftjax.scoring import verdict
 from tftjax.sweep_plots import response_curves
 from tftjax.sweep_results import SHOWN, Shown, bootstrap, flatten, ranking, reference_config
 
 Found = Mapping[str, Evaluation]
+REMEDY = "the command that began the sweep, with --resume."
 
 
 def read_results(folder: Path) -> pd.DataFrame:
@@ -32,14 +34,12 @@ def read_results(folder: Path) -> pd.DataFrame:
     """
     path = folder / "results.csv"
     if not path.is_file():
-        raise UserError(f"{path}: missing. Finish the sweep: the command that began it, with --resume.")
+        raise UserError(f"{path}: missing. Finish it: {REMEDY}")
     try:
         results = pd.read_csv(path).copy()  # in one piece, which pandas is quicker with
         lost = results["status"].eq("diverged").all()
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"{path}: cannot be read ({error}). Make it anew: the sweep's command, with --resume."
-        ) from error
+        raise UserError(f"{path}: cannot be read ({error}). Make it anew: {REMEDY}") from error
     if lost:
         raise UserError(f"{folder}: every member diverged: there is nothing to report.")
     return results
@@ -56,10 +56,14 @@ def read_members(folder: Path, results: pd.DataFrame) -> dict[str, Evaluation]:
 
 
 def read_ensembles(folder: Path, configs: Sequence[str]) -> dict[str, Evaluation]:
-    """The evaluations of the seeds of a config as one forecast, of those that there are."""
+    """The evaluations of the seeds of a config as one forecast, of those that there are.
+
+    Raises:
+      UserError: one cannot be read.
+    """
     found = {config: folder / "ensembles" / config for config in configs}
     return {
-        config: read_evaluation(directory)
+        config: read_evaluation(directory, REMEDY)
         for config, directory in found.items()
         if (directory / "evaluation" / "metrics.json").is_file()
     }
@@ -82,7 +86,7 @@ def sweep_page(folder: Path, results: pd.DataFrame, members: Found, page_name: s
     curves = response_curves(results)
     pictures += [figures.response(curves)] if curves else []
     sections = [
-        Section("configs", "Configs, ranked on validation", _configs(results, configs, first)),
+        Section("configs", "Configs, ranked on validation", _configs(results, configs, first, ensembles)),
         Section("pictures", "In pictures", pictures),
         Section("members", "Verdicts by config", _by_config(folder, results, members, ensembles, page_name)),
         Section("provenance", "Where it comes from", _provenance(results, first)),
@@ -99,15 +103,15 @@ def _verdict(results: pd.DataFrame, members: Found, ensembles: Found) -> Verdict
     metrics = [found.metrics["test"] for found in own.values()]
     judged = [ensembles[best].metrics["test"]] if best in ensembles else metrics
     who = f"the ensemble of {best}" if best in ensembles else best
-    marks = {tables.headline(values)[0] for values in judged}
+    marks = {headline(values)[0] for values in judged}
     mark = marks.pop() if len(marks) == 1 else "bad"
-    counts = ", ".join(str(tables.count_beaten(values)) for values in judged)
+    counts = ", ".join(str(count_beaten(values)) for values in judged)
     beats = "its seeds beat" if len(judged) > 1 else "it beats"
     total = len(judged[0]["tests"]["diebold_mariano"])
     said = {
         "good": f"Has earned its keep: {who}, first on validation, beats all {total} baselines",
         "bad": f"Has not earned its keep: {who}, first on validation; {beats} {counts} of {total} baselines",
-        "open": f"No verdict on {best}, first on validation: {tables.headline(judged[0])[1].lower()}",
+        "open": f"No verdict on {best}, first on validation: {headline(judged[0])[1].lower()}",
     }
     line = f"Test rows, {who}: {verdict(judged[0])}." if best in ensembles else "On the test rows, by seed:"
     seeds = [f"{name}: {verdict(found.metrics['test'])}." for name, found in own.items()]
@@ -147,21 +151,25 @@ def _own(results: pd.DataFrame, members: Found, config: str) -> dict[str, Evalua
     return {name: members[name] for name in names if name in members}
 
 
-def _configs(results: pd.DataFrame, configs: Sequence[str], first: Evaluation) -> list[Part]:
+def _configs(
+    results: pd.DataFrame, configs: Sequence[str], first: Evaluation, ensembles: Found
+) -> list[Part]:
     present = [item for item in SHOWN if f"val/{item.metric}" in results]
     head = ("", *(item.title for item in present))
     parts: list[Part] = []
-    for split, title in (("val", "Validation"), ("test", "Test")):
-        rows = [
-            [Cell(f"{config}, {_seeds(results, config)}", "model"), *_means(results, config, split, present)]
-            for config in configs
-        ]
-        for name, values in first.metrics[split]["baselines"].items():
-            flat = flatten(values)
-            rows.append([Cell(name), *(Cell(_text(flat.get(s.metric), s)) for s in present)])
+    for split, heading in (("val", "Validation"), ("test", "Test")):
+        rows: list[list[Cell]] = []
+        for config in configs:
+            own = Cell(f"{config}, {_seeds(results, config)}", "model")
+            rows.append([own, *_means(results, config, split, present)])
+            if config in ensembles:
+                rows.append(_values(f"{config}, ensemble", ensembles[config].metrics[split], present))
+        baselines = first.metrics[split]["baselines"]
+        rows += [_values(name, values, present) for name, values in baselines.items()]
         if split == "val":
-            rows = _best_marked(rows, results, configs, first)
-        parts.append(Table(f"{title}: mean over seeds [95 % interval]", head, rows, _NOTES[split]))
+            lowest = min(rows, key=lambda row: float(row[1].text.partition(" ")[0]))
+            lowest[1] = lowest[1]._replace(mark="best")
+        parts.append(Table(f"{heading}: mean over seeds [95 % interval]", head, rows, _NOTES[split]))
     reference = reference_config(results)
     others = [config for config in configs if config != reference]
     if others:
@@ -177,8 +185,9 @@ def _configs(results: pd.DataFrame, configs: Sequence[str], first: Evaluation) -
 
 _DIFFERENCES = [(split, shown) for shown in SHOWN[:2] for split in SPLITS]
 _NOTES = {
-    "val": "Configs in the order of their mean pinball loss, baselines below; the lowest is bold and"
-    " underlined. Bootstrap intervals over seeds are too narrow with few seeds, at five by about a third.",
+    "val": "Configs in the order of their mean pinball loss, under each its ensemble, baselines below; the"
+    " lowest is bold and underlined. Bootstrap intervals over seeds are too narrow with few seeds, at five by"
+    " about a third.",
     "test": "In the order of validation: test rows rank nothing.",
 }
 
@@ -202,15 +211,9 @@ def _means(results: pd.DataFrame, config: str, split: str, present: Sequence[Sho
     return cells
 
 
-def _best_marked(
-    rows: list[list[Cell]], results: pd.DataFrame, configs: Sequence[str], first: Evaluation
-) -> list[list[Cell]]:
-    """The row with the lowest validation pinball loss, marked."""
-    losses = [results.loc[results["config"] == config, "val/pinball"].mean() for config in configs]
-    losses += [values["pinball"] for values in first.metrics["val"]["baselines"].values()]
-    best = int(np.argmin(losses))
-    name, pinball, *rest = rows[best]
-    return [*rows[:best], [name, pinball._replace(mark="best"), *rest], *rows[best + 1 :]]
+def _values(name: str, metrics: Mapping[str, Any], present: Sequence[Shown]) -> list[Cell]:
+    flat = flatten(metrics)
+    return [Cell(name), *(Cell(_text(flat.get(shown.metric), shown)) for shown in present)]
 
 
 def _difference(results: pd.DataFrame, config: str, reference: str, split: str, shown: Shown) -> Cell:

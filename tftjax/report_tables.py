@@ -1,7 +1,7 @@
-"""The words and tables of a report, made of what metrics.json holds; nothing is computed from forecasts."""
+"""The tables of a report, made of what metrics.json holds; nothing is computed from forecasts."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -9,8 +9,8 @@ import pandas as pd
 from tftjax.baselines import BASELINES
 from tftjax.compare import Predictions
 from tftjax.quality import MODES
-from tftjax.scoring import p_text, quality_text, verdict
-from tftjax.significance import ALPHA, MIN_DAYS, Difference
+from tftjax.scoring import p_text
+from tftjax.significance import ALPHA, Difference
 from tftjax.trading import POSITIONS, REFERENCE
 
 Metrics = Mapping[str, Any]
@@ -34,15 +34,6 @@ class Table(NamedTuple):
     note: str = ""
 
 
-class Verdict(NamedTuple):
-    """What a page says first: `mark` is "good", "bad" or "open"."""
-
-    mark: str
-    headline: str
-    line: str
-    points: list[str]
-
-
 def number(value: Number | None, factor: Number = 1, digits: int = 2, sign: str = "") -> str:
     """A number for reading; a dash where it is undefined."""
     if value is None or not math.isfinite(value):
@@ -56,6 +47,11 @@ def share(value: Number | None, digits: int = 1) -> str:
     return text if text == "-" else f"{text} %"
 
 
+def relative(difference: Number | None, loss: Number) -> float | None:
+    """A difference of losses as a share of one; None of a loss that is zero, of which nothing is a share."""
+    return None if difference is None or loss == 0 else difference / loss
+
+
 def interval(
     low: Number | None, high: Number | None, factor: Number = 1, digits: int = 2, sign: str = ""
 ) -> str:
@@ -65,102 +61,32 @@ def interval(
     return f"[{number(low, factor, digits, sign)}, {number(high, factor, digits, sign)}]"
 
 
-def headline(metrics: Metrics) -> tuple[str, str]:
-    """Whether the model has earned its keep on one split: mark and sentence.
-
-    It has if it beats every baseline significantly: each is a forecast that needs no network.
-    """
-    tests = metrics["tests"]
-    found = tests["diebold_mariano"]
-    if tests["days"] < MIN_DAYS or not found:
-        return "open", "No verdict: too few days" if found else "No verdict: no baseline has a forecast"
-    beaten = count_beaten(metrics)
-    if beaten == len(found):
-        return "good", f"Has earned its keep: beats all {len(found)} baselines"
-    return "bad", f"Has not earned its keep: beats {beaten} of {len(found)} baselines"
-
-
-def count_beaten(metrics: Metrics) -> int:
-    """How many baselines the model beats on one split."""
-    return sum(beats(test) for test in metrics["tests"]["diebold_mariano"].values())
-
-
-def beats(test: Mapping[str, Any]) -> bool:
-    """Whether a Diebold-Mariano test says that the model is better."""
-    return test["p"] is not None and test["p"] < ALPHA and test["difference"] < 0
-
-
-def verdict_of(metrics: Metrics) -> Verdict:
-    """The verdict on the test rows, with what else a reader must know beside it."""
-    mark, said = headline(metrics)
-    points = [_hardest(metrics), _direction(metrics), _intervals(metrics), _spread(metrics)]
-    points.append(f"Quality: {quality_text(metrics)}.")
-    points.append(_earned(metrics["trading"]))
-    points.append(
-        "This is one training: another seed gives other numbers, and only several say how far apart."
-    )
-    return Verdict(mark, said, f"Test rows: {verdict(metrics)}.", [point for point in points if point])
-
-
-def _hardest(metrics: Metrics) -> str:
-    others = metrics["baselines"]
-    if not others:
-        return ""
-    name = min(others, key=lambda other: others[other]["pinball"])
-    theirs, test = others[name]["pinball"], metrics["tests"]["diebold_mariano"][name]
-    bounds = interval(test["low"], test["high"], 100 / theirs, 2, "+")
-    return (
-        f"The best baseline, {name}, has a pinball loss of {number(theirs, 1e3, 4)}e-3; the model's is"
-        f" {number(metrics['pinball'], 1e3, 4)}e-3, {number(test['difference'], 100 / theirs, 2, '+')} %"
-        + (f", 95 % interval {bounds} %." if bounds else ".")
-    )
-
-
-def _direction(metrics: Metrics) -> str:
-    if metrics.get("directional_accuracy") is None:
-        return ""
-    test = metrics["tests"].get("pesaran_timmermann", {"p": None})
-    p = f"; Pesaran-Timmermann {p_text(test['p'])}" if test["p"] is not None else ""
-    return (
-        f"Direction: right on {share(metrics['directional_accuracy'])} of the days; the commoner sign every"
-        f" day would be right on {share(metrics['directional_base_rate'])}{p}."
-    )
-
-
-def _intervals(metrics: Metrics) -> str:
-    said = [
-        f"the {nominal} % interval covers {share(found)}" for nominal, found in metrics["coverage"].items()
-    ]
-    test = metrics["tests"].get("pit", {"p": None})
-    p = f"; PIT test of calibration {p_text(test['p'])}" if test["p"] is not None else ""
-    return f"Intervals: {', '.join(said)}{p}." if said else ""
-
-
-def _spread(metrics: Metrics) -> str:
-    correlation = metrics.get("correlation")
-    text = "undefined, as one of them is constant" if correlation is None else number(correlation, 1, 3)
-    return (
-        f"Median forecasts: sigma {number(metrics['sigma'], 1e4, 1)} bp, {share(metrics['share_positive'])}"
-        f" above zero, correlation with what happened {text}."
-    )
-
-
-def _earned(trading: Metrics) -> str:
-    sign, hold = trading["sign"], trading[REFERENCE]
-    if sign["sharpe"] is None or hold["sharpe"] is None:
-        return ""
-    mine, theirs = (
-        f"{number(held['sharpe'])} {interval(held['low'], held['high'])}".strip() for held in (sign, hold)
-    )
-    return f"Trading the sign, after costs: Sharpe ratio {mine}; buy and hold {theirs}."
-
-
 def against_baselines(metrics: Metrics, title: str) -> Table:
     """The model and its baselines in one split, by pinball loss; the best of each column marked."""
-    tests = metrics["tests"]["diebold_mariano"]
     everyone = {"model": metrics, **metrics["baselines"]}
-    ranked = sorted(everyone, key=lambda name: everyone[name]["pinball"])
-    nominal = next((key for key in ("80", *metrics["coverage"]) if key in metrics["coverage"]), None)
+    ranked = {name: everyone[name] for name in sorted(everyone, key=lambda name: everyone[name]["pinball"])}
+    tests = metrics["tests"]["diebold_mariano"]
+    return compared(title, ranked, {"model"}, tests, "model minus it", "Sorted by pinball loss")
+
+
+def compared(
+    title: str,
+    everyone: Mapping[str, Metrics],
+    models: Collection[str],
+    tests: Mapping[str, Mapping[str, Any]],
+    difference: str,
+    order: str,
+) -> Table:
+    """Forecasts of the same returns beside each other; the best of each column marked.
+
+    Args:
+      everyone: their metrics, in the order of the rows.
+      models: those that are no baselines.
+      tests: Diebold and Mariano's, by the forecast in whose row each stands; `difference` says of what.
+      order: why the rows stand in their order.
+    """
+    coverage = next(iter(everyone.values()))["coverage"]
+    nominal = next((key for key in ("80", *coverage) if key in coverage), None)
     columns = {
         "pinball": {name: values["pinball"] for name, values in everyone.items()},
         "crps": {name: values["crps"] for name, values in everyone.items()},
@@ -175,9 +101,8 @@ def against_baselines(metrics: Metrics, title: str) -> Table:
         return Cell(text, "best" if columns[column][name] <= min(columns[column].values()) else "")
 
     rows = []
-    for name in ranked:
-        values = everyone[name]
-        row = [Cell(name, "model" if name == "model" else "")]
+    for name, values in everyone.items():
+        row = [Cell(name, "model" if name in models else "")]
         row.append(marked("pinball", name, number(values["pinball"], 1e3, 4)))
         row += _tested(tests[name]) if name in tests else [Cell(""), Cell("")]
         row.append(marked("crps", name, number(values["crps"], 1e3, 3)))
@@ -189,11 +114,11 @@ def against_baselines(metrics: Metrics, title: str) -> Table:
         row.append(Cell(number(values.get("correlation"), 1, 3)))
         rows.append(row)
     covered = (f"{nominal} % interval covers",) if nominal is not None else ()
-    head = ("", "pinball, 1e-3", "model minus it [95 %]", "DM test", "CRPS, 1e-3", *covered)
+    head = ("", "pinball, 1e-3", f"{difference} [95 %]", "DM test", "CRPS, 1e-3", *covered)
     head += ("sigma, bp", "positive", "direction right", "correlation")
-    base = metrics.get("directional_base_rate")
+    base = next(iter(everyone.values())).get("directional_base_rate")
     note = (
-        "Sorted by pinball loss; the best of a column is bold and underlined. DM: two-sided Diebold-Mariano"
+        f"{order}; the best of a column is bold and underlined. DM: two-sided Diebold-Mariano"
         " test of the daily difference, errors robust to autocorrelation. The commoner sign every day would"
         f" be right on {share(base)}. -: undefined, as the forecast is constant or there are too few days."
     )
@@ -222,6 +147,34 @@ def against_runs(differences: Mapping[str, tuple[float, Difference]]) -> Table:
     ]
     head = ("", "pinball, 1e-3", "this run minus it [95 %]", "DM test")
     return Table("Beside the other runs", head, rows, "The same test days; model: this run.")
+
+
+def by_regime(division: str, regimes: Mapping[str, Metrics]) -> Table:
+    """Pinball loss of the model in each regime, and its difference from each baseline's.
+
+    Args:
+      division: what divides the windows.
+      regimes: what metrics.json holds of it.
+    """
+    names = list(dict.fromkeys(name for values in regimes.values() for name in values.get("baselines", {})))
+    rows = []
+    for label, values in regimes.items():
+        row = [Cell(label), Cell(f"{values['windows']:,}"), Cell(number(values.get("pinball"), 1e3, 4))]
+        for name in names:
+            theirs = values.get("baselines", {}).get(name, {}).get("pinball")
+            found = None if theirs is None else relative(values["pinball"] - theirs, theirs)
+            row.append(Cell(number(found, 100, 2, "+")))
+        rows.append(row)
+    head = ("", "windows", "pinball, 1e-3", *(f"minus {name}, %" for name in names))
+    what = (
+        "Calm, middle, stormy: the third of the train windows in which the moving volatility before the"
+        " window lies; a quiet test period has few stormy days."
+        if division == "volatility"
+        else "The thresholds are those of the run's attention, of the last value known before the window."
+    )
+    below = " Below zero the model is better; without a test: the windows of a regime are few."
+    note = what + (below if names else "")
+    return Table(f"By {division}", head, rows, note)
 
 
 def tails(tests: Mapping[str, Any]) -> Table | None:

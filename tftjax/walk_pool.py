@@ -94,7 +94,12 @@ class Pooled(NamedTuple):
     @property
     def folder(self) -> str:
         """Its folder among the pooled forecasts."""
-        return f"{self.config}-s{self.seed}" if self.kind == "seed" else f"{self.config}-{self.kind}"
+        return folder_name(self.kind, self.config, self.seed)
+
+
+def folder_name(kind: str, config: str, seed: int | None) -> str:
+    """The folder of a pooled forecast; see `Pooled`."""
+    return f"{config}-s{seed}" if kind == "seed" else f"{config}-{kind}"
 
 
 def make_fold(

@@ -1,7 +1,7 @@
 """A walk-forward's results for reading: summary.md."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -58,7 +58,7 @@ def markdown(
         f"to {TAIL:g} and from {1 - TAIL:g} on. What each part adds to the gain, in percent of the "
         "baseline's whole pinball loss (p): the parts sum to the gain.",
         "",
-        *_part_lines(shown, _asked(forecasts, best), gains),
+        *_part_lines(shown, asked(baselines_of(forecasts), best.name), gains),
         "",
         "## Folds",
         "",
@@ -120,10 +120,9 @@ def _gain_lines(shown: Sequence[Pooled], baselines: Sequence[str], gains: pd.Dat
         yield line(pooled.name, [_gain_cell(row, row["baseline_pinball"]) for row in own])
 
 
-def _asked(forecasts: Sequence[Pooled], best: Pooled) -> list[str]:
+def asked(known: Collection[str], hardest: str) -> list[str]:
     """The baselines by which a gain is taken apart: the hardest, and the two that a model must beat."""
-    known = baselines_of(forecasts)
-    return list(dict.fromkeys(n for n in (best.name, "vix_scaled", "gjr_garch") if n in known))
+    return list(dict.fromkeys(n for n in (hardest, "vix_scaled", "gjr_garch") if n in known))
 
 
 def _part_lines(shown: Sequence[Pooled], baselines: Sequence[str], gains: pd.DataFrame) -> Iterator[str]:
