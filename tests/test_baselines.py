@@ -129,12 +129,22 @@ def test_vix_scaled_by_hand():
     np.testing.assert_allclose(BASELINES["vix_scaled"](both)[:, 0, 0], [8, 1], rtol=1e-12)
 
 
+@pytest.mark.parametrize("train_start", [0, 1, 2])
+def test_vix_scaled_of_a_vix_that_begins_late(train_start):
+    returns, vix = [9.0, 1.0, 4.0, 8.0, 1.0, 7.0], [np.nan, 10, 20, 40, 5, 80]
+    task = simple_task(returns, range(train_start, 4), [[4], [5]], (0.5,), VIX=vix)
+    # The first return with a VIX before it is that of row 2: 4 / 10, 8 / 20.
+    np.testing.assert_allclose(BASELINES["vix_scaled"](task)[:, 0, 0], [0.4 * 40, 0.4 * 5], rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("column", "reason"),
     [
         ({"other": np.ones(6)}, "no column VIX or Realized_Vol_21d"),
         ({"VIX": np.array([1, 2, 0, 4, 5, 6.0])}, "VIX is not above 0"),
         ({"VIX": np.array([np.nan] * 4 + [5, 6])}, "VIX has no value in the train rows"),
+        ({"VIX": np.array([np.nan] * 3 + [4, 5, 6])}, "VIX has no value in the train rows"),
+        ({"VIX": np.full(6, np.nan)}, "VIX has no value in the train rows"),
     ],
 )
 def test_vix_scaled_says_why_it_cannot(column, reason):

@@ -174,6 +174,19 @@ def test_the_summary(pooled):
     assert f"\n| a, ensemble of 2 | {100 * (1 - own / flat):+.2f} |" in text
 
 
+def test_an_ensemble_without_a_whole_seed_is_in_the_summary(folds):
+    """Each seed of b diverged in a fold, the other one is trained there."""
+    folds[0].forecasts.pop("b-2005-s1")
+    pool = join_folds(folds, "VIX")
+    everything = pooled_forecasts(pool, members(), print)
+    assert [p.name for p in everything if p.config == "b"] == ["b, ensemble of 2"]
+    metrics = judge_all(pool, everything, EvaluationConfig(), 252.0)
+    text = markdown(pool, everything, metrics, gains_table(pool, everything), folds_table(pool, everything))
+    table = text.partition("## All test days together")[2].partition("##")[0]
+    assert "\n| b, ensemble of 2 |" in table
+    assert "| a, mean of 2 seeds |" in table
+
+
 def test_several_series_follow_each_other():
     """Each fold has both series, day after day; the pool has one series after the other."""
     folds = [

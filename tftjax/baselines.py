@@ -119,10 +119,11 @@ def vix_scaled(task: Task) -> Forecast:
         raise Unavailable(f"no column {' or '.join(VOLATILITY_COLUMNS)}")
     volatility = _carried_forward(task.observed[name])
     known = np.flatnonzero(~np.isnan(volatility))
-    first = max(task.train_rows.start, int(known[0]) if known.size else len(volatility))
-    if first >= task.train_rows.stop - 1 or first >= task.target_rows[:, 0].min():
+    # The first return with a value before it.
+    first = max(task.train_rows.start, int(known[0]) + 1 if known.size else len(volatility))
+    if first >= task.train_rows.stop:
         raise Unavailable(f"{name} has no value in the train rows")
-    if (volatility[first:] <= 0).any():
+    if (volatility[first - 1 :] <= 0).any():
         raise Unavailable(f"{name} is not above 0 in every row")
     return _scaled(task, volatility, first)
 

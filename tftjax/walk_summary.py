@@ -84,17 +84,12 @@ def _pooled_lines(forecasts: Sequence[Pooled], metrics: Mapping[str, dict]) -> I
     flat = {name: flatten(values) for name, values in metrics.items()}
     shown = [s for s in (*SHOWN, EXCESS) if any(s.metric in values for values in flat.values())]
     yield from _header([s.title for s in shown])
-    seeds: dict[str, list[str]] = {}
-    for pooled in forecasts:
-        if pooled.kind == "seed":
-            seeds.setdefault(pooled.config, []).append(pooled.name)
-    for config, names in seeds.items():
+    for headline in headlines(forecasts):
+        names = [p.name for p in forecasts if p.kind == "seed" and p.config == headline.config]
         if len(names) > 1:
             cells = [_mean_cell([flat[name].get(s.metric) for name in names], s) for s in shown]
-            yield line(f"{config}, mean of {len(names)} seeds", cells)
-        for pooled in headlines(forecasts):
-            if pooled.config == config:
-                yield line(pooled.name, [number(flat[pooled.name].get(s.metric), s) for s in shown])
+            yield line(f"{headline.config}, mean of {len(names)} seeds", cells)
+        yield line(headline.name, [number(flat[headline.name].get(s.metric), s) for s in shown])
     for name in baselines_of(forecasts):
         yield line(f"{name} (baseline)", [number(flat[name].get(s.metric), s) for s in shown])
 
