@@ -19,6 +19,7 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 # Two devices, so that what is spread over a mesh is.
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
 
+import hypothesis
 import jax
 import jaxtyping
 
@@ -27,6 +28,9 @@ import jaxtyping
 import tftjax.config  # noqa: F401
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# On a busy machine a correct example may take any time.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 jaxtyping.install_import_hook("tftjax", "beartype.beartype")
 
 # The fixtures of the end-to-end tests, shared by several files; after the hook, as it imports the package.

@@ -24,7 +24,8 @@ from tftjax.interpret_weights import (
 from tftjax.model.attention import MASKS
 from tftjax.model.parameters import build_model, init_parameters, parameter_layout, to_tree
 from tftjax.runtime import device_mesh
-from tftjax.train_step import compile_epoch, init_state, make_program, train_data
+from tftjax.train_data import train_data
+from tftjax.train_step import compile_epoch, init_state, make_program
 
 ROWS, E, P, H = 103, 5, 2, 2
 T = E + P

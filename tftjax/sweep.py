@@ -143,9 +143,9 @@ def all_diverged(folder: Path) -> UserError:
 
 
 def check_starts(programs: Sequence[Sequence[Member]], data: Mapping[str, runs.Data], folder: Path) -> None:
-    """Makes the checks of `check_parameters`, once for each program and each run that members start from."""
+    """Makes the checks of `check_parameters`, once for each program, fold and run that members start from."""
     for group in programs:
-        for member in {member.config.train.init_from: member for member in group}.values():
+        for member in {(member.config.train.init_from, member.fold): member for member in group}.values():
             check_parameters(member.config, data[member.name], folder)
 
 

@@ -3,8 +3,9 @@
 What was taken, what is new and what was left is written to the run's `init.json`.
 """
 
+import datetime
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,8 @@ from jaxtyping import Float32
 from tftjax import checkpoint, runs
 from tftjax.config import Config, UserError, changed_keys, from_dict
 from tftjax.data.encoding import Encoding, encoding_from_json
-from tftjax.data.panel import ROLES
+from tftjax.data.panel import ROLES, Panel, read_panel
+from tftjax.data.splits import Block, make_blocks
 from tftjax.model.parameters import Layout
 
 # Settings that give the numbers of a part of the model their meaning: where one differs, it begins anew.
@@ -73,8 +75,8 @@ def read_start(config: Config, data: runs.Data, layout: Layout, say: Callable[[s
       layout: its parameters.
       say: called with a message for each damaged checkpoint that was skipped.
     Raises:
-      UserError: no run, none that is trained, one on other columns or categories, a parameter of another
-        shape, or nothing that can be taken.
+      UserError: no run, none that is trained, one on other columns or categories or on rows that this run
+        is tested on, a parameter of another shape, or nothing that can be taken.
     """
     source = str(config.train.init_from)
     try:
@@ -86,6 +88,7 @@ def read_start(config: Config, data: runs.Data, layout: Layout, say: Callable[[s
         raise UserError(f"train.init_from: {source} has no checkpoint yet. Train it first.")
     theirs = from_dict(saved.metadata["config"], f"{source}, checkpoint of epoch {saved.epoch}")
     _check_columns(source, saved.metadata, data)
+    _check_days(source, theirs, data)
     changed = {key for key, _, _ in changed_keys(theirs, config)}
     held = dict(_leaves(saved.arrays["params"]))
     wanted = {"/".join(path): shape for path, shape in zip(layout.paths, layout.shapes, strict=True)}
@@ -145,6 +148,25 @@ def _check_columns(source: str, metadata: dict, data: runs.Data) -> None:
                 f"train.init_from: {source} knows the categories {encoding.categories[name]} of {name}, this "
                 f"run has {values}. Give both the same train rows, or the same categories in them."
             )
+
+
+def _check_days(source: str, theirs: Config, data: runs.Data) -> None:
+    """What a model was trained on, or its best epoch chosen by, is nothing to test it on."""
+    lengths = theirs.model.encoder_length, theirs.model.prediction_length
+    seen = max(_days(*make_blocks(read_panel(Path(source)), theirs.data, *lengths), "val"))
+    tested = min(_days(data.panel, data.blocks, "test"))
+    if seen >= tested:
+        raise UserError(
+            f"train.init_from: {source} has seen targets up to {seen}, and this run's test rows begin on "
+            f"{tested}: it would forecast what it was trained on. Start from a run that ends before, or test "
+            "later (data.split, data.split_dates)."
+        )
+
+
+def _days(panel: Panel, blocks: Sequence[Block], split: str) -> list[datetime.date]:
+    """The first and last day of a split's target rows in each series that has any."""
+    parts = [getattr(block.splits, split) for block in blocks]
+    return [panel.frame.index[row].date() for part in parts if part for row in (part[0], part[-1])]
 
 
 def _unfit(source: str, clashes: list[tuple[str, tuple, tuple]], theirs: Config, config: Config) -> UserError:
