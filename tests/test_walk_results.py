@@ -28,7 +28,7 @@ def make_fold(name, days, target, volatility, series=None, **forecasts):
     series = series or [""] * len(days)
     facts = {"test_from": days[0], "test_windows": len(days)}
     values = {key.replace("_", "-"): constant(*medians) for key, medians in forecasts.items()}
-    return Fold(name, facts, happened(days, series, target), np.array(volatility), values, {})
+    return Fold(name, facts, happened(days, series, target), np.array(volatility), values)
 
 
 @pytest.fixture

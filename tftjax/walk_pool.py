@@ -34,7 +34,6 @@ class Fold(NamedTuple):
       happened: dates, series and targets; the forecast is that of its first member.
       volatility: known before each window; see `Pool`.
       forecasts: by name of what made them: a member, or a baseline.
-      left_out: baseline -> why it has no forecast.
     """
 
     name: str
@@ -42,7 +41,6 @@ class Fold(NamedTuple):
     happened: Predictions
     volatility: Float[np.ndarray, " N"]
     forecasts: dict[str, Forecast]
-    left_out: dict[str, str]
 
 
 class Pool(NamedTuple):
@@ -130,7 +128,6 @@ def make_fold(
         happened=first,
         volatility=volatility_before(data, target_rows(run, "test")[:, 0]),
         forecasts=baselines | {name: predictions.forecast for name, predictions in read.items()},
-        left_out=scored.left_out,
     )
 
 
