@@ -107,3 +107,11 @@ def test_before_jax_starts(tmp_path):
     assert cache == str(tmp_path)
     # The most devices, of 5, that divide the batch evenly into shares of 16 windows or more.
     assert sizes == {"1": 1, "31": 1, "32": 2, "64": 4, "65": 1, "80": 5, "96": 4}
+
+
+@pytest.mark.parametrize(("num_steps", "devices"), [(1024, 2), (1025, 1)])
+def test_exchanges_that_would_fill_memory_are_not_made(num_steps, devices):
+    mesh = runtime.device_mesh()
+    assert mesh.size == 2
+    # Two copies of 4 bytes on each of two devices: 16 x 32,768 x 1,024 is 2^29.
+    assert runtime.mesh_for_epoch(mesh, 32_768, num_steps).size == devices
