@@ -53,7 +53,7 @@ def device_mesh(batch_size: int | None = None) -> Mesh:
 
 
 def mesh_for_epoch(mesh: Mesh, num_parameters: int, num_steps: int) -> Mesh:
-    """The mesh, or only its first device where the exchange of gradients between CPU devices would fill memory.
+    """The mesh, or only its first device where exchanging gradients between CPU devices would fill memory.
 
     XLA's collectives on the CPU hold what each device gave and got, at every step, until the program ends:
     0.4 MB a step at 25,369 parameters on two devices (jax 0.10.2).
