@@ -330,8 +330,10 @@ def test_elu_and_its_gradient(run):
     )
 
 
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])  # which only choose how a mean is written
 @pytest.mark.parametrize("spread", [1.0, 0.01])
-def test_the_gradient_of_standardize_is_the_derived_one(run, spread):
+def test_the_gradient_of_standardize_is_the_derived_one(run, spread, backend, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
     x, weights = spread * normal(V, D, T, B) + np.float32(3), normal(V, D, T, B, seed=1)
 
     def plain(x):

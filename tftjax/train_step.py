@@ -201,9 +201,8 @@ def _norms(gradient: Array, updates: Array, layout: Layout) -> dict[str, Array]:
     """Norms of the loss's gradient, before any scale or clip, and of the update: whole and by part."""
     norms = {}
     for name, vector in (("gradient_norm", gradient), ("update_norm", updates)):
-        squares = jnp.square(vector)
         parts = {
-            part: sum(squares[first:stop].sum() for first, stop in slices)
+            part: sum(jnp.vdot(vector[first:stop], vector[first:stop]) for first, stop in slices)
             for part, slices in part_slices(layout).items()
         }
         norms |= {f"{name}/{part}": jnp.sqrt(total) for part, total in parts.items()}

@@ -68,7 +68,7 @@ class InterpretableAttention(nn.Module):
         q = jnp.einsum("hdk,dpb->hkpb", w_query, query)
         k = jnp.einsum("hdk,dtb->hktb", w_key, memory)
         v = jnp.einsum("dk,dtb->ktb", w_value, memory)
-        logits = (q[:, :, :, None] * k[:, :, None]).sum(axis=1) / np.sqrt(head_size)
+        logits = jnp.einsum("hkpb,hktb->hptb", q, k) / np.sqrt(head_size)
         if penalty is not None:
             logits -= penalty[:, None]
         allowed = MASKS[self.mask](encoder_length, prediction_length)[None, :, :, None]
@@ -79,5 +79,5 @@ class InterpretableAttention(nn.Module):
         else:  # not a product summed over axis 0: see VariableSelection
             mixed = sum(gate * head for gate, head in zip(gates[:, None, None], heads, strict=True))
             mixed /= self.num_heads
-        attended = (mixed[None] * v[:, None]).sum(axis=2)
+        attended = jnp.einsum("ptb,ktb->kpb", mixed, v)
         return jnp.einsum("kd,kpb->dpb", w_output, attended), weights

@@ -174,7 +174,7 @@ def elu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 @elu.defjvp
 def _elu_jvp(primals, tangents):
     y = elu(*primals)
-    return y, jnp.where(y > 0, 1.0, y + 1.0) * tangents[0]
+    return y, (jnp.minimum(y, 0.0) + 1.0) * tangents[0]
 
 
 @jax.custom_vjp
@@ -186,16 +186,24 @@ def standardize(x: Float[Array, "*stack D T B"]) -> Float[Array, "*stack D T B"]
     return _standardize(x)[0]
 
 
+def _feature_mean(x: Float[Array, "*stack D T B"]) -> Float[Array, "*stack 1 T B"]:
+    if jax.default_backend() != "cpu":  # there a sum is fused, and a product is of fewer digits
+        return x.mean(axis=-3, keepdims=True)
+    # A product: a CPU's sum over an axis that is not the last is slower, and lays out whatever it adds.
+    weights = jnp.full((*x.shape[:-3], 1, x.shape[-3]), 1 / x.shape[-3], x.dtype)
+    return (weights @ x.reshape(*x.shape[:-2], -1)).reshape(*x.shape[:-3], 1, *x.shape[-2:])
+
+
 def _standardize(x):
-    centered = x - x.mean(axis=-3, keepdims=True)
-    factor = jax.lax.rsqrt(jnp.square(centered).mean(axis=-3, keepdims=True) + EPSILON)
+    centered = x - _feature_mean(x)
+    factor = jax.lax.rsqrt(_feature_mean(jnp.square(centered)) + EPSILON)
     y = centered * factor
     return y, (y, factor)
 
 
 def _standardize_gradient(saved, g):
     y, factor = saved
-    return (factor * (g - g.mean(axis=-3, keepdims=True) - y * (g * y).mean(axis=-3, keepdims=True)),)
+    return (factor * (g - _feature_mean(g) - y * _feature_mean(g * y)),)
 
 
 standardize.defvjp(_standardize, _standardize_gradient)
