@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NINE = ("control", "mean_01", "mean_02", "std_01", "std_02", "balanced_005", "balanced_01")
 NINE += ("emphasize_mean", "emphasize_std")
 WEIGHTS = (0.003, 0.01, 0.03, 0.1, 0.3)
+SPLITS = ("val", "test")
 KINDS = {"mean": (1, 0), "std": (0, 1), "both": (1, 1)}
 COLUMNS = {  # of results.csv: title, factor, format
     "pinball": ("pinball, 1e-3", 1e3, ".4f"),
@@ -28,6 +29,7 @@ COLUMNS = {  # of results.csv: title, factor, format
     "share_positive": ("positive, %", 100, ".1f"),
     "directional_accuracy": ("direction right, %", 100, ".1f"),
     "quality/HEALTHY": ("healthy, %", 100, ".1f"),
+    "above_chance": ("healthy minus chance, points", 100, ".1f"),
 }
 
 
@@ -89,22 +91,25 @@ def table(results: pd.DataFrame, configs: list[str], baselines: dict[str, dict],
     return "\n".join(lines)
 
 
-def costs(results: pd.DataFrame, split: str) -> str:
+def costs(results: pd.DataFrame) -> str:
     """A row a standardized config: change of sigma, of pinball, and pinball paid for a basis point."""
-    lines = [
-        f"| {split} | sigma, bp, minus control | pinball, %, minus control | pinball, %, for a bp |",
-        "|---|---|---|---|",
-    ]
+    lines = ["| minus control |", "|---|"]
+    for split in SPLITS:
+        lines[0] += f" {split}: sigma, bp | pinball, % | % for a bp |"
+        lines[1] += "---|---|---|"
     for kind in KINDS:
         for weight in WEIGHTS:
             name = standardized(kind, weight)
-            sigma = 1e4 * differences(results, name, "sigma", split)
-            base = results.loc[results["config"] == "control", f"{split}/pinball"].mean()
-            pinball = 100 * differences(results, name, "pinball", split) / base
-            cells = ["{:+.2f} ± {:.2f}".format(*interval(values)) for values in (sigma, pinball)]
-            moved = abs(interval(sigma)[0]) > interval(sigma)[1]
-            paid = f"{pinball.mean() / sigma.mean():+.3f}" if moved else "sigma not moved"
-            lines.append(f"| {name} | {cells[0]} | {cells[1]} | {paid} |")
+            line = f"| {name} |"
+            for split in SPLITS:
+                sigma = 1e4 * differences(results, name, "sigma", split)
+                base = results.loc[results["config"] == "control", f"{split}/pinball"].mean()
+                pinball = 100 * differences(results, name, "pinball", split) / base
+                cells = ["{:+.2f} ± {:.2f}".format(*interval(values)) for values in (sigma, pinball)]
+                moved = abs(interval(sigma)[0]) > interval(sigma)[1]
+                paid = f"{pinball.mean() / sigma.mean():+.3f}" if moved else "-"
+                line += f" {cells[0]} | {cells[1]} | {paid} |"
+            lines.append(line)
     return "\n".join(lines)
 
 
@@ -126,15 +131,18 @@ def main() -> None:
             command += ["--set", setting]
         subprocess.run(command, check=True)
     results = pd.read_csv(sweep / "results.csv")
+    quality, chance = "{}/quality/HEALTHY", "{}/quality_random/HEALTHY"  # random forecasts of the same spread
+    above = {f"{of}/above_chance": results[quality.format(of)] - results[chance.format(of)] for of in SPLITS}
+    results = results.assign(**above)
     first = sweep / "members" / results["member"].iloc[0] / "evaluation" / "metrics.json"
     metrics = json.loads(first.read_text(encoding="utf-8"))
     print(f"epochs: {results['epochs'].describe()[['min', '50%', 'max']].to_dict()}\n")
     others = [standardized(kind, weight) for kind in KINDS for weight in WEIGHTS]
-    for split in ("val", "test"):
+    for split in SPLITS:
         baselines = {name: of for name, of in metrics[split]["baselines"].items() if of is not None}
         print(table(results, list(NINE), baselines, split), end="\n\n")
         print(table(results, ["control", *others], {}, split), end="\n\n")
-        print(costs(results, split), end="\n\n")
+    print(costs(results))
 
 
 if __name__ == "__main__":
