@@ -130,7 +130,7 @@ def main() -> None:
         for setting in (f"data.dataset={arguments.dataset}", *arguments.set):
             command += ["--set", setting]
         subprocess.run(command, check=True)
-    results = pd.read_csv(sweep / "results.csv")
+    results = pd.read_csv(sweep / "results.csv").copy()  # of one piece
     quality, chance = "{}/quality/HEALTHY", "{}/quality_random/HEALTHY"  # random forecasts of the same spread
     above = {f"{of}/above_chance": results[quality.format(of)] - results[chance.format(of)] for of in SPLITS}
     results = results.assign(**above)
