@@ -227,7 +227,6 @@ def test_tables(walked):
     own = table[table["forecast"] == "control, ensemble of 2"]
     mean = np.average(own["pinball"], weights=own["test_windows"])
     np.testing.assert_allclose(mean, pooled.loc["control, ensemble of 2", "pinball"])
-    assert (own["directional_base_rate"] > 0.5).all()
     metrics = json.loads((folder / "pooled/control-ensemble/evaluation/metrics.json").read_text())["test"]
     gains = pd.read_csv(folder / "gains.csv")
     gains = gains[(gains["forecast"] == "control, ensemble of 2") & (gains["baseline"] == "garch")]

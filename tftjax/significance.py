@@ -43,7 +43,8 @@ def diebold_mariano(differences: Float[np.ndarray, " N"], horizon: int = 1) -> D
     lags = max(horizon - 1, math.floor(4 * (count / 100) ** (2 / 9))) if count else 0
     mean = float(np.mean(differences)) if count else 0.0
     variance = long_run_variance(differences, lags) if count >= MIN_DAYS else 0.0
-    if variance <= 0:  # too few days, or no difference on any
+    rounding = 1e-9 * float(np.abs(differences).max(initial=0.0))
+    if variance <= rounding**2:  # too few days, or the same difference on all
         return Difference(mean, None, None, None, None, lags)
     error = math.sqrt(variance / count)
     half = float(stats.t.ppf(1 - ALPHA / 2, count - 1)) * error

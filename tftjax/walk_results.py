@@ -112,7 +112,7 @@ def parts_of(pool: Pool) -> Iterator[tuple[str, Bool[np.ndarray, " N"], Bool[np.
     """Each part that is not empty: its name, its windows and its levels.
 
     Stormy is a window before which the volatility was above its median over the pool: a median that nobody
-    knew beforehand, which is fit to describe and not to trade on.
+    knew beforehand, which is fit to describe and not to trade on. One without a volatility counts as calm.
     """
     levels = np.asarray(pool.quantiles)
     stormy = pool.volatility > np.nanmedian(pool.volatility)

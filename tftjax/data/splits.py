@@ -201,7 +201,7 @@ def folds(
       first_test, last_test: years in which the first and the last fold's test rows begin.
       train_years, val_years, test_years: lengths; with `expanding`, train_years is that of the first fold and
         the later ones begin where it does.
-      step_years: between two folds; None for test_years, so that the test rows of the folds join up.
+      step_years: between two folds; None for test_years, so that the test years of the folds join up.
     Raises: UserError for lengths or years that give no fold.
     """
     step = test_years if step_years is None else step_years
