@@ -2,8 +2,9 @@
 
 Trains the nine configs, whose penalties are in return units, and penalties in standardized units of several
 weights, on the mean, the spread or both; every config with the same seeds, as one sweep. Prints Markdown
-tables: each config's test metrics, and its difference from `control`, seed by seed, with Student's 95 %
-interval over seeds. The text that goes with them is docs/study-distribution-loss.md.
+tables: each config's metrics of both splits, and its difference from `control`, seed by seed, with Student's
+95 % interval over seeds; and what a basis point of sigma costs. The text that goes with them is
+docs/study-distribution-loss.md.
 """
 
 import argparse
@@ -23,7 +24,7 @@ NINE += ("emphasize_mean", "emphasize_std")
 WEIGHTS = (0.003, 0.01, 0.03, 0.1, 0.3)
 SPLITS = ("val", "test")
 KINDS = {"mean": (1, 0), "std": (0, 1), "both": (1, 1)}
-COLUMNS = {  # of results.csv: title, factor, format
+COLUMNS = {  # of results.csv, but for the last, which `main` adds: title, factor, format
     "pinball": ("pinball, 1e-3", 1e3, ".4f"),
     "sigma": ("sigma, bp", 1e4, ".1f"),
     "share_positive": ("positive, %", 100, ".1f"),

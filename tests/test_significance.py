@@ -1,5 +1,6 @@
 """Tests of forecasts against other libraries, against plain counting, and at their edges."""
 
+import itertools
 import math
 
 import numpy as np
@@ -55,8 +56,9 @@ def test_what_cannot_be_tested_has_no_p():
     assert few[1:5] == (None,) * 4
     assert diebold_mariano(autocorrelated(MIN_DAYS)).p is not None
     assert diebold_mariano(np.zeros(100)) == (0.0, None, None, None, None, 4)
-    for constant in (0.1, 1 / 3, -2e-4):  # whose mean is rounded or not
-        same = diebold_mariano(np.full(101, constant))
+    # Some of these have a mean that is rounded.
+    for constant, dtype in itertools.product((0.1, 1 / 3, -2e-4), (np.float32, np.float64)):
+        same = diebold_mariano(np.full(101, constant, dtype))
         assert same == (pytest.approx(constant), None, None, None, None, 4)
     assert diebold_mariano(np.empty(0)).p is None
     short = value_at_risk_tests(np.arange(MIN_DAYS - 1) % 7 == 0, 0.1)

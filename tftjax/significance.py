@@ -39,6 +39,7 @@ def diebold_mariano(differences: Float[np.ndarray, " N"], horizon: int = 1) -> D
     """
     from scipy import stats  # takes a third of a second to import
 
+    differences = np.asarray(differences, np.float64)
     count = len(differences)
     lags = max(horizon - 1, math.floor(4 * (count / 100) ** (2 / 9))) if count else 0
     mean = float(np.mean(differences)) if count else 0.0

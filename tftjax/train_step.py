@@ -202,12 +202,17 @@ def _norms(gradient: Array, updates: Array, layout: Layout) -> dict[str, Array]:
     norms = {}
     for name, vector in (("gradient_norm", gradient), ("update_norm", updates)):
         parts = {
-            part: sum(jnp.vdot(vector[first:stop], vector[first:stop]) for first, stop in slices)
+            part: sum(_square(vector[first:stop]) for first, stop in slices)
             for part, slices in part_slices(layout).items()
         }
         norms |= {f"{name}/{part}": jnp.sqrt(total) for part, total in parts.items()}
-        norms[name] = jnp.sqrt(sum(parts.values()))  # of its parts: a CPU adds up a vector one by one
+        norms[name] = jnp.sqrt(sum(parts.values()))
     return norms
+
+
+def _square(vector: Array) -> Array:
+    """The vector's product with itself; a CPU would add up its squares one by one."""
+    return jnp.vdot(vector, vector, precision=jax.lax.Precision.HIGHEST)
 
 
 def validate(
