@@ -16,11 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from peers import NINE, ROOT
 from scipy.stats import t as student
 
-ROOT = Path(__file__).resolve().parent.parent
-NINE = ("control", "mean_01", "mean_02", "std_01", "std_02", "balanced_005", "balanced_01")
-NINE += ("emphasize_mean", "emphasize_std")
 WEIGHTS = (0.003, 0.01, 0.03, 0.1, 0.3)
 SPLITS = ("val", "test")
 KINDS = {"mean": (1, 0), "std": (0, 1), "both": (1, 1)}
@@ -92,25 +90,23 @@ def table(results: pd.DataFrame, configs: list[str], baselines: dict[str, dict],
     return "\n".join(lines)
 
 
-def costs(results: pd.DataFrame) -> str:
-    """A row a standardized config: change of sigma, of pinball, and pinball paid for a basis point."""
+def costs(results: pd.DataFrame, configs: list[str]) -> str:
+    """A row a config, for each split: change of sigma, of pinball, and pinball paid for a basis point."""
     lines = ["| minus control |", "|---|"]
     for split in SPLITS:
         lines[0] += f" {split}: sigma, bp | pinball, % | % for a bp |"
         lines[1] += "---|---|---|"
-    for kind in KINDS:
-        for weight in WEIGHTS:
-            name = standardized(kind, weight)
-            line = f"| {name} |"
-            for split in SPLITS:
-                sigma = 1e4 * differences(results, name, "sigma", split)
-                base = results.loc[results["config"] == "control", f"{split}/pinball"].mean()
-                pinball = 100 * differences(results, name, "pinball", split) / base
-                cells = ["{:+.2f} ± {:.2f}".format(*interval(values)) for values in (sigma, pinball)]
-                moved = abs(interval(sigma)[0]) > interval(sigma)[1]
-                paid = f"{pinball.mean() / sigma.mean():+.3f}" if moved else "-"
-                line += f" {cells[0]} | {cells[1]} | {paid} |"
-            lines.append(line)
+    for config in configs:
+        line = f"| {config} |"
+        for split in SPLITS:
+            sigma = 1e4 * differences(results, config, "sigma", split)
+            base = results.loc[results["config"] == "control", f"{split}/pinball"].mean()
+            pinball = 100 * differences(results, config, "pinball", split) / base
+            cells = ["{:+.2f} ± {:.2f}".format(*interval(values)) for values in (sigma, pinball)]
+            moved = abs(interval(sigma)[0]) > interval(sigma)[1]
+            paid = f"{pinball.mean() / sigma.mean():+.3f}" if moved else "-"
+            line += f" {cells[0]} | {cells[1]} | {paid} |"
+        lines.append(line)
     return "\n".join(lines)
 
 
@@ -131,10 +127,12 @@ def main() -> None:
         for setting in (f"data.dataset={arguments.dataset}", *arguments.set):
             command += ["--set", setting]
         subprocess.run(command, check=True)
-    results = pd.read_csv(sweep / "results.csv").copy()  # of one piece
-    quality, chance = "{}/quality/HEALTHY", "{}/quality_random/HEALTHY"  # random forecasts of the same spread
-    above = {f"{of}/above_chance": results[quality.format(of)] - results[chance.format(of)] for of in SPLITS}
-    results = results.assign(**above)
+    results = pd.read_csv(sweep / "results.csv")
+    above = {}
+    for split in SPLITS:  # above what random forecasts of the same spread get
+        healthy, by_chance = (results[f"{split}/{of}/HEALTHY"] for of in ("quality", "quality_random"))
+        above[f"{split}/above_chance"] = healthy - by_chance
+    results = pd.concat([results, pd.DataFrame(above)], axis=1)
     first = sweep / "members" / results["member"].iloc[0] / "evaluation" / "metrics.json"
     metrics = json.loads(first.read_text(encoding="utf-8"))
     print(f"epochs: {results['epochs'].describe()[['min', '50%', 'max']].to_dict()}\n")
@@ -143,7 +141,7 @@ def main() -> None:
         baselines = {name: of for name, of in metrics[split]["baselines"].items() if of is not None}
         print(table(results, list(NINE), baselines, split), end="\n\n")
         print(table(results, ["control", *others], {}, split), end="\n\n")
-    print(costs(results))
+    print(costs(results, others))
 
 
 if __name__ == "__main__":

@@ -152,7 +152,7 @@ def fit(config: Config, data: runs.Data, directory: Path, say, show) -> None:
     mesh = runtime.device_mesh(config.train.batch_size)
     program = make_program(config, data, mesh)
     num_steps = len(data.starts["train"]) // config.train.batch_size
-    mesh = runtime.mesh_for_epoch(mesh, sum(map(math.prod, program.layout.shapes)), num_steps)
+    mesh = runtime.mesh_for_epoch(mesh, program.layout.size, num_steps)
     program = program._replace(mesh=mesh)
     rates = hyperparameters(config)
     saved = checkpoint.restore_latest(directory / "checkpoints", say)

@@ -202,7 +202,7 @@ def _norms(gradient: Array, updates: Array, layout: Layout) -> dict[str, Array]:
     norms = {}
     for name, vector in (("gradient_norm", gradient), ("update_norm", updates)):
         parts = {
-            part: sum(_square(vector[first:stop]) for first, stop in slices)
+            part: sum(_squared_norm(vector[first:stop]) for first, stop in slices)
             for part, slices in part_slices(layout).items()
         }
         norms |= {f"{name}/{part}": jnp.sqrt(total) for part, total in parts.items()}
@@ -210,7 +210,7 @@ def _norms(gradient: Array, updates: Array, layout: Layout) -> dict[str, Array]:
     return norms
 
 
-def _square(vector: Array) -> Array:
+def _squared_norm(vector: Array) -> Array:
     """The vector's product with itself; a CPU would add up its squares one by one."""
     return jnp.vdot(vector, vector, precision=jax.lax.Precision.HIGHEST)
 
