@@ -39,7 +39,7 @@ def say(text: str) -> None:
 def make_task(config_path: str) -> Task:
     """The train rows of a config's data as its model sees them, and its sizes."""
     from tftjax import runs
-    from tftjax.config import load
+    from tftjax.config.loading import load
     from tftjax.data.loading import load_panel
 
     config = load(config_path)

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from tftjax import runs, runtime
-from tftjax.config import Config, from_dict
+from tftjax.config.loading import Config, from_dict
 from tftjax.data.panel import Panel, make_panel
 from tftjax.forecast import forecast_rows
 from tftjax.interpret_weights import attention_summary, collect

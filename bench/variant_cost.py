@@ -36,7 +36,8 @@ def work(config_path: str, overrides: list[str]) -> None:
     import numpy as np
 
     from tftjax import runs
-    from tftjax.config import hyperparameters, load
+    from tftjax.config.hyperparameters import hyperparameters
+    from tftjax.config.loading import load
     from tftjax.data.loading import load_panel
     from tftjax.train_data import train_data
     from tftjax.train_step import compile_epoch, init_state, make_program

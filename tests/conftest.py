@@ -25,7 +25,7 @@ import jaxtyping
 
 # Imported before the hook: it holds no arrays, pydantic checks its values, and beartype cannot read
 # pydantic's hints.
-import tftjax.config  # noqa: F401
+import tftjax.config.loading  # noqa: F401
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # On a busy machine a correct example may take any time.

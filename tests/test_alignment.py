@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tftjax.config import UserError
 from tftjax.data.alignment import (
     RELEASE_RULES,
     RULE_WORDS,
@@ -19,6 +18,7 @@ from tftjax.data.alignment import (
 )
 from tftjax.data.feature_sets import CALENDAR, FEATURE_SETS, SERIES, difference, level, year_over_year
 from tftjax.data.loading import align
+from tftjax.errors import UserError
 
 
 def d(*texts):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tftjax import baselines
 from tftjax.baselines import BASELINES, FITTED, Task, Unavailable, unconditional_quantiles
-from tftjax.config import UserError
+from tftjax.errors import UserError
 
 QUANTILES = (0.1, 0.5, 0.9)
 

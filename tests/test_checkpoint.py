@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from tftjax import checkpoint
-from tftjax.config import UserError
+from tftjax.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 METADATA = {"config": {"name": "a", "quantiles": [0.1, 0.5]}, "columns": ["r", "vix"], "best_score": 1e-3}

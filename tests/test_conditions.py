@@ -10,13 +10,14 @@ import pandas as pd
 import pytest
 
 from tftjax import runs
-from tftjax.config import Config, UserError, from_dict
-from tftjax.config_attention import PLAIN, AttentionConfig, RegimeConfig, StalenessConfig
+from tftjax.config.loading import Config, from_dict
+from tftjax.config.model import PLAIN, AttentionConfig, RegimeConfig, StalenessConfig
 from tftjax.data.conditions import check_regimes, regime_of, regime_values, variable_ages
 from tftjax.data.encoding import encoding_from_json, encoding_to_json, fit_encoding
 from tftjax.data.future import extend_panel
 from tftjax.data.panel import make_panel, read_panel, write_panel
 from tftjax.data.windows import gather, make_series
+from tftjax.errors import UserError
 from tftjax.train import check_data
 
 N, E, P = 19, 5, 2

@@ -10,23 +10,21 @@ from pathlib import Path
 import pydantic
 import pytest
 
-from tftjax import config as config_module
-from tftjax.config import (
-    NESTED_HYPERPARAMETERS,
+from tftjax.config import loading as config_module
+from tftjax.config.__main__ import main
+from tftjax.config.hyperparameters import NESTED_HYPERPARAMETERS, Hyperparameters, hyperparameters
+from tftjax.config.loading import (
     Config,
-    Hyperparameters,
-    UserError,
     apply_overrides,
     changed_keys,
     fingerprint,
     from_dict,
-    hyperparameters,
     known_keys,
     load,
-    main,
     setting_type,
     settings,
 )
+from tftjax.errors import UserError
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 NINE = {

@@ -12,12 +12,14 @@ import pytest
 from tiny import contents
 
 from tftjax import predict, runs, train
-from tftjax.config import DataConfig, UserError, from_dict
+from tftjax.config.data import DataConfig
+from tftjax.config.loading import from_dict
 from tftjax.data.__main__ import main
 from tftjax.data.alignment import PERIODS
 from tftjax.data.loading import load_panel
 from tftjax.data.panel import read_panel
 from tftjax.data.validation import findings
+from tftjax.errors import UserError
 
 RAW = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "core_proposal_raw"
 

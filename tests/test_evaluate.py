@@ -12,9 +12,9 @@ import pytest
 from tiny import ENCODER_LENGTH, QUANTILES, contents, make_rows
 
 from tftjax import evaluate, runs
-from tftjax.baseline_scores import score_baselines, split_windows
+from tftjax.baseline_scores import score_baselines, split_windows, target_rows
 from tftjax.baselines import BASELINES, Unavailable
-from tftjax.config import from_dict
+from tftjax.config.loading import from_dict
 from tftjax.data.loading import load_panel
 from tftjax.metrics import pinball
 from tftjax.scoring import p_text, verdict
@@ -33,7 +33,7 @@ def copy(trained, tmp_path):
 def test_target_rows_are_the_splits_and_encoders_lie_before(trained):
     run = runs.open_run(trained.directory)
     for split, first, stop in (("val", 224, 272), ("test", 272, 320)):
-        rows = evaluate.target_rows(run, split)
+        rows = target_rows(run, split)
         np.testing.assert_array_equal(rows, np.arange(first, stop)[:, None])
         np.testing.assert_array_equal(run.data.starts[split] + ENCODER_LENGTH, rows[:, 0])
 

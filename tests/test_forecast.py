@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from tiny import ROOT
 
-from tftjax import config, forecast, runs
+from tftjax import forecast, runs
+from tftjax.config import loading
 from tftjax.data.loading import load_panel
 from tftjax.data.windows import gather
 from tftjax.model.parameters import build_model, init_parameters, parameter_layout, to_tree
@@ -19,7 +20,7 @@ NUM_WINDOWS = 256
 @pytest.fixture(scope="module")
 def balanced():
     """The main job's model with random parameters: the model, and the arrays that forecast_windows takes."""
-    settings = config.load(ROOT / "configs" / "balanced_01.json")
+    settings = loading.load(ROOT / "configs" / "balanced_01.json")
     data = runs.prepare(load_panel(settings.data), settings)
     model = build_model(settings, *runs.cardinalities(data.panel, data.encoding))
     starts = data.starts["test"][:NUM_WINDOWS]
@@ -64,7 +65,7 @@ def test_the_gradient_of_many_windows_is_the_sum_of_those_of_a_few(balanced, mon
 
 
 def test_with_a_moving_volatility_a_return_series_twice_as_wild_gets_forecasts_twice_as_wide(balanced):
-    settings = config.load(ROOT / "configs" / "balanced_01.json")
+    settings = loading.load(ROOT / "configs" / "balanced_01.json")
     settings = settings.model_copy(update={"data": settings.data.model_copy(update={"target_scale": "ewma"})})
     panel = load_panel(settings.data)
     twice = dataclasses.replace(

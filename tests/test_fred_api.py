@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tftjax.config import UserError
 from tftjax.data import fred_api
 from tftjax.data.__main__ import main
 from tftjax.data.fred_api import download
 from tftjax.data.sources import read_fred_csv
+from tftjax.errors import UserError
 
 KEY = "0123456789abcdef0123456789abcdef"
 

@@ -10,17 +10,12 @@ import pandas as pd
 import pytest
 
 from tftjax import interpret, interpret_weights, runs
-from tftjax.config import UserError, from_dict, hyperparameters
+from tftjax.config.hyperparameters import hyperparameters
+from tftjax.config.loading import from_dict
 from tftjax.data.panel import make_panel
 from tftjax.data.windows import gather
-from tftjax.interpret_weights import (
-    collect,
-    distance,
-    entropy,
-    lags_of,
-    recency_correlation,
-    regime_shift,
-)
+from tftjax.errors import UserError
+from tftjax.interpret_weights import collect, distance, entropy, lags_of, recency_correlation, regime_shift
 from tftjax.model.attention import MASKS
 from tftjax.model.parameters import build_model, init_parameters, parameter_layout, to_tree
 from tftjax.runtime import device_mesh

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tftjax import losses
-from tftjax.config import Hyperparameters
+from tftjax.config.hyperparameters import Hyperparameters
 
 QUANTILES = (0.1, 0.5, 0.9)
 # B = 2, P = 1.  Medians 0.01 and 0.03: mu 0.02, sigma 0.01.

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from tftjax import metrics
-from tftjax.config import UserError
+from tftjax.errors import UserError
 from tftjax.metrics import METRICS, central_intervals, evaluate_forecast
 
 QUANTILES = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)

@@ -10,13 +10,14 @@ import pandas as pd
 import pytest
 from test_tft import B, build, parameters
 
-from tftjax import config, predict, runs, train
-from tftjax.config import UserError
+from tftjax import predict, runs, train
+from tftjax.config import loading
 from tftjax.data.alignment import resample
 from tftjax.data.encoding import fit_encoding
 from tftjax.data.loading import load_panel
 from tftjax.data.panel import make_panel, read_panel, write_panel
 from tftjax.data.windows import gather, make_series
+from tftjax.errors import UserError
 
 MISSING = (1, 2, 1)  # variable, step, window
 
@@ -138,7 +139,7 @@ def settings(path, **data):
     content = {"dataset": str(path), "columns": {"target": "y", "observed": ["x"]}, **data}
     model = {"hidden_size": 4, "encoder_length": 7}
     training = {"batch_size": 8, "max_epochs": 2}
-    return config.from_dict({"data": content, "model": model, "train": training}, "test")
+    return loading.from_dict({"data": content, "model": model, "train": training}, "test")
 
 
 def test_missing_values_are_refused_unless_asked_for(path):

@@ -7,7 +7,7 @@ import pytest
 from tiny import HEALTHY
 
 from tftjax import monitor
-from tftjax.config import ModelConfig
+from tftjax.config.model import ModelConfig
 from tftjax.model.tft import TFTOutput
 
 WATCHED = monitor.Watched(target_std=0.01, num_forecasts=1000)

@@ -6,7 +6,9 @@ import numpy as np
 import optax
 import pytest
 
-from tftjax.config import Config, TrainConfig, hyperparameters
+from tftjax.config.hyperparameters import hyperparameters
+from tftjax.config.loading import Config
+from tftjax.config.train import TrainConfig
 from tftjax.optimizer import make_optimizer, unit_schedule
 
 DECAYED = np.array([1, 1, 0, 0, 1], np.float32)

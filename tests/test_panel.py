@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tftjax.config import DataConfig, UserError
+from tftjax.config.data import DataConfig
 from tftjax.data.encoding import encoding_to_json, fit_encoding
 from tftjax.data.feature_sets import fresh, log_age, simple_return
 from tftjax.data.loading import load_panel
 from tftjax.data.panel import check_return_unit, make_panel
 from tftjax.data.sources import embedded_folder, read_fred_csv
+from tftjax.errors import UserError
 
 RAW = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "core_proposal_raw"
 DAYS = pd.bdate_range("2018-08-01", "2018-10-31")  # 66 rows

@@ -10,7 +10,8 @@ import pytest
 from test_layers import normal
 from test_tft import build
 
-from tftjax.config import TrainConfig, UserError
+from tftjax.config.train import TrainConfig
+from tftjax.errors import UserError
 from tftjax.model import layers
 from tftjax.model.attention import InterpretableAttention
 from tftjax.model.parameters import (

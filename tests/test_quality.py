@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from tftjax.config import Config, EvaluationConfig, UserError, from_dict
+from tftjax.config.evaluation import EvaluationConfig
+from tftjax.config.loading import Config, from_dict
+from tftjax.errors import UserError
 from tftjax.quality import MODES, quality_modes, random_modes, shares, structural_collapses
 
 # Ten rows a window; the target's spread is 1.

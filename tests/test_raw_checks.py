@@ -4,10 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tftjax.config import UserError
 from tftjax.data.feature_sets import SERIES
 from tftjax.data.raw_checks import check_first_releases, check_unit
 from tftjax.data.sources import embedded_folder, read_fred_csv
+from tftjax.errors import UserError
 
 RAW = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "core_proposal_raw"
 TODAY = datetime.date(2018, 3, 14)

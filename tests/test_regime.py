@@ -8,8 +8,9 @@ from test_layers import CLOSE, noise, normal, random_params
 from test_tft import B, build
 from test_tft import parameters as random_parameters
 
-from tftjax.config import Config, hyperparameters
-from tftjax.config_attention import AttentionConfig, RegimeConfig
+from tftjax.config.hyperparameters import hyperparameters
+from tftjax.config.loading import Config
+from tftjax.config.model import AttentionConfig, RegimeConfig
 from tftjax.model.attention import InterpretableAttention
 from tftjax.model.regime import GATES, RegimeGates, Router, balance_penalty, by_thresholds
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from tftjax import runs
-from tftjax.config import from_dict
+from tftjax.config.loading import from_dict
 from tftjax.data.panel import make_panel
 from tftjax.data.scaling import ewma_volatility
 from tftjax.metrics import pinball

@@ -10,8 +10,10 @@ import pytest
 from tiny import contents, make_rows, write_config
 
 from tftjax import checkpoint, files, runs
-from tftjax.config import UserError, load
+from tftjax.config.loading import load
 from tftjax.data.loading import load_panel
+from tftjax.data.panel import ROLES, read_panel
+from tftjax.errors import UserError
 
 
 @pytest.fixture
@@ -27,10 +29,10 @@ def begun(tmp_path):
 def test_config_and_panel_come_back_as_they_were(begun):
     config, panel, directory = begun
     assert runs.read_config(directory) == config
-    stored = runs.read_panel(directory)
+    stored = read_panel(directory)
     assert stored.fingerprint == panel.fingerprint
     assert stored.frame.equals(panel.frame)
-    for name in (*runs.ROLES, "target", "messages"):
+    for name in (*ROLES, "target", "messages"):
         assert getattr(stored, name) == getattr(panel, name)
 
 
@@ -317,7 +319,7 @@ def test_damaged_files_are_named(begun, file, damage):
         (directory / file).unlink()
     else:
         (directory / file).write_bytes(damage)
-    read = runs.read_config if file == "config.json" else runs.read_panel
+    read = runs.read_config if file == "config.json" else read_panel
     with pytest.raises(UserError, match=r"again|mistake") as error:
         read(directory)
     assert str(directory) in str(error.value)
@@ -331,7 +333,7 @@ def test_a_changed_value_in_the_panel_is_found(begun):
     lines[50] = ",".join(cells)
     (directory / "panel.csv").write_text("".join(lines))
     with pytest.raises(UserError, match="not as it was written"):
-        runs.read_panel(directory)
+        read_panel(directory)
 
 
 def test_opening_what_is_no_run_or_has_no_checkpoint(begun, tmp_path):

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from tftjax.config import EvaluationConfig
+from tftjax.config.evaluation import EvaluationConfig
 from tftjax.metrics import pinball_losses
 from tftjax.scoring import Windows, by_day, judge, modes_by_series, p_text, quality_text, score, verdict
 from tftjax.significance import MIN_DAYS, diebold_mariano, pesaran_timmermann

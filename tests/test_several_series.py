@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pages import Reader
 
-from tftjax import config, evaluate, predict, report, runs, train
-from tftjax.baseline_scores import baseline_forecasts, score_baselines, split_windows
+from tftjax import predict, report, runs, train
+from tftjax.baseline_scores import baseline_forecasts, score_baselines, split_windows, target_rows
 from tftjax.baselines import BASELINES, Task
-from tftjax.config import DataConfig, UserError
+from tftjax.config import loading
+from tftjax.config.data import DataConfig
 from tftjax.data import csv_files
 from tftjax.data.encoding import encoding_from_json, encoding_to_json, fit_encoding
 from tftjax.data.loading import load_panel
@@ -31,6 +32,7 @@ from tftjax.data.panel import (
 )
 from tftjax.data.splits import Block, Splits, make_blocks, starts_of
 from tftjax.data.windows import gather, make_series
+from tftjax.errors import UserError
 
 COLUMNS = {"date": "day", "id": "index", "target": "ret", "observed": ["x"], "known_categorical": ["month"]}
 LENGTHS = {"A": 47, "B": 61, "C": 5}  # C is too short for a window
@@ -56,7 +58,7 @@ def settings(path, **data):
     content = {"data": {"dataset": str(path), "columns": COLUMNS, **data}}
     content["model"] = {"hidden_size": 4, "encoder_length": 7, "prediction_length": 2}
     content["train"] = {"batch_size": 8, "max_epochs": 2}
-    return config.from_dict({"name": "several", **content}, "test")
+    return loading.from_dict({"name": "several", **content}, "test")
 
 
 @pytest.fixture
@@ -378,7 +380,7 @@ def test_baselines_of_a_series_are_those_of_the_series_alone(path, tmp_path, mon
     train.train(settings(path), directory, quiet=True)
     run = runs.open_run(directory)
     returns = run.data.panel.frame["ret"].to_numpy()
-    rows = evaluate.target_rows(run, "test")
+    rows = target_rows(run, "test")
     second = run.data.blocks[1]
     own = rows[rows[:, 0] >= second.rows.start] - second.rows.start
     train_rows = range(len(second.splits.train))

@@ -3,11 +3,12 @@ import datetime
 import numpy as np
 import pytest
 
-from tftjax.config import DataConfig, UserError
+from tftjax.config.data import DataConfig
 from tftjax.data.feature_sets import FEATURE_SETS
 from tftjax.data.loading import load_panel
 from tftjax.data.panel import check_return_unit
 from tftjax.data.sources import embedded_folder, find_dataset, read_fred_csv, read_fred_folder, read_panel_csv
+from tftjax.errors import UserError
 
 CORE = FEATURE_SETS["core_embedded"]
 HEADER = "date,SP500_Returns,Realized_Vol_21d,WTI_Return_21d,AAA_Yield,Credit_Spread,Core_Inflation_YoY"

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tftjax.config import DataConfig, UserError, from_dict
-from tftjax.config_data import SplitDates
+from tftjax.config.data import DataConfig, SplitDates
+from tftjax.config.loading import from_dict
 from tftjax.data.splits import Splits, folds, make_splits, window_starts
+from tftjax.errors import UserError
 
 
 def cut(num_rows, fractions, encoder_length, prediction_length, purge=None):

@@ -9,8 +9,9 @@ from test_layers import CLOSE, embedded, noise, normal, random_params, softmax
 from test_tft import OBSERVED, B, D, E, H, P, T, build
 from test_tft import parameters as random_parameters
 
-from tftjax.config import Config, hyperparameters
-from tftjax.config_attention import AttentionConfig, StalenessConfig
+from tftjax.config.hyperparameters import hyperparameters
+from tftjax.config.loading import Config
+from tftjax.config.model import AttentionConfig, StalenessConfig
 from tftjax.model.attention import MASKS, InterpretableAttention
 from tftjax.model.layers import VariableSelection
 from tftjax.model.parameters import init_parameters, parameter_layout, to_tree

@@ -14,6 +14,8 @@ from tiny import assert_same_run, contents, make_rows, metric_lines, write_confi
 
 from tftjax import checkpoint, predict, runs, sweep, sweep_files
 from tftjax.compare import read_predictions
+from tftjax.errors import UserError
+from tftjax.sweep_data import load_data
 
 NAMES = ["control-s42", "control-s43", "tiny-s42", "tiny-s43"]
 
@@ -213,13 +215,13 @@ def test_bad_arguments_make_nothing(configs, tmp_path, capsys):
     lengths = ["--grid", "model.prediction_length=1,2"]
     assert not (tmp_path / "runs").exists()
     # The same rows are forecast by two steps as by one: the metrics of both compare.
-    data = sweep.load_data(sweep.plan_of(parse(*configs[:1], *lengths))[0], False)
+    data = load_data(sweep.plan_of(parse(*configs[:1], *lengths))[0], False)
     assert len(data) == 2
     other = ["--grid", "data.purge=0,5", "--mixed-data"]
     members = sweep.plan_of(parse(*configs[:1], *other))[0]
-    with pytest.raises(sweep.UserError, match="forecast different val rows"):
-        sweep.load_data(members, False)
-    assert len(sweep.load_data(members, True)) == 2
+    with pytest.raises(UserError, match="forecast different val rows"):
+        load_data(members, False)
+    assert len(load_data(members, True)) == 2
 
 
 def test_half_a_plan_is_no_sweep_yet(configs, tmp_path):
@@ -238,7 +240,7 @@ def test_overwrite_takes_the_forecasts_of_ensembles_and_nothing_else(configs, tm
     for mine in (tmp_path / "pooled" / "mine.txt", tmp_path / "ensembles" / "tiny" / "mine.txt"):
         mine.write_text("work")
         before = contents(tmp_path)
-        with pytest.raises(sweep.UserError, match=r"mine\.txt"):
+        with pytest.raises(UserError, match=r"mine\.txt"):
             sweep_files.create(tmp_path, members, resume=False, overwrite=True)
         assert contents(tmp_path) == before
         mine.unlink()

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from tftjax import sweep_hosts
-from tftjax.config import UserError
+from tftjax.errors import UserError
 from tftjax.sweep_hosts import ALONE, Host, join, leave, wait_for_all
 
 

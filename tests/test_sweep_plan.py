@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tftjax.config import UserError
+from tftjax.errors import UserError
 from tftjax.sweep_plan import make_plan, parse_axis, programs, read_space, varied_settings
 
 

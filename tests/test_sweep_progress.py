@@ -2,7 +2,7 @@
 
 import pytest
 
-from tftjax.config import Config
+from tftjax.config.loading import Config
 from tftjax.progress import NoProgress
 from tftjax.sweep_plan import Member
 from tftjax.sweep_progress import LiveProgress, PlainProgress, Status, choose

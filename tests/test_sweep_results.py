@@ -8,7 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tftjax.config import Config, LossConfig, TrainConfig, UserError
+from tftjax.config.loading import Config
+from tftjax.config.loss import LossConfig
+from tftjax.config.train import TrainConfig
+from tftjax.errors import UserError
 from tftjax.sweep_files import Ended
 from tftjax.sweep_plan import Member
 from tftjax.sweep_plots import draw, response_curves

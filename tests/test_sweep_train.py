@@ -12,8 +12,9 @@ import pytest
 from tiny import EPOCHS, HEALTHY, make_rows, metric_lines, write_config
 
 from tftjax import checkpoint, runs, sweep_program, sweep_train
-from tftjax.config import UserError, load
+from tftjax.config.loading import load
 from tftjax.data.loading import load_panel
+from tftjax.errors import UserError
 from tftjax.sweep_files import create_member, read_ended
 from tftjax.sweep_plan import make_plan
 from tftjax.sweep_program import Executable, member_program

@@ -10,7 +10,7 @@ import pytest
 from test_attention import reference as attention_reference
 from test_layers import CLOSE, gate_add_norm, grn, linear, lstm, noise, normal, variable_selection
 
-from tftjax.config import ModelConfig
+from tftjax.config.model import ModelConfig
 from tftjax.data.windows import Inputs
 from tftjax.model.attention import MASKS
 from tftjax.model.parameters import init_parameters, parameter_layout, to_tree

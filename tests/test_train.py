@@ -12,8 +12,10 @@ import pytest
 from tiny import EPOCHS, HEALTHY, contents, make_rows, metric_lines, write_config
 
 from tftjax import checkpoint, progress, runs, train
-from tftjax.config import Config, TrainConfig, UserError, load
+from tftjax.config.loading import Config, load
+from tftjax.config.train import TrainConfig
 from tftjax.data.loading import load_panel
+from tftjax.errors import UserError
 from tftjax.train_step import TrainState
 
 pytestmark = pytest.mark.usefixtures("in_process")

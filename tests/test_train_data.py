@@ -7,7 +7,7 @@ import pytest
 from test_train_step import CONFIG, frame
 
 from tftjax import runs
-from tftjax.config import DataConfig
+from tftjax.config.data import DataConfig
 from tftjax.data.panel import make_panel
 from tftjax.train_data import ROUNDS, data_shapes, shuffled, stack_data
 

@@ -11,8 +11,10 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from tftjax import checkpoint, runs
-from tftjax.config import Config, ModelConfig, TrainConfig, hyperparameters
-from tftjax.config_attention import AttentionConfig, RegimeConfig
+from tftjax.config.hyperparameters import hyperparameters
+from tftjax.config.loading import Config
+from tftjax.config.model import AttentionConfig, ModelConfig, RegimeConfig
+from tftjax.config.train import TrainConfig
 from tftjax.data.panel import make_panel
 from tftjax.data.windows import gather
 from tftjax.forecast import forecast_batch

@@ -10,7 +10,7 @@ import pytest
 from tiny import QUANTILES, assert_same_arrays, make_rows, metric_lines, write_config
 
 from tftjax import checkpoint, interpret, runs
-from tftjax.config import load
+from tftjax.config.loading import load
 from tftjax.data.loading import load_panel
 from tftjax.data.panel import write_panel
 

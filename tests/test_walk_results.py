@@ -5,11 +5,13 @@ import pandas as pd
 import pytest
 
 from tftjax.compare import Predictions
-from tftjax.config import Config, EvaluationConfig, TrainConfig
+from tftjax.config.evaluation import EvaluationConfig
+from tftjax.config.loading import Config
+from tftjax.config.train import TrainConfig
 from tftjax.sweep_plan import Member
-from tftjax.walk_pool import EWMA, Fold, join_folds, pooled_forecasts, predictions_table
+from tftjax.walk_pool import EWMA, Fold, headlines, join_folds, pooled_forecasts, predictions_table
 from tftjax.walk_results import folds_table, gains_table, judge_all
-from tftjax.walk_summary import headlines, markdown, reference
+from tftjax.walk_summary import markdown, reference
 
 LEVELS = (0.1, 0.5, 0.75)
 

@@ -15,9 +15,10 @@ from tiny import contents, make_rows, metric_lines, write_config
 
 from tftjax import compare, report, runs, walkforward
 from tftjax.compare import read_predictions
-from tftjax.config import UserError, load
+from tftjax.config.loading import load
 from tftjax.data.loading import load_panel
 from tftjax.data.splits import folds
+from tftjax.errors import UserError
 from tftjax.sweep_plan import make_plan
 from tftjax.walk_summary import QUARTERS
 

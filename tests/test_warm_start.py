@@ -12,8 +12,10 @@ from test_train import stand_in
 from tiny import assert_same_arrays, contents, make_rows, write_config
 
 from tftjax import checkpoint, progress, runs, sweep, train, warm_start
-from tftjax.config import UserError, hyperparameters, load
+from tftjax.config.hyperparameters import hyperparameters
+from tftjax.config.loading import load
 from tftjax.data.loading import load_panel
+from tftjax.errors import UserError
 from tftjax.model.parameters import to_tree
 from tftjax.runtime import device_mesh
 from tftjax.sweep_plan import make_plan, programs

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from tiny import contents
 
-from tftjax.config import UserError
 from tftjax.data.__main__ import main
 from tftjax.data.sources import read_fred_csv
 from tftjax.data.yahoo import download_sp500
+from tftjax.errors import UserError
 
 TODAY = datetime.date(2018, 1, 8)
 

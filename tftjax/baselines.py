@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from tftjax.config import UserError
 from tftjax.data.scaling import EWMA_BURN_IN, apply, ewma_volatility, fit
+from tftjax.errors import UserError
 from tftjax.garch import filter_variance, fit_garch, later_variances
 
 Forecast = Float[np.ndarray, "N P Q"]

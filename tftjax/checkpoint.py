@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tftjax.config import UserError
+from tftjax.errors import UserError
 
 FORMAT_VERSION = 1
 KEPT = 2  # newest checkpoints that stay, besides the best: if one is damaged there is another

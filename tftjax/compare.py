@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from tftjax.config import UserError
-from tftjax.config_errors import exit_code, nearest
-from tftjax.evaluate import SPLITS
+from tftjax.baseline_scores import SPLITS
+from tftjax.cli import exit_code
+from tftjax.config.section import nearest
+from tftjax.errors import UserError
 from tftjax.metrics import median, pinball_losses
 from tftjax.scoring import by_day, p_text
 from tftjax.significance import ALPHA, MIN_DAYS, Difference, diebold_mariano

@@ -9,8 +9,8 @@ import pandas as pd
 from jaxtyping import Float
 
 from tftjax import runs
-from tftjax.config import UserError
-from tftjax.config_errors import nearest
+from tftjax.config.section import nearest
+from tftjax.errors import UserError
 from tftjax.sweep_files import Ended, read_ended, read_members
 from tftjax.sweep_plan import Member
 

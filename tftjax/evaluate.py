@@ -42,8 +42,8 @@ from tftjax.baseline_scores import (
     target_rows,
 )
 from tftjax.baselines import volatility_column
-from tftjax.config import UserError
-from tftjax.config_errors import exit_code
+from tftjax.cli import exit_code
+from tftjax.errors import UserError
 from tftjax.forecast import forecast_rows
 from tftjax.model.parameters import build_model
 from tftjax.quality import MODES
@@ -202,7 +202,10 @@ def _plot(run: runs.Run, directory: Path, forecast, model: Score, baselines: Bas
     Beside the model's calibration stands that of the unconditional baseline, and of the one that was best on
     validation: more lines cannot be told apart.
     """
-    from tftjax import monitor_plot, plots  # matplotlib takes half a second to import: only where needed
+    from tftjax import (
+        monitor_plot,
+        plots,  # matplotlib takes half a second to import: only where needed
+    )
 
     quantiles, name, rows = run.config.model.quantiles, run.config.name, target_rows(run, "test")
     block, own = rows_by_series(run, rows)[0]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tftjax.config_errors import UserError
+from tftjax.errors import UserError
 
 
 def write_json(path: Path, content: dict) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from tftjax.config import Hyperparameters
+from tftjax.config.hyperparameters import Hyperparameters
 from tftjax.data.windows import Inputs, Series, gather
 from tftjax.model.layers import Dropout
 from tftjax.model.tft import TemporalFusionTransformer, TFTOutput

@@ -26,9 +26,9 @@ import pandas as pd
 from jaxtyping import Float
 
 from tftjax import files, runs, runtime
-from tftjax.config import UserError
-from tftjax.config_errors import exit_code
+from tftjax.cli import exit_code
 from tftjax.data.splits import Splits
+from tftjax.errors import UserError
 from tftjax.interpret_weights import Weights, attention_summary, collect, lags_of, regime_shift
 from tftjax.model.variants import learned
 from tftjax.regimes import Division, divisions

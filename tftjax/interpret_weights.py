@@ -8,8 +8,8 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from tftjax.config import UserError
 from tftjax.data.windows import gather
+from tftjax.errors import UserError
 from tftjax.forecast import forecast_batch
 from tftjax.model.attention import MASKS
 from tftjax.model.parameters import build_model

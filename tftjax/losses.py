@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from tftjax.config import Hyperparameters
+from tftjax.config.hyperparameters import Hyperparameters
 
 SCALES = ("return", "standardized")
 # A median forecast of this share of target_std (1 bp at target_std 0.01) counts as 73 % positive, of twice as

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from tftjax.config import UserError
+from tftjax.errors import UserError
 
 Forecast = Float[np.ndarray, "N P Q"]
 Target = Float[np.ndarray, "N P"]

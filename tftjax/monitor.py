@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from tftjax.config import ModelConfig
+from tftjax.config.model import ModelConfig
 from tftjax.model.attention import MASKS
 from tftjax.model.tft import TFTOutput
 

@@ -5,7 +5,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Int32
 
-from tftjax.config import Hyperparameters, TrainConfig
+from tftjax.config.hyperparameters import Hyperparameters
+from tftjax.config.train import TrainConfig
 
 
 def unit_schedule(train: TrainConfig, steps_per_epoch: int | Int32[Array, ""]) -> optax.Schedule:

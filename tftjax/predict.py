@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 
 from tftjax import files, runs, runtime
-from tftjax.config import UserError
-from tftjax.config_errors import exit_code
+from tftjax.cli import exit_code
 from tftjax.data.future import extend_panel
 from tftjax.data.loading import MAKES_OTHER_VALUES, load_panel
 from tftjax.data.panel import Panel, blocks, join_series, name_of, select_rows, split_series
 from tftjax.data.windows import make_series
 from tftjax.ensemble import average_tables, open_runs
+from tftjax.errors import UserError
 from tftjax.forecast import forecast_rows
 from tftjax.model.parameters import build_model
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from tftjax.config import EvaluationConfig
+from tftjax.config.evaluation import EvaluationConfig
 
 Rows = Float[np.ndarray, " N"]
 

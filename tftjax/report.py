@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tftjax import files
+from tftjax.cli import exit_code
 from tftjax.compare import check_comparable, compare
-from tftjax.config import UserError
-from tftjax.config_errors import exit_code
+from tftjax.errors import UserError
 from tftjax.report_data import Evaluation, read_evaluation
 from tftjax.significance import MIN_DAYS, Difference
 

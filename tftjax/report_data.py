@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
+from tftjax.baseline_scores import SPLITS
 from tftjax.compare import Predictions, daily_losses, read_predictions
-from tftjax.config import UserError
 from tftjax.data.panel import Panel
 from tftjax.data.scaling import ewma_volatility
-from tftjax.evaluate import SPLITS
+from tftjax.errors import UserError
 
 # What a split of metrics.json holds since there are tests.
 NEEDED = (

@@ -10,8 +10,8 @@ from tftjax import checkpoint, runs
 from tftjax import report_figures as figures
 from tftjax import report_figures_training as training
 from tftjax import report_tables as tables
-from tftjax.config import Config, changed_keys
-from tftjax.config_errors import show
+from tftjax.config.loading import Config, changed_keys
+from tftjax.config.section import show
 from tftjax.data.panel import ROLES, Panel, read_panel
 from tftjax.data.splits import Splits, make_blocks
 from tftjax.report_data import (

@@ -10,10 +10,11 @@ import pandas as pd
 from tftjax import checkpoint, runs
 from tftjax import report_figures_sweep as figures
 from tftjax import report_tables as tables
+from tftjax.baseline_scores import SPLITS
 from tftjax.compare import check_comparable
-from tftjax.config import UserError
 from tftjax.data.panel import read_panel
-from tftjax.report_data import SPLITS, Evaluation, period, read_evaluation
+from tftjax.errors import UserError
+from tftjax.report_data import Evaluation, period, read_evaluation
 from tftjax.report_page import Code, Fold, Items, Page, Part, Section, Text
 from tftjax.report_run import provenance
 from tftjax.report_tables import Cell, Table, interval, number

@@ -9,15 +9,6 @@ from tftjax.significance import ALPHA, MIN_DAYS
 from tftjax.trading import REFERENCE
 
 
-class Verdict(NamedTuple):
-    """What a page says first: `mark` is "good", "bad" or "open"."""
-
-    mark: str
-    headline: str
-    line: str
-    points: list[str]
-
-
 def headline(metrics: Metrics) -> tuple[str, str]:
     """Whether the model has earned its keep on one split: mark and sentence.
 
@@ -31,6 +22,15 @@ def headline(metrics: Metrics) -> tuple[str, str]:
     if beaten == len(found):
         return "good", f"Has earned its keep: beats all {len(found)} baselines"
     return "bad", f"Has not earned its keep: beats {beaten} of {len(found)} baselines"
+
+
+class Verdict(NamedTuple):
+    """What a page says first: `mark` is "good", "bad" or "open"."""
+
+    mark: str
+    headline: str
+    line: str
+    points: list[str]
 
 
 def count_beaten(metrics: Metrics) -> int:

@@ -10,7 +10,7 @@ import pandas as pd
 from tftjax import checkpoint, runs
 from tftjax import report_figures as figures
 from tftjax import report_tables as tables
-from tftjax.config import settings
+from tftjax.config.loading import settings
 from tftjax.data.panel import Panel, read_panel
 from tftjax.report_figures_walk import skill_by_fold
 from tftjax.report_page import Facts, Fold, Items, Page, Part, Section, Text

@@ -11,9 +11,9 @@ from jaxtyping import Bool
 from tftjax import sweep_files
 from tftjax.baselines import volatility_column
 from tftjax.compare import daily_losses
-from tftjax.config import UserError
 from tftjax.data.panel import Panel
 from tftjax.data.scaling import ewma_volatility
+from tftjax.errors import UserError
 from tftjax.report_data import read_forecast, read_json, read_metrics, read_table
 from tftjax.sweep_plan import Member
 from tftjax.walk_pool import EWMA, folder_name

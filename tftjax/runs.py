@@ -21,22 +21,23 @@ from dataclasses import dataclass
 from importlib import metadata as packages
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # not on Windows, where two processes in one run are not kept apart
-    fcntl = None
-
 import numpy as np
 from jaxtyping import Float, Int
 
 from tftjax import checkpoint
-from tftjax.config import Config, UserError, changed_keys, from_dict
-from tftjax.config import fingerprint as config_fingerprint
+from tftjax.config.loading import Config, changed_keys, from_dict
+from tftjax.config.loading import fingerprint as config_fingerprint
 from tftjax.data.encoding import Encoding, encoding_from_json, encoding_to_json, fit_encoding
 from tftjax.data.panel import PANEL_FILES, ROLES, Panel, read_panel, write_panel
 from tftjax.data.splits import Block, Splits, make_blocks, starts_of
 from tftjax.data.windows import Series, make_series
+from tftjax.errors import UserError
 from tftjax.files import write_json
+
+try:
+    import fcntl
+except ImportError:  # not on Windows, where two processes in one run are not kept apart
+    fcntl = None
 
 CONTENTS = (
     "config.json",

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from tftjax.config import EvaluationConfig
+from tftjax.config.evaluation import EvaluationConfig
 from tftjax.metrics import Forecast, Target, evaluate_forecast, median, pinball_losses, pit_counts
 from tftjax.quality import quality_modes, random_modes, shares
 from tftjax.significance import (

@@ -12,9 +12,10 @@ import numpy as np
 
 from tftjax import runs, runtime, sweep_files, sweep_hosts, sweep_plan, sweep_progress
 from tftjax.baseline_scores import BaselineScores
-from tftjax.config import UserError, from_dict
-from tftjax.config_errors import STOPPED, exit_code
+from tftjax.cli import STOPPED, exit_code
+from tftjax.config.loading import from_dict
 from tftjax.ensemble import ensembles
+from tftjax.errors import UserError
 from tftjax.evaluate import evaluate
 from tftjax.sweep_data import load_data
 from tftjax.sweep_ensembles import evaluate_ensembles

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 
 from tftjax import runs
-from tftjax.config import DataConfig, UserError
+from tftjax.config.data import DataConfig
 from tftjax.data.loading import load_panel
+from tftjax.errors import UserError
 from tftjax.sweep_plan import Member, static_settings
 from tftjax.train import check_data
 

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from tftjax import runs
 from tftjax.baseline_scores import SPLITS, BaselineScores
 from tftjax.compare import read_predictions
-from tftjax.config import UserError
 from tftjax.ensemble import average, title
+from tftjax.errors import UserError
 from tftjax.evaluate import evaluate_forecasts
 from tftjax.sweep_plan import Member
 

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tftjax import files, runs
-from tftjax.config import UserError, from_dict
+from tftjax.config.loading import from_dict
 from tftjax.data.panel import Panel
+from tftjax.errors import UserError
 from tftjax.sweep_plan import Member
 
 CONTENTS = (

@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
-from tftjax.config import UserError
+from tftjax.errors import UserError
 
 HEARTBEAT = 5  # seconds between signs of life
 HEARTBEAT_TIMEOUT = 30  # seconds without one, after which a process counts as dead

@@ -12,19 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tftjax.config import (
-    NESTED_HYPERPARAMETERS,
-    Config,
-    Hyperparameters,
-    UserError,
-    from_dict,
-    known_keys,
-    load,
-    parse_json,
-    setting_type,
-    settings,
-)
-from tftjax.config_errors import nearest, show
+from tftjax.config.hyperparameters import NESTED_HYPERPARAMETERS, Hyperparameters
+from tftjax.config.loading import Config, from_dict, known_keys, load, parse_json, setting_type, settings
+from tftjax.config.section import nearest, show
+from tftjax.errors import UserError
 
 # What a member's name and seed follow from; text without effect; and what has no part in training.
 NOT_SWEPT = {"name": "--name", "notes": "nothing", "train.seed": "--seeds", "evaluation": "--set"}

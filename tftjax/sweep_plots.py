@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tftjax.config import UserError
+from tftjax.errors import UserError
 from tftjax.plots import COLORS, save
 from tftjax.sweep_results import SHOWN, Shown, bootstrap, ranking
 

@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from tftjax import runs
-from tftjax.config import Hyperparameters, hyperparameters
+from tftjax.config.hyperparameters import Hyperparameters, hyperparameters
 from tftjax.runtime import MESH_AXIS, device_mesh
 from tftjax.sweep_plan import Member
 from tftjax.sweep_step import arrange, compile_members, stack, unstack

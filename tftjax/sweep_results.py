@@ -18,9 +18,10 @@ import pandas as pd
 from jaxtyping import Float
 
 from tftjax import files
-from tftjax.config import UserError, settings
+from tftjax.baseline_scores import SPLITS
+from tftjax.config.loading import settings
 from tftjax.ensemble import title
-from tftjax.evaluate import SPLITS
+from tftjax.errors import UserError
 from tftjax.sweep_files import Ended
 from tftjax.sweep_plan import Member, varied_settings
 

@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Int32
 
-from tftjax.config import Hyperparameters
+from tftjax.config.hyperparameters import Hyperparameters
 from tftjax.runtime import MESH_AXIS, compiler_options
 from tftjax.train_data import TrainData
 from tftjax.train_step import Program, TrainState, train_epoch

@@ -13,12 +13,14 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from tftjax import checkpoint, files, monitor, progress, runs, runtime, warm_start
-from tftjax.config import Config, UserError, hyperparameters, load
-from tftjax.config_errors import STOPPED, exit_code
+from tftjax.cli import STOPPED, exit_code
+from tftjax.config.hyperparameters import hyperparameters
+from tftjax.config.loading import Config, load
 from tftjax.data.conditions import check_regimes
 from tftjax.data.loading import load_panel
 from tftjax.data.panel import check_return_units
 from tftjax.data.splits import check_batch_size
+from tftjax.errors import UserError
 from tftjax.evaluate import evaluate, summary
 from tftjax.model.parameters import control_vectors
 from tftjax.train_data import train_data

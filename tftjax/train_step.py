@@ -16,8 +16,10 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Float32, Int32, UInt32
 
 from tftjax import runs
-from tftjax.config import Config, Hyperparameters, UserError
+from tftjax.config.hyperparameters import Hyperparameters
+from tftjax.config.loading import Config
 from tftjax.data.windows import gather
+from tftjax.errors import UserError
 from tftjax.forecast import forecast_batch, map_windows, to_returns
 from tftjax.losses import median_of, total_loss
 from tftjax.model.layers import Dropout

@@ -7,7 +7,7 @@ import matplotlib.dates
 import numpy as np
 from matplotlib.figure import Figure
 
-from tftjax.config import UserError
+from tftjax.errors import UserError
 from tftjax.metrics import pinball_losses
 from tftjax.monitor_plot import MORE_COLORS
 from tftjax.plots import save

@@ -12,9 +12,9 @@ from tftjax import runs
 from tftjax.baseline_scores import baseline_forecasts, score_baselines, split_windows, target_rows
 from tftjax.baselines import volatility_column
 from tftjax.compare import Predictions, check_comparable, read_predictions
-from tftjax.config import UserError
 from tftjax.data.scaling import ewma_volatility
 from tftjax.ensemble import average, title
+from tftjax.errors import UserError
 from tftjax.metrics import Forecast
 from tftjax.scoring import Windows
 from tftjax.sweep import Trained

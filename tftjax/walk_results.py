@@ -19,7 +19,8 @@ import pandas as pd
 from jaxtyping import Bool
 
 from tftjax import files
-from tftjax.config import EvaluationConfig, UserError
+from tftjax.config.evaluation import EvaluationConfig
+from tftjax.errors import UserError
 from tftjax.metrics import evaluate_forecast, pinball_losses
 from tftjax.scoring import Score, by_day, judge, modes_by_series, score
 from tftjax.significance import diebold_mariano

@@ -18,10 +18,11 @@ from pathlib import Path
 import pandas as pd
 
 from tftjax import runs, runtime, sweep_hosts, walk_results
-from tftjax.config import Config, UserError, from_dict
-from tftjax.config_data import SplitDates
-from tftjax.config_errors import STOPPED, exit_code
+from tftjax.cli import STOPPED, exit_code
+from tftjax.config.data import SplitDates
+from tftjax.config.loading import Config, from_dict
 from tftjax.data.splits import Splits, folds
+from tftjax.errors import UserError
 from tftjax.sweep import say, sweep
 from tftjax.sweep_data import load_data
 from tftjax.sweep_plan import Member, make_plan

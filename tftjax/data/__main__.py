@@ -8,9 +8,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tftjax import config as configs
-from tftjax.config import Config, DataConfig, UserError
-from tftjax.config_errors import exit_code
+from tftjax.cli import exit_code
+from tftjax.config import loading as configs
+from tftjax.config.data import DataConfig
+from tftjax.config.loading import Config
 from tftjax.data.alignment import RULE_WORDS
 from tftjax.data.description import describe, draw
 from tftjax.data.feature_sets import CALENDAR, FEATURE_SETS, SERIES
@@ -21,6 +22,7 @@ from tftjax.data.sources import find_dataset
 from tftjax.data.splits import folds
 from tftjax.data.validation import findings
 from tftjax.data.yahoo import download_sp500
+from tftjax.errors import UserError
 
 
 def build(arguments: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64, Int, Shaped
 
-from tftjax.config import UserError
+from tftjax.errors import UserError
 
 Dates = Shaped[np.ndarray, "N"]  # datetime64[D]
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float32, Int
 
-from tftjax.config import UserError
-from tftjax.config_attention import RegimeConfig, StalenessConfig
+from tftjax.config.model import RegimeConfig, StalenessConfig
 from tftjax.data.panel import Panel
+from tftjax.errors import UserError
 
 MIN_USUAL_AGE = 1.0  # day: of a column that is hardly ever older than its row
 

@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tftjax.config import UserError
+from tftjax.errors import UserError
 
 ROWS_A_PART = 100_000
 

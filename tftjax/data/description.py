@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tftjax.config import UserError
 from tftjax.data.alignment import days
 from tftjax.data.panel import Panel, blocks, name_of, split_series
+from tftjax.errors import UserError
 
 LONG_GAP = 5  # business days without a row that are shown
 

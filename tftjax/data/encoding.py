@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float64
 
-from tftjax.config import UserError
-from tftjax.config_attention import PLAIN, AttentionConfig
+from tftjax.config.model import PLAIN, AttentionConfig
 from tftjax.data import scaling
 from tftjax.data.conditions import fit_usual_ages, regime_values
 from tftjax.data.panel import Panel, blocks
+from tftjax.errors import UserError
 
 MIN_SHARE_OF_VOLATILITY = 0.01  # of the median one: rows below it do not count for the target's scaler
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64, Shaped
 
-from tftjax.config import UserError
-from tftjax.config_data import ColumnsConfig
+from tftjax.config.data import ColumnsConfig
+from tftjax.errors import UserError
 
 ROLES_OF_TABLES = ("observed", "known_real", "known_categorical", "static_real", "static_categorical")
 TRADING_DAYS_A_YEAR = 252

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tftjax.config import UserError
 from tftjax.data.feature_sets import SERIES
+from tftjax.errors import UserError
 from tftjax.files import replace_text
 
 BASE_URL = "https://api.stlouisfed.org/fred"

@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 
-from tftjax.config import UserError
 from tftjax.data.alignment import PERIODS
 from tftjax.data.feature_sets import CALENDAR
 from tftjax.data.panel import Panel, join_series, split_series, with_rows
+from tftjax.errors import UserError
 
 FOLLOWING = {"daily": "B", "weekly": "W-FRI", "monthly": "BME"}  # expected dates of the next rows
 

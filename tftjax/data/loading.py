@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int
 
-from tftjax.config import DataConfig, UserError
+from tftjax.config.data import DataConfig
 from tftjax.data.alignment import (
     RELEASE_RULES,
     NoRows,
@@ -25,6 +25,7 @@ from tftjax.data.alignment import (
 from tftjax.data.feature_sets import CALENDAR, SERIES, FeatureSet, from_columns, get_feature_set
 from tftjax.data.panel import ROLES, Panel, blocks, join_series, make_panel, name_of, read_panel, select_rows
 from tftjax.data.sources import find_dataset, read_fred_folder, read_panel_csv
+from tftjax.errors import UserError
 
 DEFAULT_FEATURE_SET = "core_embedded"
 MAKES_OTHER_VALUES = (

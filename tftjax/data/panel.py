@@ -12,15 +12,55 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Shaped
 
-from tftjax.config import UserError
 from tftjax.data.alignment import days
 from tftjax.data.csv_files import read_parts
+from tftjax.errors import UserError
 from tftjax.files import replace_file, write_json
 
 PANEL_FILES = ("panel.csv", "staleness.csv", "panel.json")  # of `write_panel`
 ROLES = ("observed", "known_real", "known_categorical", "static_real", "static_categorical")
 MAX_SERIES_FACTOR = 25.0  # between the standard deviations of two series: a unit makes 100
 MAX_UNIT_FACTOR = 5.0  # between the train target's standard deviation and loss.target_std
+
+
+def blocks(frame: pd.DataFrame, id_column: str | None) -> tuple[tuple[str, range], ...]:
+    """The series of a table by name, with their rows; without an id, all rows under an empty name."""
+    if id_column is None or frame.empty:
+        return (("", range(len(frame))),)
+    names = frame[id_column].to_numpy()
+    first = np.flatnonzero(np.append(True, names[1:] != names[:-1]))
+    stops = np.append(first[1:], len(names))
+    return tuple(
+        (str(names[start]), range(int(start), int(stop))) for start, stop in zip(first, stops, strict=True)
+    )
+
+
+def _check_series(part: pd.DataFrame, static: tuple[str, ...], which: str) -> None:
+    if not (part.index.is_monotonic_increasing and part.index.is_unique):
+        raise UserError(f"panel{which}: found dates that are not ascending, expected each once, in order.")
+    for name in static:
+        count = part[name].nunique(dropna=False)
+        if count != 1:
+            raise UserError(
+                f"panel{which}: the static column {name!r} has {count} values, expected the same one in every"
+                " row. Make it a known or an observed column, or correct it."
+            )
+
+
+def fingerprint(frame: pd.DataFrame) -> str:
+    """sha256 over the dates, the column names and the values' bytes, as hexadecimal text."""
+    digest = hashlib.sha256(days(frame.index).astype("<i8").tobytes())
+    for name in frame.columns:
+        values = frame[name].to_numpy()
+        if values.dtype.kind == "f":
+            values = np.where(np.isnan(values), np.nan, values)  # NaN has many spellings in bits
+            content = values.astype("<f8").tobytes()
+        elif values.dtype.kind in "iu":
+            content = values.astype("<i8").tobytes()
+        else:
+            content = "\0".join(map(str, values)).encode()
+        digest.update(f"\n{name}\n".encode() + content)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,18 +87,6 @@ class Panel:
     fingerprint: str
     about: dict
     id_column: str | None = None
-
-
-def blocks(frame: pd.DataFrame, id_column: str | None) -> tuple[tuple[str, range], ...]:
-    """The series of a table by name, with their rows; without an id, all rows under an empty name."""
-    if id_column is None or frame.empty:
-        return (("", range(len(frame))),)
-    names = frame[id_column].to_numpy()
-    first = np.flatnonzero(np.append(True, names[1:] != names[:-1]))
-    stops = np.append(first[1:], len(names))
-    return tuple(
-        (str(names[start]), range(int(start), int(stop))) for start, stop in zip(first, stops, strict=True)
-    )
 
 
 def split_series(panel: Panel) -> tuple[Panel, ...]:
@@ -152,34 +180,6 @@ def make_panel(
         about=about or {},
         id_column=id_column,
     )
-
-
-def _check_series(part: pd.DataFrame, static: tuple[str, ...], which: str) -> None:
-    if not (part.index.is_monotonic_increasing and part.index.is_unique):
-        raise UserError(f"panel{which}: found dates that are not ascending, expected each once, in order.")
-    for name in static:
-        count = part[name].nunique(dropna=False)
-        if count != 1:
-            raise UserError(
-                f"panel{which}: the static column {name!r} has {count} values, expected the same one in every"
-                " row. Make it a known or an observed column, or correct it."
-            )
-
-
-def fingerprint(frame: pd.DataFrame) -> str:
-    """sha256 over the dates, the column names and the values' bytes, as hexadecimal text."""
-    digest = hashlib.sha256(days(frame.index).astype("<i8").tobytes())
-    for name in frame.columns:
-        values = frame[name].to_numpy()
-        if values.dtype.kind == "f":
-            values = np.where(np.isnan(values), np.nan, values)  # NaN has many spellings in bits
-            content = values.astype("<f8").tobytes()
-        elif values.dtype.kind in "iu":
-            content = values.astype("<i8").tobytes()
-        else:
-            content = "\0".join(map(str, values)).encode()
-        digest.update(f"\n{name}\n".encode() + content)
-    return digest.hexdigest()
 
 
 def write_panel(directory: Path, panel: Panel) -> None:

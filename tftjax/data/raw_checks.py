@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64, Shaped
 
-from tftjax.config import UserError
 from tftjax.data.feature_sets import SERIES
+from tftjax.errors import UserError
 
 NEVER = np.datetime64("9999-12-31")
 

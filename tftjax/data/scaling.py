@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int32, Shaped
 
-from tftjax.config import UserError
+from tftjax.errors import UserError
 
 
 class Scaler(NamedTuple):

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64, Int, Shaped
 
-from tftjax.config import UserError
 from tftjax.data.alignment import RELEASE_RULES, RULE_WORDS, Observations, days
 from tftjax.data.csv_files import read_cells, read_parts
 from tftjax.data.feature_sets import FEATURE_SETS, SERIES, Column, FeatureSet
 from tftjax.data.panel import blocks
 from tftjax.data.raw_checks import check_first_releases, check_not_ahead, check_unit, without_non_positive
+from tftjax.errors import UserError
 
 MISSING = {"", ".", "NaN", "nan", "NA"}  # FRED wrote "." for a missing value until 2024
 

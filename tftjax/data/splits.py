@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int32
 
-from tftjax.config import DataConfig, UserError
-from tftjax.config_data import SplitDates
+from tftjax.config.data import DataConfig, SplitDates
 from tftjax.data.alignment import PERIODS
 from tftjax.data.panel import Panel, blocks, select_rows
+from tftjax.errors import UserError
 
 
 class Splits(NamedTuple):

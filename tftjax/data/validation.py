@@ -1,12 +1,13 @@
 """Every check that training makes on its data, all findings at once."""
 
-from tftjax.config import Config, UserError
+from tftjax.config.loading import Config
 from tftjax.data.conditions import check_regimes
 from tftjax.data.encoding import fit_encoding
 from tftjax.data.loading import feature_set_of, load_panel
 from tftjax.data.panel import Panel, check_return_units
 from tftjax.data.sources import check_table, find_dataset, read_fred_csv
 from tftjax.data.splits import check_batch_size, make_blocks, starts_of
+from tftjax.errors import UserError
 
 
 def findings(config: Config) -> list[str]:

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float32, Int32
 
-from tftjax.config import UserError
 from tftjax.data import scaling
 from tftjax.data.conditions import ages_of, regime_values
 from tftjax.data.encoding import Encoding, categorical_columns, real_columns, volatility_of
 from tftjax.data.panel import Panel, blocks
+from tftjax.errors import UserError
 
 Array = jax.Array | np.ndarray
 

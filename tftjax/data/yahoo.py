@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tftjax.config import UserError
+from tftjax.errors import UserError
 from tftjax.files import replace_text
 
 TICKER = "^GSPC"

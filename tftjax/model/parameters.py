@@ -16,8 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32
 
-from tftjax.config import Config, TrainConfig, UserError
+from tftjax.config.loading import Config
+from tftjax.config.train import TrainConfig
 from tftjax.data.windows import Inputs
+from tftjax.errors import UserError
 from tftjax.model.tft import TemporalFusionTransformer
 
 Tree = Mapping[str, Any]

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from tftjax.config import Hyperparameters
-from tftjax.config_attention import RegimeConfig
+from tftjax.config.hyperparameters import Hyperparameters
+from tftjax.config.model import RegimeConfig
 from tftjax.model.layers import Dense, zeros
 
 

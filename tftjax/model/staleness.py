@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from tftjax.config import Hyperparameters
-from tftjax.config_attention import StalenessConfig
+from tftjax.config.hyperparameters import Hyperparameters
+from tftjax.config.model import StalenessConfig
 from tftjax.model.layers import zeros
 
 

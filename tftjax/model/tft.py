@@ -10,7 +10,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from tftjax.config import Config, Hyperparameters, ModelConfig, hyperparameters
+from tftjax.config.hyperparameters import Hyperparameters, hyperparameters
+from tftjax.config.loading import Config
+from tftjax.config.model import ModelConfig
 from tftjax.data.windows import Inputs
 from tftjax.model.attention import InterpretableAttention
 from tftjax.model.heads import HEADS

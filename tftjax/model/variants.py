@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import jax.numpy as jnp
 import numpy as np
 
-from tftjax.config import Config, hyperparameters
+from tftjax.config.hyperparameters import hyperparameters
+from tftjax.config.loading import Config
 from tftjax.model.regime import GATES
 from tftjax.model.staleness import learned_weight
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from tftjax.config_section import Section
+from tftjax.config.section import Fraction, Section
 
 MAX_THRESHOLDS = 2
 
@@ -116,3 +116,44 @@ class AttentionConfig(Section):
 
 
 PLAIN = AttentionConfig()  # the paper's
+
+
+class ModelConfig(Section):
+    """Sizes of the network; each change here is another compiled program, but for its floats."""
+
+    hidden_size: int = Field(16, ge=1, le=1024, description="units, a multiple of num_heads; sane: 8 to 128")
+    num_heads: int = Field(2, ge=1, le=64, description="attention heads; sane: 1 to 8")
+    dropout_rate: float = Field(0.15, ge=0, le=0.95, description="share of units dropped; sane: 0 to 0.5")
+    lstm_layers: int = Field(1, ge=1, le=8, description="layers; sane: 1 or 2")
+    encoder_length: int = Field(20, ge=1, le=4096, description="rows of the past seen; sane: 10 to 252")
+    prediction_length: int = Field(1, ge=1, le=512, description="rows forecast; sane: 1 to 20")
+    attention_mask: Literal["causal", "strict", "none"] = Field(
+        "causal", description="steps that a prediction step sees: up to itself, before itself, all"
+    )
+    attention: AttentionConfig = Field(
+        AttentionConfig(), description="what old values cost, and heads by market regime"
+    )
+    quantiles: tuple[Fraction, ...] = Field(
+        (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98), description="levels forecast, ascending, 0.5 among them"
+    )
+    quantile_head: Literal["independent", "monotone"] = Field(
+        "independent",
+        description="each quantile by itself, as in the paper; or the median and steps away from it: they"
+        " never cross",
+    )
+
+    @field_validator("num_heads")
+    @classmethod
+    def _divides_hidden_size(cls, num_heads: int, info: ValidationInfo) -> int:
+        hidden_size = info.data.get("hidden_size")
+        if hidden_size is not None and hidden_size % num_heads:
+            raise ValueError(f"a divisor of model.hidden_size ({hidden_size})")
+        return num_heads
+
+    @field_validator("quantiles")
+    @classmethod
+    def _ascending_with_median(cls, quantiles: tuple[float, ...]) -> tuple[float, ...]:
+        ascending = all(low < high for low, high in itertools.pairwise(quantiles))
+        if not ascending or 0.5 not in quantiles:
+            raise ValueError("strictly ascending levels between 0 and 1, with 0.5 among them")
+        return quantiles

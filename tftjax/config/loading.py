@@ -1,64 +1,21 @@
 """A run's config: frozen, strict models, one a section; read from one JSON file a run."""
 
-import argparse
 import hashlib
-import itertools
 import json
-import math
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import pydantic
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field
 
-from tftjax.config_attention import AttentionConfig
-from tftjax.config_data import DataConfig
-from tftjax.config_errors import UserError, explain, nearest, show
-from tftjax.config_section import Fraction, Section
-from tftjax.config_training import EvaluationConfig, LossConfig, TrainConfig
-
-
-class ModelConfig(Section):
-    """Sizes of the network; each change here is another compiled program, but for its floats."""
-
-    hidden_size: int = Field(16, ge=1, le=1024, description="units, a multiple of num_heads; sane: 8 to 128")
-    num_heads: int = Field(2, ge=1, le=64, description="attention heads; sane: 1 to 8")
-    dropout_rate: float = Field(0.15, ge=0, le=0.95, description="share of units dropped; sane: 0 to 0.5")
-    lstm_layers: int = Field(1, ge=1, le=8, description="layers; sane: 1 or 2")
-    encoder_length: int = Field(20, ge=1, le=4096, description="rows of the past seen; sane: 10 to 252")
-    prediction_length: int = Field(1, ge=1, le=512, description="rows forecast; sane: 1 to 20")
-    attention_mask: Literal["causal", "strict", "none"] = Field(
-        "causal", description="steps that a prediction step sees: up to itself, before itself, all"
-    )
-    attention: AttentionConfig = Field(
-        AttentionConfig(), description="what old values cost, and heads by market regime"
-    )
-    quantiles: tuple[Fraction, ...] = Field(
-        (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98), description="levels forecast, ascending, 0.5 among them"
-    )
-    quantile_head: Literal["independent", "monotone"] = Field(
-        "independent",
-        description="each quantile by itself, as in the paper; or the median and steps away from it: they"
-        " never cross",
-    )
-
-    @field_validator("num_heads")
-    @classmethod
-    def _divides_hidden_size(cls, num_heads: int, info: ValidationInfo) -> int:
-        hidden_size = info.data.get("hidden_size")
-        if hidden_size is not None and hidden_size % num_heads:
-            raise ValueError(f"a divisor of model.hidden_size ({hidden_size})")
-        return num_heads
-
-    @field_validator("quantiles")
-    @classmethod
-    def _ascending_with_median(cls, quantiles: tuple[float, ...]) -> tuple[float, ...]:
-        ascending = all(low < high for low, high in itertools.pairwise(quantiles))
-        if not ascending or 0.5 not in quantiles:
-            raise ValueError("strictly ascending levels between 0 and 1, with 0.5 among them")
-        return quantiles
+from tftjax.config.data import DataConfig
+from tftjax.config.evaluation import EvaluationConfig
+from tftjax.config.loss import LossConfig
+from tftjax.config.model import ModelConfig
+from tftjax.config.section import Section, explain, nearest, show
+from tftjax.config.train import TrainConfig
+from tftjax.errors import UserError
 
 
 class Config(Section):
@@ -77,69 +34,6 @@ class Config(Section):
     loss: LossConfig = Field(LossConfig(), description="the loss")
     train: TrainConfig = Field(TrainConfig(), description="the training")
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="how forecasts are judged")
-
-
-class Hyperparameters(NamedTuple):
-    """The floats that may differ between the members of one compiled program."""
-
-    learning_rate: float
-    dropout_rate: float
-    weight_decay: float
-    max_grad_norm: float
-    mean_weight: float
-    std_weight: float
-    target_mean: float
-    target_std: float
-    marginal_weight: float
-    directional_weight: float
-    directional_threshold: float
-    crossing_weight: float
-    staleness_weight: float
-    staleness_gradient_scale: float
-    staleness_scale: float
-    regime_low: float  # the first threshold
-    regime_high: float  # the second, infinity without one
-    regime_gradient_scale: float
-    balance_weight: float
-
-
-# The floats of nested sections among them, by where a config has them.
-NESTED_HYPERPARAMETERS = (
-    "model.attention.staleness.weight",
-    "model.attention.staleness.gradient_scale",
-    "model.attention.staleness.scale",
-    "model.attention.regime.thresholds",
-    "model.attention.regime.gradient_scale",
-    "model.attention.regime.balance_weight",
-)
-
-
-def hyperparameters(config: Config) -> Hyperparameters:
-    """Pick the floats of a config that a compiled program takes as inputs."""
-    model, loss, train = config.model, config.loss, config.train
-    staleness, regime = model.attention.staleness, model.attention.regime
-    low, high, *_ = *regime.thresholds, math.inf, math.inf
-    return Hyperparameters(
-        learning_rate=train.learning_rate,
-        dropout_rate=model.dropout_rate,
-        weight_decay=train.weight_decay,
-        max_grad_norm=train.max_grad_norm,
-        mean_weight=loss.mean_weight,
-        std_weight=loss.std_weight,
-        target_mean=loss.target_mean,
-        target_std=loss.target_std,
-        marginal_weight=loss.marginal_weight,
-        directional_weight=loss.directional_weight,
-        directional_threshold=loss.directional_threshold,
-        crossing_weight=loss.crossing_weight,
-        staleness_weight=staleness.weight,
-        staleness_gradient_scale=staleness.gradient_scale,
-        staleness_scale=staleness.used_scale,
-        regime_low=low,
-        regime_high=high,
-        regime_gradient_scale=regime.gradient_scale,
-        balance_weight=regime.balance_weight,
-    )
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -279,20 +173,3 @@ def parse_json(text: str, where: str) -> Any:
         raise UserError(f"{where}: not valid JSON at {place}: {error.msg}.") from None
     except (ValueError, RecursionError) as error:  # thousands of digits, thousands of brackets
         raise UserError(f"{where}: not usable as JSON: {error}.") from None
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print the JSON schema of a config file."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tftjax.config", description="The config files' JSON schema."
-    )
-    parser.add_argument(
-        "command", choices=["schema"], help="print the JSON schema, for editors and validators"
-    )
-    parser.parse_args(argv)
-    print(json.dumps(Config.model_json_schema(), indent=2))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

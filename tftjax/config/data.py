@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from tftjax.config_section import Fraction, Section
+from tftjax.config.section import Fraction, Section
 
 
 class ColumnsConfig(Section):

@@ -1,0 +1,29 @@
+"""What every command shares: exit codes, and what is said after Ctrl-C."""
+
+import sys
+from collections.abc import Callable
+
+from tftjax.errors import UserError
+
+# What a command that trains says after Ctrl-C.
+STOPPED = (
+    "\nstopped; the same command with --resume (in place of --overwrite) goes on from the last finished epoch"
+)
+
+
+def exit_code(command: Callable[[], object], stopped: str | None = None) -> int:
+    """Runs a command: 0 if it ends well, 2 after an error that the user can mend, 130 after Ctrl-C.
+
+    Args:
+        stopped: what to say after Ctrl-C.
+    """
+    try:
+        command()
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        if stopped:
+            print(stopped, file=sys.stderr)
+        return 130
+    return 0

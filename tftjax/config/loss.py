@@ -1,0 +1,48 @@
+"""The section `loss`: what is minimised."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from tftjax.config.section import Section
+
+
+class LossConfig(Section):
+    """L = QL + mean_weight * (mu - target_mean)^2 + std_weight * (sigma - target_std)^2 + further penalties.
+
+    What each penalty asks for, and when a good forecaster violates it: see `PENALTIES` in losses.py.
+    """
+
+    mean_weight: float = Field(0.0, ge=0, le=1e6, description="weight of the mean penalty; sane: 0 to 1")
+    std_weight: float = Field(0.0, ge=0, le=1e6, description="weight of the spread penalty; sane: 0 to 1")
+    marginal_weight: float = Field(
+        0.0,
+        ge=0,
+        le=1e6,
+        description="weight of the penalty on mean and spread of the whole pooled forecast; sane: 0 to 1",
+    )
+    directional_weight: float = Field(
+        0.0,
+        ge=0,
+        le=1e6,
+        description="weight of the penalty on median forecasts of one sign; the same in both scales;"
+        " sane: 0 to 10",
+    )
+    directional_threshold: float = Field(
+        0.8, ge=0.5, le=1, description="share of one sign above which that penalty begins; sane: 0.6 to 0.95"
+    )
+    crossing_weight: float = Field(
+        0.0,
+        ge=0,
+        le=1e6,
+        description="weight of the penalty on crossing quantiles; the same in both scales; sane: 0 to 10",
+    )
+    target_mean: float = Field(
+        0.0003, ge=-1, le=1, description="return as a decimal (0.01 is one percent); sane: -0.001 to 0.001"
+    )
+    target_std: float = Field(
+        0.01, gt=0, le=1, description="return as a decimal (0.01 is one percent); sane: 0.001 to 0.05"
+    )
+    scale: Literal["return", "standardized"] = Field(
+        "return", description="'standardized' divides every quantity by target_std: weights are pure numbers"
+    )
