@@ -38,12 +38,11 @@ def say(text: str) -> None:
 
 def make_task(config_path: str) -> Task:
     """The train rows of a config's data as its model sees them, and its sizes."""
-    from tftjax import runs
     from tftjax.config.loading import load
     from tftjax.data.loading import load_panel
 
     config = load(config_path)
-    data = runs.prepare(load_panel(config.data), config)
+    data = prepare(load_panel(config.data), config)
     rows = data.blocks[0].splits.train.stop
     task = Task(
         observed=data.series.observed[:, :rows],

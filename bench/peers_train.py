@@ -140,7 +140,7 @@ def train_tftjax(task: Task, epochs: int, pace: Pace) -> None:
     runtime.configure()
     keys = ("max_epochs", "patience", "checkpoint_every")
     config = load(task.config, [f"train.{key}={epochs}" for key in keys])
-    data = runs.prepare(load_panel(config.data), config)
+    data = prepare(load_panel(config.data), config)
     assert len(data.starts["train"]) == task.num_windows
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "run"

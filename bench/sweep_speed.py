@@ -29,13 +29,12 @@ def measure(config_path: str, num_members: int, rounds: int, cache: str) -> dict
     import jax
 
     jax.config.update("jax_compilation_cache_dir", cache)
-    from tftjax import runs
     from tftjax.data.loading import load_panel
     from tftjax.sweep_plan import make_plan
     from tftjax.sweep_program import compile_slots, initial_state, member_program, run_epoch
 
     members = make_plan([config_path], num_seeds=num_members)
-    data = runs.prepare(load_panel(members[0].config.data), members[0].config)
+    data = prepare(load_panel(members[0].config.data), members[0].config)
     shared = member_program(members, {member.name: data for member in members})
     executable = compile_slots(shared, members[0], num_members)
     states = {member.name: initial_state(shared, member) for member in members}

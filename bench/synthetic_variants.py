@@ -25,6 +25,7 @@ import pandas as pd
 from tftjax import runs, runtime
 from tftjax.config.loading import Config, from_dict
 from tftjax.data.panel import Panel, make_panel
+from tftjax.data.prepared import Data, cardinalities, prepare
 from tftjax.forecast import forecast_rows
 from tftjax.interpret_weights import attention_summary, collect
 from tftjax.metrics import pinball
@@ -88,7 +89,7 @@ def train(panel: Panel, raw: dict, epochs: int, seeds: int) -> list[dict]:
     """Trains seeds side by side; for each the test pinball at its best epoch and what the variant learned."""
     configs = [from_dict(raw | {"train": raw["train"] | {"seed": seed}}, "bench") for seed in range(seeds)]
     members = [Member(f"s{config.train.seed}", "bench", config) for config in configs]
-    data = runs.prepare(panel, configs[0])
+    data = prepare(panel, configs[0])
     shared = member_program(members, data)
     executable = compile_slots(shared, members[0], seeds)
     states = {member.name: initial_state(shared, member) for member in members}
@@ -101,8 +102,8 @@ def train(panel: Panel, raw: dict, epochs: int, seeds: int) -> list[dict]:
     ]
 
 
-def _outcome(config: Config, data: runs.Data, state, layout) -> dict:
-    model = build_model(config, *runs.cardinalities(data.panel, data.encoding))
+def _outcome(config: Config, data: Data, state, layout) -> dict:
+    model = build_model(config, *cardinalities(data.panel, data.encoding))
     parameters = to_tree(state.best_params, layout)
     starts = data.starts["test"]
     forecast = forecast_rows(model, parameters, data.series, starts)

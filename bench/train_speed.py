@@ -71,7 +71,7 @@ def inference(run_directory: Path, repeats: int) -> tuple[list[float], int]:
     from tftjax.model.parameters import build_model
 
     run = runs.open_run(run_directory)
-    model = build_model(run.config, *runs.cardinalities(run.data.panel, run.data.encoding))
+    model = build_model(run.config, *cardinalities(run.data.panel, run.data.encoding))
     mesh = runtime.device_mesh(INFERENCE_BATCH)
     everywhere = NamedSharding(mesh, PartitionSpec())
     parameters, series = jax.device_put((run.parameters, run.data.series), everywhere)

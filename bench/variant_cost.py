@@ -35,7 +35,6 @@ def work(config_path: str, overrides: list[str]) -> None:
     import jax
     import numpy as np
 
-    from tftjax import runs
     from tftjax.config.hyperparameters import hyperparameters
     from tftjax.config.loading import load
     from tftjax.data.loading import load_panel
@@ -44,7 +43,7 @@ def work(config_path: str, overrides: list[str]) -> None:
 
     jax.config.update("jax_enable_compilation_cache", False)
     config = load(config_path, overrides)
-    data = runs.prepare(load_panel(config.data), config)
+    data = prepare(load_panel(config.data), config)
     program = make_program(config, data, runtime.device_mesh(1))
     rates = jax.tree.map(np.float32, hyperparameters(config))
     state = init_state(program, rates, config.train.seed)

@@ -9,16 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tftjax import runs
 from tftjax.config.loading import Config, from_dict
 from tftjax.config.model import PLAIN, AttentionConfig, RegimeConfig, StalenessConfig
-from tftjax.data.conditions import check_regimes, regime_of, regime_values, variable_ages
+from tftjax.data.checks import check_data, check_regimes
+from tftjax.data.conditions import regime_of, regime_values, variable_ages
 from tftjax.data.encoding import encoding_from_json, encoding_to_json, fit_encoding
-from tftjax.data.future import extend_panel
 from tftjax.data.panel import make_panel, read_panel, write_panel
+from tftjax.data.prepared import prepare
 from tftjax.data.windows import gather, make_series
 from tftjax.errors import UserError
-from tftjax.train import check_data
+from tftjax.predict import extend_panel
 
 N, E, P = 19, 5, 2
 CPI = [7.0, 8, 11, 12, 13, 14, 15, 18, 19, 0, 1, 4, 5, 6, 7, 8, 11, 12, 0]
@@ -209,7 +209,7 @@ def test_training_is_refused_before_it_starts():
     }
     config: Config = from_dict(raw, "x")
     with pytest.raises(UserError, match="leave regime 2 of 2 without a train window"):
-        check_data(config, runs.prepare(panel(), config))
+        check_data(config, prepare(panel(), config))
     raw["model"]["attention"]["regime"]["thresholds"] = [15]
     config = from_dict(raw, "x")
-    check_data(config, runs.prepare(panel(), config))
+    check_data(config, prepare(panel(), config))

@@ -16,9 +16,10 @@ from tftjax.config.data import DataConfig
 from tftjax.config.loading import from_dict
 from tftjax.data.__main__ import main
 from tftjax.data.alignment import PERIODS
+from tftjax.data.checks import findings
 from tftjax.data.loading import load_panel
 from tftjax.data.panel import read_panel
-from tftjax.data.validation import findings
+from tftjax.data.prepared import prepare
 from tftjax.errors import UserError
 
 RAW = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "core_proposal_raw"
@@ -219,7 +220,7 @@ def test_prediction_allows_the_gap_that_the_run_s_panel_allowed(tmp_path):
     table.loc[60:, "day"] = pd.bdate_range("2020-06-01", periods=7).strftime("%Y-%m-%d")
     panel = load_panel(own_config(tmp_path, table, max_gap=49).data)
     config = own_config(tmp_path, table)
-    run = runs.Run(tmp_path, config, runs.prepare(panel, config), {}, 1)
+    run = runs.Run(tmp_path, config, prepare(panel, config), {}, 1)
     rows = predict.load_rows(run, str(tmp_path / "own.csv"), None)
     assert rows.fingerprint == panel.fingerprint
 

@@ -16,6 +16,7 @@ from tftjax.baseline_scores import score_baselines, split_windows, target_rows
 from tftjax.baselines import BASELINES, Unavailable
 from tftjax.config.loading import from_dict
 from tftjax.data.loading import load_panel
+from tftjax.data.prepared import prepare
 from tftjax.metrics import pinball
 from tftjax.scoring import p_text, verdict
 
@@ -197,7 +198,7 @@ def test_reference_figures_of_core_proposal():
     """Mean pinball in 1e-3, validation and test, as found beforehand (design, section 7)."""
     config = from_dict({"data": {"dataset": str(RAW), "feature_set": "core_proposal"}}, "test")
     config = config.model_copy(update={"data": config.data.model_copy(update={"end": LAST_DAY})})
-    data = runs.prepare(load_panel(config.data), config)
+    data = prepare(load_panel(config.data), config)
     run = runs.Run(Path("nowhere"), config, data, {}, 0)
     found = score_baselines(run, {split: split_windows(run, split) for split in ("val", "test")})
     expected = {

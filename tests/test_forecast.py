@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from tiny import ROOT
 
-from tftjax import forecast, runs
+from tftjax import forecast
 from tftjax.config import loading
 from tftjax.data.loading import load_panel
+from tftjax.data.prepared import cardinalities, prepare
 from tftjax.data.windows import gather
 from tftjax.model.parameters import build_model, init_parameters, parameter_layout, to_tree
 
@@ -21,8 +22,8 @@ NUM_WINDOWS = 256
 def balanced():
     """The main job's model with random parameters: the model, and the arrays that forecast_windows takes."""
     settings = loading.load(ROOT / "configs" / "balanced_01.json")
-    data = runs.prepare(load_panel(settings.data), settings)
-    model = build_model(settings, *runs.cardinalities(data.panel, data.encoding))
+    data = prepare(load_panel(settings.data), settings)
+    model = build_model(settings, *cardinalities(data.panel, data.encoding))
     starts = data.starts["test"][:NUM_WINDOWS]
     inputs, _ = gather(data.series, starts, settings.model.encoder_length, settings.model.prediction_length)
     layout = parameter_layout(model, inputs)
@@ -73,7 +74,7 @@ def test_with_a_moving_volatility_a_return_series_twice_as_wild_gets_forecasts_t
     )
 
     def forecasts(panel, encoding=None):
-        data = runs.prepare(panel, settings, encoding)
+        data = prepare(panel, settings, encoding)
         arrays = balanced[1][0], data.series, data.starts["test"][:31]
         return data.encoding, np.asarray(
             jax.jit(functools.partial(forecast.forecast_windows, balanced[0]))(*arrays)

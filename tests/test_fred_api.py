@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tftjax.data import fred_api
 from tftjax.data.__main__ import main
-from tftjax.data.fred_api import download
-from tftjax.data.sources import read_fred_csv
+from tftjax.data.raw import fred_api
+from tftjax.data.raw.fred_api import download
+from tftjax.data.raw.fred_csv import read_fred_csv
 from tftjax.errors import UserError
 
 KEY = "0123456789abcdef0123456789abcdef"

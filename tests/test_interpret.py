@@ -13,6 +13,7 @@ from tftjax import interpret, interpret_weights, runs
 from tftjax.config.hyperparameters import hyperparameters
 from tftjax.config.loading import from_dict
 from tftjax.data.panel import make_panel
+from tftjax.data.prepared import cardinalities, prepare
 from tftjax.data.windows import gather
 from tftjax.errors import UserError
 from tftjax.interpret_weights import collect, distance, entropy, lags_of, recency_correlation, regime_shift
@@ -48,8 +49,8 @@ def make_run(directory, *, series=("a",), attention=None):
     model = {"hidden_size": 4, "num_heads": H, "encoder_length": E, "prediction_length": P}
     raw = {"name": "made-up", "model": model | {"quantiles": [0.1, 0.5], "attention": attention or {}}}
     config = from_dict(raw, "x")
-    data = runs.prepare(panel, config)
-    network = build_model(config, *runs.cardinalities(data.panel, data.encoding))
+    data = prepare(panel, config)
+    network = build_model(config, *cardinalities(data.panel, data.encoding))
     layout = parameter_layout(network, gather(data.series, jnp.zeros(1, jnp.int32), E, P)[0])
     vector = init_parameters(layout, 5)
     vector += 0.3 * np.random.default_rng(6).standard_normal(vector.shape, np.float32)
@@ -118,7 +119,7 @@ def test_weights_are_those_of_the_model_whatever_the_chunk(several):
     weights = collect(several, starts)
     assert len(starts) % 8
     inputs, _ = gather(several.data.series, starts, E, P)
-    model = build_model(several.config, *runs.cardinalities(several.data.panel, several.data.encoding))
+    model = build_model(several.config, *cardinalities(several.data.panel, several.data.encoding))
     output = jax.jit(lambda p, i: model.apply({"params": p}, i))(several.parameters, inputs)
     close = {"rtol": 1e-4, "atol": 1e-6}
     np.testing.assert_allclose(weights.attention, output.attention.mean(axis=1), **close)
@@ -256,7 +257,7 @@ def test_a_column_that_tells_of_the_target_is_important_until_its_values_are_per
         """Mean weight of each column after training on them."""
         frame = pd.DataFrame({"y": y, **columns}, index=index)
         panel = make_panel(frame, target="y", observed=tuple(frame))
-        data = runs.prepare(panel, config)
+        data = prepare(panel, config)
         program = make_program(config, data, device_mesh(1))
         epoch = compiled.setdefault("epoch", compile_epoch(program))  # the data are its arguments
         rates = jax.tree.map(np.float32, hyperparameters(config))

@@ -10,7 +10,7 @@ import pytest
 from tiny import ENCODER_LENGTH, QUANTILES, contents, make_rows
 
 from tftjax import predict, runs
-from tftjax.data.sources import embedded_folder
+from tftjax.data.loading import embedded_folder
 from tftjax.errors import UserError
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("in_process")]

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from tftjax.data.feature_sets import SERIES
-from tftjax.data.raw_checks import check_first_releases, check_unit
-from tftjax.data.sources import embedded_folder, read_fred_csv
+from tftjax.data.loading import embedded_folder
+from tftjax.data.raw.fred_csv import check_first_releases, check_unit, read_fred_csv
 from tftjax.errors import UserError
 
 RAW = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "core_proposal_raw"

@@ -9,7 +9,8 @@ import pytest
 from tftjax import runs
 from tftjax.config.loading import from_dict
 from tftjax.data.panel import make_panel
-from tftjax.data.scaling import ewma_volatility
+from tftjax.data.prepared import prepare
+from tftjax.data.volatility import ewma_volatility
 from tftjax.metrics import pinball
 from tftjax.regimes import divisions, regime_metrics
 
@@ -44,7 +45,7 @@ def opened(tmp_path, rows=None, raw=None):
         roles = {"observed": ("y", "x"), "static_categorical": ("name",), "id_column": "name"}
         panel = make_panel(rows, target="y", **roles)
     config = from_dict(RAW if raw is None else raw, "x")
-    return runs.Run(tmp_path, config, runs.prepare(panel, config), {}, 1)
+    return runs.Run(tmp_path, config, prepare(panel, config), {}, 1)
 
 
 def test_by_a_column_and_thresholds(tmp_path):

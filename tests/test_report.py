@@ -11,9 +11,10 @@ import pytest
 from pages import Reader, assert_shown
 from tiny import contents
 
-from tftjax import evaluate, report, report_data, report_svg, report_tables, report_verdict, runs
+from tftjax import evaluate, report, report_svg, report_tables, report_verdict, runs
 from tftjax.baselines import BASELINES
 from tftjax.compare import read_predictions
+from tftjax.data.volatility import stormy_days
 from tftjax.report_svg import COLORS, themed
 from tftjax.scoring import p_text, verdict
 from tftjax.sweep_files import Ended
@@ -475,7 +476,7 @@ def test_stormy_days_look_at_the_days_before():
     returns = np.where(np.arange(30) % 2, 0.001, -0.001)
     returns[20] = 0.05
     panel = make_panel(pd.DataFrame({"r": returns}, index=days), target="r", observed=("r",))
-    stormy = report_data.stormy_days(panel, days[15:], days[10])
+    stormy = stormy_days(panel, days[15:], days[10])
     assert not stormy[:6].any()
     assert stormy[6:].all()
 

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from tftjax.data import scaling
+from tftjax.data.volatility import ewma_volatility
 
 
 def test_fit_and_apply_by_hand():
@@ -49,7 +50,7 @@ def test_text_categories():
 
 
 def test_moving_volatility_by_hand():
-    volatility = scaling.ewma_volatility(np.array([0.0, 0.03, -0.01, np.nan, 0.02]))
+    volatility = ewma_volatility(np.array([0.0, 0.03, -0.01, np.nan, 0.02]))
     second = 0.03**2 / (1 + 0.94)
     third = (0.94 * 0.03**2 + 0.01**2) / (1 + 0.94 + 0.94**2)
     np.testing.assert_allclose(volatility[:3], [1e-8, np.sqrt(second), np.sqrt(third)])
@@ -59,7 +60,7 @@ def test_moving_volatility_by_hand():
 def test_moving_volatility_agrees_with_pandas():
     returns = np.random.default_rng(2).normal(0, 0.01, 97)
     expected = np.sqrt(pd.Series(returns**2).ewm(alpha=0.06, adjust=True).mean())
-    np.testing.assert_allclose(scaling.ewma_volatility(returns), expected, rtol=1e-12)
+    np.testing.assert_allclose(ewma_volatility(returns), expected, rtol=1e-12)
 
 
 def test_robust_scaling_by_hand():

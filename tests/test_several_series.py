@@ -18,18 +18,12 @@ from tftjax.baseline_scores import baseline_forecasts, score_baselines, split_wi
 from tftjax.baselines import BASELINES, Task
 from tftjax.config import loading
 from tftjax.config.data import DataConfig
-from tftjax.data import csv_files
+from tftjax.data.checks import check_return_units
 from tftjax.data.encoding import encoding_from_json, encoding_to_json, fit_encoding
 from tftjax.data.loading import load_panel
-from tftjax.data.panel import (
-    blocks,
-    check_return_units,
-    join_series,
-    make_panel,
-    read_panel,
-    split_series,
-    write_panel,
-)
+from tftjax.data.panel import blocks, join_series, make_panel, read_panel, split_series, write_panel
+from tftjax.data.prepared import prepare
+from tftjax.data.raw import cells
 from tftjax.data.splits import Block, Splits, make_blocks, starts_of
 from tftjax.data.windows import gather, make_series
 from tftjax.errors import UserError
@@ -162,10 +156,10 @@ def test_a_run_is_opened_with_the_splits_that_it_was_trained_with(path, table, t
     own = pd.DataFrame({"day": pd.date_range("2004-03-06", periods=20).strftime("%Y-%m-%d"), "index": "C"})
     pd.concat([table[table["index"] != "C"], own.assign(ret=0.01, x=1.0)]).to_csv(path, index=False)
     wanted = settings(path, split=[0.5, 0.2, 0.3])
-    data = runs.prepare(load_panel(wanted.data), wanted)
+    data = prepare(load_panel(wanted.data), wanted)
     assert [block.name for block in data.blocks] == ["A", "B"]
     runs.create(tmp_path / "run", wanted, data.whole, overwrite=False)
-    again = runs.prepare(read_panel(tmp_path / "run"), wanted)
+    again = prepare(read_panel(tmp_path / "run"), wanted)
     assert again.blocks == data.blocks
     assert runs.check_resumable(tmp_path / "run", wanted, data.whole)
 
@@ -228,7 +222,7 @@ def test_the_volatility_of_a_series_is_its_own():
 
 def test_a_large_table_is_read_in_parts(path, monkeypatch, table):
     whole = load_panel(settings(path).data)
-    monkeypatch.setattr(csv_files, "ROWS_A_PART", 23)
+    monkeypatch.setattr(cells, "ROWS_A_PART", 23)
     assert load_panel(settings(path).data).fingerprint == whole.fingerprint
     table.astype({"ret": object}).replace({"ret": {table.ret[70]: "oops"}}).to_csv(path, index=False)
     with pytest.raises(UserError, match="line 72, column 'ret': found the text 'oops'"):

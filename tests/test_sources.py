@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from tftjax.config.data import DataConfig
+from tftjax.data.checks import check_return_unit
 from tftjax.data.feature_sets import FEATURE_SETS
-from tftjax.data.loading import load_panel
-from tftjax.data.panel import check_return_unit
-from tftjax.data.sources import embedded_folder, find_dataset, read_fred_csv, read_fred_folder, read_panel_csv
+from tftjax.data.loading import embedded_folder, find_dataset, load_panel
+from tftjax.data.raw.fred_csv import read_fred_csv, read_fred_folder
+from tftjax.data.table import read_panel_csv
 from tftjax.errors import UserError
 
 CORE = FEATURE_SETS["core_embedded"]

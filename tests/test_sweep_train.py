@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from tiny import EPOCHS, HEALTHY, make_rows, metric_lines, write_config
 
-from tftjax import checkpoint, runs, sweep_program, sweep_train
+from tftjax import checkpoint, sweep_program, sweep_train
 from tftjax.config.loading import load
 from tftjax.data.loading import load_panel
+from tftjax.data.prepared import prepare
 from tftjax.errors import UserError
 from tftjax.sweep_files import create_member, read_ended
 from tftjax.sweep_plan import make_plan
@@ -31,7 +32,7 @@ class Sweep:
         config = load(path)
         self.folder, self.said, self.rounds, self.calls = folder, [], [], []
         self.members = make_plan([path], num_seeds=3)
-        data = runs.prepare(load_panel(config.data), config)
+        data = prepare(load_panel(config.data), config)
         self.data = {member.name: data for member in self.members}
         for member in self.members:
             create_member(folder, member, data.panel, resume=False)

@@ -15,6 +15,7 @@ from tftjax import checkpoint, progress, runs, train
 from tftjax.config.loading import Config, load
 from tftjax.config.train import TrainConfig
 from tftjax.data.loading import load_panel
+from tftjax.data.prepared import prepare
 from tftjax.errors import UserError
 from tftjax.train_step import TrainState
 
@@ -29,7 +30,7 @@ def begun(tmp_path):
 
     def begin(**section):
         config = load(write_config(tmp_path / "in", make_rows(), train=section))
-        data = runs.prepare(load_panel(config.data), config)
+        data = prepare(load_panel(config.data), config)
         runs.create(tmp_path / "tiny", config, data.panel, overwrite=False)
         return config, data, tmp_path / "tiny"
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from test_train_step import CONFIG, frame
 
-from tftjax import runs
 from tftjax.config.data import DataConfig
 from tftjax.data.panel import make_panel
+from tftjax.data.prepared import prepare as prepare_data
 from tftjax.train_data import ROUNDS, data_shapes, shuffled, stack_data
 
 
@@ -16,7 +16,7 @@ def prepare(**data):
     panel = make_panel(
         frame(), target="y", observed=("y", "x"), known_real=("sign",), known_categorical=("month",)
     )
-    return runs.prepare(panel, CONFIG.model_copy(update={"data": DataConfig(**data)}))
+    return prepare_data(panel, CONFIG.model_copy(update={"data": DataConfig(**data)}))
 
 
 @pytest.mark.parametrize(
@@ -64,4 +64,4 @@ def test_shapes_tell_programs_apart():
     panel = make_panel(
         other, target="y", observed=("y", "x"), known_real=("sign",), known_categorical=("month",)
     )
-    assert data_shapes(runs.prepare(panel, CONFIG)) != plain
+    assert data_shapes(prepare_data(panel, CONFIG)) != plain

@@ -10,12 +10,13 @@ import pandas as pd
 import pytest
 from jax.sharding import PartitionSpec
 
-from tftjax import checkpoint, runs
+from tftjax import checkpoint
 from tftjax.config.hyperparameters import hyperparameters
 from tftjax.config.loading import Config
 from tftjax.config.model import AttentionConfig, ModelConfig, RegimeConfig
 from tftjax.config.train import TrainConfig
 from tftjax.data.panel import make_panel
+from tftjax.data.prepared import prepare as prepare_data
 from tftjax.data.windows import gather
 from tftjax.forecast import forecast_batch
 from tftjax.model.parameters import to_tree
@@ -67,7 +68,7 @@ def prepare(values):
     panel = make_panel(
         values, target="y", observed=("y", "x"), known_real=("sign",), known_categorical=("month",)
     )
-    return runs.prepare(panel, CONFIG)
+    return prepare_data(panel, CONFIG)
 
 
 def rates(**changes):

@@ -17,6 +17,7 @@ from tftjax import compare, report, runs, walkforward
 from tftjax.compare import read_predictions
 from tftjax.config.loading import load
 from tftjax.data.loading import load_panel
+from tftjax.data.prepared import prepare as prepare_data
 from tftjax.data.splits import folds
 from tftjax.errors import UserError
 from tftjax.sweep_plan import make_plan
@@ -82,7 +83,7 @@ def test_a_fold_sees_nothing_of_what_comes_after(configs):
         frame = panel.frame.copy()
         frame.iloc[changed, frame.columns.get_indexer(panel.observed)] *= -3.0
         data = config.data.model_copy(update={"split_dates": dates})
-        return runs.prepare(replace(panel, frame=frame), config.model_copy(update={"data": data}))
+        return prepare_data(replace(panel, frame=frame), config.model_copy(update={"data": data}))
 
     for dates in (fold for fold in folds(2004, 2006, train_years=2) if fold.test.year != 2005):
         whole = prepare(dates, [])

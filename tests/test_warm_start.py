@@ -15,6 +15,7 @@ from tftjax import checkpoint, progress, runs, sweep, train, warm_start
 from tftjax.config.hyperparameters import hyperparameters
 from tftjax.config.loading import load
 from tftjax.data.loading import load_panel
+from tftjax.data.prepared import prepare
 from tftjax.errors import UserError
 from tftjax.model.parameters import to_tree
 from tftjax.runtime import device_mesh
@@ -28,7 +29,7 @@ def prepared(folder, **sections):
     """A run that could begin: its config's path, config, data and program."""
     path = write_config(folder, make_rows(), **sections)
     config = load(path)
-    data = runs.prepare(load_panel(config.data), config)
+    data = prepare(load_panel(config.data), config)
     return SimpleNamespace(
         path=path, config=config, data=data, program=make_program(config, data, device_mesh(1))
     )

@@ -9,12 +9,12 @@ import pytest
 
 from tftjax.config.data import DataConfig
 from tftjax.data.encoding import encoding_from_json, encoding_to_json, fit_encoding
-from tftjax.data.future import extend_panel
 from tftjax.data.loading import load_panel
 from tftjax.data.panel import make_panel
 from tftjax.data.splits import make_splits, window_starts
 from tftjax.data.windows import gather, make_series
 from tftjax.errors import UserError
+from tftjax.predict import extend_panel
 
 N, E, P = 17, 5, 3
 DATES = pd.bdate_range("2018-12-10", periods=N)  # ends on Tuesday 2019-01-01

@@ -10,8 +10,8 @@ import pytest
 from tiny import contents
 
 from tftjax.data.__main__ import main
-from tftjax.data.sources import read_fred_csv
-from tftjax.data.yahoo import download_sp500
+from tftjax.data.raw.fred_csv import read_fred_csv
+from tftjax.data.raw.yahoo import download_sp500
 from tftjax.errors import UserError
 
 TODAY = datetime.date(2018, 1, 8)

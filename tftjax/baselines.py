@@ -6,20 +6,24 @@ later. To add one: one function and one line in BASELINES; one in FITTED if it t
 """
 
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from tftjax.data.scaling import EWMA_BURN_IN, apply, ewma_volatility, fit
+from tftjax.data.scaling import apply, fit
+from tftjax.data.volatility import (
+    EWMA_BURN_IN,
+    VOLATILITY_COLUMNS,
+    carried_forward,
+    ewma_volatility,
+    volatility_column,
+)
 from tftjax.errors import UserError
 from tftjax.garch import filter_variance, fit_garch, later_variances
 
 Forecast = Float[np.ndarray, "N P Q"]
-
-# What implied or realised volatility is called, the better forecast first.
-VOLATILITY_COLUMNS = ("VIX", "Realized_Vol_21d")
 ROLLING_ROWS = 252  # a year of trading days: the usual length of historical simulation
 MAX_ITERATIONS = 5000  # of a quantile regression; the embedded and the FRED data take under 300
 
@@ -117,7 +121,7 @@ def vix_scaled(task: Task) -> Forecast:
     name = volatility_column(task.observed)
     if name is None:
         raise Unavailable(f"no column {' or '.join(VOLATILITY_COLUMNS)}")
-    volatility = _carried_forward(task.observed[name])
+    volatility = carried_forward(task.observed[name])
     known = np.flatnonzero(~np.isnan(volatility))
     # The first return with a value before it.
     first = max(task.train_rows.start, int(known[0]) + 1 if known.size else len(volatility))
@@ -126,11 +130,6 @@ def vix_scaled(task: Task) -> Forecast:
     if (volatility[first - 1 :] <= 0).any():
         raise Unavailable(f"{name} is not above 0 in every row")
     return _scaled(task, volatility, first)
-
-
-def volatility_column(names: Collection[str]) -> str | None:
-    """The one of the observed columns that `vix_scaled` scales by; None if there is none."""
-    return next((name for name in VOLATILITY_COLUMNS if name in names), None)
 
 
 def _scaled(task: Task, volatility: Float[np.ndarray, " R"], first: int) -> Forecast:
@@ -143,12 +142,6 @@ def _scaled(task: Task, volatility: Float[np.ndarray, " R"], first: int) -> Fore
     ratios = task.returns[first : task.train_rows.stop] / before[first : task.train_rows.stop]
     levels = unconditional_quantiles(ratios, task.quantiles, *task.target_rows.shape)
     return levels * before[task.target_rows[:, 0], None, None]
-
-
-def _carried_forward(values: Float[np.ndarray, " R"]) -> Float[np.ndarray, " R"]:
-    """Missing values replaced by the last one before; NaN before the first."""
-    last = np.maximum.accumulate(np.where(np.isnan(values), 0, np.arange(len(values))))
-    return values[last]
 
 
 def garch(task: Task) -> Forecast:

@@ -41,8 +41,9 @@ from tftjax.baseline_scores import (
     split_windows,
     target_rows,
 )
-from tftjax.baselines import volatility_column
 from tftjax.cli import exit_code
+from tftjax.data.prepared import cardinalities
+from tftjax.data.volatility import volatility_column
 from tftjax.errors import UserError
 from tftjax.forecast import forecast_rows
 from tftjax.model.parameters import build_model
@@ -55,7 +56,7 @@ from tftjax.trading import PERIODS_A_YEAR
 def forecast_splits(run: runs.Run) -> dict[str, Float[np.ndarray, "W P Q"]]:
     """The model's quantiles for all windows of each split, returns as decimals, in one compiled call."""
     data = run.data
-    model = build_model(run.config, *runs.cardinalities(data.panel, data.encoding))
+    model = build_model(run.config, *cardinalities(data.panel, data.encoding))
     starts = np.concatenate([data.starts[split] for split in SPLITS])
     forecast = forecast_rows(model, run.parameters, data.series, starts)
     stops = np.cumsum([len(data.starts[split]) for split in SPLITS])
@@ -202,10 +203,7 @@ def _plot(run: runs.Run, directory: Path, forecast, model: Score, baselines: Bas
     Beside the model's calibration stands that of the unconditional baseline, and of the one that was best on
     validation: more lines cannot be told apart.
     """
-    from tftjax import (
-        monitor_plot,
-        plots,  # matplotlib takes half a second to import: only where needed
-    )
+    from tftjax import monitor_plot, plots
 
     quantiles, name, rows = run.config.model.quantiles, run.config.name, target_rows(run, "test")
     block, own = rows_by_series(run, rows)[0]

@@ -16,14 +16,18 @@ import pandas as pd
 
 from tftjax import files, runs, runtime
 from tftjax.cli import exit_code
-from tftjax.data.future import extend_panel
+from tftjax.data.alignment import PERIODS
+from tftjax.data.feature_sets import CALENDAR
 from tftjax.data.loading import MAKES_OTHER_VALUES, load_panel
-from tftjax.data.panel import Panel, blocks, join_series, name_of, select_rows, split_series
+from tftjax.data.panel import Panel, blocks, join_series, name_of, select_rows, split_series, with_rows
+from tftjax.data.prepared import cardinalities
 from tftjax.data.windows import make_series
 from tftjax.ensemble import average_tables, open_runs
 from tftjax.errors import UserError
 from tftjax.forecast import forecast_rows
 from tftjax.model.parameters import build_model
+
+FOLLOWING = {"daily": "B", "weekly": "W-FRI", "monthly": "BME"}  # expected dates of the next rows
 
 # Between the spread of the returns given and of those trained on: percent for decimals is a factor of 100,
 # while a few rows of a crisis can be one of 5 to 10.
@@ -76,7 +80,7 @@ def predict(run: runs.Run, panel: Panel, say: Callable[[str], Any] = print) -> p
         say(f"series that end before {newest.date()}, forecast from their own last rows: {', '.join(early)}")
     # All rows, not only the encoder's: a moving volatility looks further back.
     extended = extend_panel(panel, model_config.prediction_length)
-    model = build_model(run.config, *runs.cardinalities(panel, encoding))
+    model = build_model(run.config, *cardinalities(panel, encoding))
     stops = np.array([rows.stop for _, rows in blocks(extended.frame, extended.id_column)])
     first_steps = stops - model_config.prediction_length
     starts = (first_steps - model_config.encoder_length).astype(np.int32)
@@ -161,6 +165,41 @@ def main(argv: Sequence[str] | None = None) -> int:
             files.replace_text(arguments.out, table.to_csv())
 
     return exit_code(command)
+
+
+def extend_panel(panel: Panel, steps: int) -> Panel:
+    """The panel with `steps` future rows (weekdays, Fridays or last weekdays of months) after its last date.
+
+    In a panel of several series, after each one's. Calendar and static columns are filled, observed ones (the
+    target too) are NaN. Public holidays are not looked up.
+
+    Raises: UserError if a known column cannot be derived from the date.
+    """
+    unknown = [name for name in panel.known_real + panel.known_categorical if name not in CALENDAR]
+    if unknown:
+        raise UserError(
+            f"panel: the future values of the known columns {', '.join(unknown)} are needed to forecast"
+            f" past the last row, and only {', '.join(CALENDAR)} follow from the date. Forecast earlier"
+            " days by evaluation, or train without these columns."
+        )
+    return join_series([_extend_series(part, steps) for part in split_series(panel)])
+
+
+def _extend_series(panel: Panel, steps: int) -> Panel:
+    last = panel.frame.index[-1]
+    following = FOLLOWING[panel.about.get("frequency", "daily")]
+    future = pd.date_range(last + pd.Timedelta(days=1), periods=steps + 1, freq=following, name="date")
+    # The rest of the last row's own period is no step: a month's last trading day may be the 30th of 31.
+    period = PERIODS.get(panel.about.get("frequency"), "D")
+    future = future[future.to_period(period) > last.to_period(period)][:steps].as_unit(panel.frame.index.unit)
+    rows = pd.DataFrame({name: np.full(steps, np.nan) for name in panel.observed}, index=future)
+    for name in panel.known_real + panel.known_categorical:
+        rows[name] = CALENDAR[name](future)
+    for name in panel.static_real + panel.static_categorical:
+        rows[name] = panel.frame[name].iloc[0]
+    frame = pd.concat([panel.frame, rows])
+    message = f"appended {steps} future rows after {last.date()}"
+    return with_rows(panel, frame, panel.staleness.reindex(frame.index), (message,))
 
 
 if __name__ == "__main__":

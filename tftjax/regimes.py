@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from tftjax.data.conditions import regime_of, regime_values
-from tftjax.data.scaling import ewma_volatility
+from tftjax.data.volatility import ewma_volatility
 from tftjax.metrics import evaluate_forecast
 from tftjax.runs import Run
 

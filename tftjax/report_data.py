@@ -8,12 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from tftjax.baseline_scores import SPLITS
 from tftjax.compare import Predictions, daily_losses, read_predictions
-from tftjax.data.panel import Panel
-from tftjax.data.scaling import ewma_volatility
 from tftjax.errors import UserError
 
 # What a split of metrics.json holds since there are tests.
@@ -27,7 +25,6 @@ NEEDED = (
     "quality",
     "quality_random",
 )
-STORMY = 2 / 3  # quantile of the volatility before the validation rows above which a day is stormy
 
 
 class Evaluation(NamedTuple):
@@ -167,17 +164,6 @@ def daily_pinball(found: Evaluation) -> pd.DataFrame:
         for name, forecast in forecasts.items()
     }
     return pd.DataFrame(losses, index=pd.DatetimeIndex(np.unique(test.dates)))
-
-
-def stormy_days(panel: Panel, dates: pd.DatetimeIndex, first_judged: pd.Timestamp) -> Bool[np.ndarray, " N"]:
-    """Whether the volatility that was known before each day was high, in a panel of one series.
-
-    It is the moving volatility of the returns; high is above its quantile STORMY in the rows before
-    `first_judged`, the first validation day.
-    """
-    returns = panel.frame[panel.target].to_numpy(np.float64)
-    volatility = pd.Series(ewma_volatility(returns), index=panel.frame.index).shift()
-    return (volatility[dates] > volatility[: first_judged - pd.Timedelta(days=1)].quantile(STORMY)).to_numpy()
 
 
 def read_history(directory: Path) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from tftjax.config.loading import Config, changed_keys
 from tftjax.config.section import show
 from tftjax.data.panel import ROLES, Panel, read_panel
 from tftjax.data.splits import Splits, make_blocks
+from tftjax.data.volatility import stormy_days
 from tftjax.report_data import (
     Evaluation,
     best_on_validation,
@@ -21,7 +22,6 @@ from tftjax.report_data import (
     period,
     read_history,
     read_interpretation,
-    stormy_days,
     warnings_of,
 )
 from tftjax.report_page import Code, Facts, Fold, Items, Page, Pair, Part, Section, Text

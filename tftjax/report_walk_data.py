@@ -9,10 +9,9 @@ import pandas as pd
 from jaxtyping import Bool
 
 from tftjax import sweep_files
-from tftjax.baselines import volatility_column
 from tftjax.compare import daily_losses
 from tftjax.data.panel import Panel
-from tftjax.data.scaling import ewma_volatility
+from tftjax.data.volatility import ewma_volatility, volatility_column
 from tftjax.errors import UserError
 from tftjax.report_data import read_forecast, read_json, read_metrics, read_table
 from tftjax.sweep_plan import Member

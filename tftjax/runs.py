@@ -21,16 +21,12 @@ from dataclasses import dataclass
 from importlib import metadata as packages
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import Float, Int
-
 from tftjax import checkpoint
 from tftjax.config.loading import Config, changed_keys, from_dict
 from tftjax.config.loading import fingerprint as config_fingerprint
-from tftjax.data.encoding import Encoding, encoding_from_json, encoding_to_json, fit_encoding
+from tftjax.data.encoding import encoding_from_json, encoding_to_json
 from tftjax.data.panel import PANEL_FILES, ROLES, Panel, read_panel, write_panel
-from tftjax.data.splits import Block, Splits, make_blocks, starts_of
-from tftjax.data.windows import Series, make_series
+from tftjax.data.prepared import Data, prepare
 from tftjax.errors import UserError
 from tftjax.files import write_json
 
@@ -55,31 +51,6 @@ PACKAGES = ("tftjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "num
 
 
 @dataclass(frozen=True)
-class Data:
-    """A panel made ready for a config: split, encoded, cut into windows.
-
-    Attributes:
-      whole: the panel as it was loaded: what a run stores, so that it is cut at the same dates again.
-      panel: the series that can be trained on.
-      blocks: its series, with target rows of train, val and test.
-      starts: first rows of the windows of each split, by its name, series after series.
-    """
-
-    whole: Panel
-    panel: Panel
-    encoding: Encoding
-    series: Series
-    blocks: tuple[Block, ...]
-    starts: dict[str, Int[np.ndarray, " W"]]
-
-    def train_targets(self) -> list[Float[np.ndarray, " M"]]:
-        """Returns in the train rows of each series, as decimals."""
-        target = self.panel.frame[self.panel.target].to_numpy(np.float64)
-        rows = (block.splits.train for block in self.blocks)
-        return [target[train.start : train.stop] for train in rows]
-
-
-@dataclass(frozen=True)
 class Run:
     """A trained run, opened: everything that evaluation and prediction need."""
 
@@ -88,35 +59,6 @@ class Run:
     data: Data
     parameters: dict
     best_epoch: int
-
-
-def prepare(panel: Panel, config: Config, encoding: Encoding | None = None) -> Data:
-    """Splits, encodes and windows a panel, without the series that are too short for a train window.
-
-    Args:
-      encoding: what a checkpoint holds; None fits it on the train rows.
-    Raises:
-      UserError: too few rows for a window, or columns that do not fit the encoding.
-    """
-    lengths = config.model.encoder_length, config.model.prediction_length
-    whole = panel
-    panel, blocks = make_blocks(whole, config.data, *lengths)
-    if encoding is None:
-        train_rows = [block.splits.train for block in blocks]
-        encoding = fit_encoding(
-            panel, train_rows, config.data.target_scale, config.data.scaling, config.model.attention
-        )
-    starts = {split: starts_of(blocks, split, *lengths) for split in Splits._fields}
-    return Data(whole, panel, encoding, make_series(panel, encoding), blocks, starts)
-
-
-def cardinalities(panel: Panel, encoding: Encoding) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Number of codes of each known and each static categorical column, the unseen slot included."""
-    known, static = (
-        tuple(len(encoding.categories[name]) + 1 for name in names)
-        for names in (panel.known_categorical, panel.static_categorical)
-    )
-    return known, static
 
 
 def versions() -> dict[str, str]:

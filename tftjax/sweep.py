@@ -14,6 +14,7 @@ from tftjax import runs, runtime, sweep_files, sweep_hosts, sweep_plan, sweep_pr
 from tftjax.baseline_scores import BaselineScores
 from tftjax.cli import STOPPED, exit_code
 from tftjax.config.loading import from_dict
+from tftjax.data.prepared import Data
 from tftjax.ensemble import ensembles
 from tftjax.errors import UserError
 from tftjax.evaluate import evaluate
@@ -39,13 +40,13 @@ class Trained(NamedTuple):
 
     folder: Path
     members: Sequence[Member]
-    data: Mapping[str, runs.Data]
+    data: Mapping[str, Data]
     baselines: dict[Hashable, BaselineScores]
 
 
 def sweep(
     members: Sequence[Member],
-    data: Mapping[str, runs.Data],
+    data: Mapping[str, Data],
     folder: Path,
     conclude: Callable[[Trained], str],
     *,
@@ -94,7 +95,7 @@ def sweep(
 def train_share(
     folder: Path,
     programs: Sequence[Sequence[Member]],
-    data: Mapping[str, runs.Data],
+    data: Mapping[str, Data],
     baselines: dict[Hashable, BaselineScores],
     host: Host,
     quiet: bool,
@@ -143,7 +144,7 @@ def all_diverged(folder: Path) -> UserError:
     return UserError(f"every member diverged: see {folder / 'ended.json'}. Lower train.learning_rate.")
 
 
-def check_starts(programs: Sequence[Sequence[Member]], data: Mapping[str, runs.Data], folder: Path) -> None:
+def check_starts(programs: Sequence[Sequence[Member]], data: Mapping[str, Data], folder: Path) -> None:
     """Makes the checks of `check_parameters`, once for each program, fold and run that members start from."""
     for group in programs:
         for member in {(member.config.train.init_from, member.fold): member for member in group}.values():

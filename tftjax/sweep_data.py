@@ -6,18 +6,18 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from tftjax import runs
 from tftjax.config.data import DataConfig
+from tftjax.data.checks import check_data
 from tftjax.data.loading import load_panel
+from tftjax.data.prepared import Data, prepare
 from tftjax.errors import UserError
 from tftjax.sweep_plan import Member, static_settings
-from tftjax.train import check_data
 
 # Settings of data that change nothing in what `load_panel` reads.
 AFTER_LOADING = ("split", "split_dates", "purge", "scaling", "target_scale")
 
 
-def load_data(members: Sequence[Member], mixed_data: bool) -> dict[str, runs.Data]:
+def load_data(members: Sequence[Member], mixed_data: bool) -> dict[str, Data]:
     """Loads and prepares the data of each member, by its name; each data set and each split of it once.
 
     Args:
@@ -35,7 +35,7 @@ def load_data(members: Sequence[Member], mixed_data: bool) -> dict[str, runs.Dat
         key = config.data, json.dumps(static_settings(config))
         try:
             if key not in prepared:
-                prepared[key] = runs.prepare(panels[source], config)
+                prepared[key] = prepare(panels[source], config)
             check_data(config, prepared[key])
         except UserError as error:
             raise UserError(f"{member.name}: {error}") from error
@@ -52,7 +52,7 @@ def load_data(members: Sequence[Member], mixed_data: bool) -> dict[str, runs.Dat
     return data
 
 
-def _other_targets(a: runs.Data, b: runs.Data) -> str | None:
+def _other_targets(a: Data, b: Data) -> str | None:
     """The first split of which two members would forecast other returns, other days or other series."""
     if a is b:
         return None
@@ -63,7 +63,7 @@ def _other_targets(a: runs.Data, b: runs.Data) -> str | None:
     return None
 
 
-def _targets(data: runs.Data, split: str) -> pd.DataFrame:
+def _targets(data: Data, split: str) -> pd.DataFrame:
     columns = [name for name in (data.panel.target, data.panel.id_column) if name]
     rows = [getattr(block.splits, split) for block in data.blocks]
     return data.panel.frame[columns].iloc[np.concatenate([np.arange(r.start, r.stop) for r in rows])]

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from tftjax import runs
 from tftjax.baseline_scores import SPLITS, BaselineScores
 from tftjax.compare import read_predictions
+from tftjax.data.prepared import Data
 from tftjax.ensemble import average, title
 from tftjax.errors import UserError
 from tftjax.evaluate import evaluate_forecasts
@@ -19,7 +20,7 @@ from tftjax.sweep_plan import Member
 def evaluate_ensembles(
     folder: Path,
     groups: Mapping[str, Sequence[Member]],
-    data: Mapping[str, runs.Data],
+    data: Mapping[str, Data],
     known: dict[Hashable, BaselineScores],
     say: Callable[[str], Any],
 ) -> dict[str, dict]:
@@ -49,7 +50,7 @@ def forecasts_of(folder: Path, members: Sequence[Member], split: str) -> list[Fl
     return [read_predictions(folder / "members" / member.name, split).forecast for member in members]
 
 
-def stand_in(directory: Path, name: str, member: Member, data: runs.Data) -> runs.Run:
+def stand_in(directory: Path, name: str, member: Member, data: Data) -> runs.Run:
     """A run without parameters, for forecasts that no single run made: its config and data say of what."""
     return runs.Run(directory, member.config.model_copy(update={"name": name}), data, {}, 0)
 

@@ -10,8 +10,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from tftjax import runs
 from tftjax.config.hyperparameters import Hyperparameters, hyperparameters
+from tftjax.data.prepared import Data
 from tftjax.runtime import MESH_AXIS, device_mesh
 from tftjax.sweep_plan import Member
 from tftjax.sweep_step import arrange, compile_members, stack, unstack
@@ -35,10 +35,10 @@ class MemberProgram(NamedTuple):
     program: Program
     mesh: Mesh
     vectorised: bool
-    datasets: tuple[runs.Data, ...]
+    datasets: tuple[Data, ...]
     numbers: dict[str, int]
 
-    def data_of(self, member: Member) -> runs.Data:
+    def data_of(self, member: Member) -> Data:
         """What a member trains on."""
         return self.datasets[self.numbers[member.name]]
 
@@ -58,7 +58,7 @@ class Executable(NamedTuple):
     memory: int
 
 
-def member_program(members: Sequence[Member], data: Mapping[str, runs.Data]) -> MemberProgram:
+def member_program(members: Sequence[Member], data: Mapping[str, Data]) -> MemberProgram:
     """Prepares the program of members with one static config and data of one shape; computes nothing.
 
     Args:

@@ -16,10 +16,9 @@ from tftjax import checkpoint, files, monitor, progress, runs, runtime, warm_sta
 from tftjax.cli import STOPPED, exit_code
 from tftjax.config.hyperparameters import hyperparameters
 from tftjax.config.loading import Config, load
-from tftjax.data.conditions import check_regimes
+from tftjax.data.checks import check_data
 from tftjax.data.loading import load_panel
-from tftjax.data.panel import check_return_units
-from tftjax.data.splits import check_batch_size
+from tftjax.data.prepared import Data, prepare
 from tftjax.errors import UserError
 from tftjax.evaluate import evaluate, summary
 from tftjax.model.parameters import control_vectors
@@ -35,21 +34,7 @@ from tftjax.train_step import (
 )
 
 
-def check_data(config: Config, data: runs.Data) -> None:
-    """Refuses data that a run cannot be trained on.
-
-    Raises:
-      UserError: returns in another unit than `loss.target_std`, fewer train windows than a batch, or a regime
-        without any.
-    """
-    names = [block.name for block in data.blocks]
-    check_return_units(dict(zip(names, data.train_targets(), strict=True)), config.loss.target_std)
-    check_batch_size(config.train.batch_size, len(data.starts["train"]))
-    last_rows = data.starts["train"] + config.model.encoder_length - 1
-    check_regimes(data.panel, last_rows, config.model.attention.regime)
-
-
-def check_parameters(config: Config, data: runs.Data, folder: Path) -> None:
+def check_parameters(config: Config, data: Data, folder: Path) -> None:
     """Refuses settings that do not fit the model's parameters, before anything is made or replaced.
 
     Args:
@@ -71,7 +56,7 @@ def check_parameters(config: Config, data: runs.Data, folder: Path) -> None:
         warm_start.read_start(config, data, layout, say=lambda message: None)
 
 
-def first_state(config: Config, data: runs.Data, program: Program, directory: Path, say) -> TrainState:
+def first_state(config: Config, data: Data, program: Program, directory: Path, say) -> TrainState:
     """Returns the state before the first step: drawn by the seed, or of the run `train.init_from`.
 
     Args:
@@ -139,7 +124,7 @@ def epoch_record(
     }
 
 
-def fit(config: Config, data: runs.Data, directory: Path, say, show) -> None:
+def fit(config: Config, data: Data, directory: Path, say, show) -> None:
     """Trains until finished, writing metrics and checkpoints; goes on from the newest whole checkpoint.
 
     Args:
@@ -244,7 +229,7 @@ def train(
     Raises:
       UserError: see the parts; nothing that a user made is lost.
     """
-    data = runs.prepare(load_panel(config.data), config)
+    data = prepare(load_panel(config.data), config)
     check_data(config, data)
     if not (resume and checkpoint.epochs(directory / "checkpoints")):
         check_parameters(config, data, directory)
@@ -265,7 +250,7 @@ def train(
     return metrics
 
 
-def _introduce(config: Config, data: runs.Data, directory: Path) -> None:
+def _introduce(config: Config, data: Data, directory: Path) -> None:
     dates = data.panel.frame.index
     print(f"{config.name}: {config.notes}\nrun directory {directory}")
     for message in data.panel.messages:

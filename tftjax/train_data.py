@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Int32, Key
 
-from tftjax import runs
+from tftjax.data.prepared import Data, cardinalities
 from tftjax.data.windows import Series
 
 # Fewest elements for a first, second and third round of `jax.random.permutation`: it sorts by 32 random bits,
@@ -33,13 +33,13 @@ class TrainData(NamedTuple):
     num_val: Int32[Array, ""]
 
 
-def train_data(data: runs.Data) -> TrainData:
+def train_data(data: Data) -> TrainData:
     """Collects the arrays that training reads, still on the host."""
     train, val = data.starts["train"], data.starts["val"]
     return TrainData(data.series, train, val, np.int32(len(train)), np.int32(len(val)))
 
 
-def stack_data(datasets: Sequence[runs.Data]) -> TrainData:
+def stack_data(datasets: Sequence[Data]) -> TrainData:
     """Data sets of equal `data_shapes` along a new first axis, their starts filled up to the most windows."""
     parts = [train_data(data) for data in datasets]
     most = [max(len(part[place]) for part in parts) for place in (1, 2)]
@@ -56,10 +56,10 @@ def stack_data(datasets: Sequence[runs.Data]) -> TrainData:
     return jax.tree.map(lambda *leaves: np.stack(leaves), *padded)
 
 
-def data_shapes(data: runs.Data) -> dict[str, Any]:
+def data_shapes(data: Data) -> dict[str, Any]:
     """What of a data set is constant in a compiled program, as JSON holds it; numbers of windows are not."""
     shapes = {name: None if leaf is None else leaf.shape for name, leaf in data.series._asdict().items()}
-    return shapes | {"cardinalities": runs.cardinalities(data.panel, data.encoding)}
+    return shapes | {"cardinalities": cardinalities(data.panel, data.encoding)}
 
 
 def shuffled(key: Key[Array, ""], starts: Int32[Array, " W"], count: Int32[Array, ""]) -> Int32[Array, " W"]:

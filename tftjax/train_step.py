@@ -15,9 +15,9 @@ import optax
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Float32, Int32, UInt32
 
-from tftjax import runs
 from tftjax.config.hyperparameters import Hyperparameters
 from tftjax.config.loading import Config
+from tftjax.data.prepared import Data, cardinalities
 from tftjax.data.windows import gather
 from tftjax.errors import UserError
 from tftjax.forecast import forecast_batch, map_windows, to_returns
@@ -83,9 +83,9 @@ class Program(NamedTuple):
     val_counts: tuple[int, ...]
 
 
-def make_program(config: Config, data: runs.Data, mesh: Mesh) -> Program:
+def make_program(config: Config, data: Data, mesh: Mesh) -> Program:
     """Builds model and layout for a config and its data; the batch size must be a multiple of the mesh's."""
-    model = build_model(config, *runs.cardinalities(data.panel, data.encoding))
+    model = build_model(config, *cardinalities(data.panel, data.encoding))
     lengths = config.model.encoder_length, config.model.prediction_length
     inputs = jax.eval_shape(lambda s: gather(s, jnp.zeros(1, jnp.int32), *lengths)[0], data.series)
     return Program(config, model, parameter_layout(model, inputs), mesh, (len(data.starts["val"]),))

@@ -8,11 +8,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int, Shaped
 
-from tftjax import runs
 from tftjax.baseline_scores import baseline_forecasts, score_baselines, split_windows, target_rows
-from tftjax.baselines import volatility_column
 from tftjax.compare import Predictions, check_comparable, read_predictions
-from tftjax.data.scaling import ewma_volatility
+from tftjax.data.prepared import Data
+from tftjax.data.volatility import ewma_volatility, volatility_column
 from tftjax.ensemble import average, title
 from tftjax.errors import UserError
 from tftjax.metrics import Forecast
@@ -131,7 +130,7 @@ def make_fold(
     )
 
 
-def fold_facts(data: runs.Data) -> dict[str, str | int]:
+def fold_facts(data: Data) -> dict[str, str | int]:
     """First dates of the splits' target rows, the last one, and numbers of windows."""
     dates, facts = data.panel.frame.index, {}
     for split, starts in data.starts.items():
@@ -142,7 +141,7 @@ def fold_facts(data: runs.Data) -> dict[str, str | int]:
     return facts
 
 
-def volatility_before(data: runs.Data, rows: Int[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
+def volatility_before(data: Data, rows: Int[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
     """The volatility that was known before these rows: of the column that `vix_scaled` takes, or EWMA."""
     panel = data.panel
     name = volatility_column(panel.observed[1:])

@@ -17,10 +17,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from tftjax import runs, runtime, sweep_hosts, walk_results
+from tftjax import runtime, sweep_hosts, walk_results
 from tftjax.cli import STOPPED, exit_code
 from tftjax.config.data import SplitDates
 from tftjax.config.loading import Config, from_dict
+from tftjax.data.prepared import Data
 from tftjax.data.splits import Splits, folds
 from tftjax.errors import UserError
 from tftjax.sweep import say, sweep
@@ -145,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _introduction(members: Sequence[Member], data: Mapping[str, runs.Data]) -> list[str]:
+def _introduction(members: Sequence[Member], data: Mapping[str, Data]) -> list[str]:
     """What is trained and tested: a line for the first and for the last fold."""
     lines = [f"{len({member.fold for member in members})} folds, from the first to the last:"]
     for member in (members[0], members[-1]):

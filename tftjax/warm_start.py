@@ -16,6 +16,7 @@ from tftjax import checkpoint, runs
 from tftjax.config.loading import Config, changed_keys, from_dict
 from tftjax.data.encoding import Encoding, encoding_from_json
 from tftjax.data.panel import ROLES, Panel, read_panel
+from tftjax.data.prepared import Data
 from tftjax.data.splits import Block, make_blocks
 from tftjax.errors import UserError
 from tftjax.model.parameters import Layout
@@ -67,7 +68,7 @@ class Start(NamedTuple):
         return "\n".join(lines)
 
 
-def read_start(config: Config, data: runs.Data, layout: Layout, say: Callable[[str], Any]) -> Start:
+def read_start(config: Config, data: Data, layout: Layout, say: Callable[[str], Any]) -> Start:
     """Reads the best parameters of the run `train.init_from`, and sorts them by what can be used.
 
     Args:
@@ -133,7 +134,7 @@ def _shown(paths: tuple[str, ...]) -> str:
     return ", ".join(paths[:SHOWN]) + (" ..." if len(paths) > SHOWN else "")
 
 
-def _check_columns(source: str, metadata: dict, data: runs.Data) -> None:
+def _check_columns(source: str, metadata: dict, data: Data) -> None:
     """A model's weights belong to positions of columns and categories: these must be the same."""
     for role in ROLES:
         theirs, ours = metadata["columns"][role], list(getattr(data.panel, role))
@@ -151,7 +152,7 @@ def _check_columns(source: str, metadata: dict, data: runs.Data) -> None:
             )
 
 
-def _check_days(source: str, theirs: Config, data: runs.Data) -> None:
+def _check_days(source: str, theirs: Config, data: Data) -> None:
     """What a model was trained on, or its best epoch chosen by, is nothing to test it on."""
     lengths = theirs.model.encoder_length, theirs.model.prediction_length
     seen = max(_days(*make_blocks(read_panel(Path(source)), theirs.data, *lengths), "val"))

@@ -13,15 +13,14 @@ from tftjax.config import loading as configs
 from tftjax.config.data import DataConfig
 from tftjax.config.loading import Config
 from tftjax.data.alignment import RULE_WORDS
+from tftjax.data.checks import findings
 from tftjax.data.description import describe, draw
 from tftjax.data.feature_sets import CALENDAR, FEATURE_SETS, SERIES
-from tftjax.data.fred_api import BASE_URL, download
-from tftjax.data.loading import feature_set_of, load_panel
+from tftjax.data.loading import feature_set_of, find_dataset, load_panel
 from tftjax.data.panel import PANEL_FILES, write_panel
-from tftjax.data.sources import find_dataset
+from tftjax.data.raw.fred_api import BASE_URL, download
+from tftjax.data.raw.yahoo import download_sp500
 from tftjax.data.splits import folds
-from tftjax.data.validation import findings
-from tftjax.data.yahoo import download_sp500
 from tftjax.errors import UserError
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float32, Int
 
-from tftjax.config.model import RegimeConfig, StalenessConfig
+from tftjax.config.model import StalenessConfig
 from tftjax.data.panel import Panel
 from tftjax.errors import UserError
 
@@ -118,24 +118,3 @@ def regime_values(panel: Panel, column: str | None) -> Float32[np.ndarray, "N"] 
 def regime_of(values: Float32[np.ndarray, "W"], thresholds: Sequence[float]) -> Int[np.ndarray, "W"]:
     """The regime of each value, from 0: how many thresholds it is above, as the model counts them."""
     return (values[:, None] > np.asarray(thresholds, np.float32)).sum(axis=1)
-
-
-def check_regimes(panel: Panel, last_rows: Int[np.ndarray, "W"], regime: RegimeConfig) -> None:
-    """Refuses thresholds between which no train window lies: the gates there would never be trained.
-
-    Args: last_rows: the last encoder rows of the train windows.
-    Raises: UserError that names the thresholds and the column's range; see `regime_values`.
-    """
-    column = regime_values(panel, regime.column)
-    if column is None or not len(last_rows):
-        return
-    values = column[last_rows]
-    counts = np.bincount(regime_of(values, regime.thresholds), minlength=regime.num_regimes)
-    if not counts.all():
-        empty = int(np.argmin(counts))
-        quartiles = ", ".join(f"{value:.4g}" for value in np.quantile(values, (0, 0.25, 0.5, 0.75, 1)))
-        raise UserError(
-            f"model.attention.regime.thresholds: found {list(regime.thresholds)}, which leave regime"
-            f" {empty + 1} of {regime.num_regimes} without a train window. In the train windows"
-            f" {regime.column} has (minimum, quartiles, maximum) {quartiles}: choose thresholds among these."
-        )

@@ -11,6 +11,7 @@ from tftjax.config.model import PLAIN, AttentionConfig
 from tftjax.data import scaling
 from tftjax.data.conditions import fit_usual_ages, regime_values
 from tftjax.data.panel import Panel, blocks
+from tftjax.data.volatility import EWMA_BURN_IN, MIN_VOLATILITY, volatility_of
 from tftjax.errors import UserError
 
 MIN_SHARE_OF_VOLATILITY = 0.01  # of the median one: rows below it do not count for the target's scaler
@@ -101,10 +102,10 @@ def _fit_series(
         # By the volatility known before the row, as a forecast's is: the first row has none.
         first, skipped = train.start - rows.start, 1
         if target_scale == "ewma":
-            skipped = max(1, min(scaling.EWMA_BURN_IN - first, len(train) // 2))
+            skipped = max(1, min(EWMA_BURN_IN - first, len(train) // 2))
         before = volatility[first + skipped - 1 : first + len(train) - 1]
         # Where prices stood still, next to no volatility is left, and what follows is out of all proportion.
-        known = before[before > scaling.MIN_VOLATILITY]
+        known = before[before > MIN_VOLATILITY]
         moving = before > (MIN_SHARE_OF_VOLATILITY * np.median(known) if len(known) else 0.0)
         columns[panel.target] = columns[panel.target][skipped:][moving] / before[moving]
     fitted = {}
@@ -125,12 +126,6 @@ def _filled(fitted: Float64[np.ndarray, "2 S"], name: str) -> Float64[np.ndarray
             " Leave the column out, or let the train rows begin or end later."
         )
     return np.where(np.isnan(fitted), np.nanmedian(fitted, axis=1, keepdims=True), fitted)
-
-
-def volatility_of(panel: Panel, rows: range, target_scale: str) -> Float64[np.ndarray, "N"] | None:
-    frame = panel.frame.iloc[rows.start : rows.stop]
-    columns = {name: frame[name].to_numpy(np.float64) for name in panel.observed}
-    return scaling.target_volatility(target_scale, panel.target, columns)
 
 
 def encoding_to_json(encoding: Encoding) -> dict[str, Any]:

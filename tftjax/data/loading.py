@@ -24,7 +24,9 @@ from tftjax.data.alignment import (
 )
 from tftjax.data.feature_sets import CALENDAR, SERIES, FeatureSet, from_columns, get_feature_set
 from tftjax.data.panel import ROLES, Panel, blocks, join_series, make_panel, name_of, read_panel, select_rows
-from tftjax.data.sources import find_dataset, read_fred_folder, read_panel_csv
+from tftjax.data.raw.cells import near
+from tftjax.data.raw.fred_csv import read_fred_folder
+from tftjax.data.table import read_panel_csv
 from tftjax.errors import UserError
 
 DEFAULT_FEATURE_SET = "core_embedded"
@@ -332,3 +334,24 @@ def _used_rows(
     late = [needed[i] for i in np.flatnonzero(first_values == start)]
     before = frame.index[start].date()
     return used, (f"dropped {count} leading rows: no value of {', '.join(late)} before {before}",)
+
+
+def embedded_folder() -> Path:
+    """The folder of the data set that comes with the software: in a wheel, or in the repository."""
+    package = Path(__file__).resolve().parent.parent
+    installed = package / "embedded_data"
+    return installed if installed.is_dir() else package.parent / "data"
+
+
+def find_dataset(dataset: str, key: str = "data.dataset") -> Path:
+    """The folder or file of that name; UserError, under `key`, lists near names if it is not there."""
+    path = embedded_folder() if dataset == "embedded" else Path(dataset)
+    try:
+        if path.exists():
+            return path
+    except OSError as error:
+        raise UserError(f"{key}: {dataset!r} cannot be looked up ({error.strerror or error}).") from error
+    raise UserError(
+        f"{key}: {dataset!r} is neither a folder nor a file{near(path.name, path.parent)}."
+        ' Expected "embedded", a folder of FRED CSV files, or a panel CSV file.'
+    )

@@ -2,25 +2,22 @@
 
 import hashlib
 import json
-import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 
 from tftjax.data.alignment import days
-from tftjax.data.csv_files import read_parts
+from tftjax.data.raw.cells import read_parts
 from tftjax.errors import UserError
 from tftjax.files import replace_file, write_json
 
 PANEL_FILES = ("panel.csv", "staleness.csv", "panel.json")  # of `write_panel`
 ROLES = ("observed", "known_real", "known_categorical", "static_real", "static_categorical")
-MAX_SERIES_FACTOR = 25.0  # between the standard deviations of two series: a unit makes 100
-MAX_UNIT_FACTOR = 5.0  # between the train target's standard deviation and loss.target_std
 
 
 def blocks(frame: pd.DataFrame, id_column: str | None) -> tuple[tuple[str, range], ...]:
@@ -252,57 +249,3 @@ def _read_rows(path: Path, types: dict[str, type]) -> pd.DataFrame:
 
 
 _READ = {float: lambda cell: float(cell) if cell else np.nan, int: int, object: sys.intern}
-
-
-def check_return_units(train_targets: Mapping[str, Float[np.ndarray, "M"]], target_std: float) -> None:
-    """Refuse train targets of another unit than `loss.target_std`, together or one series among the others.
-
-    Args: train_targets: returns of each series; target_std: a decimal return.
-    Raises: UserError that names the series, or says which unit the data seems to be in.
-    """
-    spreads = {name: float(np.std(returns)) for name, returns in train_targets.items()}
-    usual = float(np.median(list(spreads.values())))
-    for name, spread in spreads.items():
-        if len(spreads) > 1 and not usual / MAX_SERIES_FACTOR <= spread <= usual * MAX_SERIES_FACTOR:
-            raise UserError(
-                f"series {name!r}: the train target's standard deviation is {spread:.6g}, that of the median"
-                f" series {usual:.6g}; expected them within a factor {MAX_SERIES_FACTOR:g}. The series seems"
-                " to be in another unit: correct it, or leave it out."
-            )
-    check_return_unit(float(np.std(np.concatenate(list(train_targets.values())))), target_std)
-
-
-def check_return_unit(train_target_sd: float, target_std: float) -> None:
-    """Refuse a train target whose standard deviation is more than a factor 5 away from `loss.target_std`.
-
-    Args: both as decimal returns. Raises: UserError that says which unit the data seems to be in.
-    """
-    sd, wanted = float(train_target_sd), float(target_std)
-    if sd > 0 and math.isfinite(sd) and wanted / MAX_UNIT_FACTOR <= sd <= wanted * MAX_UNIT_FACTOR:
-        return
-    found = (
-        f"the train target's standard deviation is {sd:.6g}, loss.target_std is {wanted:.6g}; expected them"
-        f" within a factor {MAX_UNIT_FACTOR:g} of each other. "
-    )
-    # The same value in every row has a standard deviation of a rounding error, not always of 0.
-    if not (sd > wanted * 1e-9 and math.isfinite(sd)):
-        raise UserError(found + "The target is constant or not a number in the train rows: check its column.")
-    # The unit that brings the two closest; a unit can explain only what looks like a factor of about 100.
-    distance = {power: abs(math.log10(sd / wanted) - power) for power in (-2, 0, 2)}
-    nearest = min(distance, key=distance.__getitem__)
-    if nearest == 2:
-        raise UserError(
-            found + "The data seems to be in percent and loss.target_std in decimals: for a panel CSV set"
-            ' data.return_unit to "percent", so that it is converted on reading.'
-        )
-    if nearest == -2:
-        raise UserError(
-            found
-            + "The data seems to be in decimals and loss.target_std in percent: write it as a decimal (one"
-            ' percent is 0.01). If data.return_unit is "percent", the file may hold decimals already: set it'
-            ' to "decimal".'
-        )
-    raise UserError(
-        found + "Both seem to be in decimals, but the series is much calmer or wilder than that: set"
-        f" loss.target_std to about {sd:.2g}."
-    )

@@ -1,13 +1,11 @@
 """Scaling of columns and of the target, category numbers: pure fits on train rows, pure applications."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int32, Shaped
-
-from tftjax.errors import UserError
 
 
 class Scaler(NamedTuple):
@@ -61,61 +59,6 @@ def fit(values: Float[np.ndarray, "N V"], scaling: str = "standard") -> Scaler:
 def apply(scaler: Scaler, values: Float[np.ndarray, "*N V"]) -> Float[np.ndarray, "*N V"]:
     """(values - center) / scale, column by column."""
     return (values - scaler.center) / scaler.scale
-
-
-EWMA_DECAY = 0.94  # a row; RiskMetrics technical document, 4th edition, 1996
-EWMA_BURN_IN = 20  # rows whose volatility is too uncertain to fit a scaler on
-MIN_VOLATILITY = 1e-8  # return; keeps rows of zero returns divisible
-
-
-def ewma_volatility(returns: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
-    """Root of the exponentially weighted mean of the squared returns up to each row, the row's included.
-
-    The weights of the returns that there are sum to 1, so that the first return has no special weight. Rows
-    from a missing return on are NaN.
-    """
-    variance = np.empty(len(returns))
-    total = weight = 0.0
-    for row, value in enumerate(returns):
-        total, weight = EWMA_DECAY * total + value**2, EWMA_DECAY * weight + 1.0
-        variance[row] = total / weight
-    return np.maximum(np.sqrt(variance), MIN_VOLATILITY)
-
-
-def target_volatility(
-    target_scale: str, target: str, columns: Mapping[str, Float[np.ndarray, "N"]]
-) -> Float[np.ndarray, "N"] | None:
-    """What `data.target_scale` divides the target by: the volatility known at each row, None without one.
-
-    Args: target_scale: "none", "ewma" (of the target's returns), or "column:NAME" (that column as it is; its
-        unit does not matter, the scaler sees to it); target: the target's name; columns: the panel's.
-    Raises: UserError for an unknown name or column, or a value that is not above 0.
-    """
-    if target_scale == "none":
-        return None
-    if target_scale == "ewma":
-        return ewma_volatility(columns[target])
-    name = target_scale.removeprefix("column:")
-    if name not in columns:
-        raise UserError(
-            f"data.target_scale: found {target_scale!r}, expected a column of the panel:"
-            f" {', '.join(map(str, columns))}. Correct the name."
-        )
-    values = columns[name]
-    # Rows of the future have no value yet, nor has the target there.
-    gone = np.isnan(values) & ~np.isnan(columns[target])
-    if gone.any():
-        raise UserError(
-            f"data.target_scale: column {name!r} has no value in row {int(np.argmax(gone))}, expected one in"
-            " every row. Fill it, begin later (data.start), or choose another column."
-        )
-    if np.any(values <= 0):
-        row = int(np.argmax(values <= 0))
-        raise UserError(
-            f"data.target_scale: column {name!r} is {values[row]:g} in row {row}, expected values above 0."
-            " Choose another column, such as a volatility."
-        )
-    return values
 
 
 def fit_categories(values: Shaped[np.ndarray, "N"]) -> list:

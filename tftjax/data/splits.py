@@ -173,18 +173,6 @@ def starts_of(
     )
 
 
-def check_batch_size(batch_size: int, num_windows: int) -> None:
-    """Refuses a batch larger than the train split.
-
-    Raises: UserError if there are fewer train windows than a batch.
-    """
-    if num_windows < batch_size:
-        raise UserError(
-            f"train.batch_size: found {batch_size}, but there are only {num_windows} train windows. "
-            "Use a smaller batch or more rows."
-        )
-
-
 def folds(
     first_test: int,
     last_test: int,

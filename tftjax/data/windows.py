@@ -11,8 +11,9 @@ from jaxtyping import Bool, Float32, Int32
 
 from tftjax.data import scaling
 from tftjax.data.conditions import ages_of, regime_values
-from tftjax.data.encoding import Encoding, categorical_columns, real_columns, volatility_of
+from tftjax.data.encoding import Encoding, categorical_columns, real_columns
 from tftjax.data.panel import Panel, blocks
+from tftjax.data.volatility import volatility_of
 from tftjax.errors import UserError
 
 Array = jax.Array | np.ndarray

@@ -1,0 +1,66 @@
+"""A panel made ready for a config: split, encoded, cut into windows."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from tftjax.config.loading import Config
+from tftjax.data.encoding import Encoding, fit_encoding
+from tftjax.data.panel import Panel
+from tftjax.data.splits import Block, Splits, make_blocks, starts_of
+from tftjax.data.windows import Series, make_series
+
+
+@dataclass(frozen=True)
+class Data:
+    """A panel made ready for a config: split, encoded, cut into windows.
+
+    Attributes:
+      whole: the panel as it was loaded: what a run stores, so that it is cut at the same dates again.
+      panel: the series that can be trained on.
+      blocks: its series, with target rows of train, val and test.
+      starts: first rows of the windows of each split, by its name, series after series.
+    """
+
+    whole: Panel
+    panel: Panel
+    encoding: Encoding
+    series: Series
+    blocks: tuple[Block, ...]
+    starts: dict[str, Int[np.ndarray, " W"]]
+
+    def train_targets(self) -> list[Float[np.ndarray, " M"]]:
+        """Returns in the train rows of each series, as decimals."""
+        target = self.panel.frame[self.panel.target].to_numpy(np.float64)
+        rows = (block.splits.train for block in self.blocks)
+        return [target[train.start : train.stop] for train in rows]
+
+
+def prepare(panel: Panel, config: Config, encoding: Encoding | None = None) -> Data:
+    """Splits, encodes and windows a panel, without the series that are too short for a train window.
+
+    Args:
+      encoding: what a checkpoint holds; None fits it on the train rows.
+    Raises:
+      UserError: too few rows for a window, or columns that do not fit the encoding.
+    """
+    lengths = config.model.encoder_length, config.model.prediction_length
+    whole = panel
+    panel, blocks = make_blocks(whole, config.data, *lengths)
+    if encoding is None:
+        train_rows = [block.splits.train for block in blocks]
+        encoding = fit_encoding(
+            panel, train_rows, config.data.target_scale, config.data.scaling, config.model.attention
+        )
+    starts = {split: starts_of(blocks, split, *lengths) for split in Splits._fields}
+    return Data(whole, panel, encoding, make_series(panel, encoding), blocks, starts)
+
+
+def cardinalities(panel: Panel, encoding: Encoding) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Number of codes of each known and each static categorical column, the unseen slot included."""
+    known, static = (
+        tuple(len(encoding.categories[name]) + 1 for name in names)
+        for names in (panel.known_categorical, panel.static_categorical)
+    )
+    return known, static

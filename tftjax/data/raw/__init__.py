@@ -1,0 +1,1 @@
+"""Sources of raw series: CSV files and the API of FRED, Yahoo for the S&P 500."""

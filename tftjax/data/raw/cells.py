@@ -1,0 +1,223 @@
+"""CSV files as text by column, read part by part; strict about their shape."""
+
+import csv
+import datetime
+import difflib
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float64, Int, Shaped
+
+from tftjax.errors import UserError
+
+MISSING = {"", ".", "NaN", "nan", "NA"}  # FRED wrote "." for a missing value until 2024
+
+FIRST_DATE, LAST_DATE = np.datetime64("1678-01-01"), np.datetime64("2261-12-31")  # what nanoseconds hold
+LARGEST = 1e15  # of any number: its square, in single precision and units of the scaler, is finite
+
+NEVER = np.datetime64("9999-12-31")
+
+ROWS_A_PART = 100_000
+
+
+def read_cells(path: Path) -> dict[str, list[str]]:
+    """The text of a CSV file by column; row i of a column stands on line i + 2 of the file.
+
+    Raises: UserError for an empty file, one that is not UTF-8, repeated column names or a ragged line.
+    """
+    parts = [cells for _, cells in read_parts(path)]
+    return {name: [cell for part in parts for cell in part[name]] for name in parts[0]}
+
+
+def read_parts(path: Path) -> Iterator[tuple[int, dict[str, list[str]]]]:
+    """A CSV file part by part, so that a large one never lies in memory as text.
+
+    Yields: the line on which the part's first row stands, and the part's text by column.
+    Raises: see `read_cells`.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets write a byte-order mark
+            yield from _parts(path, _without_last_blanks(csv.reader(file)))
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror or error}). Expected a CSV file that you may read."
+        ) from error
+    except UnicodeDecodeError:
+        raise _not_utf8(path) from None
+    except csv.Error as error:
+        raise UserError(f"{path}: found no readable CSV ({error}), expected comma-separated text.") from error
+
+
+def _parts(path: Path, rows: Iterator[list[str]]) -> Iterator[tuple[int, dict[str, list[str]]]]:
+    header = [name.strip() for name in next(rows, [])]
+    if not header:
+        raise UserError(f"{path}: the file is empty, expected a header line and rows. Get it anew.")
+    if len(set(header)) < len(header):
+        raise UserError(f"{path}, line 1: found a column name twice in {header}, expected each once.")
+    first_line = 2
+    while part := list(itertools.islice(rows, ROWS_A_PART)):
+        for line, row in enumerate(part, start=first_line):
+            if len(row) != len(header):
+                raise UserError(
+                    f"{path}, line {line}: found {len(row)} cells, expected {len(header)}"
+                    f" ({', '.join(header)}). Correct the line; decimals are written with a point."
+                )
+        columns = ([cell.strip() for cell in column] for column in zip(*part, strict=True))
+        yield first_line, dict(zip(header, columns, strict=True))
+        first_line += len(part)
+    if first_line == 2:
+        raise UserError(f"{path}: found a header and no rows, expected rows. Get the file anew.")
+
+
+def _without_last_blanks(rows: Iterable[list[str]]) -> Iterator[list[str]]:
+    """The rows without empty lines at the end of the file; those between rows stay, without a cell."""
+    blank = 0
+    for row in rows:
+        if len(row) <= 1 and not "".join(row).strip():
+            blank += 1
+            continue
+        yield from ([] for _ in range(blank))
+        blank = 0
+        yield row
+
+
+def _not_utf8(path: Path) -> UserError:
+    raw = path.read_bytes()
+    try:
+        raw.decode("utf-8-sig")
+        start = 0
+    except UnicodeDecodeError as error:
+        start = error.start
+    line = raw[:start].count(b"\n") + 1
+    return UserError(
+        f"{path}, line {line}: found byte {raw[start]:#04x}, which is not UTF-8 text, expected a CSV file in"
+        " UTF-8. Save it again in that encoding."
+    )
+
+
+def near(name: str, folder: Path) -> str:
+    """The names in the folder, those like `name` first, as part of a sentence."""
+    if not folder.is_dir():
+        return f" (there is no folder {folder} either)"
+    names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    nearest = difflib.get_close_matches(name, names, n=5, cutoff=0.4) or names[:10]
+    return f" (in {folder} there are: {', '.join(nearest)})" if nearest else f" ({folder} is empty)"
+
+
+def fail(path: Path, line: int, column: str, found: str, expected: str, advice: str) -> UserError:
+    return UserError(f"{path}, line {line}, column {column!r}: found {found}, expected {expected}. {advice}")
+
+
+def parse_dates(path: Path, column: str, cells: list[str]) -> pd.DatetimeIndex:
+    """ISO dates, strictly ascending, as an index named "date"; UserError names the first line that is not."""
+    dates = to_dates(path, column, cells, 2)
+    check_ascending(path, column, dates, np.arange(2, len(dates) + 2))
+    return pd.DatetimeIndex(dates, name="date").as_unit("ns")
+
+
+def to_dates(path: Path, column: str, cells: list[str], first_line: int) -> Shaped[np.ndarray, "N"]:
+    """ISO dates as datetime64[D]; UserError names the first line that has none."""
+    try:
+        dates = np.array(cells, dtype="datetime64[D]")
+    except ValueError:
+        dates = np.full(len(cells), "NaT", dtype="datetime64[D]")
+    # numpy also takes "2018-01" and "2018"; the length tells them from a full date.
+    if np.isnat(dates).any() or any(len(cell) != 10 for cell in cells):
+        row = next(i for i, cell in enumerate(cells) if not is_iso_date(cell))
+        found, advice = repr(cells[row]), "Write every date in that form."
+        raise fail(path, row + first_line, column, found, "a date as YYYY-MM-DD", advice)
+    outside = (dates < FIRST_DATE) | (dates > LAST_DATE)
+    if outside.any():
+        row = int(np.argmax(outside))
+        found, expected = str(dates[row]), f"a date from {FIRST_DATE} to {LAST_DATE}"
+        advice = "Remove rows that only mark the end."
+        raise fail(path, row + first_line, column, found, expected, advice)
+    return dates
+
+
+def check_ascending(
+    path: Path, column: str, dates: Shaped[np.ndarray, "N"], lines: Int[np.ndarray, "N"], series: str = ""
+) -> None:
+    steps = np.diff(dates).astype(np.int64)
+    if np.any(steps <= 0):
+        row = int(np.argmax(steps <= 0)) + 1
+        kind = "a second time" if steps[row - 1] == 0 else f"after {dates[row - 1]}"
+        found = f"{dates[row]} {kind}{series}"
+        advice = "Sort the rows by date and remove duplicates."
+        raise fail(path, int(lines[row]), column, found, "ascending dates, each once", advice)
+
+
+def is_iso_date(cell: str) -> bool:
+    try:
+        return len(cell) == 10 and not np.isnat(np.datetime64(cell, "D"))
+    except ValueError:
+        return False
+
+
+def parse_numbers(path: Path, column: str, cells: list[str], first_line: int = 2) -> Float64[np.ndarray, "N"]:
+    """Numbers, NaN where the cell is empty; UserError names the first line with text or what is too large."""
+    try:
+        values = np.array([np.nan if cell in MISSING else _number(cell) for cell in cells])
+    except ValueError:
+        row = next(i for i, cell in enumerate(cells) if cell not in MISSING and not _is_number(cell))
+        raise fail(
+            path,
+            row + first_line,
+            column,
+            f"the text {cells[row]!r}",
+            "a number or an empty cell",
+            "Correct the cell; decimals are written with a point, thousands without a mark.",
+        ) from None
+    too_large = np.abs(values) > LARGEST
+    if too_large.any():
+        row = int(np.argmax(too_large))
+        raise fail(
+            path,
+            row + first_line,
+            column,
+            repr(cells[row]),
+            f"a finite number, of at most {LARGEST:g} in size",
+            "An infinity often comes from a division by zero: correct the value or leave the cell empty.",
+        )
+    return values
+
+
+def _number(cell: str) -> float:
+    if "_" in cell:  # Python's own mark of thousands, which no data file means
+        raise ValueError(cell)
+    return float(cell)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        _number(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def check_not_ahead(
+    path: Path,
+    column: str,
+    dates: Shaped[np.ndarray, "N"],
+    today: datetime.date | None = None,
+    first_line: int = 2,
+) -> None:
+    """Refuse a date after today: a forecast, or a slip.
+
+    Args: path, column: for the message; dates: of the file's lines from `first_line` on, datetime64[D];
+        today: the clock's if None.
+    Raises: UserError that names the first such line.
+    """
+    day = np.datetime64(today or datetime.date.today(), "D")
+    ahead = dates > day
+    if ahead.any():
+        row = int(np.argmax(ahead))
+        raise UserError(
+            f"{path}, line {row + first_line}, column {column!r}: found {dates[row]}, expected a date up to"
+            f" today, {day}. Correct the date, or take out lines of the future; if today is another day, set"
+            " the clock."
+        )

@@ -1,0 +1,222 @@
+"""Reading CSV files, strictly: series in FRED's download format, and ready-made panels."""
+
+import datetime
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float64, Shaped
+
+from tftjax.data.alignment import RELEASE_RULES, RULE_WORDS, Observations, days
+from tftjax.data.feature_sets import FEATURE_SETS, SERIES
+from tftjax.data.raw.cells import (
+    FIRST_DATE,
+    NEVER,
+    check_not_ahead,
+    fail,
+    is_iso_date,
+    near,
+    parse_dates,
+    parse_numbers,
+    read_cells,
+)
+from tftjax.errors import UserError
+
+# Series whose dates are the rows of a panel: a value that is missing there is missing as a row.
+ROW_SERIES = {feature_set.row_series for feature_set in FEATURE_SETS.values()}
+
+
+def read_fred_csv(
+    path: Path, name: str, today: datetime.date | None = None
+) -> tuple[Observations, bool, tuple[str, ...]]:
+    """One series in FRED's download format, `observation_date,NAME`, or with its release dates.
+
+    With a `release_date` column in the middle, an observation date may stand on several lines, one a value
+    published. Without one, the release dates are those of the series' documented rule. Empty values are left
+    out.
+
+    Args: path: the file; name: of the series; today: no date may lie after it, the clock's if None.
+    Returns: the observations; whether their release dates are the file's own; messages.
+    Raises: UserError for a wrong header or cell, a monthly date that is not the first of its month, lines out
+        of order, a date after today, a release before its observation, a revision without a first release, a
+        value <= 0 of a series that cannot have one, or another unit than the series'.
+    """
+    info = SERIES[name]
+    cells = read_cells(path)
+    dated = "release_date" in cells
+    expected = ["observation_date", *(["release_date"] if dated else []), name]
+    if list(cells) != expected:
+        raise UserError(
+            f"{path}, line 1: found the header {','.join(cells)!r}, expected 'observation_date,{name}' or"
+            f" 'observation_date,release_date,{name}'. Download {name} from FRED as CSV, or rename columns."
+        )
+    if dated:
+        dates, releases = _parse_releases(path, cells)
+        check_not_ahead(path, "release_date", releases, today)
+    else:
+        dates = days(parse_dates(path, "observation_date", cells["observation_date"]))
+        releases = RELEASE_RULES[info.release](dates)
+    check_not_ahead(path, "observation_date", dates, today)
+    values = parse_numbers(path, name, cells[name])
+    if dated:
+        check_first_releases(path, dates, releases, values)
+    not_first = dates.astype("datetime64[M]").astype("datetime64[D]") != dates
+    if info.frequency == "monthly" and np.any(not_first):
+        row = int(np.argmax(not_first))
+        found, advice = str(dates[row]), "Download the series at its monthly frequency."
+        raise fail(path, row + 2, "observation_date", found, "the first day of a month", advice)
+    messages: tuple[str, ...] = ()
+    empty = np.isnan(values)
+    if name in ROW_SERIES and empty.any():
+        messages += (
+            f"{name}: {int(empty.sum())} dates without a value (first {dates[int(np.argmax(empty))]}) make no"
+            " row, and the next return goes back to the last value; FRED lists some nine holidays a year so",
+        )
+    values, said = without_non_positive(path, name, dates, values, cells[name])
+    there = ~np.isnan(values)
+    check_unit(path, name, values[there])
+    return Observations(dates[there], releases[there], values[there]), dated, messages + said
+
+
+def _parse_releases(
+    path: Path, cells: dict[str, list[str]]
+) -> tuple[Shaped[np.ndarray, "N"], Shaped[np.ndarray, "N"]]:
+    """Observation and release dates of a file that has both, sorted by both, each pair once."""
+    columns = {}
+    for column in ("observation_date", "release_date"):
+        for row, cell in enumerate(cells[column]):
+            if not is_iso_date(cell):
+                advice = "Write every date in that form."
+                raise fail(path, row + 2, column, repr(cell), "a date as YYYY-MM-DD", advice)
+        columns[column] = np.array(cells[column], dtype="datetime64[D]")
+    dates, releases = columns["observation_date"], columns["release_date"]
+    if dates.min() < FIRST_DATE:
+        row = int(np.argmin(dates))
+        expected = f"a date from {FIRST_DATE} on"
+        raise fail(path, row + 2, "observation_date", str(dates[row]), expected, "Correct the year.")
+    early = releases < dates
+    if early.any():
+        row = int(np.argmax(early))
+        found, expected = str(releases[row]), f"a date from the observation's, {dates[row]}, on"
+        raise fail(path, row + 2, "release_date", found, expected, "Correct one of the two.")
+    steps, release_steps = np.diff(dates).astype(np.int64), np.diff(releases).astype(np.int64)
+    wrong = (steps < 0) | ((steps == 0) & (release_steps <= 0))
+    if wrong.any():
+        row = int(np.argmax(wrong)) + 1
+        found = f"{dates[row]} released {releases[row]} after {dates[row - 1]} released {releases[row - 1]}"
+        expected = "lines sorted by observation date, then release date, each pair once"
+        advice = "Sort the lines, and keep one value of two that were released on one day."
+        raise fail(path, row + 2, "release_date", found, expected, advice)
+    return dates, releases
+
+
+def read_fred_folder(
+    folder: Path, names: tuple[str, ...]
+) -> tuple[dict[str, Observations], dict[str, str], tuple[str, ...]]:
+    """The named series from `NAME.csv` files in a folder.
+
+    Returns: the series by name; in words, what their release dates are; messages.
+    Raises: UserError if a file is missing or wrong.
+    """
+    series, rules, messages = {}, {}, ()
+    for name in names:
+        path = folder / f"{name}.csv"
+        if not path.is_file():
+            raise UserError(
+                f"{path}: there is no such file{near(path.name, folder)}. Expected a FRED CSV file of the"
+                f" series {name}: download it from https://fred.stlouisfed.org/series/{name}."
+            )
+        series[name], dated, said = read_fred_csv(path, name)
+        rules[name] = "release dates of the source" if dated else RULE_WORDS[SERIES[name].release]
+        messages += said
+    return series, rules, messages
+
+
+def check_first_releases(
+    path: Path,
+    dates: Shaped[np.ndarray, "N"],
+    releases: Shaped[np.ndarray, "N"],
+    values: Float64[np.ndarray, "N"],
+) -> None:
+    """Refuse a date whose first release is not in the file, so that a revision would pass for it.
+
+    Values come out in the order of their dates. So where a date is first listed after a later date had a
+    value, an earlier line of it is missing. Three things that ALFRED does are not mistaken for that:
+    dates before the first one of the earliest vintage may have been added by any later one; a date that is
+    listed with an empty cell in time may get its value late; and a date that never got one (October 2025 of
+    the CPI) may be listed at any time. What cannot be seen: a missing first release of the newest date, or of
+    one whose revision came out with the next date's value.
+
+    Args: path: for the message; dates, releases, values: of the file's lines, the first of line 2, sorted by
+        date, then release; a value is NaN where the cell is empty.
+    Raises: UserError that names the first such line.
+    """
+    starts = np.flatnonzero(np.append(True, dates[1:] != dates[:-1]))
+    own, listed = dates[starts], releases[starts]
+    valued = np.minimum.reduceat(np.where(np.isnan(values), NEVER, releases), starts)
+    later = np.append(np.minimum.accumulate(valued[::-1])[::-1][1:], NEVER)  # earliest value of a later date
+    oldest = dates[np.argmin(releases)]
+    missing = (own >= oldest) & (valued < NEVER) & (listed > later)
+    if missing.any():
+        i = int(np.argmax(missing))
+        follower = own[i + 1 + int(np.argmin(valued[i + 1 :]))]
+        raise UserError(
+            f"{path}, line {starts[i] + 2}, column 'release_date': found {own[i]} first released on"
+            f" {listed[i]}, expected a first release by {later[i]}, when the later {follower} had its own:"
+            " what is listed seems to be a revision. Add the line of the first release; if there was none, a"
+            f" line '{own[i]},{later[i]},' without a value says so."
+        )
+
+
+def without_non_positive(
+    path: Path,
+    name: str,
+    dates: Shaped[np.ndarray, "N"],
+    values: Float64[np.ndarray, "N"],
+    cells: list[str],
+) -> tuple[Float64[np.ndarray, "N"], tuple[str, ...]]:
+    """What RawSeries.non_positive says, done to values <= 0.
+
+    Args: path: for the message; name: of the series; dates, values, cells: of the file's lines, the first of
+        line 2.
+    Returns: the values, NaN where they were <= 0 and cannot be used; messages.
+    Raises: UserError if the series cannot have such a value.
+    """
+    bad = values <= 0.0
+    row = int(np.argmax(bad))
+    if not bad.any() or SERIES[name].non_positive == "keep":
+        return values, ()
+    if SERIES[name].non_positive == "error":
+        raise UserError(
+            f"{path}, line {row + 2}, column {name!r}: found {cells[row]}, expected a value above 0."
+            f" {name} has none such: correct it."
+        )
+    message = (
+        f"{name}: {int(bad.sum())} values <= 0 (first on {dates[row]}) have no simple return;"
+        " the last positive one is kept in their place"
+    )
+    return np.where(bad, np.nan, values), (message,)
+
+
+def check_unit(path: Path, name: str, values: Float64[np.ndarray, "M"]) -> None:
+    """Refuse a series whose median absolute value lies outside of what its unit makes possible.
+
+    Args: path: for the message; name: of the series; values: none missing.
+    Raises: UserError that says which unit the file seems to be in.
+    """
+    limits, unit = SERIES[name].median_range, SERIES[name].unit
+    if limits is None or len(values) == 0:
+        return
+    low, high = limits
+    median = float(np.median(np.abs(values)))
+    if low <= median <= high:
+        return
+    if unit.startswith("percent") and low <= 100 * median <= high:
+        guess = "It seems to be in decimals: multiply by 100"
+    elif low <= median / 100 <= high:
+        guess = "It seems to be in hundredths of the unit (basis points, cents): divide by 100"
+    else:
+        guess = "It seems to be in another unit, or to hold changes: get the series as FRED gives it"
+    raise UserError(
+        f"{path}, column {name!r}: found a median absolute value of {median:.4g}, expected {low:g} to"
+        f" {high:g} ({unit}). {guess}."
+    )
