@@ -124,9 +124,10 @@ def trainer_settings(task: Task, epochs: int, pace: Pace, lightning) -> dict[str
 
 def train_tftjax(task: Task, epochs: int, pace: Pace) -> None:
     """The run of `python -m tftjax.train`, on all cores, with its validation."""
-    from tftjax import progress, runs, runtime
+    from tftjax import progress, runtime
     from tftjax.config.loading import load
     from tftjax.data.loading import load_panel
+    from tftjax.storage import runs
     from tftjax.train import fit
 
     class Paced(progress.NoProgress):

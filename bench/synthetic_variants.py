@@ -22,15 +22,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tftjax import runs, runtime
+from tftjax import runtime
 from tftjax.config.loading import Config, from_dict
 from tftjax.data.panel import Panel, make_panel
 from tftjax.data.prepared import Data, cardinalities, prepare
-from tftjax.forecast import forecast_rows
 from tftjax.interpret_weights import attention_summary, collect
 from tftjax.metrics import pinball
+from tftjax.model.forecast import forecast_rows
 from tftjax.model.parameters import build_model, to_tree
 from tftjax.model.variants import learned
+from tftjax.storage import runs
 from tftjax.sweep_plan import Member
 from tftjax.sweep_program import compile_slots, initial_state, member_program, run_epoch
 

@@ -66,9 +66,9 @@ def inference(run_directory: Path, repeats: int) -> tuple[list[float], int]:
     import jax
     from jax.sharding import NamedSharding, PartitionSpec
 
-    from tftjax import runs
-    from tftjax.forecast import compile_forecast
+    from tftjax.model.forecast import compile_forecast
     from tftjax.model.parameters import build_model
+    from tftjax.storage import runs
 
     run = runs.open_run(run_directory)
     model = build_model(run.config, *cardinalities(run.data.panel, run.data.encoding))

@@ -20,8 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tftjax import checkpoint
 from tftjax.errors import UserError
+from tftjax.storage import checkpoint
 
 ROOT = Path(__file__).parents[1]
 METADATA = {"config": {"name": "a", "quantiles": [0.1, 0.5]}, "columns": ["r", "vix"], "best_score": 1e-3}

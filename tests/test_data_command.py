@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from tiny import contents
 
-from tftjax import predict, runs, train
+from tftjax import predict, train
 from tftjax.config.data import DataConfig
 from tftjax.config.loading import from_dict
 from tftjax.data.__main__ import main
@@ -21,6 +21,7 @@ from tftjax.data.loading import load_panel
 from tftjax.data.panel import read_panel
 from tftjax.data.prepared import prepare
 from tftjax.errors import UserError
+from tftjax.storage import runs
 
 RAW = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "core_proposal_raw"
 

@@ -24,7 +24,8 @@ from tiny import (
     write_config,
 )
 
-from tftjax import checkpoint, report
+from tftjax import report
+from tftjax.storage import checkpoint
 
 pytestmark = pytest.mark.slow
 STOPPED = (

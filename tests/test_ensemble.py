@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tftjax import runs
 from tftjax.config.loading import Config
 from tftjax.config.train import TrainConfig
 from tftjax.ensemble import average, average_tables, ensembles, open_runs
 from tftjax.errors import UserError
 from tftjax.files import write_json
+from tftjax.storage import runs
 from tftjax.sweep_files import Ended
 from tftjax.sweep_plan import Member
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from tiny import ENCODER_LENGTH, QUANTILES, contents, make_rows
 
-from tftjax import evaluate, runs
+from tftjax import evaluate
 from tftjax.baseline_scores import score_baselines, split_windows, target_rows
 from tftjax.baselines import BASELINES, Unavailable
 from tftjax.config.loading import from_dict
@@ -19,6 +19,7 @@ from tftjax.data.loading import load_panel
 from tftjax.data.prepared import prepare
 from tftjax.metrics import pinball
 from tftjax.scoring import p_text, verdict
+from tftjax.storage import runs
 
 RAW = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "core_proposal_raw"
 LAST_DAY = datetime.date(2025, 12, 31)

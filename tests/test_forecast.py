@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from tiny import ROOT
 
-from tftjax import forecast
 from tftjax.config import loading
 from tftjax.data.loading import load_panel
 from tftjax.data.prepared import cardinalities, prepare
 from tftjax.data.windows import gather
+from tftjax.model import forecast
 from tftjax.model.parameters import build_model, init_parameters, parameter_layout, to_tree
 
 NUM_WINDOWS = 256

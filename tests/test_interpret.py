@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tftjax import interpret, interpret_weights, runs
+from tftjax import interpret, interpret_weights
 from tftjax.config.hyperparameters import hyperparameters
 from tftjax.config.loading import from_dict
 from tftjax.data.panel import make_panel
@@ -20,6 +20,7 @@ from tftjax.interpret_weights import collect, distance, entropy, lags_of, recenc
 from tftjax.model.attention import MASKS
 from tftjax.model.parameters import build_model, init_parameters, parameter_layout, to_tree
 from tftjax.runtime import device_mesh
+from tftjax.storage import runs
 from tftjax.train_data import train_data
 from tftjax.train_step import compile_epoch, init_state, make_program
 

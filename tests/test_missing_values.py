@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from test_tft import B, build, parameters
 
-from tftjax import predict, runs, train
+from tftjax import predict, train
 from tftjax.config import loading
 from tftjax.data.alignment import resample
 from tftjax.data.encoding import fit_encoding
@@ -18,6 +18,7 @@ from tftjax.data.loading import load_panel
 from tftjax.data.panel import make_panel, read_panel, write_panel
 from tftjax.data.windows import gather, make_series
 from tftjax.errors import UserError
+from tftjax.storage import runs
 
 MISSING = (1, 2, 1)  # variable, step, window
 

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 from tiny import ENCODER_LENGTH, QUANTILES, contents, make_rows
 
-from tftjax import predict, runs
+from tftjax import predict
 from tftjax.data.loading import embedded_folder
 from tftjax.errors import UserError
+from tftjax.storage import runs
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("in_process")]
 

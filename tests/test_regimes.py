@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tftjax import runs
 from tftjax.config.loading import from_dict
 from tftjax.data.panel import make_panel
 from tftjax.data.prepared import prepare
 from tftjax.data.volatility import ewma_volatility
 from tftjax.metrics import pinball
 from tftjax.regimes import divisions, regime_metrics
+from tftjax.storage import runs
 
 ROWS, E, P = 101, 5, 2
 RAW = {

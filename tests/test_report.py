@@ -11,12 +11,13 @@ import pytest
 from pages import Reader, assert_shown
 from tiny import contents
 
-from tftjax import evaluate, report, report_svg, report_tables, report_verdict, runs
+from tftjax import evaluate, report, report_svg, report_tables, report_verdict
 from tftjax.baselines import BASELINES
 from tftjax.compare import read_predictions
 from tftjax.data.volatility import stormy_days
 from tftjax.report_svg import COLORS, themed
 from tftjax.scoring import p_text, verdict
+from tftjax.storage import runs
 from tftjax.sweep_files import Ended
 from tftjax.sweep_plan import Member
 from tftjax.sweep_results import write_results

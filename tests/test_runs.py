@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from tiny import contents, make_rows, write_config
 
-from tftjax import checkpoint, files, runs
+from tftjax import files
 from tftjax.config.loading import load
 from tftjax.data.loading import load_panel
 from tftjax.data.panel import ROLES, read_panel
 from tftjax.errors import UserError
+from tftjax.storage import checkpoint, runs
 
 
 @pytest.fixture

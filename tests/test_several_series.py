@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pages import Reader
 
-from tftjax import predict, report, runs, train
+from tftjax import predict, report, train
 from tftjax.baseline_scores import baseline_forecasts, score_baselines, split_windows, target_rows
 from tftjax.baselines import BASELINES, Task
 from tftjax.config import loading
@@ -27,6 +27,7 @@ from tftjax.data.raw import cells
 from tftjax.data.splits import Block, Splits, make_blocks, starts_of
 from tftjax.data.windows import gather, make_series
 from tftjax.errors import UserError
+from tftjax.storage import runs
 
 COLUMNS = {"date": "day", "id": "index", "target": "ret", "observed": ["x"], "known_categorical": ["month"]}
 LENGTHS = {"A": 47, "B": 61, "C": 5}  # C is too short for a window

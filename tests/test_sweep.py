@@ -12,9 +12,11 @@ import pandas as pd
 import pytest
 from tiny import assert_same_run, contents, make_rows, metric_lines, write_config
 
-from tftjax import checkpoint, predict, runs, sweep, sweep_files
+from tftjax import predict, sweep, sweep_files
 from tftjax.compare import read_predictions
 from tftjax.errors import UserError
+from tftjax.storage import checkpoint
+from tftjax.storage import runs as storage_runs
 from tftjax.sweep_data import load_data
 
 NAMES = ["control-s42", "control-s43", "tiny-s42", "tiny-s43"]
@@ -95,7 +97,7 @@ def test_an_ensemble_is_evaluated_beside_its_members(swept):
 @pytest.mark.slow
 def test_predict_averages_the_seeds_of_a_config(swept, commands):
     folder, _ = swept
-    both = [runs.open_run(folder / "members" / f"tiny-s{seed}") for seed in (42, 43)]
+    both = [storage_runs.open_run(folder / "members" / f"tiny-s{seed}") for seed in (42, 43)]
     tables = [predict.predict(run, run.data.panel) for run in both]
     out, err = commands.run("predict", folder, "--config", "tiny")
     assert "tiny, ensemble of 2" in err
@@ -118,7 +120,7 @@ def test_resume_with_other_evaluation_settings_evaluates_anew(swept, configs, co
     np.testing.assert_allclose(shares.sum(axis=1), 1)
     for member in sweep_files.read_members(folder):
         assert member.config.evaluation.quality_window == 20
-        assert runs.read_config(folder / "members" / member.name) == member.config
+        assert storage_runs.read_config(folder / "members" / member.name) == member.config
 
 
 @pytest.mark.slow
@@ -205,13 +207,13 @@ def fails(capsys, *arguments):
 
 @pytest.mark.usefixtures("in_process")
 def test_bad_arguments_make_nothing(configs, tmp_path, capsys):
-    runs = ["--runs", tmp_path / "runs"]
-    assert "zero" not in fails(capsys, *configs, *runs, "--seeds", 0)
-    assert "'loss.std_weight'" in fails(capsys, *configs, *runs, "--grid", "loss.std_wait=0,1")
-    assert "--space FILE" in fails(capsys, *configs, *runs, "--sample", 3)
-    assert "--name" in fails(capsys, *configs, *runs, "--name", "../up")
-    assert "missing.json" in fails(capsys, tmp_path / "missing.json", *runs)
-    assert "train.batch_size" in fails(capsys, *configs, *runs, "--set", "train.batch_size=9999")
+    storage_runs = ["--runs", tmp_path / "runs"]
+    assert "zero" not in fails(capsys, *configs, *storage_runs, "--seeds", 0)
+    assert "'loss.std_weight'" in fails(capsys, *configs, *storage_runs, "--grid", "loss.std_wait=0,1")
+    assert "--space FILE" in fails(capsys, *configs, *storage_runs, "--sample", 3)
+    assert "--name" in fails(capsys, *configs, *storage_runs, "--name", "../up")
+    assert "missing.json" in fails(capsys, tmp_path / "missing.json", *storage_runs)
+    assert "train.batch_size" in fails(capsys, *configs, *storage_runs, "--set", "train.batch_size=9999")
     lengths = ["--grid", "model.prediction_length=1,2"]
     assert not (tmp_path / "runs").exists()
     # The same rows are forecast by two steps as by one: the metrics of both compare.

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from tiny import EPOCHS, HEALTHY, make_rows, metric_lines, write_config
 
-from tftjax import checkpoint, sweep_program, sweep_train
+from tftjax import sweep_program, sweep_train
 from tftjax.config.loading import load
 from tftjax.data.loading import load_panel
 from tftjax.data.prepared import prepare
 from tftjax.errors import UserError
+from tftjax.storage import checkpoint
 from tftjax.sweep_files import create_member, read_ended
 from tftjax.sweep_plan import make_plan
 from tftjax.sweep_program import Executable, member_program

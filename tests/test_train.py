@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from tiny import EPOCHS, HEALTHY, contents, make_rows, metric_lines, write_config
 
-from tftjax import checkpoint, progress, runs, train
+from tftjax import progress, train
 from tftjax.config.loading import Config, load
 from tftjax.config.train import TrainConfig
 from tftjax.data.loading import load_panel
 from tftjax.data.prepared import prepare
 from tftjax.errors import UserError
+from tftjax.storage import checkpoint, runs
 from tftjax.train_step import TrainState
 
 pytestmark = pytest.mark.usefixtures("in_process")

@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 from jax.sharding import PartitionSpec
 
-from tftjax import checkpoint
 from tftjax.config.hyperparameters import hyperparameters
 from tftjax.config.loading import Config
 from tftjax.config.model import AttentionConfig, ModelConfig, RegimeConfig
@@ -18,9 +17,10 @@ from tftjax.config.train import TrainConfig
 from tftjax.data.panel import make_panel
 from tftjax.data.prepared import prepare as prepare_data
 from tftjax.data.windows import gather
-from tftjax.forecast import forecast_batch
+from tftjax.model.forecast import forecast_batch
 from tftjax.model.parameters import to_tree
 from tftjax.runtime import compiler_options, device_mesh
+from tftjax.storage import checkpoint
 from tftjax.train_data import train_data
 from tftjax.train_step import (
     compile_epoch,

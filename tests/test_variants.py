@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 from tiny import QUANTILES, assert_same_arrays, make_rows, metric_lines, write_config
 
-from tftjax import checkpoint, interpret, runs
+from tftjax import interpret
 from tftjax.config.loading import load
 from tftjax.data.loading import load_panel
 from tftjax.data.panel import write_panel
+from tftjax.storage import checkpoint, runs
 
 pytestmark = pytest.mark.slow
 PENALTIES = {

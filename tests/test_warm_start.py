@@ -11,7 +11,7 @@ from test_sweep_train import Sweep
 from test_train import stand_in
 from tiny import assert_same_arrays, contents, make_rows, write_config
 
-from tftjax import checkpoint, progress, runs, sweep, train, warm_start
+from tftjax import progress, sweep, train, warm_start
 from tftjax.config.hyperparameters import hyperparameters
 from tftjax.config.loading import load
 from tftjax.data.loading import load_panel
@@ -19,6 +19,7 @@ from tftjax.data.prepared import prepare
 from tftjax.errors import UserError
 from tftjax.model.parameters import to_tree
 from tftjax.runtime import device_mesh
+from tftjax.storage import checkpoint, runs
 from tftjax.sweep_plan import make_plan, programs
 from tftjax.train_step import init_state, make_program
 

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tftjax import checkpoint, runtime
+from tftjax import runtime
+from tftjax.storage import checkpoint
 
 ROOT = Path(__file__).parents[1]
 EPOCHS = 8

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from tftjax import runs
 from tftjax.baselines import BASELINES, FITTED, MAX_FITTED_SERIES, Forecast, Task, Unavailable
 from tftjax.data.splits import Block
 from tftjax.scoring import Score, Windows, score
+from tftjax.storage import runs
 
 SPLITS = ("val", "test")
 Rows = Int[np.ndarray, "W P"]

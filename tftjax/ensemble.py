@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from tftjax import runs
 from tftjax.config.section import nearest
 from tftjax.errors import UserError
+from tftjax.storage import runs
 from tftjax.sweep_files import Ended, read_ended, read_members
 from tftjax.sweep_plan import Member
 

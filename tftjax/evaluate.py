@@ -32,7 +32,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from tftjax import files, runs, runtime
+from tftjax import files, runtime
 from tftjax.baseline_scores import (
     SPLITS,
     BaselineScores,
@@ -45,11 +45,12 @@ from tftjax.cli import exit_code
 from tftjax.data.prepared import cardinalities
 from tftjax.data.volatility import volatility_column
 from tftjax.errors import UserError
-from tftjax.forecast import forecast_rows
+from tftjax.model.forecast import forecast_rows
 from tftjax.model.parameters import build_model
 from tftjax.quality import MODES
 from tftjax.regimes import regime_metrics
 from tftjax.scoring import Score, judge, modes_by_series, p_text, quality_text, score, verdict
+from tftjax.storage import runs
 from tftjax.trading import PERIODS_A_YEAR
 
 

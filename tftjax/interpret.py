@@ -25,13 +25,14 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from tftjax import files, runs, runtime
+from tftjax import files, runtime
 from tftjax.cli import exit_code
 from tftjax.data.splits import Splits
 from tftjax.errors import UserError
 from tftjax.interpret_weights import Weights, attention_summary, collect, lags_of, regime_shift
 from tftjax.model.variants import learned
 from tftjax.regimes import Division, divisions
+from tftjax.storage import runs
 
 PERCENTILES = (10, 50, 90)
 KINDS = ("static", "encoder", "decoder")

@@ -11,11 +11,11 @@ from jaxtyping import Bool, Float, Int
 from tftjax.data.prepared import cardinalities
 from tftjax.data.windows import gather
 from tftjax.errors import UserError
-from tftjax.forecast import forecast_batch
 from tftjax.model.attention import MASKS
+from tftjax.model.forecast import forecast_batch
 from tftjax.model.parameters import build_model
 from tftjax.model.tft import TemporalFusionTransformer
-from tftjax.runs import Run
+from tftjax.storage.runs import Run
 
 CHUNK = 256  # windows at a time, so that what one head gave each window need not be kept
 TOLERANCE = 1e-4  # of a sum of weights, in float32

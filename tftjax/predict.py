@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tftjax import files, runs, runtime
+from tftjax import files, runtime
 from tftjax.cli import exit_code
 from tftjax.data.alignment import PERIODS
 from tftjax.data.feature_sets import CALENDAR
@@ -24,8 +24,9 @@ from tftjax.data.prepared import cardinalities
 from tftjax.data.windows import make_series
 from tftjax.ensemble import average_tables, open_runs
 from tftjax.errors import UserError
-from tftjax.forecast import forecast_rows
+from tftjax.model.forecast import forecast_rows
 from tftjax.model.parameters import build_model
+from tftjax.storage import runs
 
 FOLLOWING = {"daily": "B", "weekly": "W-FRI", "monthly": "BME"}  # expected dates of the next rows
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from tftjax import checkpoint, runs
 from tftjax import report_figures as figures
 from tftjax import report_figures_training as training
 from tftjax import report_tables as tables
@@ -27,6 +26,7 @@ from tftjax.report_data import (
 from tftjax.report_page import Code, Facts, Fold, Items, Page, Pair, Part, Section, Text
 from tftjax.report_verdict import verdict_of
 from tftjax.significance import Difference
+from tftjax.storage import checkpoint, runs
 
 # Of three lines one can tell apart, the first is the floor, and the second what the design measures by.
 SKILL_AGAINST = ("unconditional", "vix_scaled")

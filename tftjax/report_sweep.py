@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tftjax import checkpoint, runs
 from tftjax import report_figures_sweep as figures
 from tftjax import report_tables as tables
 from tftjax.baseline_scores import SPLITS
@@ -20,6 +19,7 @@ from tftjax.report_run import provenance
 from tftjax.report_tables import Cell, Table, interval, number
 from tftjax.report_verdict import Verdict, count_beaten, headline
 from tftjax.scoring import verdict
+from tftjax.storage import checkpoint, runs
 from tftjax.sweep_plots import response_curves
 from tftjax.sweep_results import SHOWN, Shown, bootstrap, flatten, ranking, reference_config
 

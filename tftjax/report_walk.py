@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from tftjax import checkpoint, runs
 from tftjax import report_figures as figures
 from tftjax import report_tables as tables
 from tftjax.config.loading import settings
@@ -20,6 +19,7 @@ from tftjax.report_verdict import Verdict, count_beaten, headline, percent_of
 from tftjax.report_walk_data import Walk, skills, stormy_days
 from tftjax.scoring import p_text, quality_text, verdict
 from tftjax.significance import ALPHA
+from tftjax.storage import checkpoint, runs
 from tftjax.sweep_plan import varied_settings
 from tftjax.walk_summary import QUARTERS, TAIL, asked
 

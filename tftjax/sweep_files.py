@@ -20,10 +20,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tftjax import files, runs
+from tftjax import files
 from tftjax.config.loading import from_dict
 from tftjax.data.panel import Panel
 from tftjax.errors import UserError
+from tftjax.storage import runs
 from tftjax.sweep_plan import Member
 
 CONTENTS = (

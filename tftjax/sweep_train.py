@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from tftjax import checkpoint, runs
 from tftjax.errors import UserError
+from tftjax.storage import checkpoint, runs
 from tftjax.sweep_files import Ended, write_ended
 from tftjax.sweep_plan import Member
 from tftjax.sweep_program import (

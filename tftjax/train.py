@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from tftjax import checkpoint, files, monitor, progress, runs, runtime, warm_start
+from tftjax import files, monitor, progress, runtime, warm_start
 from tftjax.cli import STOPPED, exit_code
 from tftjax.config.hyperparameters import hyperparameters
 from tftjax.config.loading import Config, load
@@ -22,6 +22,7 @@ from tftjax.data.prepared import Data, prepare
 from tftjax.errors import UserError
 from tftjax.evaluate import evaluate, summary
 from tftjax.model.parameters import control_vectors
+from tftjax.storage import checkpoint, runs
 from tftjax.train_data import train_data
 from tftjax.train_step import (
     Program,

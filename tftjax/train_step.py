@@ -20,8 +20,8 @@ from tftjax.config.loading import Config
 from tftjax.data.prepared import Data, cardinalities
 from tftjax.data.windows import gather
 from tftjax.errors import UserError
-from tftjax.forecast import forecast_batch, map_windows, to_returns
 from tftjax.losses import median_of, total_loss
+from tftjax.model.forecast import forecast_batch, map_windows, to_returns
 from tftjax.model.layers import Dropout
 from tftjax.model.parameters import (
     Layout,

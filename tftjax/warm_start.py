@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float32
 
-from tftjax import checkpoint, runs
 from tftjax.config.loading import Config, changed_keys, from_dict
 from tftjax.data.encoding import Encoding, encoding_from_json
 from tftjax.data.panel import ROLES, Panel, read_panel
@@ -20,6 +19,7 @@ from tftjax.data.prepared import Data
 from tftjax.data.splits import Block, make_blocks
 from tftjax.errors import UserError
 from tftjax.model.parameters import Layout
+from tftjax.storage import checkpoint, runs
 
 # Settings that give the numbers of a part of the model their meaning: where one differs, it begins anew.
 _STALENESS = tuple(

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from importlib import metadata as packages
 from pathlib import Path
 
-from tftjax import checkpoint
 from tftjax.config.loading import Config, changed_keys, from_dict
 from tftjax.config.loading import fingerprint as config_fingerprint
 from tftjax.data.encoding import encoding_from_json, encoding_to_json
@@ -29,6 +28,7 @@ from tftjax.data.panel import PANEL_FILES, ROLES, Panel, read_panel, write_panel
 from tftjax.data.prepared import Data, prepare
 from tftjax.errors import UserError
 from tftjax.files import write_json
+from tftjax.storage import checkpoint
 
 try:
     import fcntl

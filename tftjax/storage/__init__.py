@@ -1,0 +1,1 @@
+"""What lies on the disk: a run's directory and its checkpoints."""
