@@ -26,8 +26,8 @@ from tftjax import runtime
 from tftjax.config.loading import Config, from_dict
 from tftjax.data.panel import Panel, make_panel
 from tftjax.data.prepared import Data, cardinalities, prepare
+from tftjax.evaluate.metrics import pinball
 from tftjax.interpret_weights import attention_summary, collect
-from tftjax.metrics import pinball
 from tftjax.model.forecast import forecast_rows
 from tftjax.model.parameters import build_model, to_tree
 from tftjax.model.variants import learned

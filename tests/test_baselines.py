@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tftjax import baselines
-from tftjax.baselines import BASELINES, FITTED, Task, Unavailable, unconditional_quantiles
 from tftjax.errors import UserError
+from tftjax.evaluate import baselines
+from tftjax.evaluate.baselines import BASELINES, FITTED, Task, Unavailable, unconditional_quantiles
 
 QUANTILES = (0.1, 0.5, 0.9)
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from tftjax import compare
-from tftjax.significance import diebold_mariano
+from tftjax.evaluate.significance import diebold_mariano
 
 LEVELS = (0.1, 0.5, 0.9)
 COLUMNS = ["0.1", "0.5", "0.9"]

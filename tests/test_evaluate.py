@@ -11,14 +11,16 @@ import pandas as pd
 import pytest
 from tiny import ENCODER_LENGTH, QUANTILES, contents, make_rows
 
-from tftjax import evaluate
-from tftjax.baseline_scores import score_baselines, split_windows, target_rows
-from tftjax.baselines import BASELINES, Unavailable
 from tftjax.config.loading import from_dict
 from tftjax.data.loading import load_panel
 from tftjax.data.prepared import prepare
-from tftjax.metrics import pinball
-from tftjax.scoring import p_text, verdict
+from tftjax.evaluate import evaluation
+from tftjax.evaluate.__main__ import main as evaluate_main
+from tftjax.evaluate.baselines import BASELINES, Unavailable
+from tftjax.evaluate.formatting import p_text
+from tftjax.evaluate.metrics import pinball
+from tftjax.evaluate.scoring import score_baselines, split_windows, target_rows
+from tftjax.evaluate.verdict import summary, verdict
 from tftjax.storage import runs
 
 RAW = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "core_proposal_raw"
@@ -42,7 +44,7 @@ def test_target_rows_are_the_splits_and_encoders_lie_before(trained):
 
 def test_evaluation_in_another_process_agrees(trained, copy):
     """Here with other settings for the processor: equal up to rounding."""
-    metrics = evaluate.evaluate(runs.open_run(copy))
+    metrics = evaluation.evaluate(runs.open_run(copy))
     stored = json.loads((trained.directory / "evaluation" / "metrics.json").read_text())
     assert list(metrics) == list(stored) == ["val", "test"]
     for split in metrics:
@@ -54,9 +56,9 @@ def test_evaluation_in_another_process_agrees(trained, copy):
 
 def test_repeating_gives_the_same_bytes_and_changes_nothing_else(copy):
     before = contents(copy)
-    evaluate.evaluate(runs.open_run(copy))
+    evaluation.evaluate(runs.open_run(copy))
     first = contents(copy)
-    evaluate.evaluate(runs.open_run(copy))
+    evaluation.evaluate(runs.open_run(copy))
     second = contents(copy)
     assert first.keys() == second.keys() == before.keys()
     for name in second:
@@ -81,7 +83,7 @@ def test_baseline_by_hand(trained):
 
 def test_summary_names_every_split_and_baseline(trained):
     metrics = json.loads((trained.directory / "evaluation" / "metrics.json").read_text())
-    lines = evaluate.summary(metrics).splitlines()
+    lines = summary(metrics).splitlines()
     names = ["model", *BASELINES]
     assert [line.split()[:2] for line in lines[1:17]] == [[s, n] for s in ("val", "test") for n in names]
     assert f"{metrics['test']['pinball'] * 1e3:.4f}" in lines[9]
@@ -94,7 +96,7 @@ def test_summary_names_every_split_and_baseline(trained):
     test["p"] = None
     del metrics["test"]["correlation"]
     assert lines[9].split()[-1] != "-"
-    lines = evaluate.summary(metrics).splitlines()
+    lines = summary(metrics).splitlines()
     assert " - " in lines[9]
     assert lines[9].split()[-1] == "-"
     assert " - " in lines[11]
@@ -103,7 +105,7 @@ def test_summary_names_every_split_and_baseline(trained):
 def test_a_damaged_checkpoint_falls_back_and_is_said(copy, capsys):
     newest = max((copy / "checkpoints").iterdir(), key=lambda path: int(path.name))
     shutil.rmtree(newest / "arrays")
-    assert evaluate.main([str(copy)]) == 0
+    assert evaluate_main([str(copy)]) == 0
     captured = capsys.readouterr()
     assert "is damaged" in captured.err
     assert "test model" in captured.out
@@ -112,7 +114,7 @@ def test_a_damaged_checkpoint_falls_back_and_is_said(copy, capsys):
 def test_results_that_cannot_be_written(copy, capsys):
     shutil.rmtree(copy / "evaluation")
     (copy / "evaluation").write_text("a file in the way")
-    assert evaluate.main([str(copy)]) == 2
+    assert evaluate_main([str(copy)]) == 2
     assert "evaluation: cannot be made" in capsys.readouterr().err
 
 
@@ -121,14 +123,14 @@ def test_plots_that_cannot_be_written(copy, capsys, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("tftjax.plots.fan_chart", full)
-    assert evaluate.main([str(copy)]) == 2
+    assert evaluate_main([str(copy)]) == 2
     assert "the plots cannot be written (No space left on device)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["nowhere", "empty"])
 def test_what_is_no_run_is_exit_code_2(tmp_path, capsys, name):
     (tmp_path / "empty").mkdir()
-    assert evaluate.main([str(tmp_path / name)]) == 2
+    assert evaluate_main([str(tmp_path / name)]) == 2
     assert "not a run" in capsys.readouterr().err
 
 
@@ -154,7 +156,7 @@ def test_quality_settings_are_read_from_the_run(copy):
     config = json.loads(path.read_text())
     config["evaluation"] = {"quality_window": 20}
     path.write_text(json.dumps(config))
-    metrics = evaluate.evaluate(runs.open_run(copy))
+    metrics = evaluation.evaluate(runs.open_run(copy))
     table = pd.read_csv(copy / "evaluation" / "quality.csv")
     assert table.groupby("split").size().to_dict() == {"test": 29, "val": 29}
     # The first window of 20 rows ends with the twentieth row of the split.
@@ -169,8 +171,8 @@ def test_a_baseline_that_fails_is_left_out_and_said(copy, capsys, monkeypatch):
         raise Unavailable("the fit did not converge")
 
     monkeypatch.setitem(BASELINES, "garch", fails)
-    monkeypatch.setattr("tftjax.baselines.VOLATILITY_COLUMNS", ("VIX",))
-    assert evaluate.main([str(copy)]) == 0
+    monkeypatch.setattr("tftjax.evaluate.baselines.VOLATILITY_COLUMNS", ("VIX",))
+    assert evaluate_main([str(copy)]) == 0
     captured = capsys.readouterr()
     assert "left out the baseline garch: the fit did not converge" in captured.err
     assert "left out the baseline vix_scaled: no column VIX" in captured.err
@@ -187,7 +189,7 @@ def test_runs_on_the_same_data_share_their_baselines(trained, monkeypatch):
     run, known = runs.open_run(trained.directory), {}
     windows = {split: split_windows(run, split) for split in ("val", "test")}
     first = score_baselines(run, windows, known)
-    monkeypatch.setattr("tftjax.baseline_scores.BASELINES", {})
+    monkeypatch.setattr("tftjax.evaluate.scoring.BASELINES", {})
     assert score_baselines(run, windows, known) is first
     other = run.config.model_copy(update={"model": run.config.model.model_copy(update={"quantiles": (0.5,)})})
     assert not score_baselines(dataclasses.replace(run, config=other), windows, known).scores["test"]

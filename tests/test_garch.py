@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from arch import arch_model
 
-from tftjax.garch import Garch, filter_variance, fit_garch, later_variances
+from tftjax.evaluate.baselines import Garch, filter_variance, fit_garch, later_variances
 
 TRUE = Garch(mu=0.0004, omega=4e-6, alpha=0.03, gamma=0.12, beta=0.86, start=1e-4)
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from tftjax import metrics
 from tftjax.errors import UserError
-from tftjax.metrics import METRICS, central_intervals, evaluate_forecast
+from tftjax.evaluate import metrics
+from tftjax.evaluate.metrics import METRICS, central_intervals, evaluate_forecast
 
 QUANTILES = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
 THREE = (0.25, 0.5, 0.75)

@@ -10,6 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from tftjax import plots
+from tftjax.evaluate.significance import wilson_interval
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 
@@ -92,7 +93,7 @@ def test_the_same_picture_is_the_same_file(tmp_path):
 
 def test_wilson_interval_by_hand():
     # 0 of 10: [0, z^2 / (10 + z^2)].  5 of 10: 0.5 -+ z sqrt(0.025 + z^2 / 400) / (1 + z^2 / 10).
-    low, high = plots.wilson_interval(np.array([0.0, 0.5, 1.0]), 10)
+    low, high = wilson_interval(np.array([0.0, 0.5, 1.0]), 10)
     np.testing.assert_allclose(low, [0.0, 0.236593, 0.722467], atol=1e-6)
     np.testing.assert_allclose(high, [0.277533, 0.763407, 1.0], atol=1e-6)
 

@@ -6,7 +6,7 @@ import pytest
 from tftjax.config.evaluation import EvaluationConfig
 from tftjax.config.loading import Config, from_dict
 from tftjax.errors import UserError
-from tftjax.quality import MODES, quality_modes, random_modes, shares, structural_collapses
+from tftjax.evaluate.quality import MODES, quality_modes, random_modes, shares, structural_collapses
 
 # Ten rows a window; the target's spread is 1.
 SETTINGS = EvaluationConfig(quality_window=10)

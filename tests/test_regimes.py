@@ -10,8 +10,8 @@ from tftjax.config.loading import from_dict
 from tftjax.data.panel import make_panel
 from tftjax.data.prepared import prepare
 from tftjax.data.volatility import ewma_volatility
-from tftjax.metrics import pinball
-from tftjax.regimes import divisions, regime_metrics
+from tftjax.evaluate.metrics import pinball
+from tftjax.evaluate.regimes import divisions, regime_metrics
 from tftjax.storage import runs
 
 ROWS, E, P = 101, 5, 2

@@ -11,12 +11,14 @@ import pytest
 from pages import Reader, assert_shown
 from tiny import contents
 
-from tftjax import evaluate, report, report_svg, report_tables, report_verdict
-from tftjax.baselines import BASELINES
-from tftjax.compare import read_predictions
+from tftjax import report, report_svg
 from tftjax.data.volatility import stormy_days
+from tftjax.evaluate import evaluation, tables, verdict
+from tftjax.evaluate.baselines import BASELINES
+from tftjax.evaluate.files import read_predictions
+from tftjax.evaluate.formatting import p_text
+from tftjax.evaluate.verdict import verdict
 from tftjax.report_svg import COLORS, themed
-from tftjax.scoring import p_text, verdict
 from tftjax.storage import runs
 from tftjax.sweep_files import Ended
 from tftjax.sweep_plan import Member
@@ -47,7 +49,7 @@ def judged(trained, tmp_path_factory):
     run = copy_of(trained, tmp_path_factory.mktemp("judged"))
     change(run / "config.json", lambda config: config.update(evaluation={"quality_window": 20}))
     forecasts = {split: read_predictions(run, split).forecast for split in ("val", "test")}  # no compilation
-    evaluate.evaluate_forecasts(runs.open_run(run), forecasts, run / "evaluation", pictures=False)
+    evaluation.evaluate_forecasts(runs.open_run(run), forecasts, run / "evaluation", pictures=False)
     (run / "interpretation").mkdir()
     importance = [
         (split, kind, name, mean, mean - 0.1, mean + 0.1)
@@ -132,7 +134,7 @@ def test_the_table_has_every_forecast_and_marks_the_best(judged, page):
             low, high = (f"{1e3 * dm[bound]:+.4f}" for bound in ("low", "high"))
             assert row[2] == f"{1e3 * dm['difference']:+.4f} [{low}, {high}]"
             assert row[3].endswith(p_text(dm["p"]))
-    table = report_tables.against_baselines(test, "")
+    table = tables.against_baselines(test, "")
     losses = [values["pinball"] for values in everyone.values()]
     marked = [row[0].text for row in table.rows if row[1].mark == "best"]
     assert marked == [name for name, values in everyone.items() if values["pinball"] == min(losses)]
@@ -168,9 +170,7 @@ def test_regimes_stand_beside_each_other(judged, page):
 
 def test_regimes_by_the_run_s_own_thresholds():
     ours, theirs = {"windows": 3, "pinball": 0.003}, {"flat": {"pinball": 0.002}, "right": {"pinball": 0.0}}
-    table = report_tables.by_regime(
-        "VIX", {"up to 20": ours | {"baselines": theirs}, "above 20": {"windows": 0}}
-    )
+    table = tables.by_regime("VIX", {"up to 20": ours | {"baselines": theirs}, "above 20": {"windows": 0}})
     assert table.title == "By VIX"
     assert table.head[3:] == ("minus flat, %", "minus right, %")
     rows = [[cell.text for cell in row] for row in table.rows]
@@ -320,7 +320,7 @@ def test_constant_forecasts(trained, tmp_path):
     counts = {split: len(run.data.starts[split]) for split in ("val", "test")}
     levels = np.linspace(-0.02, 0.02, 7)
     forecasts = {split: np.tile(levels, (count, 1, 1)) for split, count in counts.items()}
-    evaluate.evaluate_forecasts(run, forecasts, run.directory / "evaluation", pictures=False)
+    evaluation.evaluate_forecasts(run, forecasts, run.directory / "evaluation", pictures=False)
     assert report.main([str(run.directory)]) == 0
     found = Reader((run.directory / "report.html").read_text())
     assert "correlation with what happened undefined, as one of them is constant" in found.text
@@ -466,7 +466,7 @@ def test_headlines_by_hand():
         ("open", "No verdict: no baseline has a forecast"): metrics(30),
     }
     for expected, given in cases.items():
-        assert report_verdict.headline(given) == expected
+        assert verdict.headline(given) == expected
 
 
 def test_stormy_days_look_at_the_days_before():
@@ -552,4 +552,4 @@ def _broken(folder):
 
 
 def test_baselines_are_described():
-    assert [name for name, _ in report_tables.described()] == list(BASELINES)
+    assert [name for name, _ in tables.described()] == list(BASELINES)

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from tftjax.config.evaluation import EvaluationConfig
-from tftjax.metrics import pinball_losses
-from tftjax.scoring import Windows, by_day, judge, modes_by_series, p_text, quality_text, score, verdict
-from tftjax.significance import MIN_DAYS, diebold_mariano, pesaran_timmermann
+from tftjax.evaluate.formatting import p_text
+from tftjax.evaluate.metrics import pinball_losses
+from tftjax.evaluate.scoring import Windows, by_day, judge, modes_by_series, score
+from tftjax.evaluate.significance import MIN_DAYS, diebold_mariano, pesaran_timmermann
+from tftjax.evaluate.verdict import quality_text, verdict
 
 QUANTILES = (0.1, 0.5, 0.9)
 SETTINGS = EvaluationConfig(quality_window=11)

@@ -14,8 +14,6 @@ from hypothesis import strategies as st
 from pages import Reader
 
 from tftjax import predict, report, train
-from tftjax.baseline_scores import baseline_forecasts, score_baselines, split_windows, target_rows
-from tftjax.baselines import BASELINES, Task
 from tftjax.config import loading
 from tftjax.config.data import DataConfig
 from tftjax.data.checks import check_return_units
@@ -27,6 +25,8 @@ from tftjax.data.raw import cells
 from tftjax.data.splits import Block, Splits, make_blocks, starts_of
 from tftjax.data.windows import gather, make_series
 from tftjax.errors import UserError
+from tftjax.evaluate.baselines import BASELINES, Task
+from tftjax.evaluate.scoring import baseline_forecasts, score_baselines, split_windows, target_rows
 from tftjax.storage import runs
 
 COLUMNS = {"date": "day", "id": "index", "target": "ret", "observed": ["x"], "known_categorical": ["month"]}
@@ -383,7 +383,7 @@ def test_baselines_of_a_series_are_those_of_the_series_alone(path, tmp_path, mon
         task = Task(returns[second.rows.start :], {}, train_rows, own, run.config.model.quantiles)
         found = baseline_forecasts(run, name)["test"]
         np.testing.assert_array_equal(found[-len(own) :], BASELINES[name](task))
-    monkeypatch.setattr("tftjax.baseline_scores.MAX_FITTED_SERIES", 1)
+    monkeypatch.setattr("tftjax.evaluate.scoring.MAX_FITTED_SERIES", 1)
     said = []
     windows = {split: split_windows(run, split) for split in ("val", "test")}
     scored = score_baselines(run, windows, say=said.append)

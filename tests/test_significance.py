@@ -8,7 +8,7 @@ import pytest
 import statsmodels.api
 from scipy import stats
 
-from tftjax.significance import (
+from tftjax.evaluate.significance import (
     MIN_DAYS,
     diebold_mariano,
     long_run_variance,

@@ -13,8 +13,8 @@ import pytest
 from tiny import assert_same_run, contents, make_rows, metric_lines, write_config
 
 from tftjax import predict, sweep, sweep_files
-from tftjax.compare import read_predictions
 from tftjax.errors import UserError
+from tftjax.evaluate.files import read_predictions
 from tftjax.storage import checkpoint
 from tftjax.storage import runs as storage_runs
 from tftjax.sweep_data import load_data

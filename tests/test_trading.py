@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from tftjax.scoring import Windows, trade
-from tftjax.significance import MIN_DAYS
-from tftjax.trading import POSITIONS, sharpe_ratio, sharpe_ratios, trades
+from tftjax.evaluate.scoring import Windows, trade
+from tftjax.evaluate.significance import MIN_DAYS
+from tftjax.evaluate.trading import POSITIONS, sharpe_ratio, sharpe_ratios, trades
 
 
 def test_what_is_traded_by_hand():

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tftjax.compare import Predictions
 from tftjax.config.evaluation import EvaluationConfig
 from tftjax.config.loading import Config
 from tftjax.config.train import TrainConfig
+from tftjax.evaluate.files import Predictions
 from tftjax.sweep_plan import Member
 from tftjax.walk_pool import EWMA, Fold, headlines, join_folds, pooled_forecasts, predictions_table
 from tftjax.walk_results import folds_table, gains_table, judge_all

@@ -14,12 +14,12 @@ from pages import Reader, assert_shown
 from tiny import contents, make_rows, metric_lines, write_config
 
 from tftjax import compare, report, walkforward
-from tftjax.compare import read_predictions
 from tftjax.config.loading import load
 from tftjax.data.loading import load_panel
 from tftjax.data.prepared import prepare as prepare_data
 from tftjax.data.splits import folds
 from tftjax.errors import UserError
+from tftjax.evaluate.files import read_predictions
 from tftjax.storage import runs
 from tftjax.sweep_plan import make_plan
 from tftjax.walk_summary import QUARTERS

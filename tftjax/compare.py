@@ -5,124 +5,15 @@ Exit code 0: not significantly worse, 1: significantly worse, 2: bad input, or t
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-import pandas as pd
-from jaxtyping import Float
-
-from tftjax.baseline_scores import SPLITS
 from tftjax.cli import exit_code
-from tftjax.config.section import nearest
 from tftjax.errors import UserError
-from tftjax.metrics import median, pinball_losses
-from tftjax.scoring import by_day, p_text
-from tftjax.significance import ALPHA, MIN_DAYS, Difference, diebold_mariano
-
-Forecast = Float[np.ndarray, "N P Q"]
-Target = Float[np.ndarray, "N P"]
-
-# (forecast, target, quantiles) -> loss of each window and step [N P]; lower is better. Besides these,
-# "pinball/LEVEL" is the pinball loss of one quantile.
-LOSSES: dict[str, Callable[[Forecast, Target, Sequence[float]], Target]] = {
-    "pinball": lambda forecast, target, quantiles: pinball_losses(forecast, target, quantiles).mean(axis=-1),
-    "absolute_error": lambda forecast, target, quantiles: np.abs(target - median(forecast, quantiles)),
-    "squared_error": lambda forecast, target, quantiles: np.square(target - median(forecast, quantiles)),
-}
-
-
-class Predictions(NamedTuple):
-    """A split of predictions.csv: a row a window (and series), first target days ascending in each series."""
-
-    dates: pd.DatetimeIndex  # [N], of the first step
-    series: np.ndarray  # [N]
-    forecast: Forecast
-    target: Target
-    quantiles: tuple[float, ...]
-
-
-def read_predictions(run: Path, split: str) -> Predictions:
-    """Reads what `evaluate` wrote of a split.
-
-    Raises:
-      UserError: there is none, or it is damaged.
-    """
-    path = run / "evaluation" / "predictions.csv"
-    if not path.is_file():
-        raise UserError(f"{path}: missing. Make it: python -m tftjax.evaluate {run}")
-    try:
-        table = pd.read_csv(path, parse_dates=["date"], dtype={"series": str})
-        table = table[table["split"] == split]
-        levels = [name for name in table if name not in ("date", "split", "series", "step", "actual")]
-        quantiles = tuple(map(float, levels))
-        steps = int(table["step"].max()) if "step" in table else 1
-        target = table["actual"].to_numpy(np.float64).reshape(-1, steps)
-        forecast = table[levels].to_numpy(np.float64).reshape(*target.shape, len(levels))
-        if not (np.isfinite(target).all() and np.isfinite(forecast).all()):
-            raise ValueError("a cell holds no finite number")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path}: cannot be read ({error}). Make it anew: python -m tftjax.evaluate {run}"
-        ) from error
-    first = table.iloc[::steps]
-    series = first["series"].to_numpy() if "series" in first else np.full(len(first), "")
-    return Predictions(pd.DatetimeIndex(first["date"]), series, forecast, target, quantiles)
-
-
-def check_comparable(a: Predictions, b: Predictions, names: tuple[str, str]) -> None:
-    """Refuses forecasts of different returns.
-
-    Raises:
-      UserError: names the first difference.
-    """
-
-    def refuse(what: str) -> None:
-        raise UserError(
-            f"{names[0]} and {names[1]} do not compare: {what}. Compare runs on the same data and splits."
-        )
-
-    steps_a, steps_b = a.target.shape[1], b.target.shape[1]
-    if steps_a != steps_b:
-        refuse(f"found windows of {steps_a} and {steps_b} steps")
-    for one, other, which in ((a, b, "first"), (b, a, "second")):
-        lacking = sorted(set(one.series) - set(other.series))
-        if lacking:
-            refuse(f"only the {which} has the series {', '.join(lacking[:5])}")
-        days = one.dates.difference(other.dates)
-        if len(days):
-            refuse(f"only the {which} forecasts {len(days)} days, such as {days[0].date()}")
-    if not (a.dates.equals(b.dates) and np.array_equal(a.series, b.series)):
-        refuse("some series have other days in one than in the other")
-    different = ~np.isclose(a.target, b.target, rtol=1e-6, atol=1e-12)
-    if different.any():
-        row, step = np.argwhere(different)[0]
-        refuse(
-            f"the actual returns differ in {different.sum()} of {different.size} places, first in the window"
-            f" of {a.dates[row].date()}, {a.target[row, step]:g} and {b.target[row, step]:g}"
-        )
-
-
-def daily_losses(predictions: Predictions, metric: str, where: str) -> Float[np.ndarray, " T"]:
-    """The loss of each day, over all steps and series.
-
-    Raises:
-      UserError: an unknown metric, or a quantile that was not forecast.
-    """
-    forecast, quantiles = predictions.forecast, predictions.quantiles
-    name, slash, level = metric.partition("/")
-    names = [f"{q:g}" for q in quantiles]
-    if slash and name == "pinball" and level in names:
-        place = names.index(level)
-        losses = pinball_losses(forecast, predictions.target, quantiles)[..., place]
-    elif metric in LOSSES:
-        losses = LOSSES[metric](forecast, predictions.target, quantiles)
-    else:
-        known = (*LOSSES, *(f"pinball/{level}" for level in names))
-        raise UserError(f"--metric {metric}: unknown for {where}. {nearest(metric, known)}")
-    _, day = np.unique(predictions.dates, return_inverse=True)
-    return by_day(losses.mean(axis=1), day)
+from tftjax.evaluate.files import LOSSES, check_comparable, daily_losses, read_predictions
+from tftjax.evaluate.formatting import p_text
+from tftjax.evaluate.scoring import SPLITS
+from tftjax.evaluate.significance import ALPHA, MIN_DAYS, Difference, diebold_mariano
 
 
 def compare(run_a: Path, run_b: Path, metric: str, split: str) -> Difference:

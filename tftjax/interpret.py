@@ -29,9 +29,9 @@ from tftjax import files, runtime
 from tftjax.cli import exit_code
 from tftjax.data.splits import Splits
 from tftjax.errors import UserError
+from tftjax.evaluate.regimes import Division, divisions
 from tftjax.interpret_weights import Weights, attention_summary, collect, lags_of, regime_shift
 from tftjax.model.variants import learned
-from tftjax.regimes import Division, divisions
 from tftjax.storage import runs
 
 PERCENTILES = (10, 50, 90)

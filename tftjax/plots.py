@@ -15,11 +15,11 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tftjax.metrics import central_intervals
+from tftjax.evaluate.metrics import central_intervals
+from tftjax.evaluate.significance import wilson_interval
 
 ROWS_SHOWN = 252  # a year of trading days
 COLORS = ("#1f5fa8", "#d97706", "#3f8f4f", "#8a4fa0")  # told apart by colour-blind readers too
-NORMAL_975 = 1.959963984540054  # the normal distribution's 97.5 % quantile: 95 % two-sided
 
 
 def fan_chart(
@@ -102,17 +102,6 @@ def calibration(
     labels[1:] = [f"{label} (95 % band)" for label in labels[1:]]
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
     save(figure, path)
-
-
-def wilson_interval(
-    share: Float[np.ndarray, " Q"], count: int
-) -> tuple[Float[np.ndarray, " Q"], Float[np.ndarray, " Q"]]:
-    """95 % interval, (low, high), of a probability seen as `share` of `count` draws (Wilson 1927)."""
-    z2 = NORMAL_975**2
-    center = (share + z2 / (2 * count)) / (1 + z2 / count)
-    spread = share * (1 - share) / count + z2 / (4 * count**2)
-    half = NORMAL_975 * np.sqrt(spread) / (1 + z2 / count)
-    return center - half, center + half
 
 
 def _figure(title: str, columns: int) -> tuple[Figure, list[Axes]]:

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from tftjax import files
 from tftjax.cli import exit_code
-from tftjax.compare import check_comparable, compare
+from tftjax.compare import compare
 from tftjax.errors import UserError
-from tftjax.report_data import Evaluation, read_evaluation
-from tftjax.significance import MIN_DAYS, Difference
+from tftjax.evaluate.files import Evaluation, check_comparable, read_evaluation
+from tftjax.evaluate.significance import MIN_DAYS, Difference
 
 NAME = "report.html"
 

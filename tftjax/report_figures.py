@@ -10,9 +10,10 @@ from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tftjax.metrics import central_intervals
-from tftjax.plots import ROWS_SHOWN, wilson_interval
-from tftjax.quality import MODES
+from tftjax.evaluate.metrics import central_intervals
+from tftjax.evaluate.quality import MODES
+from tftjax.evaluate.significance import wilson_interval
+from tftjax.plots import ROWS_SHOWN
 from tftjax.report_svg import LIGHT, SERIES, Key, Picture, date_axis, picture
 
 SKILL_DAYS = 126  # half a year of trading days

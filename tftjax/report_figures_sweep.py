@@ -8,8 +8,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tftjax.evaluate.formatting import SHOWN, Shown
+from tftjax.evaluate.significance import bootstrap
 from tftjax.report_svg import LIGHT, Key, Picture, picture
-from tftjax.sweep_results import SHOWN, Shown, bootstrap
 
 SPLIT_COLORS = {"val": "blue", "test": "orange"}
 LEGEND = (

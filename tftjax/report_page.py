@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import jinja2
 
+from tftjax.evaluate.tables import Table
+from tftjax.evaluate.verdict import Verdict
 from tftjax.report_svg import COLORS, Picture
-from tftjax.report_tables import Table
-from tftjax.report_verdict import Verdict
 
 
 class Text(NamedTuple):

@@ -8,24 +8,23 @@ import numpy as np
 
 from tftjax import report_figures as figures
 from tftjax import report_figures_training as training
-from tftjax import report_tables as tables
 from tftjax.config.loading import Config, changed_keys
 from tftjax.config.section import show
 from tftjax.data.panel import ROLES, Panel, read_panel
 from tftjax.data.splits import Splits, make_blocks
 from tftjax.data.volatility import stormy_days
-from tftjax.report_data import (
+from tftjax.evaluate import tables
+from tftjax.evaluate.files import (
     Evaluation,
-    best_on_validation,
     daily_pinball,
     period,
     read_history,
     read_interpretation,
     warnings_of,
 )
+from tftjax.evaluate.significance import Difference
+from tftjax.evaluate.verdict import best_on_validation, verdict_of
 from tftjax.report_page import Code, Facts, Fold, Items, Page, Pair, Part, Section, Text
-from tftjax.report_verdict import verdict_of
-from tftjax.significance import Difference
 from tftjax.storage import checkpoint, runs
 
 # Of three lines one can tell apart, the first is the floor, and the second what the design measures by.

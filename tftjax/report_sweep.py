@@ -8,20 +8,21 @@ import numpy as np
 import pandas as pd
 
 from tftjax import report_figures_sweep as figures
-from tftjax import report_tables as tables
-from tftjax.baseline_scores import SPLITS
-from tftjax.compare import check_comparable
 from tftjax.data.panel import read_panel
 from tftjax.errors import UserError
-from tftjax.report_data import Evaluation, period, read_evaluation
+from tftjax.evaluate import tables
+from tftjax.evaluate.files import Evaluation, check_comparable, period, read_evaluation
+from tftjax.evaluate.formatting import SHOWN, Number, Shown, interval, number
+from tftjax.evaluate.metrics import flatten
+from tftjax.evaluate.scoring import SPLITS
+from tftjax.evaluate.significance import bootstrap
+from tftjax.evaluate.tables import Cell, Table
+from tftjax.evaluate.verdict import Verdict, count_beaten, headline, verdict
 from tftjax.report_page import Code, Fold, Items, Page, Part, Section, Text
 from tftjax.report_run import provenance
-from tftjax.report_tables import Cell, Table, interval, number
-from tftjax.report_verdict import Verdict, count_beaten, headline
-from tftjax.scoring import verdict
 from tftjax.storage import checkpoint, runs
 from tftjax.sweep_plots import response_curves
-from tftjax.sweep_results import SHOWN, Shown, bootstrap, flatten, ranking, reference_config
+from tftjax.sweep_results import ranking, reference_config
 
 Found = Mapping[str, Evaluation]
 REMEDY = "the command that began the sweep, with --resume."
@@ -198,7 +199,7 @@ def _seeds(results: pd.DataFrame, config: str) -> str:
     return "1 seed" if count == 1 else f"{count} seeds"
 
 
-def _text(value: tables.Number | None, shown: Shown) -> str:
+def _text(value: Number | None, shown: Shown) -> str:
     return number(value, shown.factor, shown.digits)
 
 

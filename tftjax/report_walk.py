@@ -8,17 +8,17 @@ from typing import Any
 import pandas as pd
 
 from tftjax import report_figures as figures
-from tftjax import report_tables as tables
 from tftjax.config.loading import settings
 from tftjax.data.panel import Panel, read_panel
+from tftjax.evaluate import tables
+from tftjax.evaluate.formatting import interval, number, p_text, relative, share
+from tftjax.evaluate.significance import ALPHA
+from tftjax.evaluate.tables import Cell, Table
+from tftjax.evaluate.verdict import Verdict, count_beaten, headline, percent_of, quality_text, verdict
 from tftjax.report_figures_walk import skill_by_fold
 from tftjax.report_page import Facts, Fold, Items, Page, Part, Section, Text
 from tftjax.report_run import provenance
-from tftjax.report_tables import Cell, Table, number, relative, share
-from tftjax.report_verdict import Verdict, count_beaten, headline, percent_of
 from tftjax.report_walk_data import Walk, skills, stormy_days
-from tftjax.scoring import p_text, quality_text, verdict
-from tftjax.significance import ALPHA
 from tftjax.storage import checkpoint, runs
 from tftjax.sweep_plan import varied_settings
 from tftjax.walk_summary import QUARTERS, TAIL, asked
@@ -129,7 +129,7 @@ def _differences(walk: Walk, baselines: Sequence[str]) -> Table:
 def _percent(test: Mapping[str, Any], loss: float) -> Cell:
     """A difference in percent of a loss, its interval and p; green where significantly below zero."""
     found = {name: relative(test[name], loss) for name in ("difference", "low", "high")}
-    bounds = tables.interval(found["low"], found["high"], 100, 2, "+")
+    bounds = interval(found["low"], found["high"], 100, 2, "+")
     tested = test["p"] is not None and not pd.isna(test["p"])
     mark = ("good" if test["difference"] < 0 else "bad") if tested and test["p"] < ALPHA else ""
     p = p_text(test["p"]) if tested else ""

@@ -9,11 +9,10 @@ import pandas as pd
 from jaxtyping import Bool
 
 from tftjax import sweep_files
-from tftjax.compare import daily_losses
 from tftjax.data.panel import Panel
 from tftjax.data.volatility import ewma_volatility, volatility_column
 from tftjax.errors import UserError
-from tftjax.report_data import read_forecast, read_json, read_metrics, read_table
+from tftjax.evaluate.files import daily_losses, read_forecast, read_json, read_metrics, read_table
 from tftjax.sweep_plan import Member
 from tftjax.walk_pool import EWMA, folder_name
 

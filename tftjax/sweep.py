@@ -11,13 +11,13 @@ from typing import NamedTuple
 import numpy as np
 
 from tftjax import runtime, sweep_files, sweep_hosts, sweep_plan, sweep_progress
-from tftjax.baseline_scores import BaselineScores
 from tftjax.cli import STOPPED, exit_code
 from tftjax.config.loading import from_dict
 from tftjax.data.prepared import Data
 from tftjax.ensemble import ensembles
 from tftjax.errors import UserError
-from tftjax.evaluate import evaluate
+from tftjax.evaluate.evaluation import evaluate
+from tftjax.evaluate.scoring import BaselineScores
 from tftjax.storage import runs
 from tftjax.sweep_data import load_data
 from tftjax.sweep_ensembles import evaluate_ensembles

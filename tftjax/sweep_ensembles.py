@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from tftjax.baseline_scores import SPLITS, BaselineScores
-from tftjax.compare import read_predictions
 from tftjax.data.prepared import Data
 from tftjax.ensemble import average, title
 from tftjax.errors import UserError
-from tftjax.evaluate import evaluate_forecasts
+from tftjax.evaluate.evaluation import evaluate_forecasts
+from tftjax.evaluate.files import read_predictions
+from tftjax.evaluate.scoring import SPLITS, BaselineScores
 from tftjax.storage import runs
 from tftjax.sweep_plan import Member
 

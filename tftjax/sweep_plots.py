@@ -9,8 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tftjax.errors import UserError
+from tftjax.evaluate.formatting import SHOWN, Shown
+from tftjax.evaluate.significance import bootstrap
 from tftjax.plots import COLORS, save
-from tftjax.sweep_results import SHOWN, Shown, bootstrap, ranking
+from tftjax.sweep_results import ranking
 
 WEIGHTS = ("loss.mean_weight", "loss.std_weight")
 SPLIT_COLORS = {"val": COLORS[0], "test": COLORS[1]}

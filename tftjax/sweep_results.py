@@ -11,74 +11,19 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
-from jaxtyping import Float
 
 from tftjax import files
-from tftjax.baseline_scores import SPLITS
 from tftjax.config.loading import settings
 from tftjax.ensemble import title
 from tftjax.errors import UserError
+from tftjax.evaluate.formatting import SHOWN, Shown, line
+from tftjax.evaluate.metrics import flatten
+from tftjax.evaluate.scoring import SPLITS
+from tftjax.evaluate.significance import bootstrap
 from tftjax.sweep_files import Ended
 from tftjax.sweep_plan import Member, varied_settings
-
-RESAMPLES = 10_000
-
-
-class Shown(NamedTuple):
-    """A metric of the summary: its name in results.csv without the split, and how a person reads it."""
-
-    metric: str
-    title: str
-    factor: float
-    digits: int
-
-
-SHOWN = (
-    Shown("pinball", "pinball, 1e-3", 1e3, 4),
-    Shown("sigma", "sigma, bp", 1e4, 1),
-    Shown("share_positive", "positive, %", 100, 1),
-    Shown("directional_accuracy", "direction right, %", 100, 1),
-    Shown("coverage/80", "80 % interval covers, %", 100, 1),
-    Shown("quality/HEALTHY", "healthy, %", 100, 1),
-)
-
-
-class Interval(NamedTuple):
-    """A mean over seeds with its 95 % interval; the bounds are None for a single seed."""
-
-    mean: float
-    low: float | None
-    high: float | None
-
-
-def bootstrap(values: Float[np.ndarray, " S"]) -> Interval:
-    """The mean and its 95 % percentile interval over resampled seeds, the same ones every time.
-
-    Efron 1979, "Bootstrap methods". With few seeds it is too narrow: at five, by about a third.
-    """
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return Interval(mean, None, None)
-    picks = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
-    low, high = np.quantile(np.asarray(values)[picks].mean(axis=1), [0.025, 0.975])
-    return Interval(mean, float(low), float(high))
-
-
-def flatten(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, int | float]:
-    """`{"coverage": {"80": x}}` as `{"coverage/80": x}`, without nulls and without the baselines."""
-    flat: dict[str, int | float] = {}
-    for name, value in metrics.items():
-        if name == "baselines":
-            continue
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{name}/")
-        elif value is not None:
-            flat[prefix + name] = value
-    return flat
 
 
 def results_table(
@@ -197,11 +142,6 @@ def markdown(
 
 def _seeds(count: int) -> str:
     return f"{count} seed" if count == 1 else f"{count} seeds"
-
-
-def line(name: str, cells: Sequence[str]) -> str:
-    """A row of a Markdown table."""
-    return f"| {name} | {' | '.join(cells)} |"
 
 
 def number(value: int | float | None, shown: Shown, sign: str = "") -> str:

@@ -20,7 +20,8 @@ from tftjax.data.checks import check_data
 from tftjax.data.loading import load_panel
 from tftjax.data.prepared import Data, prepare
 from tftjax.errors import UserError
-from tftjax.evaluate import evaluate, summary
+from tftjax.evaluate.evaluation import evaluate
+from tftjax.evaluate.verdict import summary
 from tftjax.model.parameters import control_vectors
 from tftjax.storage import checkpoint, runs
 from tftjax.train_data import train_data

@@ -8,10 +8,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tftjax.errors import UserError
-from tftjax.metrics import pinball_losses
+from tftjax.evaluate.metrics import pinball_losses
+from tftjax.evaluate.scoring import by_day
 from tftjax.monitor_plot import MORE_COLORS
 from tftjax.plots import save
-from tftjax.scoring import by_day
 from tftjax.walk_pool import Pool, Pooled
 
 

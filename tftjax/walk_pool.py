@@ -8,14 +8,13 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int, Shaped
 
-from tftjax.baseline_scores import baseline_forecasts, score_baselines, split_windows, target_rows
-from tftjax.compare import Predictions, check_comparable, read_predictions
 from tftjax.data.prepared import Data
 from tftjax.data.volatility import ewma_volatility, volatility_column
 from tftjax.ensemble import average, title
 from tftjax.errors import UserError
-from tftjax.metrics import Forecast
-from tftjax.scoring import Windows
+from tftjax.evaluate.files import Predictions, check_comparable, read_predictions
+from tftjax.evaluate.metrics import Forecast
+from tftjax.evaluate.scoring import Windows, baseline_forecasts, score_baselines, split_windows, target_rows
 from tftjax.sweep import Trained
 from tftjax.sweep_ensembles import stand_in
 from tftjax.sweep_files import Ended

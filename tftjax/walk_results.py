@@ -21,14 +21,13 @@ from jaxtyping import Bool
 from tftjax import files
 from tftjax.config.evaluation import EvaluationConfig
 from tftjax.errors import UserError
-from tftjax.metrics import evaluate_forecast, pinball_losses
-from tftjax.scoring import Score, by_day, judge, modes_by_series, score
-from tftjax.significance import diebold_mariano
+from tftjax.evaluate.metrics import evaluate_forecast, flatten, pinball_losses
+from tftjax.evaluate.scoring import Score, by_day, judge, modes_by_series, score
+from tftjax.evaluate.significance import diebold_mariano
+from tftjax.evaluate.trading import PERIODS_A_YEAR
 from tftjax.sweep import Trained
 from tftjax.sweep_ensembles import make_directory
 from tftjax.sweep_files import read_ended
-from tftjax.sweep_results import flatten
-from tftjax.trading import PERIODS_A_YEAR
 from tftjax.walk_pool import (
     Pool,
     Pooled,

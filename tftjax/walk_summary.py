@@ -6,9 +6,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from tftjax.scoring import p_text, verdict
-from tftjax.significance import MIN_DAYS
-from tftjax.sweep_results import SHOWN, Shown, flatten, line, number
+from tftjax.evaluate.formatting import SHOWN, Shown, line, p_text
+from tftjax.evaluate.metrics import flatten
+from tftjax.evaluate.significance import MIN_DAYS
+from tftjax.evaluate.verdict import verdict
+from tftjax.sweep_results import number
 from tftjax.walk_pool import Pool, Pooled, baselines_of, headlines
 
 EXCESS = Shown("directional_excess", "minus base rate, points", 100, 1)

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 
 from tftjax.data.conditions import regime_of, regime_values
 from tftjax.data.volatility import ewma_volatility
-from tftjax.metrics import evaluate_forecast
+from tftjax.evaluate.metrics import evaluate_forecast
 from tftjax.storage.runs import Run
 
 VOLATILITY_LABELS = ("calm", "middle", "stormy")

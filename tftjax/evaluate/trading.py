@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Bool, Float
 
-from tftjax.significance import ALPHA, MIN_DAYS
+from tftjax.evaluate.significance import ALPHA, MIN_DAYS
 
 RESAMPLES = 1000
 PERIODS_A_YEAR = {"daily": 252.0, "weekly": 52.0, "monthly": 12.0}

@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from tftjax.report_tables import Metrics, Number, interval, number, relative, share
-from tftjax.scoring import p_text, quality_text, verdict
-from tftjax.significance import ALPHA, MIN_DAYS
-from tftjax.trading import REFERENCE
+from tftjax.evaluate.formatting import Metrics, Number, interval, number, p_text, relative, share
+from tftjax.evaluate.significance import ALPHA, MIN_DAYS
+from tftjax.evaluate.trading import REFERENCE
 
 
 def headline(metrics: Metrics) -> tuple[str, str]:
@@ -115,3 +114,78 @@ def _earned(trading: Metrics) -> str:
         f"{number(held['sharpe'])} {interval(held['low'], held['high'])}".strip() for held in (sign, hold)
     )
     return f"Trading the sign, after costs: Sharpe ratio {mine}; buy and hold {theirs}."
+
+
+def summary(metrics: dict[str, dict]) -> str:
+    """For the terminal: a table of the model beside its baselines, by split; what follows of the test."""
+    heads = f"{'pinball':>9}{'DM':>10}{'80 % cov':>10}{'sigma':>9}"
+    lines = [f"{'':25}{heads}{'positive':>10}{'direction':>11}{'base':>8}{'corr':>8}"]
+    for split, model in metrics.items():
+        tests = model["tests"]["diebold_mariano"]
+        for name, values in {"model": model, **model["baselines"]}.items():
+            cover = values["coverage"].get("80")
+            p = p_text(tests[name]["p"]) if name in tests else ""
+            correlation = values.get("correlation")
+            lines.append(
+                f"{split + ' ' + name:25}{values['pinball'] * 1e3:9.4f}{p:>10}"
+                f"{_percent(cover):>10}{values['sigma'] * 1e4:6.1f} bp"
+                f"{_percent(values['share_positive']):>10}"
+                f"{_percent(values.get('directional_accuracy')):>11}"
+                f"{_percent(values.get('directional_base_rate')):>8}"
+                f"{'-' if correlation is None else format(correlation, '.3f'):>8}"
+            )
+    return "\n".join(
+        [
+            *lines,
+            "pinball in 1e-3; DM: Diebold-Mariano test of the difference from the model; direction: share of",
+            "signs right, base: always the more frequent; corr: of median and actual; -: undefined",
+            f"test: {verdict(metrics['test'])}",
+            f"test: {quality_text(metrics['test'])}",
+        ]
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def verdict(metrics: Mapping[str, Any]) -> str:
+    """A line on one split's metrics: which baselines the model beats, by Diebold and Mariano's test.
+
+    Args:
+        metrics: of one split, as `evaluate` returns them.
+    """
+    tests = metrics["tests"]
+    found = tests["diebold_mariano"]
+    if tests["days"] < MIN_DAYS:
+        return f"no verdict: {tests['days']} days are too few for a test, which takes {MIN_DAYS}"
+    beaten, level, worse = [], [], []
+    for name, test in found.items():
+        if test["p"] is None:
+            level.append(f"{name}: no difference")
+        elif test["p"] >= ALPHA:
+            level.append(f"{name}: {p_text(test['p'])}")
+        else:
+            (beaten if test["difference"] < 0 else worse).append(f"{name}: {p_text(test['p'])}")
+    parts = [f"beats {len(beaten)} of {len(found)} baselines (DM p < {ALPHA:g})"]
+    parts += [f"does not beat {', '.join(level)}"] if level else []
+    parts += [f"is worse than {', '.join(worse)}"] if worse else []
+    return "; ".join(parts)
+
+
+def quality_text(metrics: Mapping[str, Any]) -> str:
+    """A line on the modes of one split, the most frequent first, and what chance gives."""
+    found = {name: share for name, share in metrics["quality"].items() if share is not None}
+    if not found:
+        return "no quality modes: fewer rows than a window"
+    shown = sorted((name for name, share in found.items() if share), key=found.__getitem__, reverse=True)
+    shown += [] if "HEALTHY" in shown else ["HEALTHY"]
+    random = metrics["quality_random"]
+    parts = [f"{name} {100 * found[name]:.0f} % (chance {100 * random[name]:.0f} %)" for name in shown]
+    return f"of the time {', '.join(parts)}"
+
+
+def best_on_validation(metrics: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """The baseline with the lowest pinball loss on validation; None without any."""
+    validated = metrics["val"]["baselines"]
+    return min(validated, key=lambda name: validated[name]["pinball"], default=None)

@@ -1,20 +1,16 @@
 """The tables of a report, made of what metrics.json holds; nothing is computed from forecasts."""
 
-import math
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from tftjax.baselines import BASELINES
-from tftjax.compare import Predictions
-from tftjax.quality import MODES
-from tftjax.scoring import p_text
-from tftjax.significance import ALPHA, Difference
-from tftjax.trading import POSITIONS, REFERENCE
-
-Metrics = Mapping[str, Any]
-Number = int | float
+from tftjax.evaluate.baselines import BASELINES
+from tftjax.evaluate.files import Predictions
+from tftjax.evaluate.formatting import Metrics, Number, interval, number, p_text, relative, share
+from tftjax.evaluate.quality import MODES
+from tftjax.evaluate.significance import ALPHA, Difference
+from tftjax.evaluate.trading import POSITIONS, REFERENCE
 
 
 class Cell(NamedTuple):
@@ -32,33 +28,6 @@ class Table(NamedTuple):
     head: tuple[str, ...]
     rows: list[list[Cell]]
     note: str = ""
-
-
-def number(value: Number | None, factor: Number = 1, digits: int = 2, sign: str = "") -> str:
-    """A number for reading; a dash where it is undefined."""
-    if value is None or not math.isfinite(value):
-        return "-"
-    return f"{factor * value:{sign}.{digits}f}"
-
-
-def share(value: Number | None, digits: int = 1) -> str:
-    """A share in percent."""
-    text = number(value, 100, digits)
-    return text if text == "-" else f"{text} %"
-
-
-def relative(difference: Number | None, loss: Number) -> float | None:
-    """A difference of losses as a share of one; None of a loss that is zero, of which nothing is a share."""
-    return None if difference is None or loss == 0 else difference / loss
-
-
-def interval(
-    low: Number | None, high: Number | None, factor: Number = 1, digits: int = 2, sign: str = ""
-) -> str:
-    """An interval in brackets; nothing where it is undefined."""
-    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
-        return ""
-    return f"[{number(low, factor, digits, sign)}, {number(high, factor, digits, sign)}]"
 
 
 def against_baselines(metrics: Metrics, title: str) -> Table:

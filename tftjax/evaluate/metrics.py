@@ -4,7 +4,8 @@ Each takes `forecast` [N P Q] and `target` [N P], returns as decimals, and `quan
 with 0.5 among them. N counts windows, P horizons. To add a metric: one function and one line in METRICS.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -241,3 +242,16 @@ def evaluate_forecast(
     target = np.ascontiguousarray(target, dtype=np.float64)
     values = {name: metric(forecast, target, quantiles) for name, metric in METRICS.items()}
     return {name: value for name, value in values.items() if value is not None}
+
+
+def flatten(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, int | float]:
+    """`{"coverage": {"80": x}}` as `{"coverage/80": x}`, without nulls and without the baselines."""
+    flat: dict[str, int | float] = {}
+    for name, value in metrics.items():
+        if name == "baselines":
+            continue
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}/")
+        elif value is not None:
+            flat[prefix + name] = value
+    return flat

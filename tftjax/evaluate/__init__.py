@@ -1,0 +1,1 @@
+"""How good forecasts are: metrics, baselines, tests of significance, tables, and the verdict."""

@@ -1,0 +1,29 @@
+"""Evaluate a run: `python -m tftjax.evaluate runs/NAME`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tftjax import runtime
+from tftjax.cli import exit_code
+from tftjax.evaluate.evaluation import evaluate
+from tftjax.evaluate.verdict import summary
+from tftjax.storage import runs
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Writes metrics, predictions, baselines and plots into the `evaluation` folder of a run's directory."""
+    parser = argparse.ArgumentParser(prog="python -m tftjax.evaluate", description=main.__doc__)
+    parser.add_argument("run", type=Path, help="run directory, such as runs/balanced_01")
+    arguments = parser.parse_args(argv)
+    runtime.configure()
+
+    def say(message: str) -> None:
+        print(message, file=sys.stderr)
+
+    return exit_code(lambda: print(summary(evaluate(runs.open_run(arguments.run, say), say=say))))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,381 @@
+"""What a report page shows, read from the files that training, evaluation and interpretation wrote."""
+
+import contextlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+
+from tftjax import files
+from tftjax.config.section import nearest
+from tftjax.errors import UserError
+from tftjax.evaluate.metrics import median, pinball_losses
+from tftjax.evaluate.quality import MODES
+from tftjax.evaluate.scoring import SPLITS, BaselineScores, Score, by_day, rows_by_series, target_rows
+from tftjax.storage import runs
+
+Forecast = Float[np.ndarray, "N P Q"]
+Target = Float[np.ndarray, "N P"]
+
+# (forecast, target, quantiles) -> loss of each window and step [N P]; lower is better. Besides these,
+# "pinball/LEVEL" is the pinball loss of one quantile.
+LOSSES: dict[str, Callable[[Forecast, Target, Sequence[float]], Target]] = {
+    "pinball": lambda forecast, target, quantiles: pinball_losses(forecast, target, quantiles).mean(axis=-1),
+    "absolute_error": lambda forecast, target, quantiles: np.abs(target - median(forecast, quantiles)),
+    "squared_error": lambda forecast, target, quantiles: np.square(target - median(forecast, quantiles)),
+}
+
+# What a split of metrics.json holds since there are tests.
+NEEDED = (
+    "pinball",
+    "coverage",
+    "pit_histogram",
+    "baselines",
+    "tests",
+    "trading",
+    "quality",
+    "quality_random",
+)
+
+
+def read_metrics(path: Path, splits: Sequence[str], remedy: str) -> dict[str, dict[str, Any]]:
+    """Reads metrics.json of an evaluation.
+
+    Raises:
+      UserError: it is missing, damaged, or of a version that made no tests.
+    """
+    metrics = read_json(path, remedy)
+    for split in splits:
+        lacking = [name for name in NEEDED if name not in metrics.get(split, {})]
+        if lacking:
+            raise UserError(
+                f"{path}: {split} lacks {', '.join(lacking)}: it was made by an earlier version. Make it"
+                f" anew: {remedy}"
+            )
+    return metrics
+
+
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
+    """Reads an object from one of an evaluation's files.
+
+    Args:
+      remedy: what makes the file anew.
+    Raises:
+      UserError: it is missing or damaged.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("no JSON object")
+        return content
+    except (OSError, ValueError) as error:
+        raise UserError(_unreadable(path, error, remedy)) from error
+
+
+def read_table(path: Path, remedy: str, **keywords: Any) -> pd.DataFrame:
+    """Reads one of an evaluation's tables.
+
+    Args:
+      remedy: what makes the file anew.
+      keywords: of pandas' `read_csv`.
+    Raises:
+      UserError: it is missing or damaged.
+    """
+    try:
+        return pd.read_csv(path, **keywords)
+    except (OSError, ValueError) as error:
+        raise UserError(_unreadable(path, error, remedy)) from error
+
+
+def _unreadable(path: Path, error: Exception, remedy: str) -> str:
+    return f"{path}: cannot be read ({error}). Make it anew: {remedy}"
+
+
+def read_history(directory: Path) -> list[dict[str, Any]]:
+    """The epochs' lines of metrics.jsonl; none where there is no such file."""
+    path = directory / "metrics.jsonl"
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        with contextlib.suppress(ValueError):  # half a line that a kill left
+            records.append(json.loads(line))
+    return records
+
+
+def warnings_of(records: list[dict[str, Any]]) -> dict[str, list[tuple[int, str]]]:
+    """By name of a warning, the epochs that had it and its words."""
+    found: dict[str, list[tuple[int, str]]] = {}
+    for record in records:
+        for name, words in record.get("warnings", {}).items():
+            found.setdefault(name, []).append((record["epoch"], words))
+    return found
+
+
+def read_interpretation(directory: Path) -> dict[str, pd.DataFrame]:
+    """Tables of a run's `interpretation/` that the report draws, the test rows; none if it has not been made.
+
+    Raises:
+      UserError: a table is damaged.
+    """
+    tables = {}
+    for name, needed in (
+        ("importance", ("split", "kind", "variable", "mean", "p10", "p90")),
+        ("attention_by_lag", ("split", "horizon", "step", "mean", "p10", "p90")),
+    ):
+        path = directory / "interpretation" / f"{name}.csv"
+        if not path.is_file():
+            continue
+        try:
+            table = pd.read_csv(path)
+            tables[name] = table.loc[table["split"] == "test", list(needed)]
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(
+                f"{path}: cannot be read ({error}). Make it anew: python -m tftjax.interpret {directory}"
+            ) from error
+    return tables
+
+
+def write_tables(
+    run: runs.Run,
+    directory: Path,
+    forecasts: Mapping[str, np.ndarray],
+    baselines: BaselineScores,
+    modes: Mapping[str, list[np.ndarray]],
+) -> None:
+    """predictions.csv, baselines.csv of a single series, quality.csv."""
+    names = [f"{q:g}" for q in run.config.model.quantiles]
+    returns = run.data.panel.frame[run.data.panel.target].to_numpy(np.float64)
+    tables, compared, quality = [], [], []
+    for split, forecast in forecasts.items():
+        rows = target_rows(run, split)
+        table = _rows_table(run, split, rows)
+        values = pd.DataFrame(forecast.reshape(rows.size, -1), columns=names)
+        tables.append(table.assign(actual=returns[rows.ravel()]).join(values))
+        for name, other in baselines.forecasts[split].items():
+            columns = [f"{name}/{level}" for level in names]
+            table = table.join(pd.DataFrame(other.reshape(rows.size, -1), columns=columns))
+        compared.append(table)
+        own = zip(rows_by_series(run, rows), modes[split], strict=True)
+        ends = [rows[own.stop - len(found) : own.stop, :1] for (_, own), found in own]
+        table = _rows_table(run, split, np.concatenate(ends))
+        quality.append(table.assign(mode=np.array(MODES)[np.concatenate(modes[split])]))
+    files.replace_file(directory / "predictions.csv", partial(pd.concat(tables).to_csv, index=False))
+    files.replace_file(directory / "quality.csv", partial(pd.concat(quality).to_csv, index=False))
+    if len(run.data.blocks) == 1:
+        files.replace_file(directory / "baselines.csv", partial(pd.concat(compared).to_csv, index=False))
+
+
+def _rows_table(run: runs.Run, split: str, rows: Int[np.ndarray, "W P"]) -> pd.DataFrame:
+    """One row a window and step, dated by the day that is forecast."""
+    num_windows, num_steps = rows.shape
+    flat = rows.ravel()
+    panel = run.data.panel
+    table = pd.DataFrame({"date": panel.frame.index[flat].strftime("%Y-%m-%d"), "split": split})
+    if panel.id_column is not None:
+        table["series"] = panel.frame[panel.id_column].to_numpy()[flat]
+    if num_steps > 1:
+        table["step"] = np.tile(np.arange(1, num_steps + 1), num_windows)
+    return table
+
+
+def write_by_series(
+    run: runs.Run, directory: Path, scores: Mapping[str, Score], baselines: BaselineScores
+) -> None:
+    """by_series.csv: a row a series and split, the pinball loss of every forecast."""
+    table = []
+    for split, model in scores.items():
+        everyone = {"model": model, **baselines.scores[split]}
+        for place, (block, own) in enumerate(rows_by_series(run, target_rows(run, split))):
+            row = {"series": block.name, "split": split, "windows": own.stop - own.start}
+            table.append(row | {name: scored.by_series[place] for name, scored in everyone.items()})
+    files.replace_text(directory / "by_series.csv", pd.DataFrame(table).to_csv(index=False))
+
+
+class Predictions(NamedTuple):
+    """A split of predictions.csv: a row a window (and series), first target days ascending in each series."""
+
+    dates: pd.DatetimeIndex  # [N], of the first step
+    series: np.ndarray  # [N]
+    forecast: Forecast
+    target: Target
+    quantiles: tuple[float, ...]
+
+
+class Evaluation(NamedTuple):
+    """The evaluation of one forecast.
+
+    Attributes:
+      directory: of the run, above `evaluation/`.
+      metrics: metrics.json.
+      notes: notes.json.
+      predictions: by split.
+      baselines: the test rows' forecasts by baseline; none of several series.
+      quality: quality.csv.
+      by_series: by_series.csv; None of a single series.
+    """
+
+    directory: Path
+    metrics: dict[str, dict[str, Any]]
+    notes: dict[str, Any]
+    predictions: dict[str, Predictions]
+    baselines: dict[str, Float[np.ndarray, "N P Q"]]
+    quality: pd.DataFrame
+    by_series: pd.DataFrame | None
+
+
+def read_evaluation(directory: Path, remedy: str | None = None) -> Evaluation:
+    """Reads what `evaluate` wrote into a directory.
+
+    Args:
+      remedy: what makes it anew; None names the command for a run.
+    Raises:
+      UserError: a file is missing, damaged, or of a version that made no tests.
+    """
+    folder = directory / "evaluation"
+    remedy = remedy or f"python -m tftjax.evaluate {directory}"
+    predictions = {split: read_forecast(directory, split, remedy) for split in SPLITS}
+    metrics = read_metrics(folder / "metrics.json", SPLITS, remedy)
+    several = len(set(predictions["test"].series)) > 1
+    return Evaluation(
+        directory,
+        metrics,
+        read_json(folder / "notes.json", remedy),
+        predictions,
+        {} if several else _read_baselines(folder / "baselines.csv", predictions["test"], remedy),
+        read_table(folder / "quality.csv", remedy, parse_dates=["date"], dtype={"series": str}),
+        read_table(folder / "by_series.csv", remedy, dtype={"series": str}) if several else None,
+    )
+
+
+def read_forecast(directory: Path, split: str, remedy: str) -> Predictions:
+    """Reads predictions.csv of an evaluation.
+
+    Raises:
+      UserError: it is missing or damaged; says what makes it anew.
+    """
+    try:
+        return read_predictions(directory, split)
+    except UserError as error:
+        reason = str(error).partition(" Make it")[0]
+        raise UserError(f"{reason} Make it anew: {remedy}") from error
+
+
+def _read_baselines(path: Path, test: Predictions, remedy: str) -> dict[str, Float[np.ndarray, "N P Q"]]:
+    table = read_table(path, remedy)
+    levels = [f"{level:g}" for level in test.quantiles]
+    names = dict.fromkeys(column.rpartition("/")[0] for column in table if "/" in column)
+    try:
+        table = table[table["split"] == "test"]
+        return {
+            name: table[[f"{name}/{level}" for level in levels]]
+            .to_numpy(np.float64)
+            .reshape(test.forecast.shape)
+            for name in names
+        }
+    except (KeyError, ValueError) as error:
+        raise UserError(_unreadable(path, error, remedy)) from error
+
+
+def daily_pinball(found: Evaluation) -> pd.DataFrame:
+    """The pinball loss of each test day, of "model" and of each baseline of which there are forecasts."""
+    test = found.predictions["test"]
+    forecasts = {"model": test.forecast, **found.baselines}
+    losses = {
+        name: daily_losses(test._replace(forecast=forecast), "pinball", str(found.directory))
+        for name, forecast in forecasts.items()
+    }
+    return pd.DataFrame(losses, index=pd.DatetimeIndex(np.unique(test.dates)))
+
+
+def period(predictions: Predictions) -> str:
+    """The days that were forecast, for reading."""
+    dates = predictions.dates
+    if not len(dates):
+        return "no day"
+    return f"{dates.min().date()} to {dates.max().date()} ({dates.nunique():,} days)"
+
+
+def read_predictions(run: Path, split: str) -> Predictions:
+    """Reads what `evaluate` wrote of a split.
+
+    Raises:
+      UserError: there is none, or it is damaged.
+    """
+    path = run / "evaluation" / "predictions.csv"
+    if not path.is_file():
+        raise UserError(f"{path}: missing. Make it: python -m tftjax.evaluate {run}")
+    try:
+        table = pd.read_csv(path, parse_dates=["date"], dtype={"series": str})
+        table = table[table["split"] == split]
+        levels = [name for name in table if name not in ("date", "split", "series", "step", "actual")]
+        quantiles = tuple(map(float, levels))
+        steps = int(table["step"].max()) if "step" in table else 1
+        target = table["actual"].to_numpy(np.float64).reshape(-1, steps)
+        forecast = table[levels].to_numpy(np.float64).reshape(*target.shape, len(levels))
+        if not (np.isfinite(target).all() and np.isfinite(forecast).all()):
+            raise ValueError("a cell holds no finite number")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path}: cannot be read ({error}). Make it anew: python -m tftjax.evaluate {run}"
+        ) from error
+    first = table.iloc[::steps]
+    series = first["series"].to_numpy() if "series" in first else np.full(len(first), "")
+    return Predictions(pd.DatetimeIndex(first["date"]), series, forecast, target, quantiles)
+
+
+def check_comparable(a: Predictions, b: Predictions, names: tuple[str, str]) -> None:
+    """Refuses forecasts of different returns.
+
+    Raises:
+      UserError: names the first difference.
+    """
+
+    def refuse(what: str) -> None:
+        raise UserError(
+            f"{names[0]} and {names[1]} do not compare: {what}. Compare runs on the same data and splits."
+        )
+
+    steps_a, steps_b = a.target.shape[1], b.target.shape[1]
+    if steps_a != steps_b:
+        refuse(f"found windows of {steps_a} and {steps_b} steps")
+    for one, other, which in ((a, b, "first"), (b, a, "second")):
+        lacking = sorted(set(one.series) - set(other.series))
+        if lacking:
+            refuse(f"only the {which} has the series {', '.join(lacking[:5])}")
+        days = one.dates.difference(other.dates)
+        if len(days):
+            refuse(f"only the {which} forecasts {len(days)} days, such as {days[0].date()}")
+    if not (a.dates.equals(b.dates) and np.array_equal(a.series, b.series)):
+        refuse("some series have other days in one than in the other")
+    different = ~np.isclose(a.target, b.target, rtol=1e-6, atol=1e-12)
+    if different.any():
+        row, step = np.argwhere(different)[0]
+        refuse(
+            f"the actual returns differ in {different.sum()} of {different.size} places, first in the window"
+            f" of {a.dates[row].date()}, {a.target[row, step]:g} and {b.target[row, step]:g}"
+        )
+
+
+def daily_losses(predictions: Predictions, metric: str, where: str) -> Float[np.ndarray, " T"]:
+    """The loss of each day, over all steps and series.
+
+    Raises:
+      UserError: an unknown metric, or a quantile that was not forecast.
+    """
+    forecast, quantiles = predictions.forecast, predictions.quantiles
+    name, slash, level = metric.partition("/")
+    names = [f"{q:g}" for q in quantiles]
+    if slash and name == "pinball" and level in names:
+        place = names.index(level)
+        losses = pinball_losses(forecast, predictions.target, quantiles)[..., place]
+    elif metric in LOSSES:
+        losses = LOSSES[metric](forecast, predictions.target, quantiles)
+    else:
+        known = (*LOSSES, *(f"pinball/{level}" for level in names))
+        raise UserError(f"--metric {metric}: unknown for {where}. {nearest(metric, known)}")
+    _, day = np.unique(predictions.dates, return_inverse=True)
+    return by_day(losses.mean(axis=1), day)

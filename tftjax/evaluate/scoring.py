@@ -1,0 +1,263 @@
+"""What is said of a forecast in one split beyond METRICS: tests, trading, quality modes, and a verdict.
+
+Forecasts of several series are pooled a day: a test sees days, which follow each other, not windows, which
+move together. Those that ask about single returns are made for one series only. Steps beyond the first count
+in losses; everything else looks at the first.
+"""
+
+import itertools
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from tftjax.config.evaluation import EvaluationConfig
+from tftjax.data.splits import Block
+from tftjax.evaluate.baselines import BASELINES, FITTED, MAX_FITTED_SERIES, Forecast, Task, Unavailable
+from tftjax.evaluate.metrics import Forecast, Target, evaluate_forecast, median, pinball_losses, pit_counts
+from tftjax.evaluate.quality import quality_modes, random_modes, shares
+from tftjax.evaluate.significance import diebold_mariano, pesaran_timmermann, pit_test, value_at_risk_tests
+from tftjax.evaluate.trading import POSITIONS, sharpe_ratios, trades
+from tftjax.storage import runs
+
+SPLITS = ("val", "test")
+Rows = Int[np.ndarray, "W P"]
+
+
+class Windows(NamedTuple):
+    """What happened in the N windows of a split, series after series, in time order within each.
+
+    Attributes:
+        target: returns as decimals.
+        day: number of each window's first target day, 0 to T - 1 in time order.
+        series: the windows of each series.
+    """
+
+    target: Target
+    day: Int[np.ndarray, " N"]
+    series: Sequence[slice]
+
+
+class Score(NamedTuple):
+    """What is kept of a forecast of one split, so that it need not be.
+
+    Attributes:
+        metrics: by name, METRICS.
+        losses: pinball loss of each day; their mean is the pinball loss over all windows.
+        by_series: pinball loss of each series.
+        share_below: of the first step's targets at or below each quantile.
+    """
+
+    metrics: dict[str, Any]
+    losses: Float[np.ndarray, " T"]
+    by_series: tuple[float, ...]
+    share_below: Float[np.ndarray, " Q"]
+
+
+def by_day(losses: Float[np.ndarray, " N"], day: Int[np.ndarray, " N"]) -> Float[np.ndarray, " T"]:
+    """Losses of windows, summed by day and scaled so that the mean over days is the mean over windows."""
+    sums = np.bincount(day, losses)
+    return sums * (len(sums) / len(losses))
+
+
+def score(windows: Windows, forecast: Forecast, quantiles: Sequence[float]) -> Score:
+    """Scores a forecast; see `metrics.evaluate_forecast` for what is refused."""
+    metrics = evaluate_forecast(forecast, windows.target, quantiles)
+    losses = pinball_losses(forecast, windows.target, quantiles).mean(axis=(1, 2))
+    return Score(
+        metrics=metrics,
+        losses=by_day(losses, windows.day),
+        by_series=tuple(float(losses[own].mean()) for own in windows.series),
+        share_below=(windows.target[:, 0, None] <= forecast[:, 0]).mean(axis=0),
+    )
+
+
+def modes_by_series(
+    windows: Windows, forecast: Forecast, quantiles: Sequence[float], settings: EvaluationConfig
+) -> list[Int[np.ndarray, "_"]]:
+    """`quality.quality_modes` of the first step's medians, series by series."""
+    middle = median(forecast, quantiles)[:, 0]
+    return [quality_modes(middle[own], windows.target[own, 0], settings) for own in windows.series]
+
+
+def judge(
+    windows: Windows,
+    forecast: Forecast,
+    quantiles: Sequence[float],
+    *,
+    losses: Float[np.ndarray, " T"],
+    baseline_losses: Mapping[str, Float[np.ndarray, " T"]],
+    modes: Sequence[Int[np.ndarray, "_"]],
+    settings: EvaluationConfig,
+    periods_a_year: float,
+) -> dict[str, Any]:
+    """The parts of a split's metrics beyond METRICS: tests, trading, quality, quality_random.
+
+    Args:
+        losses, baseline_losses: the forecast's and each baseline's, as in `Score`.
+        modes: what `modes_by_series` gives.
+        periods_a_year: rows of the panel in a year.
+    Returns:
+        Numbers, None where undefined, in objects: see evaluate.py.
+    """
+    middle, actual = median(forecast, quantiles)[:, 0], windows.target[:, 0]
+    tests: dict[str, Any] = {
+        "days": len(losses),
+        "diebold_mariano": {
+            name: diebold_mariano(losses - others, windows.target.shape[1])._asdict()
+            for name, others in baseline_losses.items()
+        },
+    }
+    if len(windows.series) == 1:
+        outside = {0: actual < forecast[:, 0, 0], -1: actual > forecast[:, 0, -1]}
+        tests["value_at_risk"] = {
+            f"{quantiles[place]:g}": value_at_risk_tests(out, min(quantiles[place], 1 - quantiles[place]))
+            for place, out in outside.items()
+        }
+        tests["pit"] = pit_test(pit_counts(forecast[:, :1], windows.target[:, :1]), quantiles)
+        tests["pesaran_timmermann"] = pesaran_timmermann(middle, actual)
+    pairs = [(middle[own], actual[own]) for own in windows.series]
+    return {
+        "tests": tests,
+        "trading": trade(windows, middle, settings.trading_cost, periods_a_year),
+        "quality": shares(np.concatenate(modes)),
+        "quality_random": shares(random_modes(pairs, settings)),
+    }
+
+
+def trade(
+    windows: Windows, middle: Float[np.ndarray, " N"], cost: float, periods_a_year: float
+) -> dict[str, Any]:
+    """Sharpe ratios of the positions that medians lead to, an equal share in each series.
+
+    Returns:
+        `cost`, and by position what `sharpe_ratios` gives, with its `turnover`: traded a period, as a share
+        of what is held.
+    """
+    first = np.zeros(len(middle), bool)
+    first[[own.start for own in windows.series]] = True
+    count = np.bincount(windows.day)
+    net, turnover = {}, {}
+    for name, take in POSITIONS.items():
+        position = take(middle)
+        traded = trades(position, first)
+        net[name] = np.bincount(windows.day, position * windows.target[:, 0] - cost * traded) / count
+        held = np.abs(position).sum()
+        turnover[name] = float(traded.sum() / held) if held > 0 else None
+    ratios = sharpe_ratios(net, periods_a_year)
+    return {"cost": cost} | {name: values | {"turnover": turnover[name]} for name, values in ratios.items()}
+
+
+class BaselineScores(NamedTuple):
+    """What the baselines score; it depends on the data and on what is asked for, not on a model.
+
+    Attributes:
+      scores: by split and name.
+      forecasts: by split and name, of a panel of one series; of others none, which would take much memory.
+      left_out: name -> why it has no forecast.
+    """
+
+    scores: dict[str, dict[str, Score]]
+    forecasts: dict[str, dict[str, Forecast]]
+    left_out: dict[str, str]
+
+
+def target_rows(run: runs.Run, split: str) -> Rows:
+    """Rows that the windows of a split forecast."""
+    first = run.data.starts[split] + run.config.model.encoder_length
+    return first[:, None] + np.arange(run.config.model.prediction_length, dtype=np.int32)
+
+
+def rows_by_series(run: runs.Run, rows: Rows) -> list[tuple[Block, slice]]:
+    """The windows of each series that has any: windows follow each other series by series."""
+    stops = np.searchsorted(rows[:, 0], [block.rows.stop for block in run.data.blocks])
+    slices = [slice(start, stop) for start, stop in itertools.pairwise([0, *stops.tolist()])]
+    pairs = zip(run.data.blocks, slices, strict=True)
+    return [(block, own) for block, own in pairs if own.stop > own.start]
+
+
+def split_windows(run: runs.Run, split: str) -> Windows:
+    """What happened in the windows of a split."""
+    rows = target_rows(run, split)
+    frame = run.data.panel.frame
+    _, day = np.unique(frame.index[rows[:, 0]], return_inverse=True)
+    returns = frame[run.data.panel.target].to_numpy(np.float64)
+    return Windows(returns[rows], day, [own for _, own in rows_by_series(run, rows)])
+
+
+def score_baselines(
+    run: runs.Run,
+    windows: dict[str, Windows],
+    known: dict[Hashable, BaselineScores] | None = None,
+    say: Callable[[str], Any] = print,
+) -> BaselineScores:
+    """Scores every baseline that has a forecast of the run's windows.
+
+    Args:
+      windows: of each split.
+      known: scores that runs on the same data share; filled by this function.
+      say: called with a message about each baseline that is left out.
+    """
+    model = run.config.model
+    lengths = model.encoder_length, model.prediction_length
+    key = (run.data.panel.fingerprint, run.data.blocks, model.quantiles, *lengths)
+    known = {} if known is None else known
+    if key not in known:
+        known[key] = _score_all(run, windows)
+        for name, reason in known[key].left_out.items():
+            say(f"left out the baseline {name}: {reason}")
+    return known[key]
+
+
+def _score_all(run: runs.Run, windows: dict[str, Windows]) -> BaselineScores:
+    result = BaselineScores({split: {} for split in windows}, {split: {} for split in windows}, {})
+    num_series = len(run.data.blocks)
+    for name in BASELINES:
+        if name in FITTED and num_series > MAX_FITTED_SERIES:
+            result.left_out[name] = f"{num_series} series, and it is fitted to at most {MAX_FITTED_SERIES}"
+            continue
+        try:
+            forecasts = baseline_forecasts(run, name)
+        except Unavailable as error:
+            result.left_out[name] = str(error)
+            continue
+        for split, forecast in forecasts.items():
+            result.scores[split][name] = score(windows[split], forecast, run.config.model.quantiles)
+            if num_series == 1:
+                result.forecasts[split][name] = forecast
+    return result
+
+
+def baseline_forecasts(run: runs.Run, name: str) -> dict[str, Float[np.ndarray, "W P Q"]]:
+    """A baseline's forecast of the windows of each split, each series by its own train rows.
+
+    Raises:
+      Unavailable: it has none of some series; names the series.
+    """
+    panel = run.data.panel
+    columns = {column: panel.frame[column].to_numpy(np.float64) for column in panel.observed}
+    rows = {split: target_rows(run, split) for split in SPLITS}
+    own = {split: dict(rows_by_series(run, rows[split])) for split in SPLITS}
+    found: dict[str, list] = {split: [] for split in SPLITS}
+    for block in run.data.blocks:
+        first, train = block.rows.start, block.splits.train
+        parts = {split: rows[split][own[split][block]] for split in SPLITS if block in own[split]}
+        if not parts:
+            continue
+        series = {column: values[first : block.rows.stop] for column, values in columns.items()}
+        task = Task(
+            returns=series.pop(panel.target),
+            observed=series,
+            train_rows=range(train.start - first, train.stop - first),
+            target_rows=np.concatenate(list(parts.values())) - first,
+            quantiles=run.config.model.quantiles,
+        )
+        try:
+            forecast = BASELINES[name](task)
+        except Unavailable as error:
+            raise Unavailable(f"{error} (series {block.name})" if block.name else str(error)) from error
+        stops = np.cumsum([len(part) for part in parts.values()])[:-1]
+        for split, values in zip(parts, np.split(forecast, stops), strict=True):
+            found[split].append(values)
+    return {split: np.concatenate(values) for split, values in found.items()}
