@@ -122,7 +122,7 @@ def test_plots_that_cannot_be_written(copy, capsys, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tftjax.plots.fan_chart", full)
+    monkeypatch.setattr("tftjax.plots.forecasts.fan_chart", full)
     assert evaluate_main([str(copy)]) == 2
     assert "the plots cannot be written (No space left on device)" in capsys.readouterr().err
 

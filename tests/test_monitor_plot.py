@@ -6,7 +6,7 @@ import numpy as np
 from test_plots import png_size
 from tiny import HEALTHY
 
-from tftjax import monitor_plot
+from tftjax.plots import training
 
 
 def records(epochs, warned=()):
@@ -22,9 +22,9 @@ def records(epochs, warned=()):
 
 def test_every_quantity_has_its_line_in_its_unit():
     lines = records(3, warned=(2,))
-    figure = monitor_plot.training(lines, "a_$b")
+    figure = training.training(lines, "a_$b")
     drawn = 0
-    for axes, panel in zip(figure.axes, monitor_plot.PANELS, strict=True):
+    for axes, panel in zip(figure.axes, training.PANELS, strict=True):
         assert axes.get_title() == panel.title
         found = {line.get_label(): line for line in axes.get_lines()}
         for name, (label, factor) in panel.lines.items():
@@ -34,7 +34,7 @@ def test_every_quantity_has_its_line_in_its_unit():
         assert len(axes.patches) == 1  # the epoch with a warning
     assert drawn == 20
     assert "few" in figure.get_supxlabel()
-    assert "no warnings" in monitor_plot.training(records(1), "x").get_supxlabel()
+    assert "no warnings" in training.training(records(1), "x").get_supxlabel()
 
 
 def test_lines_of_earlier_versions_and_of_a_kill(tmp_path):
@@ -42,13 +42,13 @@ def test_lines_of_earlier_versions_and_of_a_kill(tmp_path):
     text = "".join(json.dumps(line) + "\n" for line in old) + '{"epoch": 3, "lo'
     (tmp_path / "metrics.jsonl").write_text(text)
     for name in ("a.png", "b.png"):
-        monitor_plot.draw(tmp_path, tmp_path / name, "old")
+        training.draw(tmp_path, tmp_path / name, "old")
     assert png_size(tmp_path / "a.png") == (1200, 700)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
 def test_without_lines_there_is_no_picture(tmp_path):
-    monitor_plot.draw(tmp_path, tmp_path / "a.png", "none")
+    training.draw(tmp_path, tmp_path / "a.png", "none")
     (tmp_path / "metrics.jsonl").write_text("")
-    monitor_plot.draw(tmp_path, tmp_path / "a.png", "none")
+    training.draw(tmp_path, tmp_path / "a.png", "none")
     assert not (tmp_path / "a.png").exists()

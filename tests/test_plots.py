@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from tftjax import plots
 from tftjax.evaluate.significance import wilson_interval
+from tftjax.plots import forecasts as plots
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 

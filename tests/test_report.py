@@ -11,14 +11,15 @@ import pytest
 from pages import Reader, assert_shown
 from tiny import contents
 
-from tftjax import report, report_svg
+from tftjax import report
 from tftjax.data.volatility import stormy_days
-from tftjax.evaluate import evaluation, tables, verdict
+from tftjax.evaluate import evaluation, tables
 from tftjax.evaluate.baselines import BASELINES
 from tftjax.evaluate.files import read_predictions
 from tftjax.evaluate.formatting import p_text
 from tftjax.evaluate.verdict import verdict
-from tftjax.report_svg import COLORS, themed
+from tftjax.plots import theme
+from tftjax.plots.theme import COLORS, themed
 from tftjax.storage import runs
 from tftjax.sweep_files import Ended
 from tftjax.sweep_plan import Member
@@ -40,7 +41,7 @@ def change(path, edit):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Pages with empty figures, for tests of their words: drawing is nine tenths of the time."""
-    monkeypatch.setattr(report_svg, "drawn", lambda *_: '<svg xmlns="http://www.w3.org/2000/svg" />')
+    monkeypatch.setattr(theme, "drawn", lambda *_: '<svg xmlns="http://www.w3.org/2000/svg" />')
 
 
 @pytest.fixture(scope="module")
@@ -358,7 +359,7 @@ def test_a_baseline_without_any_loss(trained, tmp_path):
 
 
 def test_skill_against_no_loss_is_undefined():
-    from tftjax.report_figures import differences, skill_over_time
+    from tftjax.plots.page_forecasts import differences, skill_over_time
 
     losses = pd.DataFrame({"model": [1.0, 1.0, 3.0, 1.0], "other": [2.0, 2.0, 0.0, 0.0]})
     found = skill_over_time(losses, "model", "other", 2)

@@ -14,9 +14,9 @@ from tftjax.config.train import TrainConfig
 from tftjax.errors import UserError
 from tftjax.evaluate.metrics import flatten
 from tftjax.evaluate.significance import bootstrap
+from tftjax.plots.sweeps import draw, response_curves
 from tftjax.sweep_files import Ended
 from tftjax.sweep_plan import Member
-from tftjax.sweep_plots import draw, response_curves
 from tftjax.sweep_results import results_table, summarise, write_results
 
 # By config: std weight, and by seed the pinball on validation and on test, in 1e-3.

@@ -199,10 +199,12 @@ def _shift(windows: pd.DataFrame, weights: dict[str, Weights]) -> Float[np.ndarr
 
 
 def _draw(run: runs.Run, directory: Path, tables: dict[str, pd.DataFrame]) -> None:
-    from tftjax import interpret_plots  # matplotlib takes half a second to import: only where it is needed
+    from tftjax.plots import (
+        interpretation,  # matplotlib takes half a second to import: only where it is needed
+    )
 
     try:
-        interpret_plots.draw(directory, run.config.name, tables)
+        interpretation.draw(directory, run.config.name, tables)
     except OSError as error:
         raise UserError(f"{directory}: the plots cannot be written ({error.strerror}).") from error
 

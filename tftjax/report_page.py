@@ -8,7 +8,7 @@ import jinja2
 
 from tftjax.evaluate.tables import Table
 from tftjax.evaluate.verdict import Verdict
-from tftjax.report_svg import COLORS, Picture
+from tftjax.plots.theme import COLORS, Picture
 
 
 class Text(NamedTuple):

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from tftjax import report_figures as figures
-from tftjax import report_figures_training as training
 from tftjax.config.loading import Config, changed_keys
 from tftjax.config.section import show
 from tftjax.data.panel import ROLES, Panel, read_panel
@@ -24,6 +22,8 @@ from tftjax.evaluate.files import (
 )
 from tftjax.evaluate.significance import Difference
 from tftjax.evaluate.verdict import best_on_validation, verdict_of
+from tftjax.plots import page_forecasts as figures
+from tftjax.plots import page_training as training
 from tftjax.report_page import Code, Facts, Fold, Items, Page, Pair, Part, Section, Text
 from tftjax.storage import checkpoint, runs
 

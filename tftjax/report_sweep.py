@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tftjax import report_figures_sweep as figures
 from tftjax.data.panel import read_panel
 from tftjax.errors import UserError
 from tftjax.evaluate import tables
@@ -18,10 +17,11 @@ from tftjax.evaluate.scoring import SPLITS
 from tftjax.evaluate.significance import bootstrap
 from tftjax.evaluate.tables import Cell, Table
 from tftjax.evaluate.verdict import Verdict, count_beaten, headline, verdict
+from tftjax.plots import page_sweeps as figures
+from tftjax.plots.sweeps import response_curves
 from tftjax.report_page import Code, Fold, Items, Page, Part, Section, Text
 from tftjax.report_run import provenance
 from tftjax.storage import checkpoint, runs
-from tftjax.sweep_plots import response_curves
 from tftjax.sweep_results import ranking, reference_config
 
 Found = Mapping[str, Evaluation]

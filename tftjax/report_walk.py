@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from tftjax import report_figures as figures
 from tftjax.config.loading import settings
 from tftjax.data.panel import Panel, read_panel
 from tftjax.evaluate import tables
@@ -15,7 +14,8 @@ from tftjax.evaluate.formatting import interval, number, p_text, relative, share
 from tftjax.evaluate.significance import ALPHA
 from tftjax.evaluate.tables import Cell, Table
 from tftjax.evaluate.verdict import Verdict, count_beaten, headline, percent_of, quality_text, verdict
-from tftjax.report_figures_walk import skill_by_fold
+from tftjax.plots import page_forecasts as figures
+from tftjax.plots.page_walkforward import skill_by_fold
 from tftjax.report_page import Facts, Fold, Items, Page, Part, Section, Text
 from tftjax.report_run import provenance
 from tftjax.report_walk_data import Walk, skills, stormy_days

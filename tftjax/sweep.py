@@ -128,7 +128,7 @@ def conclude(trained: Trained) -> str:
     Raises:
       UserError: there is nothing to compare, as every member diverged.
     """
-    from tftjax import sweep_plots  # matplotlib takes half a second to import: only where it is needed
+    from tftjax.plots import sweeps  # matplotlib takes half a second to import: only where it is needed
 
     folder, members, ended = trained.folder, trained.members, read_ended(trained.folder)
     groups = {config: seeds for (config, _), seeds in ensembles(members, ended).items()}
@@ -136,7 +136,7 @@ def conclude(trained: Trained) -> str:
     results, summary = write_results(folder, members, ended, averaged)
     if summary is None:
         raise all_diverged(folder)
-    sweep_plots.draw(folder, results)
+    sweeps.draw(folder, results)
     return summary
 
 

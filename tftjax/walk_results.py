@@ -49,7 +49,7 @@ def conclude(trained: Trained, say: Callable[[str], Any]) -> str:
     Raises:
       UserError: no config that is trained in every fold, an evaluation that cannot be read, or a full disk.
     """
-    from tftjax import walk_plot  # matplotlib takes half a second to import: only where it is needed
+    from tftjax.plots import walkforward  # matplotlib takes half a second to import: only where it is needed
 
     pool = make_pool(trained, read_ended(trained.folder), say)
     forecasts = pooled_forecasts(pool, trained.members, say)
@@ -74,7 +74,7 @@ def conclude(trained: Trained, say: Callable[[str], Any]) -> str:
     files.replace_text(folder / "folds.csv", folds.to_csv(index=False))
     text = markdown(pool, forecasts, metrics, gains, folds)
     files.replace_text(folder / "summary.md", text)
-    walk_plot.draw(folder / "folds.png", pool, headlines(forecasts), reference(forecasts, metrics))
+    walkforward.draw(folder / "folds.png", pool, headlines(forecasts), reference(forecasts, metrics))
     return text
 
 

@@ -146,7 +146,7 @@ def _plot(run: runs.Run, directory: Path, forecast, model: Score, baselines: Bas
     Beside the model's calibration stands that of the unconditional baseline, and of the one that was best on
     validation: more lines cannot be told apart.
     """
-    from tftjax import monitor_plot, plots
+    from tftjax.plots import forecasts, training
 
     quantiles, name, rows = run.config.model.quantiles, run.config.name, target_rows(run, "test")
     block, own = rows_by_series(run, rows)[0]
@@ -159,8 +159,8 @@ def _plot(run: runs.Run, directory: Path, forecast, model: Score, baselines: Bas
     shares |= {other: baselines.scores["test"][other].share_below for other in ("unconditional", best)}
     title = f"{name}: calibration on test"
     try:
-        monitor_plot.draw(run.directory, directory / "monitor.png", f"{name}: course of training")
-        plots.fan_chart(directory / "fan_chart.png", dates, actual, forecast[own, 0], quantiles, shown)
-        plots.calibration(directory / "calibration.png", shares, len(rows), quantiles, title)
+        training.draw(run.directory, directory / "monitor.png", f"{name}: course of training")
+        forecasts.fan_chart(directory / "fan_chart.png", dates, actual, forecast[own, 0], quantiles, shown)
+        forecasts.calibration(directory / "calibration.png", shares, len(rows), quantiles, title)
     except OSError as error:
         raise UserError(f"{directory}: the plots cannot be written ({error.strerror}).") from error

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 
 from tftjax.config.evaluation import EvaluationConfig
 from tftjax.data.splits import Block
-from tftjax.evaluate.baselines import BASELINES, FITTED, MAX_FITTED_SERIES, Forecast, Task, Unavailable
+from tftjax.evaluate.baselines import BASELINES, FITTED, MAX_FITTED_SERIES, Task, Unavailable
 from tftjax.evaluate.metrics import Forecast, Target, evaluate_forecast, median, pinball_losses, pit_counts
 from tftjax.evaluate.quality import quality_modes, random_modes, shares
 from tftjax.evaluate.significance import diebold_mariano, pesaran_timmermann, pit_test, value_at_risk_tests

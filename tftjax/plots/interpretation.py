@@ -10,7 +10,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tftjax.plots import COLORS, save
+from tftjax.plots.forecasts import COLORS, save
 
 SMOOTHED = 21  # windows, a month of trading days: single days hide what changes slowly
 MAX_COLUMNS = 1200  # of the picture of attention over time: more would fall on the same pixels

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from tftjax.errors import UserError
 from tftjax.evaluate.formatting import SHOWN, Shown
 from tftjax.evaluate.significance import bootstrap
-from tftjax.plots import COLORS, save
+from tftjax.plots.forecasts import COLORS, save
 from tftjax.sweep_results import ranking
 
 WEIGHTS = ("loss.mean_weight", "loss.std_weight")

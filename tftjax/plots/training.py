@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from tftjax.model.parameters import PARTS
-from tftjax.plots import COLORS, save
+from tftjax.plots.forecasts import COLORS, save
 
 MORE_COLORS = (*COLORS, "#777777", "#b0413e")
 # Written out: finding them by the size of every label takes as long as the drawing.

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from tftjax.evaluate.metrics import central_intervals
 from tftjax.evaluate.quality import MODES
 from tftjax.evaluate.significance import wilson_interval
-from tftjax.plots import ROWS_SHOWN
-from tftjax.report_svg import LIGHT, SERIES, Key, Picture, date_axis, picture
+from tftjax.plots.forecasts import ROWS_SHOWN
+from tftjax.plots.theme import LIGHT, SERIES, Key, Picture, date_axis, picture
 
 SKILL_DAYS = 126  # half a year of trading days
 MIN_SKILL_DAYS = 10

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from tftjax.evaluate.formatting import SHOWN, Shown
 from tftjax.evaluate.significance import bootstrap
-from tftjax.report_svg import LIGHT, Key, Picture, picture
+from tftjax.plots.theme import LIGHT, Key, Picture, picture
 
 SPLIT_COLORS = {"val": "blue", "test": "orange"}
 LEGEND = (

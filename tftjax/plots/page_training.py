@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from tftjax.monitor_plot import PANELS
-from tftjax.report_svg import LIGHT, SERIES, Key, Picture, picture
+from tftjax.plots.theme import LIGHT, SERIES, Key, Picture, picture
+from tftjax.plots.training import PANELS
 
 # Those of monitor_plot that watch for collapse: two lines at most, so that they can be told apart.
 WATCHED = tuple(panel for panel in PANELS if len(panel.lines) <= 2)

@@ -7,8 +7,8 @@ import pandas as pd
 from jaxtyping import Bool
 from matplotlib.figure import Figure
 
-from tftjax.report_figures import MIN_SKILL_DAYS, shade, skill_over_time
-from tftjax.report_svg import LIGHT, Key, Picture, date_axis, picture
+from tftjax.plots.page_forecasts import MIN_SKILL_DAYS, shade, skill_over_time
+from tftjax.plots.theme import LIGHT, Key, Picture, date_axis, picture
 
 SKILL_DAYS = 252  # a year of trading days
 

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from tftjax.errors import UserError
 from tftjax.evaluate.metrics import pinball_losses
 from tftjax.evaluate.scoring import by_day
-from tftjax.monitor_plot import MORE_COLORS
-from tftjax.plots import save
+from tftjax.plots.forecasts import save
+from tftjax.plots.training import MORE_COLORS
 from tftjax.walk_pool import Pool, Pooled
 
 
