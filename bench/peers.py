@@ -143,7 +143,7 @@ def spread(values: list[float], spec: str) -> str:
 def nine_as_a_sweep(epochs: int) -> tuple[float, float]:
     """Seconds of the whole process, and of those the training of an epoch of all members."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "tftjax.sweep", *(f"configs/{name}.json" for name in NINE)]
+        command = [sys.executable, "-m", "tftjax.sweep.run", *(f"configs/{name}.json" for name in NINE)]
         command += ["--runs", folder, "--quiet"]
         command += ["--set", f"train.max_epochs={epochs}", "--set", f"train.patience={epochs}"]
         environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": f"{folder}/cache"}

@@ -124,11 +124,12 @@ def trainer_settings(task: Task, epochs: int, pace: Pace, lightning) -> dict[str
 
 def train_tftjax(task: Task, epochs: int, pace: Pace) -> None:
     """The run of `python -m tftjax.train`, on all cores, with its validation."""
-    from tftjax import progress, runtime
+    from tftjax import runtime
     from tftjax.config.loading import load
     from tftjax.data.loading import load_panel
     from tftjax.storage import runs
-    from tftjax.train import fit
+    from tftjax.train import progress
+    from tftjax.train.run import fit
 
     class Paced(progress.NoProgress):
         def __enter__(self):
@@ -153,7 +154,7 @@ def train_tftjax(task: Task, epochs: int, pace: Pace) -> None:
 def count_tftjax(config, data) -> int:
     """Parameters of the model."""
     from tftjax.runtime import device_mesh
-    from tftjax.train_step import make_program
+    from tftjax.train.step import make_program
 
     layout = make_program(config, data, device_mesh(1)).layout
     return int(sum(np.prod(shape) for shape in layout.shapes))

@@ -30,8 +30,8 @@ def measure(config_path: str, num_members: int, rounds: int, cache: str) -> dict
 
     jax.config.update("jax_compilation_cache_dir", cache)
     from tftjax.data.loading import load_panel
-    from tftjax.sweep_plan import make_plan
-    from tftjax.sweep_program import compile_slots, initial_state, member_program, run_epoch
+    from tftjax.sweep.plan import make_plan
+    from tftjax.sweep.program import compile_slots, initial_state, member_program, run_epoch
 
     members = make_plan([config_path], num_seeds=num_members)
     data = prepare(load_panel(members[0].config.data), members[0].config)

@@ -27,13 +27,12 @@ from tftjax.config.loading import Config, from_dict
 from tftjax.data.panel import Panel, make_panel
 from tftjax.data.prepared import Data, cardinalities, prepare
 from tftjax.evaluate.metrics import pinball
-from tftjax.interpret_weights import attention_summary, collect
+from tftjax.interpret.weights import attention_summary, collect, learned
 from tftjax.model.forecast import forecast_rows
 from tftjax.model.parameters import build_model, to_tree
-from tftjax.model.variants import learned
 from tftjax.storage import runs
-from tftjax.sweep_plan import Member
-from tftjax.sweep_program import compile_slots, initial_state, member_program, run_epoch
+from tftjax.sweep.plan import Member
+from tftjax.sweep.program import compile_slots, initial_state, member_program, run_epoch
 
 ROWS = 3000
 UNIT = 0.01  # of returns

@@ -24,7 +24,17 @@ INFERENCE_BATCH = 256
 
 def first_epoch_seconds(config: str, folder: Path, name: str, environment: dict[str, str]) -> float:
     """Seconds from the start of a training process to the line of its first epoch in metrics.jsonl."""
-    command = [sys.executable, "-m", "tftjax.train", config, "--runs", str(folder), "--name", name, "--quiet"]
+    command = [
+        sys.executable,
+        "-m",
+        "tftjax.train.run",
+        config,
+        "--runs",
+        str(folder),
+        "--name",
+        name,
+        "--quiet",
+    ]
     metrics = folder / name / "metrics.jsonl"
     started = time.monotonic()
     process = subprocess.Popen([*command, "--set", "train.max_epochs=1"], env=environment, cwd=ROOT)
@@ -43,7 +53,7 @@ def train_rates(
     command = [
         sys.executable,
         "-m",
-        "tftjax.train",
+        "tftjax.train.run",
         config,
         "--runs",
         str(folder),

@@ -38,8 +38,7 @@ def work(config_path: str, overrides: list[str]) -> None:
     from tftjax.config.hyperparameters import hyperparameters
     from tftjax.config.loading import load
     from tftjax.data.loading import load_panel
-    from tftjax.train_data import train_data
-    from tftjax.train_step import compile_epoch, init_state, make_program
+    from tftjax.train.step import compile_epoch, init_state, make_program, train_data
 
     jax.config.update("jax_enable_compilation_cache", False)
     config = load(config_path, overrides)

@@ -24,7 +24,7 @@ from tiny import (
     write_config,
 )
 
-from tftjax import report
+from tftjax.report.__main__ import main as report_main
 from tftjax.storage import checkpoint
 
 pytestmark = pytest.mark.slow
@@ -316,6 +316,6 @@ def test_three_steps_ahead(commands, tmp_path):
     forecast = pd.read_csv(out, parse_dates=["date"])
     np.testing.assert_array_equal(forecast["date"], make_rows().index[272:275])
     np.testing.assert_allclose(forecast[QUANTILES], test[QUANTILES].iloc[:3], atol=1e-6)
-    assert report.main([str(run)]) == 0
+    assert report_main([str(run)]) == 0
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "The last 46 forecasts, first step" in page

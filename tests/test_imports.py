@@ -7,6 +7,25 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "tftjax"
+# Each imports only from those before it.
+ORDER = (
+    "errors",
+    "files",
+    "runtime",
+    "config",
+    "data",
+    "model",
+    "storage",
+    "evaluate",
+    "plots",
+    "train",
+    "interpret",
+    "sweep",
+    "walkforward",
+    "predict",
+    "compare",
+    "report",
+)
 NEVER = {"torch", "pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "jsonpickle"}
 
 
@@ -41,6 +60,33 @@ def test_the_parser_sees_the_imports():
     assert list(imported(ast.parse("import torch.nn as n"))) == ["torch.nn"]
 
 
+def package(name):
+    return name.split(".")[1]
+
+
+def is_door(name):
+    """What a command is made of: it may import everything, and only doors import cli."""
+    return name.endswith(".__main__") or package(name) in {"cli", "predict", "compare"}
+
+
+def test_every_package_is_in_the_order():
+    assert {package(name) for name in MODULES if name != "tftjax"} == {*ORDER, "cli"}
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_imports_only_what_comes_before(name):
+    if name in {"tftjax.evaluate.evaluation", "tftjax.plots.sweeps", "tftjax.plots.walkforward"}:
+        pytest.xfail("figures are drawn twice, and by whom they should not be: until plots/ has each once")
+    if name == "tftjax":
+        assert not own(name)
+        return
+    for other in own(name):
+        assert other != "tftjax", f"{name} imports the package and not a module"
+        assert is_door(name) or package(other) != "cli", f"{name} imports {other}"
+        if not name.endswith(".__main__") and package(name) != "cli" and package(other) != "cli":
+            assert ORDER.index(package(other)) <= ORDER.index(package(name)), f"{name} imports {other}"
+
+
 def test_no_circle():
     tuple(TopologicalSorter({name: own(name) for name in MODULES}).static_order())
 
@@ -51,7 +97,12 @@ def test_evaluation_does_without_training():
         name = waiting.pop()
         reached.add(name)
         waiting |= own(name) - reached
-    assert not reached & {"tftjax.train", "tftjax.train_step", "tftjax.optimizer", "tftjax.losses"}
+    assert not reached & {
+        "tftjax.train.run",
+        "tftjax.train.step",
+        "tftjax.train.optimizer",
+        "tftjax.train.losses",
+    }
 
 
 def test_config_starts_without_jax():

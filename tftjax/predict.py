@@ -22,11 +22,11 @@ from tftjax.data.loading import MAKES_OTHER_VALUES, load_panel
 from tftjax.data.panel import Panel, blocks, join_series, name_of, select_rows, split_series, with_rows
 from tftjax.data.prepared import cardinalities
 from tftjax.data.windows import make_series
-from tftjax.ensemble import average_tables, open_runs
 from tftjax.errors import UserError
 from tftjax.model.forecast import forecast_rows
 from tftjax.model.parameters import build_model
 from tftjax.storage import runs
+from tftjax.sweep.ensembles import average_tables, open_runs
 
 FOLLOWING = {"daily": "B", "weekly": "W-FRI", "monthly": "BME"}  # expected dates of the next rows
 

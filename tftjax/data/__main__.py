@@ -20,8 +20,8 @@ from tftjax.data.loading import feature_set_of, find_dataset, load_panel
 from tftjax.data.panel import PANEL_FILES, write_panel
 from tftjax.data.raw.fred_api import BASE_URL, download
 from tftjax.data.raw.yahoo import download_sp500
-from tftjax.data.splits import folds
 from tftjax.errors import UserError
+from tftjax.walkforward.plan import folds
 
 
 def build(arguments: argparse.Namespace) -> None:

@@ -1,6 +1,5 @@
 """Train, validation and test rows in time order, and the windows that forecast them."""
 
-import datetime
 import math
 from typing import NamedTuple
 
@@ -8,7 +7,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int32
 
-from tftjax.config.data import DataConfig, SplitDates
+from tftjax.config.data import DataConfig
 from tftjax.data.alignment import PERIODS
 from tftjax.data.panel import Panel, blocks, select_rows
 from tftjax.errors import UserError
@@ -171,48 +170,6 @@ def starts_of(
     return np.concatenate(
         [window_starts(getattr(b.splits, split), b.rows, encoder_length, prediction_length) for b in found]
     )
-
-
-def folds(
-    first_test: int,
-    last_test: int,
-    *,
-    train_years: int,
-    val_years: int = 1,
-    test_years: int = 1,
-    step_years: int | None = None,
-    expanding: bool = False,
-) -> list[SplitDates]:
-    """Walk-forward folds by calendar years: train, then validation, then test, moved on by a step.
-
-    Args:
-      first_test, last_test: years in which the first and the last fold's test rows begin.
-      train_years, val_years, test_years: lengths; with `expanding`, train_years is that of the first fold and
-        the later ones begin where it does.
-      step_years: between two folds; None for test_years, so that the test years of the folds join up.
-    Raises: UserError for lengths or years that give no fold.
-    """
-    step = test_years if step_years is None else step_years
-    begin = first_test - val_years - train_years
-    in_order = begin >= datetime.MINYEAR and first_test <= last_test <= datetime.MAXYEAR - max(test_years, 0)
-    if min(train_years, val_years, test_years, step) < 1 or not in_order:
-        raise UserError(
-            f"folds: found train {train_years}, val {val_years}, test {test_years}, step {step} years and"
-            f" tests from {first_test} to {last_test}, expected lengths of at least 1 and years in order."
-        )
-
-    def january(year: int) -> datetime.date:
-        return datetime.date(year, 1, 1)
-
-    return [
-        SplitDates(
-            train=january(begin if expanding else year - val_years - train_years),
-            val=january(year - val_years),
-            test=january(year),
-            end=january(year + test_years),
-        )
-        for year in range(first_test, last_test + 1, step)
-    ]
 
 
 def window_starts(

@@ -1,6 +1,5 @@
 """What a report page shows, read from the files that training, evaluation and interpretation wrote."""
 
-import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -94,49 +93,6 @@ def read_table(path: Path, remedy: str, **keywords: Any) -> pd.DataFrame:
 
 def _unreadable(path: Path, error: Exception, remedy: str) -> str:
     return f"{path}: cannot be read ({error}). Make it anew: {remedy}"
-
-
-def read_history(directory: Path) -> list[dict[str, Any]]:
-    """The epochs' lines of metrics.jsonl; none where there is no such file."""
-    path = directory / "metrics.jsonl"
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        with contextlib.suppress(ValueError):  # half a line that a kill left
-            records.append(json.loads(line))
-    return records
-
-
-def warnings_of(records: list[dict[str, Any]]) -> dict[str, list[tuple[int, str]]]:
-    """By name of a warning, the epochs that had it and its words."""
-    found: dict[str, list[tuple[int, str]]] = {}
-    for record in records:
-        for name, words in record.get("warnings", {}).items():
-            found.setdefault(name, []).append((record["epoch"], words))
-    return found
-
-
-def read_interpretation(directory: Path) -> dict[str, pd.DataFrame]:
-    """Tables of a run's `interpretation/` that the report draws, the test rows; none if it has not been made.
-
-    Raises:
-      UserError: a table is damaged.
-    """
-    tables = {}
-    for name, needed in (
-        ("importance", ("split", "kind", "variable", "mean", "p10", "p90")),
-        ("attention_by_lag", ("split", "horizon", "step", "mean", "p10", "p90")),
-    ):
-        path = directory / "interpretation" / f"{name}.csv"
-        if not path.is_file():
-            continue
-        try:
-            table = pd.read_csv(path)
-            tables[name] = table.loc[table["split"] == "test", list(needed)]
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(
-                f"{path}: cannot be read ({error}). Make it anew: python -m tftjax.interpret {directory}"
-            ) from error
-    return tables
 
 
 def write_tables(

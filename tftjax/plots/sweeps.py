@@ -12,7 +12,7 @@ from tftjax.errors import UserError
 from tftjax.evaluate.formatting import SHOWN, Shown
 from tftjax.evaluate.significance import bootstrap
 from tftjax.plots.forecasts import COLORS, save
-from tftjax.sweep_results import ranking
+from tftjax.sweep.results import ranking
 
 WEIGHTS = ("loss.mean_weight", "loss.std_weight")
 SPLIT_COLORS = {"val": COLORS[0], "test": COLORS[1]}

@@ -12,7 +12,7 @@ from tftjax.evaluate.metrics import pinball_losses
 from tftjax.evaluate.scoring import by_day
 from tftjax.plots.forecasts import save
 from tftjax.plots.training import MORE_COLORS
-from tftjax.walk_pool import Pool, Pooled
+from tftjax.walkforward.pool import Pool, Pooled
 
 
 def draw(path: Path, pool: Pool, shown: Sequence[Pooled], best: Pooled) -> None:

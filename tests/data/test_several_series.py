@@ -1,0 +1,394 @@
+"""Panels of several series: each keeps to its own rows, scalers and baselines."""
+
+import dataclasses
+import json
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pages import Reader
+
+from tftjax import predict
+from tftjax.config import loading
+from tftjax.config.data import DataConfig
+from tftjax.data.checks import check_return_units
+from tftjax.data.encoding import encoding_from_json, encoding_to_json, fit_encoding
+from tftjax.data.loading import load_panel
+from tftjax.data.panel import blocks, join_series, make_panel, read_panel, split_series, write_panel
+from tftjax.data.prepared import prepare
+from tftjax.data.raw import cells
+from tftjax.data.splits import Block, Splits, make_blocks, starts_of
+from tftjax.data.windows import gather, make_series
+from tftjax.errors import UserError
+from tftjax.evaluate.baselines import BASELINES, Task
+from tftjax.evaluate.scoring import baseline_forecasts, score_baselines, split_windows, target_rows
+from tftjax.report.__main__ import main as report_main
+from tftjax.storage import runs
+from tftjax.train import run as train
+
+COLUMNS = {"date": "day", "id": "index", "target": "ret", "observed": ["x"], "known_categorical": ["month"]}
+LENGTHS = {"A": 47, "B": 61, "C": 5}  # C is too short for a window
+
+
+def rows_of(name, length, last="2004-03-31"):
+    days = pd.bdate_range(end=last, periods=length)
+    rng = np.random.default_rng(ord(name))
+    frame = pd.DataFrame({"day": days.strftime("%Y-%m-%d"), "index": name})
+    frame["ret"] = (rng.normal(0, 0.01, length) * (1 + (name == "B"))).round(6)
+    frame["x"] = rng.normal(5, 2, length).round(3)
+    return frame
+
+
+@pytest.fixture
+def table():
+    """Three series, their rows sorted by date, as most vendors sort them."""
+    frame = pd.concat([rows_of(name, length) for name, length in LENGTHS.items()])
+    return frame.sort_values(["day", "index"], ignore_index=True)
+
+
+def settings(path, **data):
+    content = {"data": {"dataset": str(path), "columns": COLUMNS, **data}}
+    content["model"] = {"hidden_size": 4, "encoder_length": 7, "prediction_length": 2}
+    content["train"] = {"batch_size": 8, "max_epochs": 2}
+    return loading.from_dict({"name": "several", **content}, "test")
+
+
+@pytest.fixture
+def path(table, tmp_path):
+    table.to_csv(tmp_path / "table.csv", index=False)
+    return tmp_path / "table.csv"
+
+
+def test_rows_are_put_series_after_series(path, table):
+    panel = load_panel(settings(path).data)
+    assert panel.id_column == "index"
+    assert panel.static_categorical == ("index",)
+    assert blocks(panel.frame, "index") == (
+        ("A", range(0, 47)),
+        ("B", range(47, 108)),
+        ("C", range(108, 113)),
+    )
+    for part, name in zip(split_series(panel), LENGTHS, strict=True):
+        own = table[table["index"] == name]
+        np.testing.assert_array_equal(part.frame["ret"], own["ret"])
+        assert part.frame.index.strftime("%Y-%m-%d").tolist() == own["day"].tolist()
+    joined = join_series(split_series(panel))
+    assert joined.fingerprint == panel.fingerprint
+
+
+def test_a_date_twice_in_a_series_names_series_and_line(path, table):
+    table.loc[20] = table.loc[18]
+    table.to_csv(path, index=False)
+    found = (
+        rf"table.csv, line 22, column 'day': found {table.day[18]} (a second time|after \S+) in the series"
+    )
+    with pytest.raises(UserError, match=found):
+        load_panel(settings(path).data)
+
+
+def test_a_date_ahead_names_the_line(path, table):
+    table.loc[len(table)] = ["2999-01-01", "A", 0.01, 5.0]
+    table.to_csv(path, index=False)
+    with pytest.raises(
+        UserError, match=rf"line {len(table) + 1}, column 'day': found 2999-01-01, expected a"
+    ):
+        load_panel(settings(path).data)
+
+
+def test_a_hole_names_series_and_line(path, table):
+    row = table.index[(table["index"] == "B") & (table.index > 60)][0]
+    table.loc[row, "x"] = np.nan
+    table.to_csv(path, index=False)
+    with pytest.raises(UserError, match=rf"series 'B', line {row + 2} .*column 'x': found no value"):
+        load_panel(settings(path).data)
+
+
+def test_rows_of_a_series_in_two_places_are_refused():
+    frame = pd.DataFrame(
+        {"y": [0.1, 0.2, 0.3], "id": ["a", "b", "a"]}, pd.bdate_range("2004-01-01", periods=3)
+    )
+    with pytest.raises(UserError, match="rows of one id in several places"):
+        make_panel(frame, target="y", observed=("y",), static_categorical=("id",), id_column="id")
+
+
+def panel_of(**series):
+    """A panel with the columns y and id, from the returns of each series by day."""
+    frame = pd.concat([pd.DataFrame({"y": values, "id": name}) for name, values in series.items()])
+    return make_panel(frame, target="y", observed=("y",), static_categorical=("id",), id_column="id")
+
+
+def returns(days):
+    return pd.Series(np.random.default_rng(len(days)).normal(0, 0.01, len(days)), days)
+
+
+def test_splits_fall_on_the_same_dates():
+    days = pd.bdate_range("2004-01-01", periods=20)
+    panel = panel_of(a=returns(days), b=returns(days[8:]), c=returns(days[15:]))
+    # The calendar has 20 days: validation begins with day 10, test with day 15.
+    half = DataConfig(split=(0.5, 0.25, 0.25))
+    b_of_two = Block("b", range(20, 32), Splits(range(20, 22), range(22, 27), range(27, 32)))
+    kept, found = make_blocks(panel, half, 1, 1)
+    assert found == (Block("a", range(0, 20), Splits(range(0, 10), range(10, 15), range(15, 20))), b_of_two)
+    assert kept.messages[-1] == "left out 1 of 3 series, which have no train window of 1 + 1 rows: c"
+    assert starts_of(found, "train", 1, 1).tolist() == [*range(0, 9), 20]
+    assert starts_of(found, "val", 1, 1).tolist() == [*range(9, 14), *range(21, 26)]
+    kept, found = make_blocks(panel, half, 2, 1)  # b has two train rows, a window three
+    assert kept.messages[-1].endswith("2 + 1 rows: b, c")
+    assert kept.frame["id"].tolist() == ["a"] * 20
+    with pytest.raises(UserError, match=r"found no train window of 11 encoder rows .* in any of 3 series"):
+        make_blocks(panel, half, 11, 1)
+
+
+def test_blocks_are_counted_over_the_series_that_stay():
+    days = pd.bdate_range("2004-01-01", periods=20)
+    panel = panel_of(a=returns(days[15:]), b=returns(days[8:]), c=returns(days))
+    kept, found = make_blocks(panel, DataConfig(split=(0.5, 0.25, 0.25)), 1, 1)
+    assert [block.name for block in found] == ["b", "c"]
+    assert found[0] == Block("b", range(0, 12), Splits(range(0, 2), range(2, 7), range(7, 12)))
+    assert found[1] == Block("c", range(12, 32), Splits(range(12, 22), range(22, 27), range(27, 32)))
+    assert len(kept.frame) == 32
+
+
+def test_a_run_is_opened_with_the_splits_that_it_was_trained_with(path, table, tmp_path):
+    # C, which is left out, has days of its own: without them fractions would fall on other dates.
+    own = pd.DataFrame({"day": pd.date_range("2004-03-06", periods=20).strftime("%Y-%m-%d"), "index": "C"})
+    pd.concat([table[table["index"] != "C"], own.assign(ret=0.01, x=1.0)]).to_csv(path, index=False)
+    wanted = settings(path, split=[0.5, 0.2, 0.3])
+    data = prepare(load_panel(wanted.data), wanted)
+    assert [block.name for block in data.blocks] == ["A", "B"]
+    runs.create(tmp_path / "run", wanted, data.whole, overwrite=False)
+    again = prepare(read_panel(tmp_path / "run"), wanted)
+    assert again.blocks == data.blocks
+    assert runs.check_resumable(tmp_path / "run", wanted, data.whole)
+
+
+def test_windows_that_only_left_out_series_have_do_not_count():
+    days = pd.bdate_range("2004-01-01", periods=40)
+    panel = panel_of(a=returns(days[:20]), b=returns(days[20:]))
+    with pytest.raises(UserError, match=r"data\.split: found 0 test rows at most in each of 1 series"):
+        make_blocks(panel, DataConfig(split=(0.4, 0.1, 0.5)), 2, 1)
+
+
+def test_a_series_that_never_moves_is_left_out():
+    days = pd.bdate_range("2004-01-01", periods=20)
+    panel = panel_of(a=returns(days), b=pd.Series(0.0, days))
+    kept, found = make_blocks(panel, DataConfig(), 2, 1)
+    assert [block.name for block in found] == ["a"]
+    assert kept.messages[-1] == "left out 1 of 2 series, whose target never moves in the train rows: b"
+
+
+def test_one_series_in_percent_is_found():
+    found = {"a": np.array([0.01, -0.01]), "b": np.array([1.0, -1.0]), "c": np.array([0.02, -0.01])}
+    with pytest.raises(
+        UserError, match="series 'b': the train target's standard deviation is 1, that of the"
+    ):
+        check_return_units(found, 0.01)
+    check_return_units({name: found[name] for name in "ac"}, 0.01)
+
+
+def test_a_week_is_in_one_split_whatever_its_last_trading_day():
+    fridays = pd.bdate_range("2004-01-02", periods=20, freq="W-FRI")
+    for mix in (fridays, fridays - pd.Timedelta(days=1)):
+        panel = panel_of(a=returns(fridays), b=returns(mix))
+        panel = dataclasses.replace(panel, about={"frequency": "weekly"})
+        _, found = make_blocks(panel, DataConfig(split=(0.5, 0.25, 0.25)), 2, 1)
+        assert [len(part) for block in found for part in block.splits] == [10, 5, 5] * 2
+
+
+def test_a_stretch_without_trading_does_not_spoil_the_scaler():
+    moving = returns(pd.bdate_range("2004-01-01", periods=211))
+    still = moving.copy()
+    still.iloc[:100] = 0.0
+    panel = panel_of(a=moving, b=still)
+    encoding = fit_encoding(panel, [range(0, 150), range(211, 361)], "ewma")
+    assert (encoding.scaler["y"].scale < 2).all()
+
+
+def test_the_volatility_of_a_series_is_its_own():
+    panel = two_series()
+    encoding = fit_encoding(panel, [range(0, 7), range(7, 12)], "ewma")
+    series = make_series(panel, encoding)
+    own = np.sqrt(pd.Series((np.arange(5) / 50) ** 2).ewm(alpha=0.06, adjust=True).mean().to_numpy())
+    np.testing.assert_allclose(series.volatility[8:], own[1:], rtol=1e-6)
+    scaled = (np.arange(5) / 50)[2:] / own[1:4]  # the first rows have no volatility before them
+    np.testing.assert_allclose(encoding.scaler["y"].scale[1], scaled.std(), rtol=1e-6)
+    np.testing.assert_allclose(series.observed[0, 7:], np.arange(5) / 50 / scaled.std(), rtol=1e-5)
+    inputs, _ = gather(series, np.array([8], np.int32), 2, 1)
+    np.testing.assert_allclose(inputs.scale, own[2] * scaled.std(), rtol=1e-5)
+    np.testing.assert_allclose(inputs.center, own[2] * scaled.mean(), rtol=1e-5)
+
+
+def test_a_large_table_is_read_in_parts(path, monkeypatch, table):
+    whole = load_panel(settings(path).data)
+    monkeypatch.setattr(cells, "ROWS_A_PART", 23)
+    assert load_panel(settings(path).data).fingerprint == whole.fingerprint
+    table.astype({"ret": object}).replace({"ret": {table.ret[70]: "oops"}}).to_csv(path, index=False)
+    with pytest.raises(UserError, match="line 72, column 'ret': found the text 'oops'"):
+        load_panel(settings(path).data)
+
+
+def two_series():
+    days = pd.bdate_range("2004-01-01", periods=7)
+    frame = pd.concat(
+        [
+            pd.DataFrame({"y": np.arange(7) / 100, "x": 1.0 + np.arange(7), "size": 3.0, "id": "a"}, days),
+            pd.DataFrame({"y": np.arange(5) / 50, "x": 50.0, "size": 5.0, "id": "b"}, days[2:]),
+        ]
+    )
+    return make_panel(
+        frame,
+        target="y",
+        observed=("y", "x"),
+        static_real=("size",),
+        static_categorical=("id",),
+        id_column="id",
+    )
+
+
+def test_scalers_are_those_of_each_series():
+    encoding = fit_encoding(two_series(), [range(0, 3), range(7, 9)])
+    assert encoding.series == ("a", "b")
+    np.testing.assert_allclose(encoding.scaler["y"].center, [0.01, 0.01])
+    np.testing.assert_allclose(encoding.scaler["y"].scale, [0.01 * np.sqrt(2 / 3), 0.01])
+    np.testing.assert_allclose(encoding.scaler["x"].center, [2.0, 50.0])
+    np.testing.assert_allclose(encoding.scaler["x"].scale, [np.sqrt(2 / 3), 1.0])  # constant in b
+    np.testing.assert_allclose(encoding.scaler["size"], [[4.0, 4.0], [1.0, 1.0]])  # over the series
+    assert encoding.categories == {"id": ["a", "b"]}
+    stored = json.loads(json.dumps(encoding_to_json(encoding)))
+    assert encoding_to_json(encoding_from_json(stored)) == stored
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit])
+def test_a_window_carries_its_series(wrap):
+    panel = two_series()
+    series = make_series(panel, fit_encoding(panel, [range(0, 3), range(7, 9)]))
+    call = wrap(partial(gather, encoder_length=2, prediction_length=1))
+    inputs, target = call(jax.tree.map(jnp.asarray, series), jnp.array([8, 1], jnp.int32))
+    np.testing.assert_allclose(target, [[0.06], [0.03]], rtol=1e-6)
+    np.testing.assert_array_equal(inputs.static_categorical, [[2, 1]])
+    np.testing.assert_allclose(inputs.static_real, [[1.0, -1.0]])
+    np.testing.assert_allclose(inputs.center, [0.01, 0.01], rtol=1e-6)
+    np.testing.assert_allclose(inputs.scale, [0.01, 0.01 * np.sqrt(2 / 3)], rtol=1e-6)
+    np.testing.assert_allclose(inputs.observed[0, :, 0], [1.0, 3.0], rtol=1e-5)  # (0.02 - 0.01) / 0.01, ...
+
+
+def test_prediction_with_some_of_the_series_finds_their_scalers():
+    panel = two_series()
+    encoding = fit_encoding(panel, [range(0, 3), range(7, 9)])
+    whole, alone = make_series(panel, encoding), make_series(split_series(panel)[1], encoding)
+    np.testing.assert_array_equal(alone.observed, whole.observed[:, 7:])
+    np.testing.assert_array_equal(alone.scale, whole.scale[1:])
+    np.testing.assert_array_equal(alone.static_categorical, [[2]])
+    with pytest.raises(UserError, match="found the series b, expected only those of the training run"):
+        make_series(panel, fit_encoding(split_series(panel)[0], [range(0, 3)]))
+
+
+@given(cutoff=st.integers(3, 6), factor=st.floats(2.0, 9.0), scale=st.sampled_from(["none", "ewma"]))
+def test_nothing_of_later_rows_or_other_series_reaches_a_series(cutoff, factor, scale):
+    panel = two_series()
+    changed = panel.frame[["y", "x"]].to_numpy().copy()
+    changed[cutoff:7] *= factor  # later rows of a
+    changed[7:] *= factor  # all of b
+    frame = panel.frame.assign(y=changed[:, 0], x=changed[:, 1])
+    other = make_panel(
+        frame,
+        target="y",
+        observed=("y", "x"),
+        static_real=("size",),
+        static_categorical=("id",),
+        id_column="id",
+    )
+    before, after = (
+        make_series(each, fit_encoding(each, [range(0, 3), range(7, 10)], scale)) for each in (panel, other)
+    )
+    np.testing.assert_array_equal(before.observed[:, :cutoff], after.observed[:, :cutoff])
+    np.testing.assert_array_equal((before.center[0], before.scale[0]), (after.center[0], after.scale[0]))
+    if scale == "ewma":
+        np.testing.assert_array_equal(before.volatility[:cutoff], after.volatility[:cutoff])
+    assert not np.array_equal(before.scale[1], after.scale[1]) or scale == "ewma"  # there, it cancels out
+
+
+def test_a_panel_of_several_series_is_read_as_it_was_written(path, tmp_path):
+    panel = load_panel(settings(path).data)
+    write_panel(tmp_path, panel)
+    again = read_panel(tmp_path)
+    pd.testing.assert_frame_equal(again.frame, panel.frame, check_freq=False)
+    assert (again.id_column, again.fingerprint) == (panel.id_column, panel.fingerprint)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("frequency", ["daily", "weekly"])
+def test_a_run_of_several_series(path, tmp_path, frequency, capsys):
+    lengths = {} if frequency == "daily" else {"encoder_length": 2, "prediction_length": 1}
+    wanted = settings(path, frequency=frequency)
+    wanted = wanted.model_copy(update={"model": wanted.model.model_copy(update=lengths)})
+    wanted = wanted.model_copy(update={"train": wanted.train.model_copy(update={"batch_size": 4})})
+    directory = tmp_path / "several"
+    metrics = train.train(wanted, directory)
+    short = {"daily": "1 of 3 series, which have no train", "weekly": "1 series without a row to use"}
+    assert f"left out {short[frequency]}" in capsys.readouterr().out
+    run = runs.open_run(directory)
+    by_series = pd.read_csv(directory / "evaluation" / "by_series.csv")
+    for split in ("val", "test"):
+        own = by_series[by_series["split"] == split]
+        assert own["series"].tolist() == ["A", "B"]
+        for name in ("model", "unconditional"):
+            scores = metrics[split] if name == "model" else metrics[split]["baselines"][name]
+            pooled = np.average(own[name], weights=own["windows"])
+            np.testing.assert_allclose(scores["pinball"], pooled, rtol=1e-5)
+    table = predict.predict(run, predict.load_rows(run, str(path), None), say=print)
+    said = capsys.readouterr().out
+    assert ("left out 1 series that the run was not trained on: C" in said) == (frequency == "daily")
+    steps = wanted.model.prediction_length
+    assert table["series"].tolist() == ["A"] * steps + ["B"] * steps
+    assert np.isfinite(table[["0.02", "0.98"]].to_numpy()).all()
+    if frequency == "daily":
+        assert report_main([str(directory)]) == 0
+        page = Reader((directory / "report.html").read_text())
+        own = by_series[by_series["split"] == "test"]["model"]
+        assert [page.row(name)[1] for name in ("A", "B")] == [f"{1e3 * loss:.4f}" for loss in own]
+        assert "forecasts, series A, first step" in page.text
+        assert "of several series the evaluation keeps no forecasts" in page.text
+        assert page.row("calm")[2] == "-" or float(page.row("calm")[2]) > 0
+
+
+@pytest.mark.slow
+def test_prediction_is_the_evaluation_s_forecast(path, tmp_path):
+    directory = tmp_path / "several"
+    train.train(settings(path), directory, quiet=True)
+    run = runs.open_run(directory)
+    evaluated = pd.read_csv(directory / "evaluation" / "predictions.csv", dtype={"series": str})
+    first = evaluated[(evaluated["split"] == "test") & (evaluated["series"] == "B")].iloc[0]
+    day = pd.Timestamp(first["date"]) - pd.offsets.BDay(1)
+    table = predict.predict(run, predict.load_rows(run, None, day.date()))
+    ours = table[table["series"] == "B"].iloc[0]
+    levels = ["0.02", "0.5", "0.98"]
+    np.testing.assert_allclose(ours[levels].to_numpy(float), first[levels].to_numpy(float), rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_baselines_of_a_series_are_those_of_the_series_alone(path, tmp_path, monkeypatch):
+    directory = tmp_path / "several"
+    train.train(settings(path), directory, quiet=True)
+    run = runs.open_run(directory)
+    returns = run.data.panel.frame["ret"].to_numpy()
+    rows = target_rows(run, "test")
+    second = run.data.blocks[1]
+    own = rows[rows[:, 0] >= second.rows.start] - second.rows.start
+    train_rows = range(len(second.splits.train))
+    for name in ("unconditional", "rolling", "ewma_scaled"):
+        task = Task(returns[second.rows.start :], {}, train_rows, own, run.config.model.quantiles)
+        found = baseline_forecasts(run, name)["test"]
+        np.testing.assert_array_equal(found[-len(own) :], BASELINES[name](task))
+    monkeypatch.setattr("tftjax.evaluate.scoring.MAX_FITTED_SERIES", 1)
+    said = []
+    windows = {split: split_windows(run, split) for split in ("val", "test")}
+    scored = score_baselines(run, windows, say=said.append)
+    assert set(scored.scores["test"]) == {"unconditional", "rolling", "ewma_scaled"}
+    assert "left out the baseline garch: 2 series, and it is fitted to at most 1" in said
+    assert not scored.forecasts["test"]

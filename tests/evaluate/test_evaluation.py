@@ -1,0 +1,215 @@
+"""Evaluation: which rows it forecasts, that it can be repeated, and what happens when it cannot."""
+
+import dataclasses
+import datetime
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from tiny import ENCODER_LENGTH, QUANTILES, contents, make_rows
+
+from tftjax.config.loading import from_dict
+from tftjax.data.loading import load_panel
+from tftjax.data.prepared import prepare
+from tftjax.evaluate import evaluation
+from tftjax.evaluate.__main__ import main as evaluate_main
+from tftjax.evaluate.baselines import BASELINES, Unavailable
+from tftjax.evaluate.formatting import p_text
+from tftjax.evaluate.metrics import pinball
+from tftjax.evaluate.scoring import score_baselines, split_windows, target_rows
+from tftjax.evaluate.verdict import summary, verdict
+from tftjax.storage import runs
+
+RAW = Path(__file__).resolve().parents[3] / "shared" / "data" / "core_proposal_raw"
+LAST_DAY = datetime.date(2025, 12, 31)
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("in_process")]
+
+
+@pytest.fixture
+def copy(trained, tmp_path):
+    return Path(shutil.copytree(trained.directory, tmp_path / "tiny"))
+
+
+def test_target_rows_are_the_splits_and_encoders_lie_before(trained):
+    run = runs.open_run(trained.directory)
+    for split, first, stop in (("val", 224, 272), ("test", 272, 320)):
+        rows = target_rows(run, split)
+        np.testing.assert_array_equal(rows, np.arange(first, stop)[:, None])
+        np.testing.assert_array_equal(run.data.starts[split] + ENCODER_LENGTH, rows[:, 0])
+
+
+def test_evaluation_in_another_process_agrees(trained, copy):
+    """Here with other settings for the processor: equal up to rounding."""
+    metrics = evaluation.evaluate(runs.open_run(copy))
+    stored = json.loads((trained.directory / "evaluation" / "metrics.json").read_text())
+    assert list(metrics) == list(stored) == ["val", "test"]
+    for split in metrics:
+        assert list(metrics[split]) == list(stored[split])
+        for name in ("pinball", "mae", "rmse", "mu", "sigma"):
+            np.testing.assert_allclose(metrics[split][name], stored[split][name], rtol=1e-4, atol=1e-9)
+        assert metrics[split]["baselines"] == stored[split]["baselines"]
+
+
+def test_repeating_gives_the_same_bytes_and_changes_nothing_else(copy):
+    before = contents(copy)
+    evaluation.evaluate(runs.open_run(copy))
+    first = contents(copy)
+    evaluation.evaluate(runs.open_run(copy))
+    second = contents(copy)
+    assert first.keys() == second.keys() == before.keys()
+    for name in second:
+        if not name.endswith(".png"):
+            assert first[name] == second[name], name
+        if not name.startswith("evaluation"):
+            assert before[name] == second[name], name
+
+
+def test_baseline_by_hand(trained):
+    """The unconditional forecast: quantiles of the train returns, the same for every day."""
+    stored = json.loads((trained.directory / "evaluation" / "metrics.json").read_text())["test"]
+    returns = make_rows()["SP500_Returns"].to_numpy()
+    train, test = returns[:224], returns[272:]
+    levels = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
+    losses = [
+        np.where(test > v, q * (test - v), (1 - q) * (v - test))
+        for q, v in zip(levels, np.quantile(train, levels), strict=True)
+    ]
+    np.testing.assert_allclose(stored["baselines"]["unconditional"]["pinball"], np.mean(losses), rtol=1e-6)
+
+
+def test_summary_names_every_split_and_baseline(trained):
+    metrics = json.loads((trained.directory / "evaluation" / "metrics.json").read_text())
+    lines = summary(metrics).splitlines()
+    names = ["model", *BASELINES]
+    assert [line.split()[:2] for line in lines[1:17]] == [[s, n] for s in ("val", "test") for n in names]
+    assert f"{metrics['test']['pinball'] * 1e3:.4f}" in lines[9]
+    test = metrics["test"]["tests"]["diebold_mariano"]["rolling"]
+    assert p_text(test["p"]) in lines[11]
+    assert lines[-2] == f"test: {verdict(metrics['test'])}"
+    assert lines[-1] == "test: no quality modes: fewer rows than a window"
+    # Undefined metrics are left out of metrics.json, and shown as a dash.
+    del metrics["test"]["coverage"]["80"]
+    test["p"] = None
+    del metrics["test"]["correlation"]
+    assert lines[9].split()[-1] != "-"
+    lines = summary(metrics).splitlines()
+    assert " - " in lines[9]
+    assert lines[9].split()[-1] == "-"
+    assert " - " in lines[11]
+
+
+def test_a_damaged_checkpoint_falls_back_and_is_said(copy, capsys):
+    newest = max((copy / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    shutil.rmtree(newest / "arrays")
+    assert evaluate_main([str(copy)]) == 0
+    captured = capsys.readouterr()
+    assert "is damaged" in captured.err
+    assert "test model" in captured.out
+
+
+def test_results_that_cannot_be_written(copy, capsys):
+    shutil.rmtree(copy / "evaluation")
+    (copy / "evaluation").write_text("a file in the way")
+    assert evaluate_main([str(copy)]) == 2
+    assert "evaluation: cannot be made" in capsys.readouterr().err
+
+
+def test_plots_that_cannot_be_written(copy, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tftjax.plots.forecasts.fan_chart", full)
+    assert evaluate_main([str(copy)]) == 2
+    assert "the plots cannot be written (No space left on device)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["nowhere", "empty"])
+def test_what_is_no_run_is_exit_code_2(tmp_path, capsys, name):
+    (tmp_path / "empty").mkdir()
+    assert evaluate_main([str(tmp_path / name)]) == 2
+    assert "not a run" in capsys.readouterr().err
+
+
+def test_tables_for_the_report(trained):
+    folder = trained.directory / "evaluation"
+    predictions, baselines = (pd.read_csv(folder / f"{name}.csv") for name in ("predictions", "baselines"))
+    assert list(baselines) == ["date", "split", *(f"{name}/{q}" for name in BASELINES for q in QUANTILES)]
+    pd.testing.assert_frame_equal(baselines[["date", "split"]], predictions[["date", "split"]])
+    metrics = json.loads((folder / "metrics.json").read_text())["test"]
+    test = baselines["split"] == "test"
+    for name in BASELINES:
+        forecast = baselines.loc[test, [f"{name}/{q}" for q in QUANTILES]].to_numpy()[:, None]
+        found = pinball(forecast, predictions.loc[test, ["actual"]].to_numpy(), tuple(map(float, QUANTILES)))
+        assert found == pytest.approx(metrics["baselines"][name]["pinball"])
+        difference = metrics["tests"]["diebold_mariano"][name]["difference"]
+        assert metrics["pinball"] - found == pytest.approx(difference)
+    notes = json.loads((folder / "notes.json").read_text())
+    assert notes == {"left_out": {}, "volatility_column": "Realized_Vol_21d"}
+
+
+def test_quality_settings_are_read_from_the_run(copy):
+    path = copy / "config.json"
+    config = json.loads(path.read_text())
+    config["evaluation"] = {"quality_window": 20}
+    path.write_text(json.dumps(config))
+    metrics = evaluation.evaluate(runs.open_run(copy))
+    table = pd.read_csv(copy / "evaluation" / "quality.csv")
+    assert table.groupby("split").size().to_dict() == {"test": 29, "val": 29}
+    # The first window of 20 rows ends with the twentieth row of the split.
+    assert table["date"].tolist()[0] == str(make_rows().index[224 + 19].date())
+    shares = table[table["split"] == "test"]["mode"].value_counts(normalize=True).to_dict()
+    found = {name: share for name, share in metrics["test"]["quality"].items() if share}
+    assert found == pytest.approx(shares)
+
+
+def test_a_baseline_that_fails_is_left_out_and_said(copy, capsys, monkeypatch):
+    def fails(task):
+        raise Unavailable("the fit did not converge")
+
+    monkeypatch.setitem(BASELINES, "garch", fails)
+    monkeypatch.setattr("tftjax.evaluate.baselines.VOLATILITY_COLUMNS", ("VIX",))
+    assert evaluate_main([str(copy)]) == 0
+    captured = capsys.readouterr()
+    assert "left out the baseline garch: the fit did not converge" in captured.err
+    assert "left out the baseline vix_scaled: no column VIX" in captured.err
+    metrics = json.loads((copy / "evaluation" / "metrics.json").read_text())
+    for split in metrics.values():
+        kept = [name for name in BASELINES if name not in ("garch", "vix_scaled")]
+        assert list(split["baselines"]) == list(split["tests"]["diebold_mariano"]) == kept
+    notes = json.loads((copy / "evaluation" / "notes.json").read_text())
+    assert set(notes["left_out"]) == {"garch", "vix_scaled"}
+    assert notes["volatility_column"] is None
+
+
+def test_runs_on_the_same_data_share_their_baselines(trained, monkeypatch):
+    run, known = runs.open_run(trained.directory), {}
+    windows = {split: split_windows(run, split) for split in ("val", "test")}
+    first = score_baselines(run, windows, known)
+    monkeypatch.setattr("tftjax.evaluate.scoring.BASELINES", {})
+    assert score_baselines(run, windows, known) is first
+    other = run.config.model_copy(update={"model": run.config.model.model_copy(update={"quantiles": (0.5,)})})
+    assert not score_baselines(dataclasses.replace(run, config=other), windows, known).scores["test"]
+    assert len(known) == 2
+
+
+@pytest.mark.skipif(not RAW.is_dir(), reason="the raw series of core_proposal are not beside this repository")
+def test_reference_figures_of_core_proposal():
+    """Mean pinball in 1e-3, validation and test, as found beforehand (design, section 7)."""
+    config = from_dict({"data": {"dataset": str(RAW), "feature_set": "core_proposal"}}, "test")
+    config = config.model_copy(update={"data": config.data.model_copy(update={"end": LAST_DAY})})
+    data = prepare(load_panel(config.data), config)
+    run = runs.Run(Path("nowhere"), config, data, {}, 0)
+    found = score_baselines(run, {split: split_windows(run, split) for split in ("val", "test")})
+    expected = {
+        "unconditional": (2.201, 2.182),
+        "ewma_scaled": (1.995, 2.120),
+        "vix_scaled": (1.967, 2.084),
+        "gjr_garch": (1.946, 2.085),
+    }
+    for name, pinballs in expected.items():
+        ours = [1e3 * found.scores[split][name].metrics["pinball"] for split in ("val", "test")]
+        np.testing.assert_allclose(ours, pinballs, rtol=1e-3, err_msg=name)

@@ -1,0 +1,556 @@
+"""The report: what it says, what it refuses, and that a real browser shows it on a phone and in the dark."""
+
+import json
+import shutil
+from pathlib import Path
+
+import browser
+import numpy as np
+import pandas as pd
+import pytest
+from pages import Reader, assert_shown
+from tiny import contents
+
+from tftjax.data.volatility import stormy_days
+from tftjax.evaluate import evaluation, tables
+from tftjax.evaluate.baselines import BASELINES
+from tftjax.evaluate.files import read_predictions
+from tftjax.evaluate.formatting import p_text
+from tftjax.evaluate.verdict import verdict
+from tftjax.plots import theme
+from tftjax.plots.theme import COLORS, themed
+from tftjax.report.__main__ import main as report_main
+from tftjax.storage import runs
+from tftjax.sweep.files import Ended
+from tftjax.sweep.plan import Member
+from tftjax.sweep.results import write_results
+
+pytestmark = pytest.mark.slow  # but for a few that are done in no time
+
+
+def copy_of(trained, folder, name="tiny"):
+    return Path(shutil.copytree(trained.directory, folder / name))
+
+
+def change(path, edit):
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Pages with empty figures, for tests of their words: drawing is nine tenths of the time."""
+    monkeypatch.setattr(theme, "drawn", lambda *_: '<svg xmlns="http://www.w3.org/2000/svg" />')
+
+
+@pytest.fixture(scope="module")
+def judged(trained, tmp_path_factory):
+    """The shared run with quality windows that its 48 test days can fill, and made-up interpretation."""
+    run = copy_of(trained, tmp_path_factory.mktemp("judged"))
+    change(run / "config.json", lambda config: config.update(evaluation={"quality_window": 20}))
+    forecasts = {split: read_predictions(run, split).forecast for split in ("val", "test")}  # no compilation
+    evaluation.evaluate_forecasts(runs.open_run(run), forecasts, run / "evaluation", pictures=False)
+    (run / "interpretation").mkdir()
+    importance = [
+        (split, kind, name, mean, mean - 0.1, mean + 0.1)
+        for split, factor in (("val", 0.5), ("test", 1.0))
+        for kind, name, mean in (
+            ("encoder", "AAA_Yield", 0.62 * factor),
+            ("encoder", "<VIX>", 0.38 * factor),
+            ("decoder", "month", factor),
+        )
+    ]
+    columns = ["split", "kind", "variable", "mean", "p10", "p90"]
+    pd.DataFrame(importance, columns=columns).to_csv(run / "interpretation" / "importance.csv", index=False)
+    attention = pd.DataFrame({"split": "test", "horizon": 1, "step": range(-4, 2), "lag": range(5, -1, -1)})
+    attention = attention.assign(mean=[0.1, 0.1, 0.1, 0.1, 0.4, 0.2], p10=0.05, p90=0.5)
+    attention.to_csv(run / "interpretation" / "attention_by_lag.csv", index=False)
+    return run
+
+
+@pytest.fixture(scope="module")
+def page(judged):
+    assert report_main([str(judged)]) == 0
+    return Reader((judged / "report.html").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def swept(trained, tmp_path_factory):
+    """A sweep of copies of the shared run whose pinball losses are set: weak is the better on test only."""
+    folder = tmp_path_factory.mktemp("swept") / "weights"
+    losses = {
+        ("control", 42): (1.9, 2.5),
+        ("control", 43): (2.1, 2.7),
+        ("weak", 42): (2.2, 1.5),
+        ("weak", 43): (2.4, 1.7),
+        ("weak", 44): None,
+    }
+    members, ended = [], {}
+    base = runs.read_config(trained.directory)
+    for (group, seed), pinballs in losses.items():
+        name = f"{group}-s{seed}"
+        loss = base.loss.model_copy(update={"std_weight": 0.0 if group == "control" else 0.1})
+        config = base.model_copy(
+            update={"name": name, "loss": loss, "train": base.train.model_copy(update={"seed": seed})}
+        )
+        members.append(Member(name, group, config))
+        ended[name] = Ended("finished" if pinballs else "diverged", 8, 5)
+        if pinballs:
+            run = copy_of(trained, folder / "members", name)
+
+            def set_losses(metrics, pinballs=pinballs):
+                for split, value in zip(("val", "test"), pinballs, strict=True):
+                    metrics[split]["pinball"] = value * 1e-3
+
+            change(run / "evaluation" / "metrics.json", set_losses)
+    plan = [{"name": member.name, "fold": member.fold} for member in members]
+    (folder / "sweep.json").write_text(json.dumps({"members": plan}))
+    write_results(folder, members, ended, {})
+    shutil.copytree(trained.directory / "evaluation", folder / "ensembles" / "control" / "evaluation")
+    return folder
+
+
+def test_the_verdict_comes_first_and_is_that_of_the_tests(judged, page):
+    test = json.loads((judged / "evaluation" / "metrics.json").read_text())["test"]
+    found = test["tests"]["diebold_mariano"]
+    beaten = sum(t["p"] is not None and t["p"] < 0.05 and t["difference"] < 0 for t in found.values())
+    assert f"Has not earned its keep: beats {beaten} of 7 baselines" in page.text
+    assert verdict(test) in page.text
+    best = min(test["baselines"], key=lambda name: test["baselines"][name]["pinball"])
+    assert f"The best baseline, {best}, has a pinball loss of" in page.text
+    # Nothing but the name and the days stands before it.
+    headings = [values.get("id") for tag, values in page.tags if tag in ("h1", "h2", "h3")]
+    assert headings[:3] == [None, "verdict", "baselines"]
+
+
+def test_the_table_has_every_forecast_and_marks_the_best(judged, page):
+    test = json.loads((judged / "evaluation" / "metrics.json").read_text())["test"]
+    everyone = {"model": test, **test["baselines"]}
+    for name, values in everyone.items():
+        row = page.row(name)
+        assert row[1] == f"{1e3 * values['pinball']:.4f}"
+        if name != "model":
+            dm = test["tests"]["diebold_mariano"][name]
+            low, high = (f"{1e3 * dm[bound]:+.4f}" for bound in ("low", "high"))
+            assert row[2] == f"{1e3 * dm['difference']:+.4f} [{low}, {high}]"
+            assert row[3].endswith(p_text(dm["p"]))
+    table = tables.against_baselines(test, "")
+    losses = [values["pinball"] for values in everyone.values()]
+    marked = [row[0].text for row in table.rows if row[1].mark == "best"]
+    assert marked == [name for name, values in everyone.items() if values["pinball"] == min(losses)]
+    assert [float(row[1].text) for row in table.rows] == sorted(round(1e3 * loss, 4) for loss in losses)
+    text = (judged / "report.html").read_text()
+    assert f'<td class="best"><strong>{1e3 * min(losses):.4f}</strong></td>' in text
+
+
+def test_modes_stand_beside_what_chance_gives(judged, page):
+    test = json.loads((judged / "evaluation" / "metrics.json").read_text())["test"]
+    for mode, share in test["quality"].items():
+        chance = test["quality_random"][mode]
+        name = mode.replace("_", " ").lower()
+        assert page.row(name) == [name, f"{100 * share:.0f} %", f"{100 * chance:.0f} %"]
+
+
+def test_regimes_stand_beside_each_other(judged, page):
+    regimes = json.loads((judged / "evaluation" / "metrics.json").read_text())["test"]["regimes"][
+        "volatility"
+    ]
+    assert sum(values["windows"] for values in regimes.values()) == 48
+    for label, values in regimes.items():
+        row = page.row(label)
+        assert row[1] == str(values["windows"])
+        if values["windows"]:
+            assert row[2] == f"{1e3 * values['pinball']:.4f}"
+            theirs = values["baselines"]["vix_scaled"]["pinball"]
+            place = page.rows[page.rows.index(row) - list(regimes).index(label) - 1].index(
+                "minus vix_scaled, %"
+            )
+            assert row[place] == f"{100 * (values['pinball'] / theirs - 1):+.2f}"
+
+
+def test_regimes_by_the_run_s_own_thresholds():
+    ours, theirs = {"windows": 3, "pinball": 0.003}, {"flat": {"pinball": 0.002}, "right": {"pinball": 0.0}}
+    table = tables.by_regime("VIX", {"up to 20": ours | {"baselines": theirs}, "above 20": {"windows": 0}})
+    assert table.title == "By VIX"
+    assert table.head[3:] == ("minus flat, %", "minus right, %")
+    rows = [[cell.text for cell in row] for row in table.rows]
+    assert rows == [["up to 20", "3", "3.0000", "+50.00", "-"], ["above 20", "0", "-", "-", "-"]]
+
+
+def test_every_part_is_there(judged, page):
+    titles = [
+        "Against the baselines",
+        "Forecast",
+        "Skill over time",
+        "Calm and stormy",
+        "Quality modes",
+        "What it would have earned",
+    ]
+    titles += ["Training", "Variables", "Where it comes from"]
+    sections = [values["id"] for tag, values in page.tags if tag == "h2"][1:]
+    assert [f"#{anchor}" for anchor in sections] == [
+        link for link in page.links if link in page.links[: len(titles)]
+    ]
+    for title in titles:
+        assert title in page.text
+    figures = {v["aria-label"].split(":")[0] for tag, v in page.tags if tag == "svg"}
+    alts = " ".join(v["aria-label"] for tag, v in page.tags if tag == "svg")
+    assert len([tag for tag, _ in page.tags if tag == "svg"]) == 16  # nine figures, two of them in one width
+    assert "encoder: AAA_Yield 62 %, <VIX> 38 %" in alts  # the test rows' weights
+    assert "Most attention, 40.0 % on average, goes to step 0." in alts
+    assert len(figures) > 5
+    config = json.loads((judged / "config.json").read_text())
+    panel = json.loads((judged / "panel.json").read_text())
+    assert panel["fingerprint"] in page.text
+    assert f'"seed": {config["train"]["seed"]}' in page.text
+    assert page.row("evaluation.quality_window")[1:] == ["20", "60"]
+    assert "48, 2002-01-16 to 2002-03-22" in page.text  # the test rows
+
+
+def test_the_page_stands_alone(judged, page):
+    text = (judged / "report.html").read_text()
+    assert len(text) < 1_500_000
+    assert "http://" not in text
+    assert "https://" not in text
+    assert "<script" not in text
+    assert all(link.startswith("#") for link in page.links)
+    assert len(set(page.ids)) == len(page.ids)
+    targets = {link[1:] for link in page.links if link.startswith("#")}
+    assert targets <= set(page.ids)
+    assert ("html", {"lang": "en"}) in page.tags
+
+
+def test_the_same_run_gives_the_same_bytes_and_nothing_else_changes(judged, page):
+    before = contents(judged)
+    (judged / "report.html").write_text("what lies there is replaced")
+    assert report_main([str(judged)]) == 0
+    assert contents(judged) == before
+    assert not runs.foreign_files(judged)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_runs_of_one_call_are_tested_against_each_other(trained, tmp_path):
+    a, b = copy_of(trained, tmp_path, "a"), copy_of(trained, tmp_path, "b")
+    table = pd.read_csv(b / "evaluation" / "predictions.csv")
+    table["0.5"] += np.where(table["split"] == "test", 0.01, 0.0)  # worse
+    table.to_csv(b / "evaluation" / "predictions.csv", index=False)
+    assert report_main([str(a), str(b), str(a)]) == 0
+    rows = [Reader((run / "report.html").read_text()).row(other.name) for run, other in ((a, b), (b, a))]
+    assert rows[0][2].startswith("-")
+    assert rows[1][2].startswith("+")
+    assert rows[0][3].startswith("better, p")
+    assert rows[1][3].startswith("worse, p")
+
+
+def spoil_target(run):
+    table = pd.read_csv(run / "evaluation" / "predictions.csv")
+    table.assign(actual=table["actual"] * 100).to_csv(run / "evaluation" / "predictions.csv", index=False)
+
+
+def shorten(run):
+    for name in ("predictions", "baselines"):
+        table = pd.read_csv(run / "evaluation" / f"{name}.csv")
+        table.iloc[:-1].to_csv(run / "evaluation" / f"{name}.csv", index=False)
+
+
+def test_what_does_not_compare_is_refused_with_the_difference(trained, tmp_path, capsys):
+    a = copy_of(trained, tmp_path, "a")
+    for spoil, message in ((spoil_target, "the actual returns differ"), (shorten, "such as 2002-03-22")):
+        b = copy_of(trained, tmp_path, spoil.__name__)
+        spoil(b)
+        assert report_main([str(a), str(b)]) == 2
+        assert message in capsys.readouterr().err
+        assert not (a / "report.html").exists()
+
+
+def test_bad_input(trained, tmp_path, capsys):
+    run = copy_of(trained, tmp_path)
+    assert report_main([str(tmp_path)]) == 2
+    assert "neither a run (it has no config.json) nor a sweep" in capsys.readouterr().err
+    for name in ("notes.json", "metrics.json", "quality.csv", "baselines.csv", "predictions.csv"):
+        kept = (run / "evaluation" / name).read_bytes()
+        (run / "evaluation" / name).write_text("{")
+        assert report_main([str(run)]) == 2
+        error = capsys.readouterr().err
+        assert f"{name}: cannot be read" in error
+        assert f"python -m tftjax.evaluate {run}" in error
+        (run / "evaluation" / name).unlink()
+        assert report_main([str(run)]) == 2
+        assert f"python -m tftjax.evaluate {run}" in capsys.readouterr().err
+        (run / "evaluation" / name).write_bytes(kept)
+    change(run / "evaluation" / "metrics.json", lambda metrics: metrics["val"].pop("trading"))
+    assert report_main([str(run)]) == 2
+    assert "val lacks trading: it was made by an earlier version" in capsys.readouterr().err
+    assert not (run / "report.html").exists()
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_few_days_get_no_p_value(trained, tmp_path):
+    """As an evaluation of 20 test days leaves it."""
+    run = copy_of(trained, tmp_path)
+    for name in ("predictions", "baselines"):
+        table = pd.read_csv(run / "evaluation" / f"{name}.csv")
+        test = table[table["split"] == "test"].iloc[:20]
+        pd.concat([table[table["split"] == "val"], test]).to_csv(
+            run / "evaluation" / f"{name}.csv", index=False
+        )
+
+    def few(metrics):
+        tests = metrics["test"]["tests"]
+        tests["days"] = 20
+        for found in (*tests["diebold_mariano"].values(), tests["pit"], tests["pesaran_timmermann"]):
+            found |= {name: None for name in ("low", "high", "t", "p", "chi2", "statistic") if name in found}
+        for found in tests["value_at_risk"].values():
+            found |= dict.fromkeys(("kupiec_p", "independence_p", "coverage_p"))
+
+    change(run / "evaluation" / "metrics.json", few)
+    assert report_main([str(run)]) == 0
+    found = Reader((run / "report.html").read_text())
+    assert "No verdict: too few days" in found.text
+    assert "20 days are too few for a test, which takes 30" in found.text
+    assert found.row("garch")[3] == "no test"
+    head, _, _ = found.text.partition("The same for validation")
+    assert "p =" not in head
+    assert "p <" not in head
+
+
+def test_constant_forecasts(trained, tmp_path):
+    """The median always the same, and the intervals too: nothing is divided by their spread."""
+    run = runs.open_run(copy_of(trained, tmp_path))
+    counts = {split: len(run.data.starts[split]) for split in ("val", "test")}
+    levels = np.linspace(-0.02, 0.02, 7)
+    forecasts = {split: np.tile(levels, (count, 1, 1)) for split, count in counts.items()}
+    evaluation.evaluate_forecasts(run, forecasts, run.directory / "evaluation", pictures=False)
+    assert report_main([str(run.directory)]) == 0
+    found = Reader((run.directory / "report.html").read_text())
+    assert "correlation with what happened undefined, as one of them is constant" in found.text
+    assert found.row("model")[-1] == "-"
+    assert "nan" not in found.text
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_baseline_without_any_loss(trained, tmp_path):
+    """It knew what came: nothing is a percentage of its loss."""
+    run = copy_of(trained, tmp_path)
+    table = pd.read_csv(run / "evaluation" / "baselines.csv")
+    actual = pd.read_csv(run / "evaluation" / "predictions.csv")["actual"]
+    perfect = {name: actual.to_numpy() for name in table if name.startswith("vix_scaled/")}
+    table.assign(**perfect).to_csv(run / "evaluation" / "baselines.csv", index=False)
+
+    def set_losses(metrics):
+        for split in metrics.values():
+            difference = {"difference": split["pinball"], "low": 0.001, "high": 0.01}
+            split["tests"]["diebold_mariano"]["vix_scaled"] |= difference
+            split["baselines"]["vix_scaled"]["pinball"] = 0.0
+            for values in split["regimes"]["volatility"].values():
+                if values["windows"]:
+                    values["baselines"]["vix_scaled"]["pinball"] = 0.0
+
+    change(run / "evaluation" / "metrics.json", set_losses)
+    assert report_main([str(run)]) == 0
+    found = Reader((run / "report.html").read_text())
+    assert "The best baseline, vix_scaled, has a pinball loss of 0.0000e-3; the model's is" in found.text
+    assert found.row("vix_scaled")[1] == "0.0000"
+    assert not {"nan", "inf"} & set(found.text.replace("%", " ").split())
+    alts = " ".join(values["aria-label"] for tag, values in found.tags if tag == "svg")
+    assert "garch: " in alts
+    assert "vix_scaled: " not in alts.partition("AAA")[0]
+
+
+def test_skill_against_no_loss_is_undefined():
+    from tftjax.plots.page_forecasts import differences, skill_over_time
+
+    losses = pd.DataFrame({"model": [1.0, 1.0, 3.0, 1.0], "other": [2.0, 2.0, 0.0, 0.0]})
+    found = skill_over_time(losses, "model", "other", 2)
+    np.testing.assert_array_equal(found, [50.0, -100.0, np.nan])
+    test = {"difference": 1.0, "low": 0.5, "high": 1.5, "p": 0.01}
+    assert differences({"other": test}, {"other": 0.0}) is None
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_baseline_that_failed_is_listed_with_its_reason(trained, tmp_path):
+    run = copy_of(trained, tmp_path)
+
+    def lose(metrics):
+        for split in metrics.values():
+            del split["baselines"]["garch"], split["tests"]["diebold_mariano"]["garch"]
+
+    change(run / "evaluation" / "metrics.json", lose)
+    change(
+        run / "evaluation" / "notes.json", lambda n: n["left_out"].update(garch="the fit did not converge")
+    )
+    assert report_main([str(run)]) == 0
+    found = Reader((run / "report.html").read_text())
+    assert "garch is left out: the fit did not converge." in found.text
+    assert "of 6 baselines" in found.text
+    assert not [row for row in found.rows if row[:1] == ["garch"]]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_warnings_and_what_has_not_been_made(trained, tmp_path):
+    run = copy_of(trained, tmp_path)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["warnings"] = {"flat": f"sigma {line['epoch']} bp"} if line["epoch"] in (2, 3) else {}
+    (run / "metrics.jsonl").write_text("\n".join([*map(json.dumps, lines), '{"half']))
+    assert report_main([str(run)]) == 0
+    text = Reader((run / "report.html").read_text()).text
+    assert "flat, in 2 of 8 epochs, first in 2, last in 3: sigma 3 bp." in text
+    assert f"python -m tftjax.interpret {run}" in text
+    assert "No quality modes: the test rows are fewer than a window" in text
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_sweep_is_ranked_on_validation_and_says_so(swept, capsys):
+    member = swept / "members" / "control-s43"
+    assert report_main([str(swept), str(member)]) == 0
+    assert capsys.readouterr().out.split() == [f"{d}/report.html" for d in (member, swept)]
+    found = Reader((swept / "report.html").read_text())
+    assert "the ensemble of control, first on validation; it beats" in found.text
+    # The mean of 1.9 and 2.1, and the ends of its resamples.
+    assert found.row("control, 2 seeds")[1] == "2.0000 [1.9000, 2.1000]"
+    headings = [row[0] for row in found.rows]
+    assert headings.index("control, 2 seeds") < headings.index("weak, 2 seeds")
+    # On test too, where weak is the better one.
+    second = headings.index("control, 2 seeds", headings.index("weak, 2 seeds"))
+    assert found.rows[second][1] == "2.6000 [2.5000, 2.7000]"
+    metrics = json.loads((swept / "ensembles/control/evaluation/metrics.json").read_text())
+    assert found.row("control, ensemble")[1] == f"{1e3 * metrics['val']['pinball']:.4f}"
+    assert found.row("weak")[1:3] == ["+0.3000 [+0.3000, +0.3000]", "-1.0000 [-1.0000, -1.0000]"]
+    assert "Diverged, and left out: weak-s44." in found.text
+    assert found.row("weak-s44")[-1] == "no forecast"
+    assert [link for link in found.links if not link.startswith("#")] == ["members/control-s43/report.html"]
+    assert "Settings that vary" in found.text
+
+
+def test_sweeps_without_results(swept, tmp_path, capsys):
+    folder = Path(shutil.copytree(swept, tmp_path / "sweep"))
+    results = pd.read_csv(folder / "results.csv")
+    results.assign(status="diverged").to_csv(folder / "results.csv", index=False)
+    assert report_main([str(folder)]) == 2
+    assert "every member diverged" in capsys.readouterr().err
+    (folder / "results.csv").unlink()
+    assert report_main([str(folder)]) == 2
+    assert "results.csv: missing. Finish it: the command that began the sweep" in capsys.readouterr().err
+    (folder / "sweep.json").write_text('{"members": [{"fold": "2006"}, {"fold": "2007"}]}')
+    assert report_main([str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert "the walk-forward is not finished: it has no pooled.csv, gains.csv, folds.csv yet" in error
+    assert "the command that began the walk-forward, with --resume" in error
+    (folder / "sweep.json").write_text('{"members": [')
+    assert report_main([str(folder)]) == 2
+    assert "sweep.json: damaged" in capsys.readouterr().err
+
+
+def test_an_ensemble_that_is_damaged(swept, tmp_path, capsys):
+    folder = Path(shutil.copytree(swept, tmp_path / "sweep"))
+    for name in ("metrics.json", "predictions.csv"):
+        (folder / "ensembles" / "control" / "evaluation" / name).write_text("{")
+        assert report_main([str(folder)]) == 2
+        error = capsys.readouterr().err
+        assert f"{name}: cannot be read" in error
+        assert "Make it anew: the command that began the sweep, with --resume." in error
+
+
+def test_headlines_by_hand():
+    def metrics(days, **tests):
+        found = {name: {"difference": d, "p": p} for name, (d, p) in tests.items()}
+        return {"tests": {"days": days, "diebold_mariano": found}}
+
+    better, worse, level, same = (-1.0, 0.04), (1.0, 0.01), (-1.0, 0.06), (0.0, None)
+    cases = {
+        ("good", "Has earned its keep: beats all 2 baselines"): metrics(30, a=better, b=better),
+        ("bad", "Has not earned its keep: beats 1 of 3 baselines"): metrics(30, a=better, b=worse, c=level),
+        ("bad", "Has not earned its keep: beats 0 of 1 baselines"): metrics(30, a=same),
+        ("open", "No verdict: too few days"): metrics(29, a=better),
+        ("open", "No verdict: no baseline has a forecast"): metrics(30),
+    }
+    for expected, given in cases.items():
+        assert verdict.headline(given) == expected
+
+
+def test_stormy_days_look_at_the_days_before():
+    """The volatility jumps with the return of row 20: row 20 itself could not know it."""
+    from tftjax.data.panel import make_panel
+
+    days = pd.bdate_range("2001-01-01", periods=30, name="date")
+    returns = np.where(np.arange(30) % 2, 0.001, -0.001)
+    returns[20] = 0.05
+    panel = make_panel(pd.DataFrame({"r": returns}, index=days), target="r", observed=("r",))
+    stormy = stormy_days(panel, days[15:], days[10])
+    assert not stormy[:6].any()
+    assert stormy[6:].all()
+
+
+SVG = """<?xml version="1.0"?>
+<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"
+ width="9pt" viewBox="0 0 9 9">
+<metadata/><defs><style>*{a:b}</style><path id="m1" d="M 1.23456 2"/></defs>
+<g id="axes_1"><use xlink:href="#m1" style="fill: #1f5fa8"/></g><text style="font: 10px 'A', serif">x</text>
+<text style="font-family: 'A', serif; fill: #1b2026">y</text>
+<g clip-path="url(#p1)"/><clipPath id="p1"/></svg>"""
+THEMED = (
+    '<svg viewBox="0 0 9 9" role="img" aria-label="a &quot;b&quot;">',
+    '<defs><path d="M 1.23 2" id="fan-m1" /></defs>',
+    '<g><use style="fill: var(--blue)" href="#fan-m1" /></g>',
+    '<text style="font: 10px var(--font)">x</text>',
+    '<text style="font-family: var(--font); fill: var(--ink)">y</text>',
+    '<g clip-path="url(#fan-p1)" /><clipPath id="fan-p1" /></svg>',
+)
+
+
+def test_figures_take_the_pages_colours_and_ids_of_their_own():
+    assert themed(SVG, "fan", 'a "b"').replace("\n", "") == "".join(THEMED)
+    with pytest.raises(KeyError):
+        themed(SVG.replace("#1f5fa8", "#123456"), "fan", "")
+
+
+def contrast(a, b):
+    """Of two colours, as WCAG 2 defines it."""
+
+    def luminance(color):
+        parts = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return np.dot(linear, [0.2126, 0.7152, 0.0722])
+
+    high, low = sorted((luminance(a), luminance(b)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_colours_can_be_read_on_both_pages():
+    assert contrast("#ffffff", "#000000") == pytest.approx(21)
+    for name, pair in COLORS.items():
+        for color, pages in zip(pair, (("#ffffff", "#f4f6f8"), ("#14181d", "#1f252c")), strict=True):
+            for ground in pages:
+                assert name == "grid" or contrast(color, ground) >= 4.5, (name, color, ground)
+
+
+CHROMIUM = browser.find()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium or chrome on the PATH, and CHROMIUM is not set")
+def test_a_browser_shows_it(judged, page, swept, tmp_path):
+    """Phone and desk, light and dark: no complaint, no request, nothing to scroll sideways."""
+    assert report_main([str(swept)]) == 0
+    with browser.start(CHROMIUM, tmp_path) as tab:
+        for path in (judged / "report.html", swept / "report.html"):
+            assert_shown(tab, path)
+        # The test would see what it looks for.
+        tab.open(_broken(tmp_path), 390)
+        assert tab.evaluate("document.documentElement.scrollWidth") > 390
+        assert len(tab.requests()) == 2
+        assert tab.complaints()
+
+
+def _broken(folder):
+    """A page with all that must not be."""
+    path = folder / "broken.html"
+    path.write_text(
+        "<div style='width: 900px'>x</div><img src='gone.png'><script>console.error('no')</script>"
+    )
+    return path
+
+
+def test_baselines_are_described():
+    assert [name for name, _ in tables.described()] == list(BASELINES)

@@ -1,0 +1,156 @@
+"""Tables of a sweep on numbers worked out by hand; pictures."""
+
+import json
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tftjax.config.loading import Config
+from tftjax.config.loss import LossConfig
+from tftjax.config.train import TrainConfig
+from tftjax.errors import UserError
+from tftjax.evaluate.metrics import flatten
+from tftjax.evaluate.significance import bootstrap
+from tftjax.plots.sweeps import draw, response_curves
+from tftjax.sweep.files import Ended
+from tftjax.sweep.plan import Member
+from tftjax.sweep.results import results_table, summarise, write_results
+
+# By config: std weight, and by seed the pinball on validation and on test, in 1e-3.
+RUNS = {
+    "control": (0.0, {1: (2.0, 3.0), 2: (2.4, 3.2), 3: (2.2, 3.1)}),
+    "weak": (0.01, {1: (1.9, 3.3), 2: (2.0, 3.5), 3: None}),
+    "strong": (0.1, {1: (2.9, 1.0), 2: (2.9, 1.0), 3: (2.9, 1.0)}),
+}
+
+
+def metrics_of(pinball):
+    values = {"pinball": pinball * 1e-3, "sigma": pinball * 1e-4, "share_positive": 0.75}
+    values |= {"directional_accuracy": 0.5, "coverage": {"50": 0.4, "80": 0.8}}
+    return values | {"baselines": {"unconditional": values | {"pinball": 2.1e-3}}}
+
+
+@pytest.fixture
+def sweep():
+    """Members, how they ended, and their metrics."""
+    members, ended, metrics = [], {}, {}
+    for group, (weight, seeds) in RUNS.items():
+        for seed, pinballs in seeds.items():
+            name = f"{group}-s{seed}"
+            config = Config(name=name, loss=LossConfig(std_weight=weight), train=TrainConfig(seed=seed))
+            members.append(Member(name, group, config))
+            ended[name] = Ended("finished" if pinballs else "diverged", 5, 4)
+            if pinballs:
+                metrics[name] = dict(zip(("val", "test"), map(metrics_of, pinballs), strict=True))
+    return SimpleNamespace(members=members, ended=ended, metrics=metrics)
+
+
+@pytest.fixture
+def results(sweep):
+    return results_table(sweep.members, sweep.ended, sweep.metrics)
+
+
+def test_a_row_a_member(results):
+    assert results["member"].tolist()[:4] == ["control-s1", "control-s2", "control-s3", "weak-s1"]
+    assert results["loss.std_weight"].tolist() == [0.0] * 3 + [0.01] * 3 + [0.1] * 3
+    assert "loss.mean_weight" not in results  # does not vary
+    row = results.iloc[3]
+    assert (row["config"], row["seed"], row["status"], row["epochs"], row["best_epoch"]) == (
+        "weak",
+        1,
+        "finished",
+        5,
+        4,
+    )
+    assert (row["val/pinball"], row["test/coverage/80"]) == (1.9e-3, 0.8)
+    assert not [name for name in results if "baseline" in name]
+    assert results.iloc[5]["status"] == "diverged"
+    assert np.isnan(results.iloc[5]["val/pinball"])
+
+
+def test_summary_by_hand(results):
+    table = summarise(results)
+    assert list(dict.fromkeys(table["config"])) == ["weak", "control", "strong"]  # on validation, not on test
+    rows = table.set_index(["config", "split", "metric"])
+    control, weak = (rows.loc[(name, "val", "pinball")] for name in ("control", "weak"))
+    assert control["mean"] == pytest.approx(2.2e-3)
+    assert control["standard_error"] == pytest.approx(0.2e-3 / math.sqrt(3))  # sample deviation 0.2
+    assert (control["seeds"], weak["seeds"], weak["pairs"]) == (3, 2, 2)
+    assert pd.isna(control["difference"])
+    # Seed 3 of weak diverged: by the two others it differs by -0.1 and -0.4; unpaired it would be -0.25 too,
+    # but from the mean of three -0.2, were the means compared.
+    assert weak["difference"] == pytest.approx(-0.25e-3)
+    # Of two values a resample gives -0.4, -0.25 or -0.1, the ends with a quarter each.
+    assert (weak["difference_low"], weak["difference_high"]) == pytest.approx((-0.4e-3, -0.1e-3))
+    strong = rows.loc[("strong", "test", "pinball")]
+    assert (strong["mean"], strong["standard_error"]) == pytest.approx((1e-3, 0.0))
+    assert strong["difference"] == pytest.approx(-2.1e-3)
+
+
+def test_bootstrap():
+    # Of 27 resamples of 0, 0, 3 the mean is 3 once (3.7 %), 0 eight times: the 2.5 % and 97.5 % points.
+    assert bootstrap(np.array([0.0, 0.0, 3.0])) == (1.0, 0.0, 3.0)
+    assert bootstrap(np.array([2.0])) == (2.0, None, None)
+    values = np.random.default_rng(1).normal(size=400)
+    mean, low, high = bootstrap(values)
+    half = 1.96 * values.std() / 20
+    np.testing.assert_allclose([low, high], [mean - half, mean + half], atol=0.1 * half)
+    assert bootstrap(values) == (mean, low, high)
+
+
+def test_without_control_the_first_config_is_the_reference(results):
+    table = summarise(results[results["config"] != "control"])
+    assert table[table["config"] == "weak"]["difference"].isna().all()
+    row = table[
+        (table["config"] == "strong") & (table["split"] == "val") & (table["metric"] == "pinball")
+    ].iloc[0]
+    assert row["difference"] == pytest.approx(0.95e-3)  # 1.0 and 0.9
+
+
+def test_flatten():
+    assert flatten({"val": {"a": 1.0, "b": {"80": 2.0}, "baselines": {"x": {"a": 3.0}}}}) == {
+        "val/a": 1,
+        "val/b/80": 2,
+    }
+
+
+def test_files(sweep, tmp_path):
+    for name, metrics in sweep.metrics.items():
+        folder = tmp_path / "members" / name / "evaluation"
+        folder.mkdir(parents=True)
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+    averaged = {"weak": dict(zip(("val", "test"), map(metrics_of, (1.8, 3.0)), strict=True))}
+    results, text = write_results(tmp_path, sweep.members, sweep.ended, averaged)
+    draw(tmp_path, results)
+    assert (tmp_path / "summary.md").read_text() == text
+    assert "| weak, 2 seeds | 1.9500 ± 0.0500 |" in text
+    assert "\n| weak, ensemble of 2 | 1.8000 | 1.8 |" in text
+    assert pd.read_csv(tmp_path / "ensembles.csv")["test/coverage/80"].tolist() == [0.8]
+    assert "| weak | -0.2500 [-0.4000, -0.1000] |" in text
+    assert "| unconditional (baseline) | 2.1000 |" in text
+    assert "left out: weak-s3" in text
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "results.csv"), results)
+    for name in ("metrics.png", "response.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    (folder / "metrics.json").write_text("{")
+    with pytest.raises(UserError, match=r"metrics\.json: cannot be read"):
+        write_results(tmp_path, sweep.members, sweep.ended, {})
+    lost = {name: how._replace(status="diverged") for name, how in sweep.ended.items()}
+    assert write_results(tmp_path, sweep.members, lost, {})[1] is None
+
+
+def test_response_curves(results):
+    (name,) = response_curves(results)
+    assert name == "weight of the std penalty"
+    both = results.assign(**{"loss.mean_weight": [0, 0, 0, 0.01, 0.01, 0, 0.1, 0.5, 0]})
+    weights = {name: rows["weight"].tolist() for name, rows in response_curves(both).items()}
+    assert weights == {
+        "weight of the std penalty": [0, 0, 0, 0.01, 0.1],
+        "weight of both": [0, 0, 0, 0.01, 0.01, 0.1],
+    }
+    assert response_curves(results.assign(**{"train.learning_rate": 0.1})) == {}
+    assert response_curves(results.drop(columns="loss.std_weight")) == {}
+    assert response_curves(results[results["loss.std_weight"] < 0.05]) == {}

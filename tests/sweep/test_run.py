@@ -1,0 +1,282 @@
+"""The sweep's command as a user runs it: members that are runs, kills, resumption; and bad input."""
+
+import json
+import shutil
+import signal
+import socket
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from tiny import assert_same_run, contents, make_rows, metric_lines, write_config
+
+from tftjax import predict
+from tftjax.errors import UserError
+from tftjax.evaluate.files import read_predictions
+from tftjax.storage import checkpoint
+from tftjax.storage import runs as storage_runs
+from tftjax.sweep import files
+from tftjax.sweep.__main__ import _parser, plan_of
+from tftjax.sweep.__main__ import main as sweep_main
+from tftjax.sweep.run import load_data
+
+NAMES = ["control-s42", "control-s43", "tiny-s42", "tiny-s43"]
+
+
+@pytest.fixture(scope="module")
+def configs(tmp_path_factory):
+    """The shared run's config, and the same without penalties."""
+    folder = tmp_path_factory.mktemp("configs")
+    path = write_config(folder, make_rows())
+    control = json.loads(path.read_text()) | {"loss": {}}
+    (folder / "control.json").write_text(json.dumps(control))
+    return [folder / "control.json", path]
+
+
+@pytest.fixture(scope="module")
+def swept(configs, commands, tmp_path_factory):
+    """A sweep of two configs and two seeds, never interrupted: its folder and what it printed."""
+    folder = tmp_path_factory.mktemp("swept")
+    out, err = commands.run("sweep", *configs, "--seeds", 2, "--runs", folder)
+    assert err == ""
+    return folder / "sweep", out
+
+
+@pytest.mark.slow
+def test_every_member_is_the_single_run(swept, trained):
+    """The shared run was trained on two devices: its sums are rounded differently."""
+    folder, _ = swept
+    assert sorted(path.name for path in (folder / "members").iterdir()) == NAMES
+    member = folder / "members" / "tiny-s42"
+    names = {path.name for path in trained.directory.rglob("*")}
+    assert {path.name for path in member.rglob("*")} >= {n for n in names if "." in n and not n.isdigit()}
+    for line, line_1 in zip(metric_lines(member), metric_lines(trained.directory), strict=True):
+        assert line.keys() == line_1.keys()
+        assert line["warnings"].keys() == line_1.pop("warnings").keys()
+        for name, value in line_1.items():
+            # A forecast on the border of two roundings may count as one more, or one fewer.
+            atol = 2 if name == "val/distinct_forecasts" else 1e-7
+            np.testing.assert_allclose(line[name], value, rtol=5e-3, atol=atol, err_msg=name)
+    ours, theirs = (
+        json.loads((d / "evaluation" / "metrics.json").read_text()) for d in (member, trained.directory)
+    )
+    np.testing.assert_allclose(ours["test"]["pinball"], theirs["test"]["pinball"], rtol=1e-4)
+    assert ours["test"]["baselines"] == theirs["test"]["baselines"]
+
+
+@pytest.mark.slow
+def test_a_member_can_be_evaluated_predicted_and_resumed(swept, configs, commands, tmp_path):
+    member = Path(shutil.copytree(swept[0] / "members" / "tiny-s43", tmp_path / "tiny-s43"))
+    before = contents(member)
+    shutil.rmtree(member / "evaluation")
+    commands.run("evaluate", member)
+    assert contents(member) == before
+    out, _ = commands.run("predict", member)
+    assert "0.5" in out
+    own = ["--name", "tiny-s43", "--set", "train.seed=43", "--runs", tmp_path]
+    out, _ = commands.run("train", configs[1], *own, "--resume")
+    assert "epoch 1/" not in out  # nothing was left to train
+    assert contents(member) == before
+
+
+@pytest.mark.slow
+def test_an_ensemble_is_evaluated_beside_its_members(swept):
+    folder, out = swept
+    assert sorted(path.name for path in (folder / "ensembles").iterdir()) == ["control", "tiny"]
+    both = [folder / "members" / f"tiny-s{seed}" for seed in (42, 43)]
+    for split in ("val", "test"):
+        a, b, averaged = (read_predictions(d, split) for d in (*both, folder / "ensembles" / "tiny"))
+        np.testing.assert_allclose(averaged.forecast, (a.forecast + b.forecast) / 2, rtol=1e-12)
+    names = {path.name for path in (both[0] / "evaluation").iterdir()} - {"monitor.png"}
+    assert {path.name for path in (folder / "ensembles" / "tiny" / "evaluation").iterdir()} == names
+    table = pd.read_csv(folder / "ensembles.csv").set_index("config")
+    metrics = json.loads((folder / "ensembles" / "tiny" / "evaluation" / "metrics.json").read_text())
+    assert table.loc["tiny", "test/pinball"] == metrics["test"]["pinball"]
+    assert "| tiny, ensemble of 2 |" in out
+
+
+@pytest.mark.slow
+def test_predict_averages_the_seeds_of_a_config(swept, commands):
+    folder, _ = swept
+    both = [storage_runs.open_run(folder / "members" / f"tiny-s{seed}") for seed in (42, 43)]
+    tables = [predict.predict(run, run.data.panel) for run in both]
+    out, err = commands.run("predict", folder, "--config", "tiny")
+    assert "tiny, ensemble of 2" in err
+    for a, b in zip(*(table.iloc[0] for table in tables), strict=True):
+        assert f"{(a + b) / 2:+.5f}" in out
+    _, err = commands.run("predict", folder, code=2)
+    assert "--config control or tiny" in err
+
+
+@pytest.mark.slow
+def test_resume_with_other_evaluation_settings_evaluates_anew(swept, configs, commands, tmp_path):
+    folder = Path(shutil.copytree(swept[0], tmp_path / "sweep"))
+    window = ["--set", "evaluation.quality_window=20"]
+    out, _ = commands.run("sweep", *configs, "--seeds", 2, "--runs", tmp_path, "--resume", *window)
+    assert "healthy, %" in out
+    before, after = (pd.read_csv(sweep_run / "results.csv") for sweep_run in (swept[0], folder))
+    pd.testing.assert_frame_equal(after[before.columns], before)
+    shares = after[[name for name in after if name.startswith("test/quality/")]]
+    assert "test/quality/HEALTHY" not in before
+    np.testing.assert_allclose(shares.sum(axis=1), 1)
+    for member in files.read_members(folder):
+        assert member.config.evaluation.quality_window == 20
+        assert storage_runs.read_config(folder / "members" / member.name) == member.config
+
+
+@pytest.mark.slow
+def test_kills_and_resumes_end_in_the_same_bits(swept, configs, commands, tmp_path):
+    arguments = [*configs, "--seeds", 2, "--runs", tmp_path, "--resume"]
+    folder = tmp_path / "sweep"
+
+    def lines():
+        path = folder / "members" / NAMES[-1] / "metrics.jsonl"
+        return len(path.read_text().splitlines()) if path.exists() else 0
+
+    def writing():
+        return lines() > 3 and any((folder / "checkpoints" / "1-0").glob("*.new*"))
+
+    moments = (lambda: (folder / "members" / NAMES[2]).exists(), lambda: lines() >= 2, writing)
+    for moment in (*moments, (folder / "members" / NAMES[1] / "evaluation").exists):
+        code, _, err = commands.interrupt_when(moment, signal.SIGKILL, *arguments, module="sweep")
+        assert code == -signal.SIGKILL, err
+    _, err = commands.run("sweep", *arguments)
+    assert "damaged" not in err
+    for name in NAMES:
+        assert_same_run(folder / "members" / name, swept[0] / "members" / name)
+    for name in ("results.csv", "summary.csv", "summary.md"):
+        assert (folder / name).read_bytes() == (swept[0] / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_the_last_epoch(configs, commands, tmp_path):
+    arguments = [*configs, "--runs", tmp_path, "--set", "train.checkpoint_every=100"]
+    folder = tmp_path / "sweep"
+    line = folder / "members" / "tiny-s42" / "metrics.jsonl"
+
+    def after_two():
+        return line.exists() and len(line.read_text().splitlines()) >= 2
+
+    code, _, err = commands.interrupt_when(after_two, signal.SIGINT, *arguments, module="sweep")
+    assert code == 130, err
+    assert err.startswith("stopped; the same command with --resume") or "\nstopped; the same" in err
+    assert checkpoint.restore_latest(folder / "checkpoints" / "1-0").epoch >= 2
+
+
+@pytest.mark.slow
+def test_two_processes_one_killed_and_resumed_are_one(swept, configs, commands, tmp_path):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    arguments = [*configs, "--seeds", 2, "--runs", tmp_path, "--resume", "--num-processes", 2]
+    folder = tmp_path / "sweep"
+
+    def start(index):
+        return commands.start("sweep", *arguments, "--coordinator", address, "--process-id", index)
+
+    both = [start(0), start(1)]
+    line = folder / "members" / "control-s43" / "metrics.jsonl"  # the second process's
+    while not (line.exists() and len(line.read_text().splitlines()) >= 2):
+        assert [process.poll() for process in both] == [None, None]
+        time.sleep(0.01)
+    both[1].kill()
+    _, err = both[0].communicate(timeout=60)
+    assert both[0].returncode == 2
+    assert err.startswith("error: process 1 of the sweep has ended early")
+    assert not (folder / "results.csv").exists()
+    both[1].communicate()
+    both = [start(0), start(1)]
+    outputs = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert outputs[1][0] == ""
+    assert {path.name for path in folder.glob("ended*")} == {"ended.json", "ended-1.json"}
+    for name in NAMES:
+        assert_same_run(folder / "members" / name, swept[0] / "members" / name)
+    for name in ("results.csv", "summary.csv", "summary.md"):
+        assert (folder / name).read_bytes() == (swept[0] / name).read_bytes()
+
+
+# ---- Bad input -------------------------------------------------------------------------------------------
+
+
+def fails(capsys, *arguments):
+    assert sweep_main([str(argument) for argument in arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ")
+    return captured.err
+
+
+@pytest.mark.usefixtures("in_process")
+def test_bad_arguments_make_nothing(configs, tmp_path, capsys):
+    storage_runs = ["--runs", tmp_path / "runs"]
+    assert "zero" not in fails(capsys, *configs, *storage_runs, "--seeds", 0)
+    assert "'loss.std_weight'" in fails(capsys, *configs, *storage_runs, "--grid", "loss.std_wait=0,1")
+    assert "--space FILE" in fails(capsys, *configs, *storage_runs, "--sample", 3)
+    assert "--name" in fails(capsys, *configs, *storage_runs, "--name", "../up")
+    assert "missing.json" in fails(capsys, tmp_path / "missing.json", *storage_runs)
+    assert "train.batch_size" in fails(capsys, *configs, *storage_runs, "--set", "train.batch_size=9999")
+    lengths = ["--grid", "model.prediction_length=1,2"]
+    assert not (tmp_path / "runs").exists()
+    # The same rows are forecast by two steps as by one: the metrics of both compare.
+    data = load_data(plan_of(parse(*configs[:1], *lengths))[0], False)
+    assert len(data) == 2
+    other = ["--grid", "data.purge=0,5", "--mixed-data"]
+    members = plan_of(parse(*configs[:1], *other))[0]
+    with pytest.raises(UserError, match="forecast different val rows"):
+        load_data(members, False)
+    assert len(load_data(members, True)) == 2
+
+
+def test_half_a_plan_is_no_sweep_yet(configs, tmp_path):
+    members, _ = plan_of(parse(*configs))
+    (tmp_path / "sweep.json.new").write_text("{")
+    files.create(tmp_path, members, resume=False, overwrite=False)
+    assert files.read_members(tmp_path) == members
+
+
+def test_overwrite_takes_the_forecasts_of_ensembles_and_nothing_else(configs, tmp_path):
+    members, _ = plan_of(parse(*configs))
+    files.create(tmp_path, members, resume=False, overwrite=False)
+    for kind in ("ensembles", "pooled"):
+        (tmp_path / kind / "tiny" / "evaluation").mkdir(parents=True)
+        (tmp_path / kind / "tiny" / "evaluation" / "metrics.json").write_text("{}")
+    for mine in (tmp_path / "pooled" / "mine.txt", tmp_path / "ensembles" / "tiny" / "mine.txt"):
+        mine.write_text("work")
+        before = contents(tmp_path)
+        with pytest.raises(UserError, match=r"mine\.txt"):
+            files.create(tmp_path, members, resume=False, overwrite=True)
+        assert contents(tmp_path) == before
+        mine.unlink()
+    files.create(tmp_path, members, resume=False, overwrite=True)
+    assert list(contents(tmp_path)) == ["sweep.json"]
+
+
+def parse(*arguments):
+    return _parser().parse_args([str(argument) for argument in arguments])
+
+
+@pytest.mark.usefixtures("in_process")
+@pytest.mark.parametrize("way", [[], ["--resume"], ["--overwrite"]])
+def test_what_lies_there_is_left_alone(way, configs, tmp_path, capsys):
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "mine.txt").write_text("work")
+    fails(capsys, *configs, "--runs", tmp_path, *way)
+    assert contents(tmp_path) == {"sweep/mine.txt": b"work"}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("in_process")
+def test_a_sweep_that_exists(swept, configs, tmp_path, capsys):
+    folder = Path(shutil.copytree(swept[0], tmp_path / "sweep"))
+    before = contents(folder)
+    arguments = [*configs, "--runs", tmp_path]
+    assert "--overwrite" in fails(capsys, *arguments, "--seeds", 2)
+    error = fails(capsys, *arguments, "--seeds", 3, "--set", "train.patience=3", "--resume")
+    assert "new: control-s44, tiny-s44" in error
+    assert "with other settings: control-s42" in error
+    (folder / "members" / "tiny-s42" / "mine.txt").write_text("work")
+    assert "tiny-s42/mine.txt" in fails(capsys, *arguments, "--overwrite")
+    (folder / "members" / "tiny-s42" / "mine.txt").unlink()
+    assert contents(folder) == before

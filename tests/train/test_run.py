@@ -1,0 +1,369 @@
+"""Training around the compiled program: what stops it, what is kept, and every bad input of the command.
+
+The program itself is replaced by a stand-in where only the loop matters: it needs no compilation.
+"""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import EPOCHS, HEALTHY, contents, make_rows, metric_lines, write_config
+
+from tftjax.config.loading import Config, load
+from tftjax.config.train import TrainConfig
+from tftjax.data.loading import load_panel
+from tftjax.data.prepared import prepare
+from tftjax.errors import UserError
+from tftjax.storage import checkpoint, runs
+from tftjax.train import progress, run
+from tftjax.train.__main__ import main as train_main
+from tftjax.train.step import TrainState
+
+pytestmark = pytest.mark.usefixtures("in_process")
+
+STEPS = 6  # 219 train windows, batches of 32
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """Starts a run with some changes to its `train` section: config, data and directory."""
+
+    def begin(**section):
+        config = load(write_config(tmp_path / "in", make_rows(), train=section))
+        data = prepare(load_panel(config.data), config)
+        runs.create(tmp_path / "tiny", config, data.panel, overwrite=False)
+        return config, data, tmp_path / "tiny"
+
+    return begin
+
+
+def stand_in(happens):
+    """An epoch's program: counts epochs, always improves; `happens` maps an epoch to what goes wrong."""
+
+    def compile_epoch(program):
+        def run_epoch(state, rates, arrays):
+            epoch = int(state.epoch) + 1
+            event = happens.get(epoch)
+            if isinstance(event, BaseException):
+                raise event
+            metrics = {"loss": 1.0 / epoch, "val/loss": 2.0 / epoch, "losses": np.full(STEPS, 1.0 / epoch)}
+            metrics |= HEALTHY
+            for name, value in (event or {}).items():
+                metrics[name] = np.array(value) if name == "losses" else value
+            changed = {
+                "epoch": np.int32(epoch),
+                "best_epoch": np.int32(epoch),
+                "step": np.int32(STEPS * epoch),
+                "params": np.asarray(state.params) + 1,
+            }
+            return state._replace(**changed), metrics
+
+        return run_epoch
+
+    return compile_epoch
+
+
+def fit(started, monkeypatch, happens=None):
+    """Trains with the stand-in; returns what was said."""
+    config, data, directory = started
+    monkeypatch.setattr(run, "compile_epoch", stand_in(happens or {}))
+    said = []
+    run.fit(config, data, directory, said.append, progress.choose(quiet=True))
+    return said
+
+
+def epochs_seen(directory: Path) -> list[int]:
+    return [line["epoch"] for line in metric_lines(directory)]
+
+
+def test_fit_saves_every_epoch_and_keeps_two(begun, monkeypatch):
+    started = begun()
+    assert fit(started, monkeypatch) == []
+    assert epochs_seen(started[2]) == list(range(1, EPOCHS + 1))
+    assert checkpoint.epochs(started[2] / "checkpoints") == [EPOCHS - 1, EPOCHS]
+
+
+def test_fit_saves_the_last_epoch_whatever_the_interval(begun, monkeypatch):
+    started = begun(checkpoint_every=3)
+    fit(started, monkeypatch)
+    assert checkpoint.epochs(started[2] / "checkpoints")[-1] == EPOCHS
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_interruption_saves_the_last_finished_epoch(begun, monkeypatch, every):
+    started = begun(checkpoint_every=every)
+    with pytest.raises(KeyboardInterrupt):
+        fit(started, monkeypatch, {6: KeyboardInterrupt()})
+    saved = checkpoint.restore_latest(started[2] / "checkpoints")
+    assert saved.epoch == saved.arrays["state"]["epoch"] == 5
+    assert epochs_seen(started[2]) == [1, 2, 3, 4, 5]
+    assert fit(started, monkeypatch) == ["going on after epoch 5"]
+    assert epochs_seen(started[2]) == list(range(1, EPOCHS + 1))
+
+
+def test_interruption_while_a_line_is_written(begun, monkeypatch):
+    """State and lines go together: neither an epoch without its line nor a line twice."""
+    started = begun(checkpoint_every=3)
+    append = run.append_line
+
+    def interrupted(path, record):
+        append(path, record)
+        if record["epoch"] == 5:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "append_line", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fit(started, monkeypatch)
+    fit(started, monkeypatch)
+    assert epochs_seen(started[2]) == list(range(1, EPOCHS + 1))
+
+
+def test_lines_after_the_checkpoint_and_half_lines_are_dropped(begun, monkeypatch):
+    started = begun(checkpoint_every=5)
+    with pytest.raises(KeyboardInterrupt):
+        fit(started, monkeypatch, {6: KeyboardInterrupt()})
+    with (started[2] / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 6, "loss": 1.0}\n{"epoch": 7, "lo')
+    fit(started, monkeypatch)
+    assert epochs_seen(started[2]) == list(range(1, EPOCHS + 1))
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good(begun, monkeypatch, every):
+    started = begun(checkpoint_every=every)
+    losses = [1.0, 1.0, math.nan, math.nan, math.inf, 1.0]
+    # Four epochs of 6 steps came before: the third of the fifth epoch is step 27.
+    with pytest.raises(UserError, match=r"loss became nan at step 27 \(epoch 5\).*kept, of epoch 4.*0\.003"):
+        fit(started, monkeypatch, {5: {"losses": losses, "loss": math.nan}})
+    saved = checkpoint.restore_latest(started[2] / "checkpoints")
+    assert saved.epoch == 4
+    assert np.isfinite(saved.arrays["state"]["params"]).all()
+    assert epochs_seen(started[2]) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"losses": [math.inf] + [1.0] * 5}, "loss became inf at step 1 "),
+        ({"val/loss": math.nan, "val/sigma": math.nan}, "val/loss became nan after step 6 "),
+        ({"gradient_norm": math.inf}, "gradient_norm became inf after step 6 "),
+    ],
+)
+def test_divergence_in_the_first_epoch(begun, monkeypatch, wrong, words):
+    started = begun()
+    with pytest.raises(UserError, match=words) as error:
+        fit(started, monkeypatch, {1: wrong})
+    assert "no checkpoint yet" in str(error.value)
+    assert checkpoint.epochs(started[2] / "checkpoints") == []
+    assert contents(started[2]).get("metrics.jsonl", b"") == b""
+
+
+def test_divergence_is_exit_code_2(tmp_path, monkeypatch, capsys):
+    config = write_config(tmp_path / "in", make_rows())
+    monkeypatch.setattr(run, "compile_epoch", stand_in({2: {"losses": [1, math.nan, 1, 1, 1, 1]}}))
+    assert train_main([str(config), "--runs", str(tmp_path), "--quiet"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: the loss became nan at step 8 (epoch 2)")
+    assert checkpoint.epochs(tmp_path / "tiny" / "checkpoints") == [1]
+
+
+def test_interruption_is_exit_code_130(tmp_path, monkeypatch, capsys):
+    config = write_config(tmp_path / "in", make_rows())
+    monkeypatch.setattr(run, "compile_epoch", stand_in({3: KeyboardInterrupt()}))
+    assert train_main([str(config), "--runs", str(tmp_path)]) == 130
+    assert "--resume" in capsys.readouterr().err
+    assert checkpoint.epochs(tmp_path / "tiny" / "checkpoints") == [1, 2]
+
+
+def test_full_disk_while_training_keeps_the_checkpoints(begun, monkeypatch):
+    started = begun()
+    path_open = Path.open
+
+    def full(path, mode="r", *arguments, **keywords):
+        if mode == "a" and path.name == "metrics.jsonl" and len(epochs_seen(path.parent)) == 4:
+            raise OSError(28, "No space left on device")
+        return path_open(path, mode, *arguments, **keywords)
+
+    (started[2] / "metrics.jsonl").touch()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", full)
+        with pytest.raises(UserError, match=r"metrics\.jsonl: cannot be written \(No space left.*--resume"):
+            fit(started, monkeypatch)
+    assert checkpoint.restore_latest(started[2] / "checkpoints").epoch == 4
+    fit(started, monkeypatch)
+    assert epochs_seen(started[2]) == list(range(1, EPOCHS + 1))
+
+
+def test_all_checkpoints_damaged_is_exit_code_2(tmp_path, monkeypatch, capsys):
+    config = write_config(tmp_path / "in", make_rows())
+    command = [str(config), "--runs", str(tmp_path), "--quiet"]
+    monkeypatch.setattr(run, "compile_epoch", stand_in({4: KeyboardInterrupt()}))
+    assert train_main(command) == 130
+    for epoch in (2, 3):
+        (tmp_path / "tiny" / "checkpoints" / str(epoch) / "SHA256SUMS").write_text("no sums\n")
+    before = contents(tmp_path / "tiny")
+    assert train_main([*command, "--resume"]) == 2
+    assert "error: none of the checkpoints" in capsys.readouterr().err
+    assert contents(tmp_path / "tiny") == before
+
+
+def test_early_stopping_counts_epochs_since_the_best():
+    config = Config(train=TrainConfig(max_epochs=9, patience=3))
+    empty = np.zeros(1, np.float32)
+
+    def finished(epoch, best):
+        zero, key = np.int32(0), np.zeros(2, np.uint32)
+        loss = np.float32(1)
+        state = TrainState(empty, (), zero, np.int32(epoch), key, empty, loss, np.int32(best))
+        return run.is_finished(state, config)
+
+    assert not finished(0, 0)
+    assert not finished(4, 2)
+    assert finished(5, 2)
+    assert not finished(8, 8)
+    assert finished(9, 9)
+
+
+# ---- Bad input -------------------------------------------------------------------------------------------
+
+
+def with_cell(line, column, text):
+    """A panel CSV with one cell replaced; line 1 is the header."""
+
+    def edit():
+        lines = [text.split(",") for text in make_rows().to_csv().splitlines()]
+        lines[line - 1][lines[0].index(column)] = text
+        return "\n".join(map(",".join, lines)) + "\n"
+
+    return edit
+
+
+def percent_rows():
+    rows = make_rows()
+    rows["SP500_Returns"] *= 100
+    return rows
+
+
+BAD_DATA = {
+    "missing column": (
+        lambda: make_rows().rename(columns={"AAA_Yield": "AAA_Yeild"}),
+        ["panel.csv", "'AAA_Yield'", "Did you mean 'AAA_Yeild'"],
+    ),
+    "empty file": (lambda: "", ["panel.csv", "empty"]),
+    "header only": (lambda: make_rows(0), ["panel.csv", "no rows"]),
+    "descending dates": (lambda: make_rows().iloc[::-1], ["line 3", "'date'", "ascending"]),
+    "duplicate date": (with_cell(9, "date", "2001-01-09"), ["line 9", "a second time"]),
+    "date that does not parse": (with_cell(9, "date", "10/01/2001"), ["line 9", "10/01/2001", "YYYY-MM-DD"]),
+    "text in a number column": (with_cell(9, "AAA_Yield", "n/a?"), ["line 9", "'AAA_Yield'", "'n/a?'"]),
+    "infinity": (with_cell(9, "Credit_Spread", "inf"), ["line 9", "'Credit_Spread'", "finite"]),
+    "a number beyond all sense": (
+        with_cell(300, "Credit_Spread", "-1e300"),
+        ["line 300", "'-1e300'", "1e+15"],
+    ),
+    "NaN in the target": (with_cell(90, "SP500_Returns", ""), ["line 90", "'SP500_Returns'", "NaN"]),
+    "NaN after the first release": (with_cell(90, "AAA_Yield", "NaN"), ["line 90", "'AAA_Yield'", "NaN"]),
+    "fewer rows than a window": (lambda: make_rows(5), ["rows", "window"]),
+    "a split without a window": (lambda: make_rows(9), ["data.split", "train.batch_size"]),
+    "fewer windows than a batch": (lambda: make_rows(40), ["train.batch_size", "32", "23 train windows"]),
+    "returns in percent": (percent_rows, ["percent", "data.return_unit", "loss.target_std"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD_DATA)
+def test_bad_data_is_exit_code_2(case, tmp_path, capsys):
+    rows, words = BAD_DATA[case]
+    config = write_config(tmp_path / "in", rows())
+    assert train_main([str(config), "--runs", str(tmp_path / "runs")]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ")
+    assert captured.out == ""
+    if case == "a split without a window":  # either message tells
+        assert any(word in captured.err for word in words)
+    else:
+        assert [word for word in words if word not in captured.err] == [], captured.err
+    assert not (tmp_path / "runs").exists()
+
+
+BAD_SETTINGS = {
+    "no such data": ("data.dataset", '"/nowhere/panel.csv"', ["/nowhere/panel.csv", "neither"]),
+    "unknown feature set": ("data.feature_set", '"core"', ["'core'", "core_embedded"]),
+    "split without windows": ("data.split", "[0.98, 0.01, 0.01]", ["prediction_length"]),
+    "no row in range": ("data.start", '"2031-01-01"', ["data.start", "2031-01-01"]),
+    "out of range": ("train.learning_rate", "-1", ["train.learning_rate", "-1", "above 0"]),
+    "wrong type": ("train.max_epochs", '"many"', ["train.max_epochs", '"many"', "integer"]),
+    "heads": ("model.num_heads", "3", ["model.num_heads", "divisor", "model.hidden_size"]),
+    "descending": ("model.quantiles", "[0.5, 0.1]", ["model.quantiles", "ascending"]),
+    "no median": ("model.quantiles", "[0.1, 0.9]", ["model.quantiles", "0.5"]),
+    "unknown key": ("train.max_epoch", "5", ["train.max_epoch", "'train.max_epochs'"]),
+    "wild target": ("loss.target_std", "0.9", ["loss.target_std", "factor 5"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD_SETTINGS)
+def test_bad_settings_are_exit_code_2(case, tmp_path, capsys):
+    key, value, words = BAD_SETTINGS[case]
+    config = write_config(tmp_path / "in", make_rows())
+    setting = "model.prediction_length=10" if case == "split without windows" else "notes=x"
+    command = [str(config), "--runs", str(tmp_path / "runs"), "--set", setting, "--set", f"{key}={value}"]
+    assert train_main(command) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ")
+    assert [word for word in words if word not in captured.err] == [], captured.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_missing_or_damaged_config_is_exit_code_2(tmp_path, capsys):
+    damaged = tmp_path / "damaged.json"
+    damaged.write_text('{"train": {')
+    for path in (tmp_path / "missing.json", damaged, tmp_path):
+        assert train_main([str(path), "--runs", str(tmp_path / "runs")]) == 2
+        assert str(path) in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_runs_below_a_file_is_exit_code_2(tmp_path, capsys):
+    config = write_config(tmp_path / "in", make_rows())
+    (tmp_path / "file").write_text("mine")
+    for way in ([], ["--resume"], ["--overwrite"]):
+        assert train_main([str(config), "--runs", str(tmp_path / "file"), *way]) == 2
+        assert "error: " in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_an_existing_run_needs_a_flag(tmp_path, monkeypatch, capsys):
+    config = write_config(tmp_path / "in", make_rows())
+    command = [str(config), "--runs", str(tmp_path), "--quiet"]
+    monkeypatch.setattr(run, "compile_epoch", stand_in({4: KeyboardInterrupt()}))
+    assert train_main(command) == 130
+    before = contents(tmp_path / "tiny")
+    assert train_main(command) == 2
+    assert "--resume" in capsys.readouterr().err
+    changes = ["--set", "train.seed=7", "--set", "train.patience=3"]
+    assert train_main([*command, "--resume", *changes]) == 2
+    error = capsys.readouterr().err
+    assert "train.seed: the run has 42, now 7" in error
+    assert "train.patience: the run has 10, now 3" in error
+    assert contents(tmp_path / "tiny") == before
+    # A bad input does not cost the run that --overwrite would have replaced.
+    assert train_main([*command, "--overwrite", "--set", "loss.target_std=0.9"]) == 2
+    assert contents(tmp_path / "tiny") == before
+    (tmp_path / "tiny" / "notes.txt").write_text("mine")
+    assert train_main([*command, "--overwrite"]) == 2
+    assert "notes.txt" in capsys.readouterr().err
+    (tmp_path / "tiny" / "notes.txt").unlink()
+    assert contents(tmp_path / "tiny") == before
+    assert train_main([*command, "--overwrite", *changes]) == 130
+    assert json.loads((tmp_path / "tiny" / "config.json").read_text())["train"]["seed"] == 7
+
+
+def test_leading_rows_without_values_are_dropped_and_said(tmp_path, monkeypatch, capsys):
+    rows = make_rows()
+    rows.iloc[:4, 3] = np.nan
+    config = write_config(tmp_path / "in", rows)
+    monkeypatch.setattr(run, "compile_epoch", stand_in({2: KeyboardInterrupt()}))
+    assert train_main([str(config), "--runs", str(tmp_path)]) == 130
+    assert "dropped 4 leading rows: no value of AAA_Yield before 2001-01-05" in capsys.readouterr().out

@@ -1,0 +1,330 @@
+"""The walk-forward's command: folds, what they may see, members that are runs, pooled files; bad input."""
+
+import datetime
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import browser
+import numpy as np
+import pandas as pd
+import pytest
+from pages import Reader, assert_shown
+from tiny import contents, make_rows, metric_lines, write_config
+
+from tftjax import compare
+from tftjax.config.loading import load
+from tftjax.data.loading import load_panel
+from tftjax.data.prepared import prepare as prepare_data
+from tftjax.errors import UserError
+from tftjax.evaluate.files import read_predictions
+from tftjax.report.__main__ import main as report_main
+from tftjax.storage import runs
+from tftjax.sweep.plan import make_plan
+from tftjax.walkforward import plan as walkforward
+from tftjax.walkforward.__main__ import _parser, plan_of
+from tftjax.walkforward.__main__ import main as walkforward_main
+from tftjax.walkforward.plan import folds
+from tftjax.walkforward.summary import QUARTERS
+
+YEARS = ["--first-test", 2004, "--last-test", 2006, "--train-years", 2]
+ROWS = 1640  # weekdays from 2001-01-01 to 2007-04-13
+SEEDS = ["--seeds", 2]
+WALK = [*YEARS, "--first-test", 2005, *SEEDS]  # two folds
+
+
+@pytest.fixture(scope="module")
+def configs(tmp_path_factory):
+    """Two configs of one program, and one that scales its target."""
+    folder = tmp_path_factory.mktemp("configs")
+    train = {"max_epochs": 2, "batch_size": 64}
+    path = write_config(folder, make_rows(ROWS), train=train)
+    content = json.loads(path.read_text())
+    (folder / "control.json").write_text(json.dumps(content | {"loss": {}}))
+    return [folder / "control.json", path]
+
+
+def plan(*arguments):
+    return plan_of(_parser().parse_args([str(argument) for argument in arguments]))
+
+
+# ---- Folds -----------------------------------------------------------------------------------------------
+
+
+def test_members_are_configs_in_folds(configs):
+    members, folder = plan(*configs, *YEARS, *SEEDS)
+    assert folder.name == "walk"
+    assert [m.name for m in members][:5] == [
+        "control-2004-s42",
+        "control-2004-s43",
+        "tiny-2004-s42",
+        "tiny-2004-s43",
+        "control-2005-s42",
+    ]
+    assert len(members) == 12
+    assert {(m.group, m.fold) for m in members} == {
+        (g, y) for g in ("control", "tiny") for y in ("2004", "2005", "2006")
+    }
+    dates = members[4].config.data.split_dates
+    assert [str(date) for date in dates.model_dump().values()] == [
+        "2002-01-01",
+        "2004-01-01",
+        "2005-01-01",
+        "2006-01-01",
+    ]
+    expanding, _ = plan(configs[1], *YEARS, "--expanding", "--test-years", 2)
+    assert [m.config.data.split_dates.train.year for m in expanding] == [2001, 2001]
+    assert [m.config.data.split_dates.end.year for m in expanding] == [2006, 2008]
+
+
+def test_a_fold_sees_nothing_of_what_comes_after(configs):
+    """Rows from a split on are changed: scalers, and all that windows of earlier splits hold, stay."""
+    steps = 3
+    config = load(configs[1], [f"model.prediction_length={steps}", "data.target_scale=ewma"])
+    panel = load_panel(config.data)
+
+    def prepare(dates, changed):
+        frame = panel.frame.copy()
+        frame.iloc[changed, frame.columns.get_indexer(panel.observed)] *= -3.0
+        data = config.data.model_copy(update={"split_dates": dates})
+        return prepare_data(replace(panel, frame=frame), config.model_copy(update={"data": data}))
+
+    for dates in (fold for fold in folds(2004, 2006, train_years=2) if fold.test.year != 2005):
+        whole = prepare(dates, [])
+        steps_of = {
+            split: starts[:, None] + config.model.encoder_length + np.arange(steps)
+            for split, starts in whole.starts.items()
+        }
+        # Between the targets of two splits lie as many rows as a window has steps.
+        assert steps_of["train"].max() + steps < steps_of["val"].min()
+        assert steps_of["val"].max() + steps < steps_of["test"].min()
+        years = [panel.frame.index[rows.ravel()].year for rows in steps_of.values()]
+        year = dates.test.year
+        assert [set(found) for found in years] == [{year - 3, year - 2}, {year - 1}, {year}]
+        for later in ("val", "test"):
+            first = getattr(whole.blocks[0].splits, later).start
+            other = prepare(dates, slice(first, None))
+            for name, array in whole.series._asdict().items():
+                known = (slice(None), slice(None, first)) if np.ndim(array) == 2 else slice(None, first)
+                if array is not None:
+                    np.testing.assert_array_equal(array[known], getattr(other.series, name)[known])
+            assert not np.array_equal(whole.series.target, other.series.target)
+
+
+def history(first, last, path, train_years):
+    """`check_history` of data between two days."""
+    members = walkforward.with_folds(make_plan([path]), folds(2004, 2006, train_years=train_years))
+    days = pd.bdate_range(first, last)
+    return walkforward.check_history(members, {member.name: days for member in members})
+
+
+def test_train_years_must_be_there(configs):
+    assert history("2001-01-02", "2006-12-29", configs[1], 2) == []
+    with pytest.raises(UserError, match=r"data begin on 2001-01-02.*at most 2 .*at least 2005"):
+        history("2001-01-02", "2006-12-29", configs[1], 3)
+    with pytest.raises(UserError, match=r"at most 1 .*at least 2005"):  # 2001 is not whole
+        history("2001-03-01", "2006-12-29", configs[1], 2)
+    (message,) = history("2001-01-02", "2006-09-29", configs[1], 2)
+    assert message == "fold 2006 is tested to 2006-09-29, where the data end"
+
+
+# ---- Bad input -------------------------------------------------------------------------------------------
+
+
+def fails(capsys, *arguments):
+    assert walkforward_main([str(argument) for argument in arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    return error
+
+
+@pytest.mark.usefixtures("in_process")
+def test_bad_arguments_make_nothing(configs, tmp_path, capsys):
+    path = configs[1]
+    place = ["--runs", tmp_path / "runs"]
+    assert "tests from 2006 to 2004" in fails(capsys, path, "--first-test", 2006, "--last-test", 2004, *place)
+    assert "--seeds: found 0" in fails(capsys, path, *YEARS, *place, "--seeds", 0)
+    assert "train 0" in fails(capsys, path, *YEARS, "--train-years", 0, *place)
+    late = ["--first-test", 2006, "--last-test", 2008, "--train-years", 2]
+    error = fails(capsys, path, *late, *place)
+    assert "tiny-2008-s42: data.split: found 0 test rows" in error
+    assert "data begin on 2001-01-01" in fails(capsys, path, *YEARS, "--train-years", 9, *place)
+    assert "data.purge 0" in fails(capsys, path, *YEARS, *place, "--set", "data.purge=0")
+    levels = ["--set", "model.quantiles=[0.1,0.5,0.9]"]
+    assert "missing.json" in fails(capsys, tmp_path / "missing.json", *YEARS, *place)
+    other = tmp_path / "other.json"
+    content = json.loads(path.read_text())
+    other.write_text(json.dumps(content | {"model": content["model"] | {"quantiles": [0.1, 0.5, 0.9]}}))
+    assert "do not compare" in fails(capsys, path, other, *YEARS, *place)
+    assert "two configs of one name" in fails(capsys, path, other, path, *YEARS, *levels, *place)
+    other.write_text(json.dumps(content | {"data": content["data"] | {"end": "2006-06-30"}}))
+    assert "forecast different test rows" in fails(capsys, path, other, *YEARS, *place)
+    assert not (tmp_path / "runs").exists()
+
+
+# ---- The command -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def walked(configs, commands, tmp_path_factory):
+    """A walk-forward of two configs and two seeds: its folder and what it printed."""
+    folder = tmp_path_factory.mktemp("walked")
+    out, err = commands.run("walkforward", *configs, *WALK, "--runs", folder)
+    assert err == ""
+    return folder / "walk", out
+
+
+@pytest.mark.slow
+def test_a_member_is_a_single_run_of_its_dates(walked, configs, commands, tmp_path):
+    """Beside folds with more windows; the single run is trained on two devices, which round differently."""
+    dates = {"train": "2002-01-01", "val": "2004-01-01", "test": "2005-01-01", "end": "2006-01-01"}
+    changes = ["--set", f"data.split_dates={json.dumps(dates)}", "--set", "train.seed=43"]
+    commands.run("train", configs[1], *changes, "--name", "tiny-2005-s43", "--runs", tmp_path)
+    single, member = tmp_path / "tiny-2005-s43", walked[0] / "members" / "tiny-2005-s43"
+    assert runs.read_config(single) == runs.read_config(member)
+    for line, line_1 in zip(metric_lines(member), metric_lines(single), strict=True):
+        np.testing.assert_allclose(line["loss"], line_1["loss"], rtol=1e-4)
+        np.testing.assert_allclose(line["val/loss"], line_1["val/loss"], rtol=1e-4)
+    ours, theirs = (read_predictions(path, "test") for path in (member, single))
+    assert ours.dates.equals(theirs.dates)
+    np.testing.assert_allclose(ours.forecast, theirs.forecast, atol=2e-5)
+    assert set(ours.dates.year) == {2005}
+    ours, theirs = (json.loads((p / "evaluation/metrics.json").read_text()) for p in (member, single))
+    assert ours["test"]["baselines"] == theirs["test"]["baselines"]
+
+
+@pytest.mark.slow
+def test_pooled_forecasts_are_those_of_the_members(walked):
+    folder, out = walked
+    years = range(2005, 2007)
+    members = {
+        seed: [read_predictions(folder / "members" / f"tiny-{year}-s{seed}", "test") for year in years]
+        for seed in (42, 43)
+    }
+    joined = {seed: np.concatenate([part.forecast for part in parts]) for seed, parts in members.items()}
+    pooled = read_predictions(folder / "pooled" / "tiny-s43", "test")
+    np.testing.assert_array_equal(pooled.forecast, joined[43])
+    pooled = read_predictions(folder / "pooled" / "tiny-ensemble", "test")
+    np.testing.assert_allclose(pooled.forecast, (joined[42] + joined[43]) / 2, rtol=1e-12)
+    assert pooled.dates.is_monotonic_increasing
+    assert pooled.dates.is_unique
+    assert (pooled.dates[0].date(), pooled.dates[-1].date()) == (
+        datetime.date(2005, 1, 3),
+        datetime.date(2006, 12, 29),
+    )
+    baseline = read_predictions(folder / "pooled" / "garch-baseline", "test")
+    own = pd.read_csv(folder / "members/tiny-2005-s42/evaluation/baselines.csv")
+    rows = baseline.dates.year == 2005
+    np.testing.assert_allclose(baseline.forecast[rows, 0, 3], own[own["split"] == "test"]["garch/0.5"])
+    assert compare.main([str(folder / "pooled" / name) for name in ("garch-baseline", "tiny-ensemble")]) < 2
+    for text in ("2 folds", "## Gain over each baseline", "tiny, ensemble of 2", "vix_scaled (baseline)"):
+        assert text in out
+
+
+@pytest.mark.slow
+def test_tables(walked):
+    folder, _ = walked
+    pooled = pd.read_csv(folder / "pooled.csv").set_index("forecast")
+    assert list(pooled["kind"][:3]) == ["ensemble", "seed", "seed"]
+    assert len(pooled) == 6 + 7
+    table = pd.read_csv(folder / "folds.csv")
+    assert len(table) == 2 * 13
+    assert set(table["val_windows"]) == {261, 259}
+    own = table[table["forecast"] == "control, ensemble of 2"]
+    mean = np.average(own["pinball"], weights=own["test_windows"])
+    np.testing.assert_allclose(mean, pooled.loc["control, ensemble of 2", "pinball"])
+    metrics = json.loads((folder / "pooled/control-ensemble/evaluation/metrics.json").read_text())["test"]
+    gains = pd.read_csv(folder / "gains.csv")
+    gains = gains[(gains["forecast"] == "control, ensemble of 2") & (gains["baseline"] == "garch")]
+    gains = gains.set_index("part")["difference"]
+    test = metrics["tests"]["diebold_mariano"]["garch"]
+    np.testing.assert_allclose(gains["all"], test["difference"])
+    for parts in (QUARTERS, ("calm", "stormy"), ("centre", "tails")):
+        np.testing.assert_allclose(gains[list(parts)].sum(), gains["all"])
+    assert (folder / "folds.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_resume_of_what_is_done_changes_nothing(walked, configs, commands):
+    folder, _ = walked
+    before = contents(folder)
+    commands.run("walkforward", *configs, *WALK, "--runs", folder.parent, "--resume", "--quiet")
+    assert contents(folder) == before
+
+
+@pytest.mark.slow
+def test_predict_takes_the_newest_fold(walked, commands):
+    folder, _ = walked
+    out, err = commands.run("predict", folder, "--config", "tiny")
+    assert "tiny, ensemble of 2, fold 2006" in err
+    assert "2007-04-16" in out
+    _, err = commands.run("predict", folder, code=2)
+    assert "--config control or tiny" in err
+
+
+# ---- Its page --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def page(walked):
+    """The walk-forward's report, made beside a member's."""
+    folder = walked[0]
+    assert report_main([str(folder), str(folder / "members" / "tiny-2005-s42")]) == 0
+    return folder / "report.html"
+
+
+@pytest.mark.slow
+def test_the_page_says_what_the_files_hold(walked, page):
+    folder, found = walked[0], Reader(page.read_text(encoding="utf-8"))
+    pooled = pd.read_csv(folder / "pooled.csv").set_index("forecast")
+    baselines = pooled[pooled["kind"] == "baseline"]["pinball"]
+    hardest, own = baselines.idxmin(), pooled.loc["tiny, ensemble of 2"]
+    assert f"The best baseline, {hardest}, has a pinball loss of {1e3 * baselines.min():.4f}e-3" in found.text
+    dm = {name: own[f"tests/diebold_mariano/{hardest}/{name}"] for name in ("difference", "low", "high")}
+    row = found.row("tiny, ensemble of 2")
+    assert row[1] == f"{1e3 * own['pinball']:.4f}"
+    assert row[2] == "{difference:+.4f} [{low:+.4f}, {high:+.4f}]".format(
+        **{k: 1e3 * v for k, v in dm.items()}
+    )
+    assert found.row("tiny, seed 43")[1] == f"{1e3 * pooled.loc['tiny, seed 43', 'pinball']:.4f}"
+    assert found.row(hardest)[1] == f"{1e3 * baselines.min():.4f}"
+    folds = pd.read_csv(folder / "folds.csv").set_index(["fold", "forecast"])
+    skill = 100 * (
+        1 - folds.loc[(2006, "tiny, ensemble of 2")]["pinball"] / folds.loc[(2006, hardest)]["pinball"]
+    )
+    row = found.row("2006")
+    assert row[1:6] == ["2003-01-01", "2005-01-03", "2006-01-02", "2006-12-29", "260"]
+    assert row[-1] == f"{skill:+.2f}"
+    base = folds.loc[(2006, hardest)]["directional_base_rate"]
+    assert [row[1] for row in found.rows if row[0] == "2006"][1] == f"{100 * base:.1f} %"
+    gains = pd.read_csv(folder / "gains.csv").set_index(["forecast", "baseline", "part"]).sort_index()
+    rows = gains.loc[("control, ensemble of 2", hardest)]
+    head = next(row for row in found.rows if "stormy tails" in row)
+    cells = found.rows[found.rows.index(head) + 1]
+    for part in QUARTERS:
+        adds = 100 * rows.loc[part, "difference"] / rows.loc["all", "baseline_pinball"]
+        assert cells[head.index(part)].startswith(f"{adds:+.2f} [")
+    assert "Stormy: Realized_Vol_21d the day before was above its median" in found.text
+    assert found.row("control")[1:] == ["0.0", "0.0"]  # the settings that vary
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(browser.find() is None, reason="no chromium or chrome, and CHROMIUM is not set")
+def test_a_browser_shows_the_page(page, tmp_path):
+    with browser.start(browser.find(), tmp_path) as tab:
+        assert_shown(tab, page)
+
+
+@pytest.mark.slow
+def test_a_damaged_walk_forward_has_no_page(walked, tmp_path, capsys):
+    folder = Path(shutil.copytree(walked[0], tmp_path / "walk"))
+    for name in ("pooled/tiny-ensemble/evaluation/metrics.json", "folds.csv", "pooled.csv"):
+        (folder / name).write_text("[")
+        assert report_main([str(folder)]) == 2
+        error = capsys.readouterr().err
+        assert Path(name).name in error
+        assert "Make it anew: the command that began the walk-forward, with --resume." in error
+    (folder / "gains.csv").unlink()
+    assert report_main([str(folder)]) == 2
+    assert "the walk-forward is not finished: it has no gains.csv yet" in capsys.readouterr().err

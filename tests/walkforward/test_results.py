@@ -1,0 +1,218 @@
+"""Pooling of folds and what is said of it, on numbers worked out by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tftjax.config.evaluation import EvaluationConfig
+from tftjax.config.loading import Config
+from tftjax.config.train import TrainConfig
+from tftjax.evaluate.files import Predictions
+from tftjax.sweep.plan import Member
+from tftjax.walkforward.pool import EWMA, Fold, headlines, join_folds, pooled_forecasts, predictions_table
+from tftjax.walkforward.results import folds_table, gains_table, judge_all
+from tftjax.walkforward.summary import markdown, reference
+
+LEVELS = (0.1, 0.5, 0.75)
+
+
+def happened(days, series, target):
+    forecast = np.zeros((len(days), 1, 3))
+    return Predictions(pd.DatetimeIndex(days), np.array(series), forecast, np.array(target)[:, None], LEVELS)
+
+
+def constant(*medians):
+    """Forecasts whose quantiles lie 1 below the median, on it and 1 above it."""
+    return np.array(medians)[:, None, None] + np.array([-1.0, 0.0, 1.0])
+
+
+def make_fold(name, days, target, volatility, series=None, **forecasts):
+    series = series or [""] * len(days)
+    facts = {"test_from": days[0], "test_windows": len(days)}
+    values = {key.replace("_", "-"): constant(*medians) for key, medians in forecasts.items()}
+    return Fold(name, facts, happened(days, series, target), np.array(volatility), values)
+
+
+@pytest.fixture
+def folds():
+    """Two days, then three; config a with two seeds; the baseline's median is always 0, of the targets' too.
+
+    Seed 2 of config b diverged in 2006.
+    """
+    return (
+        make_fold(
+            "2005",
+            ["2005-03-01", "2005-03-02"],
+            [0.0, 0.0],
+            [10.0, 30.0],
+            a_2005_s1=[0.5, 0.5],
+            a_2005_s2=[-0.5, 0.5],
+            b_2005_s1=[2.0, 2.0],
+            b_2005_s2=[4.0, 4.0],
+            flat=[0.0, 0.0],
+            odd=[9.0, 9.0],
+        ),
+        make_fold(
+            "2006",
+            ["2006-03-01", "2006-03-02", "2006-03-03"],
+            [0.0, 4.0, 0.0],
+            [20.0, 40.0, 5.0],
+            a_2006_s1=[1.0, 4.0, 0.0],
+            a_2006_s2=[1.0, 2.0, 0.0],
+            b_2006_s1=[6.0, 6.0, 6.0],
+            flat=[0.0, 0.0, 0.0],
+        ),
+    )
+
+
+def members():
+    found = []
+    for fold in ("2005", "2006"):
+        for group in ("a", "b"):
+            for seed in (1, 2):
+                name = f"{group}-{fold}-s{seed}"
+                found.append(Member(name, group, Config(name=name, train=TrainConfig(seed=seed)), fold))
+    return found
+
+
+@pytest.fixture
+def pooled(folds):
+    """The pool, its forecasts by name, and what was said."""
+    pool, said = join_folds(folds, "VIX"), []
+    return pool, {p.name: p for p in pooled_forecasts(pool, members(), said.append)}, said
+
+
+def test_what_has_a_forecast_in_every_fold(pooled):
+    _, forecasts, said = pooled
+    assert list(forecasts) == [
+        "a, ensemble of 2",
+        "a, seed 1",
+        "a, seed 2",
+        "b, ensemble of 2",
+        "b, seed 1",
+        "flat",
+    ]
+    assert said == [
+        "left out b, seed 2: it diverged in the fold 2006",
+        "left out the baseline odd: it has no forecast in the fold 2006",
+    ]
+    medians = {name: forecast.forecast[:, 0, 1].tolist() for name, forecast in forecasts.items()}
+    assert medians["a, seed 2"] == [-0.5, 0.5, 1.0, 2.0, 0.0]
+    assert medians["a, ensemble of 2"] == [0.0, 0.5, 1.0, 3.0, 0.0]
+    assert medians["b, ensemble of 2"] == [3.0, 3.0, 6.0, 6.0, 6.0]  # of the seed that there is
+    folders = [forecast.folder for forecast in forecasts.values()]
+    assert folders == ["a-ensemble", "a-s1", "a-s2", "b-ensemble", "b-s1", "flat-baseline"]
+    assert [p.name for p in headlines(list(forecasts.values()))] == ["a, ensemble of 2", "b, ensemble of 2"]
+
+
+def test_seeds_without_an_ensemble(folds):
+    alone = [member for member in members() if member.config.train.seed == 1]
+    forecasts = pooled_forecasts(join_folds(folds, "VIX"), alone, print)
+    assert [p.name for p in headlines(forecasts)] == ["a, seed 1", "b, seed 1"]
+    said = []
+    lost = [member for member in members() if member.config.train.seed == 2]
+    assert "a, seed 2" in [p.name for p in pooled_forecasts(join_folds(folds, "VIX"), lost, said.append)]
+    assert "left out b: no seed of it is trained in every fold" in said
+
+
+def losses_by_hand(median, target):
+    """Pinball of the levels 0.1, 0.5 and 0.75 at median - 1, median and median + 1."""
+    errors = target - (median + np.array([-1.0, 0.0, 1.0]))
+    return [max(q * e, (q - 1) * e) for q, e in zip(LEVELS, errors, strict=True)]
+
+
+def test_pooled_pinball_and_gains_by_hand(pooled):
+    pool, forecasts, _ = pooled
+    targets = [0.0, 0.0, 0.0, 4.0, 0.0]
+    own = np.array([losses_by_hand(m, t) for m, t in zip([0.0, 0.5, 1.0, 3.0, 0.0], targets, strict=True)])
+    flat = np.array([losses_by_hand(0.0, t) for t in targets])
+    assert own[0].tolist() == pytest.approx([0.1, 0, 0.25])
+    metrics = judge_all(pool, list(forecasts.values()), EvaluationConfig(), 252.0)
+    assert metrics["a, ensemble of 2"]["pinball"] == pytest.approx(own.mean())
+    assert metrics["flat"]["pinball"] == pytest.approx(flat.mean())
+    test = metrics["a, ensemble of 2"]["tests"]["diebold_mariano"]["flat"]
+    assert test["difference"] == pytest.approx(own.mean() - flat.mean())
+    assert test["p"] is None  # too few days
+    gains = gains_table(pool, list(forecasts.values()))
+    gains = gains[gains["forecast"] == "a, ensemble of 2"].set_index("part")
+    # Volatility 10 30 20 40 5, its median 20: days 2 and 4 are stormy. Only the level 0.1 is a tail.
+    stormy, tail = [1, 3], [0]
+    whole = (own - flat).mean()
+    inside = (own - flat)[np.ix_(stormy, tail)].sum() / 15
+    assert gains.loc["stormy tails", "difference"] == pytest.approx(inside)
+    assert gains.loc["stormy tails", "pinball"] == pytest.approx(own[stormy, 0].mean())
+    assert gains.loc["stormy tails", "baseline_pinball"] == pytest.approx(flat[stormy, 0].mean())
+    assert gains.loc["stormy", "windows"] == 2
+    assert gains.loc["all", "difference"] == pytest.approx(whole)
+    for parts in (("calm", "stormy"), ("centre", "tails")):
+        assert gains.loc[list(parts), "difference"].sum() == pytest.approx(whole)
+
+
+def test_folds_by_hand(pooled):
+    pool, forecasts, _ = pooled
+    table = folds_table(pool, list(forecasts.values())).set_index(["fold", "forecast"])
+    row = table.loc[("2006", "a, seed 1")]
+    expected = np.mean([losses_by_hand(m, t) for m, t in [(1.0, 0.0), (4.0, 4.0), (0.0, 0.0)]])
+    assert row["pinball"] == pytest.approx(expected)
+    assert (row["directional_accuracy"], row["directional_base_rate"]) == (1.0, 1.0)
+    assert (row["kind"], row["seed"], row["test_windows"]) == ("seed", 1, 3)
+    assert pd.isna(table.loc[("2005", "flat"), "directional_accuracy"])  # no return but zero
+
+
+def test_the_summary(pooled):
+    pool, forecasts, _ = pooled
+    everything = list(forecasts.values())
+    metrics = judge_all(pool, everything, EvaluationConfig(), 252.0)
+    assert reference(everything, metrics).name == "flat"
+    text = markdown(pool, everything, metrics, gains_table(pool, everything), folds_table(pool, everything))
+    assert "# Walk-forward: 2 folds, 5 test days from 2005-03-01 to 2006-03-03" in text
+    assert "5 days are too few for a test" in text
+    assert "- **a, ensemble of 2** no verdict" in text
+    assert "| a, mean of 2 seeds |" in text
+    assert "| flat (baseline) |" in text
+    assert "p =" not in text
+    assert "\n| 2006 | 3 |" in text
+    own, flat = (metrics[name]["pinball"] for name in ("a, ensemble of 2", "flat"))
+    assert f"\n| a, ensemble of 2 | {100 * (1 - own / flat):+.2f} |" in text
+
+
+def test_an_ensemble_without_a_whole_seed_is_in_the_summary(folds):
+    """Each seed of b diverged in a fold, the other one is trained there."""
+    folds[0].forecasts.pop("b-2005-s1")
+    pool = join_folds(folds, "VIX")
+    everything = pooled_forecasts(pool, members(), print)
+    assert [p.name for p in everything if p.config == "b"] == ["b, ensemble of 2"]
+    metrics = judge_all(pool, everything, EvaluationConfig(), 252.0)
+    text = markdown(pool, everything, metrics, gains_table(pool, everything), folds_table(pool, everything))
+    table = text.partition("## All test days together")[2].partition("##")[0]
+    assert "\n| b, ensemble of 2 |" in table
+    assert "| a, mean of 2 seeds |" in table
+
+
+def test_several_series_follow_each_other():
+    """Each fold has both series, day after day; the pool has one series after the other."""
+    folds = [
+        make_fold(
+            str(year),
+            [f"{year}-03-01", f"{year}-03-02"] * 2,
+            [year + 0.1, year + 0.2, year + 0.3, year + 0.4],
+            [1.0, 2.0, 3.0, 4.0],
+            series=["x", "x", "b", "b"],
+            flat=[1.0, 2.0, 3.0, 4.0],
+        )
+        for year in (2005, 2006)
+    ]
+    pool = join_folds(folds, EWMA)
+    assert pool.series.tolist() == ["x"] * 4 + ["b"] * 4
+    np.testing.assert_allclose(
+        pool.windows.target[:, 0], [2005.1, 2005.2, 2006.1, 2006.2, 2005.3, 2005.4, 2006.3, 2006.4]
+    )
+    assert pool.windows.day.tolist() == [0, 1, 2, 3] * 2
+    assert pool.windows.series == [slice(0, 4), slice(4, 8)]
+    assert pool.fold.tolist() == [0, 0, 1, 1] * 2
+    (flat,) = pooled_forecasts(pool, [], print)
+    assert flat.forecast[:, 0, 1].tolist() == [1, 2, 1, 2, 3, 4, 3, 4]
+    table = predictions_table(pool, flat.forecast)
+    assert table["series"].tolist() == pool.series.tolist()
+    assert table["actual"].tolist() == pool.windows.target[:, 0].tolist()
+    assert list(table) == ["date", "split", "series", "actual", "0.1", "0.5", "0.75"]

@@ -1,0 +1,1 @@
+"""What a trained model selects and attends to."""

@@ -1,0 +1,32 @@
+"""Tables and pictures of what runs select and attend to: `python -m tftjax.interpret runs/NAME`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tftjax import runtime
+from tftjax.cli import exit_code
+from tftjax.interpret.tables import interpret, table_of
+from tftjax.storage import runs
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Writes interpretation/: importance of variables, attention by lag and over time, regime shifts."""
+    parser = argparse.ArgumentParser(prog="python -m tftjax.interpret", description=main.__doc__)
+    parser.add_argument("run", type=Path, nargs="+", help="run directories, such as runs/balanced_01")
+    arguments = parser.parse_args(argv)
+    runtime.configure()
+
+    def command() -> None:
+        summaries = {}
+        for directory in arguments.run:
+            run = runs.open_run(directory, say=lambda message: print(message, file=sys.stderr))
+            summaries[directory.name] = interpret(run)
+        print(table_of(summaries))
+
+    return exit_code(command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,247 @@
+"""What runs select and attend to, in all their windows: `python -m tftjax.interpret runs/NAME`.
+
+RUN/interpretation/:
+importance.csv            a row a split, kind of input and variable: selection weight, mean and percentiles
+                          over windows, and the mean in each regime
+importance_over_time.csv  a row a window: the selection weight of each variable
+attention_by_lag.csv      a row a split, horizon and step: attention, mean and percentiles over windows (the
+                          persistent temporal patterns of section 7.2, Lim et al. 2021), and each head's mean
+attention_over_time.csv   a row a window and horizon: attention to each step
+heads_over_time.csv       a row a window, horizon and head: mean lag and entropy of its attention
+regime_shift.csv          a row a window: distance of its attention from the series' mean pattern (sec. 7.3)
+variants.csv              the learned weights of staleness and the gates of regimes, where there are any
+summary.json              by split: how the attention relates to recency, regimes, sums checked
+and a picture of each. Dates are those of the first step that is forecast; step 0 is the last encoder row.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from tftjax import files
+from tftjax.data.splits import Splits
+from tftjax.errors import UserError
+from tftjax.evaluate.regimes import Division, divisions
+from tftjax.interpret.weights import Weights, attention_summary, collect, lags_of, learned, regime_shift
+from tftjax.storage import runs
+
+PERCENTILES = (10, 50, 90)
+KINDS = ("static", "encoder", "decoder")
+
+
+def interpret(run: runs.Run) -> dict[str, dict]:
+    """Writes tables and pictures of a run's weights under `interpretation/`; returns summary.json.
+
+    Raises:
+      UserError: weights that do not sum to 1, or files that cannot be written.
+    """
+    directory = run.directory / "interpretation"
+    try:
+        directory.mkdir(exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{directory}: cannot be made ({error.strerror}).") from error
+    starts = {split: run.data.starts[split] for split in Splits._fields if len(run.data.starts[split])}
+    weights = {split: collect(run, own) for split, own in starts.items()}
+    named = {split: _divisions(run, starts[split], own) for split, own in weights.items()}
+    windows = pd.concat([_windows(run, split, own) for split, own in starts.items()], ignore_index=True)
+    shift = windows.assign(distance=_shift(windows, weights))
+    tables = {
+        "importance": _importance(run, weights, named),
+        "importance_over_time": windows.join(_importance_over_time(run, weights)),
+        "attention_by_lag": _attention_by_lag(run, weights),
+        "attention_over_time": _attention_over_time(run, windows, weights),
+        "heads_over_time": _heads_over_time(run, windows, weights),
+        "regime_shift": shift,
+    }
+    variants = learned(run.config, run.data.panel.observed, run.data.encoding.usual_ages, run.parameters)
+    if variants:
+        tables["variants"] = pd.DataFrame(variants)
+    summary = {
+        split: {
+            "windows": len(starts[split]),
+            **attention_summary(run, own.attention),
+            "largest_error_of_a_sum": own.largest_error,
+            "regimes": {d.name: _counts(d) for d in named[split]},
+        }
+        for split, own in weights.items()
+    }
+    for name, table in tables.items():
+        write = partial(table.to_csv, index=False, float_format="%.6g")
+        files.replace_file(directory / f"{name}.csv", write)
+    files.write_json(directory / "summary.json", summary)
+    _draw(run, directory, tables)
+    return summary
+
+
+def _windows(run: runs.Run, split: str, starts: np.ndarray) -> pd.DataFrame:
+    """The date of each window's first forecast, its split, and its series if there are several."""
+    frame, id_column = run.data.panel.frame, run.data.panel.id_column
+    rows = starts + run.config.model.encoder_length
+    table = pd.DataFrame({"date": frame.index[rows].strftime("%Y-%m-%d"), "split": split})
+    return table if id_column is None else table.assign(series=frame[id_column].to_numpy()[rows])
+
+
+def _divisions(run: runs.Run, starts: np.ndarray, weights: Weights) -> list[Division]:
+    """Those of `regimes`, and the regime that a router finds most probable."""
+    found = divisions(run, starts + run.config.model.encoder_length - 1)
+    if run.config.model.attention.regime.by == "router":
+        labels = tuple(f"regime {number + 1}" for number in range(weights.regime.shape[1]))
+        found.append(Division("router", labels, weights.regime.argmax(axis=1)))
+    return found
+
+
+def _counts(division: Division) -> dict[str, int]:
+    counts = np.bincount(division.regime, minlength=len(division.labels))
+    return dict(zip(division.labels, counts.tolist(), strict=True))
+
+
+def variable_names(run: runs.Run) -> dict[str, tuple[str, ...]]:
+    """The variables of each kind, in the order of their weights."""
+    panel = run.data.panel
+    known = panel.known_real + panel.known_categorical
+    static = panel.static_real + panel.static_categorical
+    return {"static": static, "encoder": panel.observed + known, "decoder": known}
+
+
+def _importance(run: runs.Run, weights: dict[str, Weights], named: dict[str, list[Division]]) -> pd.DataFrame:
+    rows = []
+    for split, own in weights.items():
+        for kind in KINDS:
+            selection = getattr(own, kind)
+            for number, name in enumerate(variable_names(run)[kind] if selection is not None else ()):
+                values = selection[:, number]
+                row = {"split": split, "kind": kind, "variable": name, "mean": values.mean()}
+                row |= {f"p{p}": value for p, value in zip(PERCENTILES, _percentiles(values), strict=True)}
+                for division in named[split]:
+                    for regime, label in enumerate(division.labels):
+                        there = values[division.regime == regime]
+                        row[f"{division.name}: {label}"] = there.mean() if len(there) else np.nan
+                rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _percentiles(values: np.ndarray) -> np.ndarray:
+    return np.percentile(values, PERCENTILES, axis=0)
+
+
+def _importance_over_time(run: runs.Run, weights: dict[str, Weights]) -> pd.DataFrame:
+    columns = {}
+    for kind in KINDS:
+        parts = [getattr(own, kind) for own in weights.values()]
+        if parts[0] is not None:
+            values = np.concatenate(parts)
+            columns |= {f"{kind}: {name}": values[:, i] for i, name in enumerate(variable_names(run)[kind])}
+    return pd.DataFrame(columns)
+
+
+def _steps(run: runs.Run) -> np.ndarray:
+    """The number of each step: 0 for the last encoder row, 1 for the first step forecast."""
+    config = run.config.model
+    return np.arange(config.encoder_length + config.prediction_length) - config.encoder_length + 1
+
+
+def _attention_by_lag(run: runs.Run, weights: dict[str, Weights]) -> pd.DataFrame:
+    steps = _steps(run)
+    lags = lags_of(run.config.model.encoder_length, run.config.model.prediction_length)
+    parts = []
+    for split, own in weights.items():
+        for p in range(run.config.model.prediction_length):
+            columns = {"split": split, "horizon": p + 1, "step": steps, "lag": lags[p]}
+            columns["mean"] = own.attention[:, p].mean(axis=0)
+            percentiles = _percentiles(own.attention[:, p])
+            columns |= {f"p{q}": values for q, values in zip(PERCENTILES, percentiles, strict=True)}
+            columns |= {f"head {h + 1}": head[p] for h, head in enumerate(own.head_attention)}
+            parts.append(pd.DataFrame(columns))
+    return pd.concat(parts)
+
+
+def _attention_over_time(run: runs.Run, windows: pd.DataFrame, weights: dict[str, Weights]) -> pd.DataFrame:
+    attention = np.concatenate([own.attention for own in weights.values()])
+    values = attention.reshape(-1, attention.shape[-1])
+    return _by_horizon(run, windows).join(pd.DataFrame(values, columns=[str(step) for step in _steps(run)]))
+
+
+def _by_horizon(run: runs.Run, windows: pd.DataFrame) -> pd.DataFrame:
+    """Each window's row once a horizon."""
+    count = run.config.model.prediction_length
+    repeated = windows.loc[windows.index.repeat(count)].reset_index(drop=True)
+    return repeated.assign(horizon=np.tile(np.arange(1, count + 1), len(windows)))
+
+
+def _heads_over_time(run: runs.Run, windows: pd.DataFrame, weights: dict[str, Weights]) -> pd.DataFrame:
+    lags, entropies = (
+        np.concatenate([getattr(own, name) for own in weights.values()]).swapaxes(1, 2)
+        for name in ("head_lags", "head_entropies")
+    )
+    num_heads = run.config.model.num_heads
+    table = _by_horizon(run, windows)
+    table = table.loc[table.index.repeat(num_heads)].reset_index(drop=True)
+    heads = np.tile(np.arange(1, num_heads + 1), len(table) // num_heads)
+    return table.assign(head=heads, mean_lag=lags.ravel(), entropy=entropies.ravel())
+
+
+def _shift(windows: pd.DataFrame, weights: dict[str, Weights]) -> Float[np.ndarray, " W"]:
+    attention = np.concatenate([own.attention for own in weights.values()])
+    result = np.zeros(len(windows))
+    series = windows["series"] if "series" in windows else pd.Series("", index=windows.index)
+    for rows in series.groupby(series, sort=False).indices.values():
+        result[rows] = regime_shift(attention[rows])
+    return result
+
+
+def _draw(run: runs.Run, directory: Path, tables: dict[str, pd.DataFrame]) -> None:
+    from tftjax.plots import interpretation
+
+    try:
+        interpretation.draw(directory, run.config.name, tables)
+    except OSError as error:
+        raise UserError(f"{directory}: the plots cannot be written ({error.strerror}).") from error
+
+
+def table_of(summaries: dict[str, dict[str, dict[str, Any]]]) -> str:
+    """A table for the terminal: how the attention of each run and split relates to recency."""
+    width = max(12, *(len(name) for name in summaries)) + 8
+    lines = [f"{'':{width}}{'recency corr':>14}{'mean lag':>10}{'own step':>10}{'steps':>8}{'windows':>9}"]
+    for name, summary in summaries.items():
+        for split, own in summary.items():
+            correlation = own.get("recency_correlation")
+            shown = "-" if correlation is None else f"{correlation:+.3f}"
+            lines.append(
+                f"{name + ' ' + split:{width}}{shown:>14}{own['mean_lag']:10.2f}"
+                f"{100 * own['own_step']:8.1f} %{own['effective_steps']:8.1f}{own['windows']:9}"
+            )
+    return "\n".join(
+        [
+            *lines,
+            "recency corr: of the attention with the steps' order; near 1 it looks at how recent a step is, "
+            "whatever the step holds. own step: share of the step forecast; steps: exp(entropy)",
+        ]
+    )
+
+
+def read_interpretation(directory: Path) -> dict[str, pd.DataFrame]:
+    """Tables of a run's `interpretation/` that the report draws, the test rows; none if it has not been made.
+
+    Raises:
+      UserError: a table is damaged.
+    """
+    tables = {}
+    for name, needed in (
+        ("importance", ("split", "kind", "variable", "mean", "p10", "p90")),
+        ("attention_by_lag", ("split", "horizon", "step", "mean", "p10", "p90")),
+    ):
+        path = directory / "interpretation" / f"{name}.csv"
+        if not path.is_file():
+            continue
+        try:
+            table = pd.read_csv(path)
+            tables[name] = table.loc[table["split"] == "test", list(needed)]
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(
+                f"{path}: cannot be read ({error}). Make it anew: python -m tftjax.interpret {directory}"
+            ) from error
+    return tables

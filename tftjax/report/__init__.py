@@ -1,0 +1,1 @@
+"""One HTML page a run, sweep or walk-forward."""

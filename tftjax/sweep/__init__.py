@@ -1,0 +1,1 @@
+"""Many configs and seeds trained side by side: plan, training, results, ensembles."""

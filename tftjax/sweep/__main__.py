@@ -1,0 +1,86 @@
+"""Train many configs and seeds in one compiled program: `python -m tftjax.sweep configs/*.json --seeds 5`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tftjax import runtime
+from tftjax.cli import STOPPED, exit_code
+from tftjax.config.loading import from_dict
+from tftjax.errors import UserError
+from tftjax.sweep import hosts, plan
+from tftjax.sweep.plan import Member
+from tftjax.sweep.run import conclude, load_data, sweep
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tftjax.sweep", description=main.__doc__)
+    parser.add_argument("config", nargs="+", help="JSON files, such as configs/*.json")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="train.seed, train.seed + 1, ...")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for all members")
+    parser.add_argument(
+        "--grid", action="append", default=[], metavar="KEY=A,B,...", help="loss.std_weight=0,0.01,0.1"
+    )
+    parser.add_argument("--sample", type=int, default=0, metavar="N", help="points drawn from --space")
+    parser.add_argument("--space", type=Path, metavar="FILE", help='{KEY: {"low", "high", "log"}, ...}')
+    parser.add_argument("--mixed-data", action="store_true", help="members may differ in data and splits")
+    parser.add_argument("--name", help="name of the sweep; default: the config's, or 'sweep' for several")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of runs; default: runs")
+    exclusive = parser.add_mutually_exclusive_group()
+    exclusive.add_argument("--resume", action="store_true", help="go on where the sweep stopped")
+    exclusive.add_argument("--overwrite", action="store_true", help="replace the sweep of this name")
+    hosts.add_arguments(parser)
+    parser.add_argument("--quiet", action="store_true", help="no progress, no summary")
+    return parser
+
+
+def plan_of(arguments: argparse.Namespace) -> tuple[list[Member], Path]:
+    """The members that the command's arguments ask for, and the sweep's folder.
+
+    Raises:
+      UserError: see `sweep_plan.make_plan`.
+    """
+    if bool(arguments.sample) != (arguments.space is not None) or arguments.sample < 0:
+        raise UserError("--sample N and --space FILE belong together, N at least 1.")
+    name = arguments.name
+    if name is None:
+        name = Path(arguments.config[0]).stem if len(arguments.config) == 1 else "sweep"
+    from_dict({"name": name}, "--name")  # refused if it is no name of a folder
+    members = plan.make_plan(
+        arguments.config,
+        overrides=arguments.set,
+        grid=arguments.grid,
+        space=plan.read_space(arguments.space) if arguments.space else None,
+        num_samples=arguments.sample,
+        num_seeds=arguments.seeds,
+        mixed_data=arguments.mixed_data,
+    )
+    return members, arguments.runs / name
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Trains configs x grid x sample x seeds side by side, evaluates all, and compares them."""
+    arguments = _parser().parse_args(argv)
+    runtime.configure()
+
+    def command() -> None:
+        members, folder = plan_of(arguments)
+        host = hosts.join(arguments.coordinator, arguments.process_id, arguments.num_processes)
+        sweep(
+            members,
+            load_data(members, arguments.mixed_data),
+            folder,
+            conclude,
+            resume=arguments.resume,
+            overwrite=arguments.overwrite,
+            quiet=arguments.quiet,
+            host=host,
+        )
+        hosts.leave(host)
+
+    return exit_code(command, STOPPED)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

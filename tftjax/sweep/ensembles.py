@@ -1,0 +1,147 @@
+"""Ensembles: the seeds of a config as one forecast, their quantiles averaged level by level."""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from tftjax.config.section import nearest
+from tftjax.data.prepared import Data
+from tftjax.errors import UserError
+from tftjax.evaluate.evaluation import evaluate_forecasts
+from tftjax.evaluate.files import read_predictions
+from tftjax.evaluate.scoring import SPLITS, BaselineScores
+from tftjax.storage import runs
+from tftjax.sweep.files import Ended, read_ended, read_members
+from tftjax.sweep.plan import Member
+
+
+def average(forecasts: Sequence[Float[np.ndarray, "*W Q"]]) -> Float[np.ndarray, "*W Q"]:
+    """The mean of forecasts at each level: the forecast whose quantile function is the mean of theirs.
+
+    Unlike the mean of their distributions it is no wider than they are on average, and where none of them
+    crosses, it does not.
+
+    Args:
+        forecasts: quantiles of equal levels, at least one, in any unit.
+    Raises:
+        ValueError: they are of different shapes.
+    Source: Vincent 1912; Lichtendahl, Grushka-Cockayne and Winkler 2013, "Is it better to average
+        probabilities or quantiles?"
+    """
+    return np.mean(np.stack(forecasts), axis=0)
+
+
+def average_tables(tables: Sequence[pd.DataFrame], levels: Sequence[str]) -> pd.DataFrame:
+    """`average` of the columns of tables that agree in all others, such as `predict` returns."""
+    averaged = average([table[list(levels)].to_numpy() for table in tables])
+    return tables[0].assign(**dict(zip(levels, averaged.T, strict=True)))
+
+
+def title(config: str, num_seeds: int) -> str:
+    """What tables and pictures call an ensemble."""
+    return f"{config}, ensemble of {num_seeds}"
+
+
+def ensembles(members: Sequence[Member], ended: Mapping[str, Ended]) -> dict[tuple[str, str], list[Member]]:
+    """The members of every ensemble, by config and fold: the seeds that did not diverge, at least two."""
+    found: dict[tuple[str, str], list[Member]] = {}
+    for member in members:
+        if ended[member.name].status != "diverged":
+            found.setdefault((member.group, member.fold), []).append(member)
+    return {key: seeds for key, seeds in found.items() if len(seeds) > 1}
+
+
+def open_runs(folder: Path, config: str | None, say: Callable[[str], Any]) -> list[runs.Run]:
+    """Opens a run, or all seeds of a config of a sweep; of a walk-forward, those of its newest fold.
+
+    Args:
+      folder: of the run or the sweep.
+      config: name of a config of the sweep; None for a run, or for the only config.
+      say: called with messages.
+    Raises:
+      UserError: neither a run nor a sweep, a config that the sweep has not, or none of its seeds is trained.
+    """
+    if not (folder / "sweep.json").is_file():
+        if config is not None:
+            raise UserError(f"--config {config}: {folder} is no sweep. Leave --config out, or give a sweep.")
+        return [runs.open_run(folder, say)]
+    members, ended = read_members(folder), read_ended(folder)
+    known = list(dict.fromkeys(member.group for member in members))
+    if config is None and len(known) > 1:
+        raise UserError(
+            f"{folder}: a sweep of {len(known)} configs. Choose one: --config {' or '.join(known)}."
+        )
+    if config is not None and config not in known:
+        raise UserError(f"--config {config}: unknown in {folder}. {nearest(config, known)}")
+    config = config or known[0]
+    newest = max(member.fold for member in members if member.group == config)
+    seeds = [member for member in members if (member.group, member.fold) == (config, newest)]
+    trained = [member for member in seeds if member.name in ended and ended[member.name].status != "diverged"]
+    if not trained:
+        raise UserError(
+            f"{folder}: no seed of {config} has ended without diverging. Go on with the sweep: --resume."
+        )
+    fold = f", fold {newest}" if newest else ""
+    say(f"{title(config, len(trained)) if len(trained) > 1 else trained[0].name}{fold}")
+    if len(trained) < len(seeds):
+        missing = [member.name for member in seeds if member not in trained]
+        say(f"left out, as they diverged or have not ended: {', '.join(missing)}")
+    first = runs.open_run(folder / "members" / trained[0].name, say)
+    # All seeds have the same data and scalers.
+    others = [runs.open_run(folder / "members" / member.name, say, first.data) for member in trained[1:]]
+    return [first, *others]
+
+
+def evaluate_ensembles(
+    folder: Path,
+    groups: Mapping[str, Sequence[Member]],
+    data: Mapping[str, Data],
+    known: dict[Hashable, BaselineScores],
+    say: Callable[[str], Any],
+) -> dict[str, dict]:
+    """Evaluates the ensemble of each config of a sweep.
+
+    Args:
+      folder: of the sweep, its members evaluated.
+      groups: by config, the members of its ensemble.
+      data: by name of a member.
+      known, say: see `evaluate`.
+    Returns:
+      By config, what `evaluate` returns.
+    Raises:
+      UserError: a member's evaluation cannot be read, or the results cannot be written.
+    """
+    metrics = {}
+    for config, members in groups.items():
+        forecasts = {split: average(forecasts_of(folder, members, split)) for split in SPLITS}
+        directory = make_directory(folder / "ensembles" / config)
+        run = stand_in(directory, title(config, len(members)), members[0], data[members[0].name])
+        metrics[config] = evaluate_forecasts(run, forecasts, directory / "evaluation", known, say)
+    return metrics
+
+
+def forecasts_of(folder: Path, members: Sequence[Member], split: str) -> list[Float[np.ndarray, "W P Q"]]:
+    """What members' evaluations hold of a split, returns as decimals."""
+    return [read_predictions(folder / "members" / member.name, split).forecast for member in members]
+
+
+def stand_in(directory: Path, name: str, member: Member, data: Data) -> runs.Run:
+    """A run without parameters, for forecasts that no single run made: its config and data say of what."""
+    return runs.Run(directory, member.config.model_copy(update={"name": name}), data, {}, 0)
+
+
+def make_directory(directory: Path) -> Path:
+    """Makes a directory with its parents.
+
+    Raises:
+      UserError: it cannot be made.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{directory}: cannot be made ({error.strerror}).") from error
+    return directory

@@ -1,0 +1,250 @@
+"""Train many configs and seeds in one compiled program: `python -m tftjax.sweep configs/*.json --seeds 5`."""
+
+import contextlib
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from tftjax.config.data import DataConfig
+from tftjax.data.checks import check_data
+from tftjax.data.loading import load_panel
+from tftjax.data.prepared import Data, prepare
+from tftjax.errors import UserError
+from tftjax.evaluate.evaluation import evaluate
+from tftjax.evaluate.scoring import BaselineScores
+from tftjax.storage import runs
+from tftjax.sweep import files, hosts, plan, progress
+from tftjax.sweep.ensembles import ensembles, evaluate_ensembles
+from tftjax.sweep.files import Ended, read_ended, write_ended
+from tftjax.sweep.hosts import ALONE, Host
+from tftjax.sweep.plan import Member, static_settings
+from tftjax.sweep.program import data_shapes, member_program
+from tftjax.sweep.results import write_results
+from tftjax.sweep.train import Round, Trainer, train_members
+from tftjax.train.run import check_parameters
+
+# Settings of data that change nothing in what `load_panel` reads.
+AFTER_LOADING = ("split", "split_dates", "purge", "scaling", "target_scale")
+
+
+class Trained(NamedTuple):
+    """A sweep whose members have all ended and are evaluated.
+
+    Attributes:
+      data: by name of a member.
+      baselines: what `evaluate` knows by now.
+    """
+
+    folder: Path
+    members: Sequence[Member]
+    data: Mapping[str, Data]
+    baselines: dict[Hashable, BaselineScores]
+
+
+def sweep(
+    members: Sequence[Member],
+    data: Mapping[str, Data],
+    folder: Path,
+    conclude: Callable[[Trained], str],
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+    host: Host = ALONE,
+) -> None:
+    """Trains members, each into a run directory of its own, evaluates them and summarises the results.
+
+    Args:
+      members: of `sweep_plan.make_plan`.
+      data: of `load_data`.
+      folder: of the sweep.
+      conclude: writes the results, and returns what to print of them.
+      resume: go on with the sweep that lies there, or begin it.
+      overwrite: replace the sweep that lies there.
+      quiet: print nothing but the messages that need action.
+      host: which of several processes this is; each trains its share, the first one summarises.
+    Raises:
+      UserError: see the parts; nothing that a user made is lost.
+    """
+    quiet = quiet or host.index > 0
+    baselines: dict[Hashable, BaselineScores] = {}  # members on the same data share them
+    programs = plan.programs(members, {name: data_shapes(own) for name, own in data.items()})
+    if not quiet:
+        print(f"{len(members)} members in {len(programs)} program(s), in {folder}")
+    if not (resume and (folder / "sweep.json").exists()):
+        check_starts(programs, data, folder)
+    with contextlib.ExitStack() as stack:
+        if host.index == 0:
+            files.create(folder, members, resume=resume, overwrite=overwrite)
+            stack.enter_context(runs.lock(folder))
+            for member in members:
+                files.create_member(folder, member, data[member.name].whole, resume=resume)
+        same = hashlib.sha256(repr(list(members)).encode()).hexdigest()[:8]
+        hosts.wait_for_all(host, f"made {same}")  # unless another process has other members
+        train_share(folder, [host.share(group) for group in programs], data, baselines, host, quiet)
+        hosts.wait_for_all(host, "trained")
+        if host.index == 0:
+            text = conclude(Trained(folder, members, data, baselines))
+            if not quiet:
+                print(f"\n{text}\nresults, summary and plots in {folder}")
+
+
+def train_share(
+    folder: Path,
+    programs: Sequence[Sequence[Member]],
+    data: Mapping[str, Data],
+    baselines: dict[Hashable, BaselineScores],
+    host: Host,
+    quiet: bool,
+) -> None:
+    """Trains and evaluates one process's members of every program; adds to `baselines`."""
+    members = [member for group in programs for member in group]
+    ended = read_ended(folder)
+    with progress.choose(quiet)(members) as display:
+        status = _Tally(members, ended, display)
+        for number, group in enumerate(programs, start=1):
+            if group:
+                shared = member_program(group, data)
+                show = status.shower(number, len(programs))
+                train_members(Trainer(shared, number, folder, host.index, say, show), group, ended)
+    for member in members:
+        how, directory = ended[member.name], folder / "members" / member.name
+        is_evaluated = how.evaluated and (directory / "evaluation" / "metrics.json").exists()
+        if how.status != "diverged" and not is_evaluated:
+            # Nobody looks at hundreds of folds one by one: who does, evaluates one anew.
+            pictures = not member.fold
+            evaluate(runs.open_run(directory, say, data[member.name]), baselines, say, pictures=pictures)
+            ended[member.name] = how._replace(evaluated=True)
+            write_ended(folder, host.index, ended)
+
+
+def conclude(trained: Trained) -> str:
+    """Evaluates the ensembles; writes tables and pictures of all members; returns the summary.
+
+    Raises:
+      UserError: there is nothing to compare, as every member diverged.
+    """
+    from tftjax.plots import sweeps  # matplotlib takes half a second to import: only where it is needed
+
+    folder, members, ended = trained.folder, trained.members, read_ended(trained.folder)
+    groups = {config: seeds for (config, _), seeds in ensembles(members, ended).items()}
+    averaged = evaluate_ensembles(folder, groups, trained.data, trained.baselines, say)
+    results, summary = write_results(folder, members, ended, averaged)
+    if summary is None:
+        raise all_diverged(folder)
+    sweeps.draw(folder, results)
+    return summary
+
+
+def all_diverged(folder: Path) -> UserError:
+    """What to say where there is nothing to compare."""
+    return UserError(f"every member diverged: see {folder / 'ended.json'}. Lower train.learning_rate.")
+
+
+def check_starts(programs: Sequence[Sequence[Member]], data: Mapping[str, Data], folder: Path) -> None:
+    """Makes the checks of `check_parameters`, once for each program, fold and run that members start from."""
+    for group in programs:
+        for member in {(member.config.train.init_from, member.fold): member for member in group}.values():
+            check_parameters(member.config, data[member.name], folder)
+
+
+class _Tally:
+    """Counts, for the display, what the calls of the programs bring."""
+
+    def __init__(self, members: Sequence[Member], ended: dict[str, Ended], display):
+        self.members, self.ended, self.display = members, ended, display
+        self.best: dict[str, float] = {}
+
+    def shower(self, number: int, num_programs: int):
+        """Returns what shows a Round of a program."""
+
+        def show(done: Round) -> None:
+            for name, record in done.records.items():
+                self.best[name] = min(self.best.get(name, np.inf), record["val/loss"])
+            best: dict[str, list[float]] = {}
+            for member in self.members:
+                if member.name in self.best:
+                    best.setdefault(member.group, []).append(self.best[member.name])
+            over = [self.ended[member.name].status for member in self.members if member.name in self.ended]
+            diverged = over.count("diverged")
+            count = max(1, len(done.records))
+            windows = sum(record["windows_per_s"] * record["seconds"] for record in done.records.values())
+            self.display.update(
+                progress.Status(
+                    number,
+                    num_programs,
+                    max((record["epoch"] for record in done.records.values()), default=0),
+                    len(self.members) - len(over),
+                    len(over) - diverged,
+                    diverged,
+                    sum(bool(record["warnings"]) for record in done.records.values()),
+                    windows / done.seconds,
+                    done.epochs_left * done.seconds / count,
+                    best,
+                )
+            )
+
+        return show
+
+
+def say(message: str) -> None:
+    """Prints what needs action."""
+    print(message, file=sys.stderr)
+
+
+def load_data(members: Sequence[Member], mixed_data: bool) -> dict[str, Data]:
+    """Loads and prepares the data of each member, by its name; each data set and each split of it once.
+
+    Args:
+      mixed_data: whether members, of the same fold, may forecast different rows.
+    Raises:
+      UserError: data that cannot be trained on, or that differ in what is forecast.
+    """
+    panels, prepared, data = {}, {}, {}
+    for member in members:
+        config = member.config
+        source = config.data.model_copy(update={key: getattr(DataConfig(), key) for key in AFTER_LOADING})
+        if source not in panels:
+            panels[source] = load_panel(config.data)
+        # What a model asks of its data follows from its static settings.
+        key = config.data, json.dumps(static_settings(config))
+        try:
+            if key not in prepared:
+                prepared[key] = prepare(panels[source], config)
+            check_data(config, prepared[key])
+        except UserError as error:
+            raise UserError(f"{member.name}: {error}") from error
+        data[member.name] = prepared[key]
+    firsts = {member.fold: member.name for member in reversed(members)}
+    for member in members:
+        first, name = firsts[member.fold], member.name
+        changed = None if mixed_data else _other_targets(data[first], data[name])
+        if changed:
+            raise UserError(
+                f"{first} and {name} forecast different {changed} rows, so their metrics do not compare. "
+                "Give them the same splits; a sweep allows it with --mixed-data."
+            )
+    return data
+
+
+def _other_targets(a: Data, b: Data) -> str | None:
+    """The first split of which two members would forecast other returns, other days or other series."""
+    if a is b:
+        return None
+    for split in ("val", "test"):
+        one, other = (_targets(data, split) for data in (a, b))
+        if not one.equals(other):
+            return split
+    return None
+
+
+def _targets(data: Data, split: str) -> pd.DataFrame:
+    columns = [name for name in (data.panel.target, data.panel.id_column) if name]
+    rows = [getattr(block.splits, split) for block in data.blocks]
+    return data.panel.frame[columns].iloc[np.concatenate([np.arange(r.start, r.stop) for r in rows])]

@@ -1,0 +1,1 @@
+"""Training: losses, optimizer, the compiled step, the loop, and what is watched."""

@@ -1,0 +1,388 @@
+"""One training run as a compiled program: state, step, epoch. The command is in train.py.
+
+An epoch, with its validation, is one compiled program over a mesh of devices: every device holds the whole
+state and the whole series, computes the forecasts of its share of the batch, and sees all forecasts for the
+loss, whose moments are those of the whole batch.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Float, Float32, Int32, Key, UInt32
+
+from tftjax.config.hyperparameters import Hyperparameters
+from tftjax.config.loading import Config
+from tftjax.data.prepared import Data, cardinalities
+from tftjax.data.windows import Series, gather
+from tftjax.errors import UserError
+from tftjax.model.forecast import forecast_batch, map_windows, to_returns
+from tftjax.model.layers import Dropout
+from tftjax.model.parameters import (
+    Layout,
+    build_model,
+    control_vectors,
+    init_parameters,
+    parameter_layout,
+    part_slices,
+    to_tree,
+    to_vector,
+)
+from tftjax.model.regime import balance_penalty
+from tftjax.model.tft import TemporalFusionTransformer
+from tftjax.runtime import MESH_AXIS, compiler_options
+from tftjax.train.losses import median_of, total_loss
+from tftjax.train.monitor import distinct, entropies
+from tftjax.train.optimizer import make_optimizer
+
+# Fewest elements for a first, second and third round of `jax.random.permutation`: it sorts by 32 random bits,
+# ceil(3 log(elements) / log(2^32 - 1)) times.
+ROUNDS = (2, 1626, 2642246)
+
+# Written out, because the state holds the key's data: another default would read it differently. Not `rbg`:
+# its numbers differ between a vmapped program and a single one.
+KEY_IMPL = "threefry2x32"
+
+
+class TrainState(NamedTuple):
+    """All that changes in training; N parameters as one vector.
+
+    Attributes:
+      params: the parameters.
+      opt_state: the optimizer's state, arrays only.
+      step: optimizer steps made.
+      epoch: epochs finished.
+      key: data of the run's random key; what is random at a step follows from it and the step.
+      best_params: parameters after the epoch with the lowest validation loss.
+      best_loss: that loss, return.
+      best_epoch: that epoch, from 1; 0 before the first.
+    """
+
+    params: Float32[Array, " N"]
+    opt_state: Any
+    step: Int32[Array, ""]
+    epoch: Int32[Array, ""]
+    key: UInt32[Array, "2"]
+    best_params: Float32[Array, " N"]
+    best_loss: Float32[Array, ""]
+    best_epoch: Int32[Array, ""]
+
+
+class Program(NamedTuple):
+    """The static side of training: constants of the compiled program.
+
+    Attributes:
+      val_counts: numbers of validation windows that the data may have, ascending.
+    """
+
+    config: Config
+    model: TemporalFusionTransformer
+    layout: Layout
+    mesh: Mesh
+    val_counts: tuple[int, ...]
+
+
+def make_program(config: Config, data: Data, mesh: Mesh) -> Program:
+    """Builds model and layout for a config and its data; the batch size must be a multiple of the mesh's."""
+    model = build_model(config, *cardinalities(data.panel, data.encoding))
+    lengths = config.model.encoder_length, config.model.prediction_length
+    inputs = jax.eval_shape(lambda s: gather(s, jnp.zeros(1, jnp.int32), *lengths)[0], data.series)
+    return Program(config, model, parameter_layout(model, inputs), mesh, (len(data.starts["val"]),))
+
+
+def _optimizer(
+    program: Program, hyperparameters: Hyperparameters, steps_per_epoch: int | Int32[Array, ""]
+) -> optax.GradientTransformation:
+    decayed = np.concatenate(
+        [
+            np.full(np.prod(shape), path[-1].endswith("kernel"), np.float32)
+            for path, shape in zip(program.layout.paths, program.layout.shapes, strict=True)
+        ]
+    )
+    train = program.config.train
+    scales = control_vectors(program.layout, train)
+    return make_optimizer(train, hyperparameters, steps_per_epoch, decayed, *scales)
+
+
+def init_state(program: Program, hyperparameters: Hyperparameters, seed: int) -> TrainState:
+    """Returns the state before the first step, as numpy arrays."""
+    params = init_parameters(program.layout, seed)
+    opt_shapes = jax.eval_shape(_optimizer(program, hyperparameters, 1).init, params)
+    return TrainState(
+        params=params,
+        opt_state=jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), opt_shapes),
+        step=np.int32(0),
+        epoch=np.int32(0),
+        key=np.array([0, seed], np.uint32),
+        best_params=params.copy(),
+        best_loss=np.float32(np.inf),
+        best_epoch=np.int32(0),
+    )
+
+
+def _device(mesh: Mesh) -> int | Int32[Array, ""]:
+    """This device's place in a mesh; a program of a single device names no mesh, so that it can be mapped."""
+    return jax.lax.axis_index(MESH_AXIS) if mesh.size > 1 else 0
+
+
+def _gathered(share: Array, mesh: Mesh) -> Array:
+    """The shares of all devices, joined along the first axis."""
+    return jax.lax.all_gather(share, MESH_AXIS, tiled=True) if mesh.size > 1 else share
+
+
+def _losses(forecast, targets, hyperparameters: Hyperparameters, program: Program) -> dict[str, Array]:
+    """The loss of forecasts [B P Q] of targets [B P], and its terms."""
+    config = program.config
+    loss, terms = total_loss(forecast, targets, config.model.quantiles, hyperparameters, config.loss.scale)
+    return {"loss": loss, **terms}
+
+
+def _norms(gradient: Array, updates: Array, layout: Layout) -> dict[str, Array]:
+    """Norms of the loss's gradient, before any scale or clip, and of the update: whole and by part."""
+    norms = {}
+    for name, vector in (("gradient_norm", gradient), ("update_norm", updates)):
+        parts = {
+            part: sum(_squared_norm(vector[first:stop]) for first, stop in slices)
+            for part, slices in part_slices(layout).items()
+        }
+        norms |= {f"{name}/{part}": jnp.sqrt(total) for part, total in parts.items()}
+        norms[name] = jnp.sqrt(sum(parts.values()))
+    return norms
+
+
+def _squared_norm(vector: Array) -> Array:
+    """The vector's product with itself; a CPU would add up its squares one by one."""
+    return jnp.vdot(vector, vector, precision=jax.lax.Precision.HIGHEST)
+
+
+def _metric_names(state: TrainState, hyperparameters: Hyperparameters, program: Program) -> list[str]:
+    """What a step measures, found out without a trace of the model."""
+
+    def metrics():
+        config = program.config.model
+        forecast = jnp.zeros((1, config.prediction_length, len(config.quantiles)))
+        losses = _losses(forecast, forecast[..., 0], hyperparameters, program)
+        if config.attention.regime.by == "router":
+            losses["balance_penalty"] = losses["loss"]
+        return losses | _norms(state.params, state.params, program.layout)
+
+    return list(jax.eval_shape(metrics))
+
+
+def compile_epoch(program: Program):
+    """Returns `train_epoch` as a compiled function of (state, hyperparameters, data)."""
+
+    def epoch(state, hyperparameters, data):
+        return train_epoch(state, hyperparameters, data, program=program)
+
+    everywhere = PartitionSpec()
+    # Devices stay in step because each applies the same summed gradient; the checker cannot follow that
+    # through the optimizer.
+    sharded = jax.shard_map(
+        epoch, mesh=program.mesh, in_specs=everywhere, out_specs=everywhere, check_vma=False
+    )
+    return jax.jit(sharded, compiler_options=compiler_options())
+
+
+def state_to_arrays(state: TrainState, layout: Layout) -> dict[str, Any]:
+    """Returns a state as the nested dict of a checkpoint: `params`, the best ones by name, and `state`."""
+    state = jax.device_get(state)
+    opt_state = {str(number): leaf for number, leaf in enumerate(jax.tree.leaves(state.opt_state))}
+    return {"params": to_tree(state.best_params, layout), "state": state._asdict() | {"opt_state": opt_state}}
+
+
+def state_from_arrays(arrays: dict[str, Any], template: TrainState) -> TrainState:
+    """Rebuilds the state that `state_to_arrays` took apart.
+
+    Args:
+      template: a state of the same program; gives the structure of the optimizer's state.
+    """
+    saved = arrays["state"]
+    structure = jax.tree.structure(template.opt_state)
+    leaves = [saved["opt_state"].get(str(number)) for number in range(structure.num_leaves)]
+    if len(saved["opt_state"]) != len(leaves) or saved["params"].shape != template.params.shape:
+        raise UserError(
+            f"the checkpoint holds {saved['params'].size} parameters and {len(saved['opt_state'])} arrays of "
+            f"the optimizer, this program has {template.params.size} and {len(leaves)}: it was written by "
+            "another version of the model. Resume with the version that wrote it."
+        )
+    return TrainState(**saved | {"opt_state": jax.tree.unflatten(structure, leaves)})
+
+
+class TrainData(NamedTuple):
+    """What training reads, on the device; the starts beyond the counts are filling.
+
+    Attributes:
+      series: the whole panel.
+      train_starts, val_starts: first rows of the windows.
+      num_train, num_val: how many of them there are.
+    """
+
+    series: Series
+    train_starts: Int32[Array, " W"]
+    val_starts: Int32[Array, " Wv"]
+    num_train: Int32[Array, ""]
+    num_val: Int32[Array, ""]
+
+
+def train_step(
+    state: TrainState,
+    starts: Int32[Array, " B"],
+    hyperparameters: Hyperparameters,
+    data: TrainData,
+    program: Program,
+) -> tuple[TrainState, dict[str, Array]]:
+    """Makes one optimizer step on a batch; runs on every device of the mesh, under `shard_map`.
+
+    On a mesh of one device it needs neither: members of a sweep are trained side by side.
+
+    Args:
+      starts: first rows of the whole batch's windows.
+    Returns:
+      The next state, and the loss, its terms, and norms of gradient and update.
+    """
+    model_config = program.config.model
+    local = starts.shape[0] // program.mesh.size
+    first = _device(program.mesh) * local
+    mine = jax.lax.dynamic_slice_in_dim(starts, first, local)
+    lengths = model_config.encoder_length, model_config.prediction_length
+    inputs, _ = gather(data.series, mine, *lengths)
+    _, targets = gather(data.series, starts, *lengths)
+    key = jax.random.fold_in(jax.random.wrap_key_data(state.key, impl=KEY_IMPL), state.step)
+    noise = Dropout(hyperparameters.dropout_rate, jax.random.bits(key), first + jnp.arange(local))
+
+    routed = model_config.attention.regime.by == "router"
+
+    def local_forecast(tree):
+        forecast, output = forecast_batch(program.model, tree, inputs, noise, hyperparameters)
+        return forecast, output.regime if routed else None
+
+    def whole_loss(shares):
+        forecast, regime = shares
+        metrics = _losses(forecast, targets, hyperparameters, program)
+        if regime is not None:
+            # Of training alone: validation judges forecasts. In return units, as the loss is.
+            balance = hyperparameters.target_std * hyperparameters.balance_weight * balance_penalty(regime)
+            metrics |= {"loss": metrics["loss"] + balance, "balance_penalty": balance}
+        # In units of target_std gradients are O(1), so that Adam's epsilon and the clip mean what they say.
+        return metrics["loss"] / hyperparameters.target_std, metrics
+
+    shares, pullback = jax.vjp(local_forecast, to_tree(state.params, program.layout))
+    whole = jax.tree.map(lambda share: _gathered(share, program.mesh), shares)
+    cotangent, metrics = jax.grad(whole_loss, has_aux=True)(whole)
+    (local_gradient,) = pullback(
+        jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, local), cotangent)
+    )
+    gradient = to_vector(local_gradient, program.layout)
+    if program.mesh.size > 1:
+        gradient = jax.lax.psum(gradient, MESH_AXIS)
+
+    optimizer = _optimizer(program, hyperparameters, data.num_train // program.config.train.batch_size)
+    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+    metrics |= _norms(gradient, updates, program.layout)
+    state = state._replace(
+        params=optax.apply_updates(state.params, updates), opt_state=opt_state, step=state.step + 1
+    )
+    return state, metrics
+
+
+def validate(
+    params: Float[Array, " N"], hyperparameters: Hyperparameters, data: TrainData, program: Program
+) -> dict[str, Array]:
+    """Computes loss, terms and what `monitor` watches over the whole validation split at once.
+
+    Each device takes a share of the windows.
+    """
+    num_windows, count = data.val_starts.shape[0], program.mesh.size
+    local = -(-num_windows // count)
+    padded = jnp.pad(data.val_starts, (0, local * count - num_windows), mode="edge")
+    mine = jax.lax.dynamic_slice_in_dim(padded, _device(program.mesh) * local, local)
+    tree = to_tree(params, program.layout)
+    model_config = program.config.model
+
+    def of(inputs, output):
+        return to_returns(inputs, output), entropies(output, model_config)
+
+    shares = map_windows(program.model, tree, data.series, mine, of, hyperparameters)
+    forecasts, evenness = jax.tree.map(lambda share: _gathered(share, program.mesh)[:num_windows], shares)
+    steps = model_config.encoder_length + jnp.arange(model_config.prediction_length)
+    targets = data.series.target[data.val_starts[:, None] + steps[None, :]]
+
+    def measure(count):
+        losses = _losses(forecasts[:count], targets[:count], hyperparameters, program)
+        watched = {name: values[:count].mean() for name, values in evenness.items()}
+        watched["distinct_forecasts"] = distinct(median_of(forecasts[:count], model_config.quantiles))
+        return losses | watched
+
+    # A branch for every number of windows: what is measured of all has no place for filling.
+    number = jnp.searchsorted(jnp.array(program.val_counts), data.num_val)
+    return jax.lax.switch(number, [functools.partial(measure, count) for count in program.val_counts])
+
+
+def train_epoch(
+    state: TrainState, hyperparameters: Hyperparameters, data: TrainData, *, program: Program
+) -> tuple[TrainState, dict[str, Array]]:
+    """Trains on every window once, in random order, then validates and keeps the best parameters.
+
+    The last windows of the order that fill no batch are left out; others are next time.
+
+    Returns:
+      The next state, and metrics: `losses` of each step (0 from the data's number of steps on), means of the
+      terms over steps, and `val/...`.
+    """
+    # Epochs and steps count from the same key; orders take a stream of their own.
+    key = jax.random.fold_in(
+        jax.random.fold_in(jax.random.wrap_key_data(state.key, impl=KEY_IMPL), 0x6F726472), state.epoch
+    )
+    batch_size = program.config.train.batch_size
+    steps, most = data.num_train // batch_size, data.train_starts.shape[0] // batch_size
+    order = shuffled(key, data.train_starts, data.num_train)[: most * batch_size].reshape(most, batch_size)
+
+    def step(number, carry):
+        state, per_step = carry
+        state, metrics = train_step(state, order[number], hyperparameters, data, program)
+        return state, {name: per_step[name].at[number].set(value) for name, value in metrics.items()}
+
+    names = _metric_names(state, hyperparameters, program)
+    per_step = {name: jnp.zeros(most) for name in names}
+    state, per_step = jax.lax.fori_loop(0, steps, step, (state, per_step))
+    validation = validate(state.params, hyperparameters, data, program)
+    better = validation["loss"] < state.best_loss
+    epoch = state.epoch + 1
+    state = state._replace(
+        epoch=epoch,
+        best_params=jnp.where(better, state.params, state.best_params),
+        best_loss=jnp.where(better, validation["loss"], state.best_loss),
+        best_epoch=jnp.where(better, epoch, state.best_epoch),
+    )
+    metrics = {name: values.sum() / steps for name, values in per_step.items()}
+    metrics |= {"losses": per_step["loss"], **{f"val/{name}": value for name, value in validation.items()}}
+    return state, metrics
+
+
+def train_data(data: Data) -> TrainData:
+    """Collects the arrays that training reads, still on the host."""
+    train, val = data.starts["train"], data.starts["val"]
+    return TrainData(data.series, train, val, np.int32(len(train)), np.int32(len(val)))
+
+
+def shuffled(key: Key[Array, ""], starts: Int32[Array, " W"], count: Int32[Array, ""]) -> Int32[Array, " W"]:
+    """The first `count` starts in random order, then the filling.
+
+    The order is that of `jax.random.permutation` of the first `count` alone: what a data set is padded to
+    does not change it.
+    """
+    filling = jnp.arange(starts.shape[0]) >= count
+    for fewest in ROUNDS:
+        if starts.shape[0] < fewest:
+            break
+        key, subkey = jax.random.split(key)
+        # The sort is stable, so that a start whose bits are all ones still comes before the filling.
+        bits = jnp.where(filling, jnp.uint32(2**32 - 1), jax.random.bits(subkey, starts.shape))
+        starts = jnp.where(count >= fewest, lax.sort_key_val(bits, starts)[1], starts)
+    return starts

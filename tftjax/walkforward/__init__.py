@@ -1,0 +1,1 @@
+"""A training for every test year, pooled and summarised."""

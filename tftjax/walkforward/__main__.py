@@ -1,0 +1,110 @@
+"""Train a model for every test year: `python -m tftjax.walkforward CONFIG... --first-test 2006`."""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from tftjax import runtime
+from tftjax.cli import STOPPED, exit_code
+from tftjax.config.loading import from_dict
+from tftjax.data.prepared import Data
+from tftjax.data.splits import Splits
+from tftjax.sweep import hosts
+from tftjax.sweep.plan import Member, make_plan
+from tftjax.sweep.run import load_data, say, sweep
+from tftjax.walkforward import results
+from tftjax.walkforward.plan import check_history, folds, with_folds
+from tftjax.walkforward.pool import fold_facts
+
+
+def plan_of(arguments: argparse.Namespace) -> tuple[list[Member], Path]:
+    """The members that the command's arguments ask for, and the walk-forward's folder.
+
+    Raises:
+      UserError: a mistake in the configs, the seeds or the years.
+    """
+    dates = folds(
+        arguments.first_test,
+        arguments.last_test,
+        train_years=arguments.train_years,
+        val_years=arguments.val_years,
+        test_years=arguments.test_years,
+        expanding=arguments.expanding,
+    )
+    name = arguments.name
+    if name is None:
+        name = f"{Path(arguments.config[0]).stem}-walk" if len(arguments.config) == 1 else "walk"
+    from_dict({"name": name}, "--name")  # refused if it is no name of a folder
+    # Configs may differ in how they scale their data: `load_data` asks whether they forecast the same.
+    seeds = make_plan(arguments.config, overrides=arguments.set, num_seeds=arguments.seeds, mixed_data=True)
+    return with_folds(seeds, dates), arguments.runs / name
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tftjax.walkforward", description=__doc__.partition("\n\n")[0]
+    )
+    parser.add_argument("config", nargs="+", help="JSON files, such as configs/control.json")
+    parser.add_argument("--first-test", type=int, required=True, metavar="YEAR", help="of the first fold")
+    parser.add_argument("--last-test", type=int, required=True, metavar="YEAR", help="of the last fold")
+    parser.add_argument("--train-years", type=int, default=10, metavar="N", help="default: 10")
+    parser.add_argument("--val-years", type=int, default=1, metavar="N", help="default: 1")
+    parser.add_argument("--test-years", type=int, default=1, metavar="N", help="and step; default: 1")
+    parser.add_argument(
+        "--expanding", action="store_true", help="later folds train on all years from the first fold's on"
+    )
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="train.seed, train.seed + 1, ...")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for all members")
+    parser.add_argument(
+        "--name", help="name of the walk-forward; default: CONFIG-walk, or 'walk' for several"
+    )
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of runs; default: runs")
+    exclusive = parser.add_mutually_exclusive_group()
+    exclusive.add_argument("--resume", action="store_true", help="go on where it stopped")
+    exclusive.add_argument("--overwrite", action="store_true", help="replace the one of this name")
+    hosts.add_arguments(parser)
+    parser.add_argument("--quiet", action="store_true", help="no progress, no summary")
+    return parser
+
+
+def _introduction(members: Sequence[Member], data: Mapping[str, Data]) -> list[str]:
+    """What is trained and tested: a line for the first and for the last fold."""
+    lines = [f"{len({member.fold for member in members})} folds, from the first to the last:"]
+    for member in (members[0], members[-1]):
+        facts = fold_facts(data[member.name])
+        spans = [f"{split} {facts[f'{split}_from']} to {facts[f'{split}_to']}" for split in Splits._fields]
+        lines.append(f"  {', '.join(spans)}")
+    return lines
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Trains configs x folds x seeds side by side, and judges them on all test years together."""
+    arguments = _parser().parse_args(argv)
+    runtime.configure()
+
+    def command() -> None:
+        members, folder = plan_of(arguments)
+        data = load_data(members, mixed_data=False)
+        messages = check_history(members, {name: own.panel.frame.index for name, own in data.items()})
+        host = hosts.join(arguments.coordinator, arguments.process_id, arguments.num_processes)
+        if not arguments.quiet and host.index == 0:
+            print("\n".join([*_introduction(members, data), *messages]))
+        sweep(
+            members,
+            data,
+            folder,
+            partial(results.conclude, say=say),
+            resume=arguments.resume,
+            overwrite=arguments.overwrite,
+            quiet=arguments.quiet,
+            host=host,
+        )
+        hosts.leave(host)
+
+    return exit_code(command, STOPPED)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""What the report of a walk-forward shows, read from the files that walk_results.py wrote."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool
+
+from tftjax.data.panel import Panel
+from tftjax.data.volatility import ewma_volatility, volatility_column
+from tftjax.errors import UserError
+from tftjax.evaluate.files import daily_losses, read_forecast, read_json, read_metrics, read_table
+from tftjax.sweep import files
+from tftjax.sweep.plan import Member
+from tftjax.walkforward.pool import EWMA, folder_name
+
+REMEDY = "the command that began the walk-forward, with --resume."
+COLUMNS = {
+    "pooled": ("forecast", "kind", "config", "seed", "pinball"),
+    "gains": ("forecast", "baseline", "part", "baseline_pinball", "difference", "low", "high", "p"),
+    "folds": (
+        "fold",
+        "forecast",
+        "train_from",
+        "val_from",
+        "test_from",
+        "test_to",
+        "test_windows",
+        "pinball",
+    ),
+}
+
+
+class Walk(NamedTuple):
+    """A walk-forward's results.
+
+    Attributes:
+      folder: of the walk-forward.
+      members: all of them.
+      lost: names of those that diverged.
+      pooled: pooled.csv by name of a forecast, in the order of the file.
+      gains: gains.csv by forecast, baseline and part.
+      folds: folds.csv by fold and forecast.
+      metrics: of each config's ensemble, or of its only seed, over all folds, by name of the forecast.
+      losses: pinball loss of each test day, of these and of the hardest baseline.
+      hardest: the baseline of the lowest pinball loss over all folds.
+      left_out: by baseline that has no forecast in some fold, why.
+    """
+
+    folder: Path
+    members: Sequence[Member]
+    lost: Sequence[str]
+    pooled: pd.DataFrame
+    gains: pd.DataFrame
+    folds: pd.DataFrame
+    metrics: dict[str, dict[str, Any]]
+    losses: pd.DataFrame
+    hardest: str
+    left_out: dict[str, str]
+
+
+def read_walk(folder: Path) -> Walk:
+    """Reads what a walk-forward wrote into its folder.
+
+    Raises:
+      UserError: it is not finished, or a file is damaged.
+    """
+    missing = [f"{name}.csv" for name in COLUMNS if not (folder / f"{name}.csv").is_file()]
+    if missing:
+        raise UserError(
+            f"{folder}: the walk-forward is not finished: it has no {', '.join(missing)} yet. Finish it:"
+            f" {REMEDY}"
+        )
+    pooled, gains, folds = (_read(folder / f"{name}.csv", columns) for name, columns in COLUMNS.items())
+    pooled = pooled.set_index("forecast")
+    baselines = pooled[pooled["kind"] == "baseline"]
+    if baselines.empty:
+        raise UserError(f"{folder}: no baseline has a forecast in every fold: there is nothing to report.")
+    hardest = baselines["pinball"].idxmin()
+    shown, metrics, losses = headlines(pooled), {}, {}
+    for name in (*shown, hardest):
+        directory = folder / "pooled" / _folder(pooled.loc[name])
+        predictions = read_forecast(directory, "test", REMEDY)
+        losses[name] = daily_losses(predictions, "pinball", str(directory))
+        if name != hardest:
+            path = directory / "evaluation" / "metrics.json"
+            metrics[name] = read_metrics(path, ("test",), REMEDY)["test"]
+    members, ended = files.read_members(folder), files.read_ended(folder)
+    lost = [member.name for member in members if ended[member.name].status == "diverged"]
+    return Walk(
+        folder=folder,
+        members=members,
+        lost=lost,
+        pooled=pooled,
+        gains=gains.set_index(["forecast", "baseline", "part"]).sort_index(),
+        folds=folds.set_index(["fold", "forecast"]).sort_index(),
+        metrics=metrics,
+        losses=pd.DataFrame(losses, index=pd.DatetimeIndex(np.unique(predictions.dates))),
+        hardest=hardest,
+        left_out=_left_out(folder, [member for member in members if member.name not in lost]),
+    )
+
+
+def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    table = read_table(path, REMEDY, dtype={"fold": str, "seed": "Int64"})
+    lacking = [name for name in columns if name not in table]
+    if lacking:
+        raise UserError(f"{path}: has no column {', '.join(lacking)}. Make it anew: {REMEDY}")
+    return table
+
+
+def _folder(row: pd.Series) -> str:
+    return folder_name(row["kind"], row["config"], None if pd.isna(row["seed"]) else int(row["seed"]))
+
+
+def headlines(pooled: pd.DataFrame) -> list[str]:
+    """A forecast a config: its ensemble, or its only seed; in the order of the command.
+
+    Args:
+      pooled: pooled.csv by forecast.
+    """
+    averaged = set(pooled.loc[pooled["kind"] == "ensemble", "config"])
+    alone = (pooled["kind"] == "seed") & ~pooled["config"].isin(averaged)
+    return list(pooled.index[(pooled["kind"] == "ensemble") | alone])
+
+
+def _left_out(folder: Path, alive: Sequence[Member]) -> dict[str, str]:
+    """By baseline, the first fold in which it has no forecast, and the reason there."""
+    found: dict[str, str] = {}
+    for member in {member.fold: member for member in reversed(alive)}.values():
+        notes = read_json(folder / "members" / member.name / "evaluation" / "notes.json", REMEDY)
+        found |= {name: f"in fold {member.fold}: {why}" for name, why in notes["left_out"].items()}
+    return found
+
+
+def stormy_days(panel: Panel, dates: pd.DatetimeIndex) -> tuple[str, Bool[np.ndarray, " T"]]:
+    """What walk_results.py calls stormy, in a panel of one series: the volatility's name, and which days."""
+    name = volatility_column(panel.observed[1:])
+    values = panel.frame[name or panel.target]
+    known = values.ffill() if name else pd.Series(ewma_volatility(values.to_numpy(np.float64)), values.index)
+    before = known.shift()[dates]
+    return name or EWMA, (before > before.median()).to_numpy()
+
+
+def skills(walk: Walk) -> Mapping[str, pd.Series]:
+    """By forecast, by how many percent its pinball loss is below the hardest baseline's, in each fold."""
+    theirs = walk.folds.xs(walk.hardest, level="forecast")["pinball"]
+    return {
+        name: 100 * (1 - walk.folds.xs(name, level="forecast")["pinball"] / theirs.where(theirs > 0))
+        for name in walk.metrics
+    }

@@ -1,0 +1,163 @@
+"""What a walk-forward found: forecasts pooled over the test rows of all folds, beside baselines.
+
+pooled/NAME/evaluation/  of each ensemble, seed and baseline, over all folds:
+                  predictions.csv and metrics.json as `evaluate` writes them, of the split test alone;
+                  `compare` takes pooled/NAME for a run
+pooled.csv        a row each: metrics, tests against each baseline, trading, quality modes
+gains.csv         against each baseline, by part: calm or stormy days, centre or tails of the distribution
+folds.csv         a row each and fold: dates, numbers of windows, metrics with the fold's base rate
+summary.md        the same for reading; nothing is ranked: the order is that of the command
+folds.png         gain in each fold and over time
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool
+
+from tftjax import files
+from tftjax.config.evaluation import EvaluationConfig
+from tftjax.errors import UserError
+from tftjax.evaluate.metrics import evaluate_forecast, flatten, pinball_losses
+from tftjax.evaluate.scoring import Score, by_day, judge, modes_by_series, score
+from tftjax.evaluate.significance import diebold_mariano
+from tftjax.evaluate.trading import PERIODS_A_YEAR
+from tftjax.sweep.ensembles import make_directory
+from tftjax.sweep.files import read_ended
+from tftjax.sweep.run import Trained
+from tftjax.walkforward.pool import (
+    Pool,
+    Pooled,
+    baselines_of,
+    forecast_folder,
+    headlines,
+    make_pool,
+    pooled_forecasts,
+    predictions_table,
+)
+from tftjax.walkforward.summary import QUARTERS, TAIL, markdown, reference
+
+PARTS = ("all", "calm", "stormy", "centre", "tails", *QUARTERS)
+
+
+def conclude(trained: Trained, say: Callable[[str], Any]) -> str:
+    """Pools the folds, writes what the head of this file lists, and returns the summary.
+
+    Raises:
+      UserError: no config that is trained in every fold, an evaluation that cannot be read, or a full disk.
+    """
+    from tftjax.plots import walkforward  # matplotlib takes half a second to import: only where it is needed
+
+    pool = make_pool(trained, read_ended(trained.folder), say)
+    forecasts = pooled_forecasts(pool, trained.members, say)
+    if not headlines(forecasts):
+        raise UserError(
+            f"no config has a trained member in every fold: see {trained.folder / 'ended.json'}. Lower"
+            " train.learning_rate."
+        )
+    first = trained.members[0]
+    frequency = trained.data[first.name].panel.about.get("frequency", "daily")
+    metrics = judge_all(pool, forecasts, first.config.evaluation, PERIODS_A_YEAR[frequency])
+    gains, folds = gains_table(pool, forecasts), folds_table(pool, forecasts)
+    folder = trained.folder
+    for pooled in forecasts:
+        directory = make_directory(forecast_folder(folder, pooled) / "evaluation")
+        table = predictions_table(pool, pooled.forecast)
+        files.replace_file(directory / "predictions.csv", partial(table.to_csv, index=False))
+        files.write_json(directory / "metrics.json", {"test": metrics[pooled.name]})
+    rows = [_keys(pooled) | flatten(metrics[pooled.name]) for pooled in forecasts]
+    files.replace_text(folder / "pooled.csv", pd.DataFrame(rows).to_csv(index=False))
+    files.replace_text(folder / "gains.csv", gains.to_csv(index=False))
+    files.replace_text(folder / "folds.csv", folds.to_csv(index=False))
+    text = markdown(pool, forecasts, metrics, gains, folds)
+    files.replace_text(folder / "summary.md", text)
+    walkforward.draw(folder / "folds.png", pool, headlines(forecasts), reference(forecasts, metrics))
+    return text
+
+
+def _keys(pooled: Pooled) -> dict[str, Any]:
+    return {"forecast": pooled.name, **{key: getattr(pooled, key) for key in ("kind", "config", "seed")}}
+
+
+def judge_all(
+    pool: Pool, forecasts: Sequence[Pooled], settings: EvaluationConfig, periods_a_year: float
+) -> dict[str, dict[str, Any]]:
+    """By name of a forecast, what metrics.json holds of a split; of baselines METRICS alone."""
+    quantiles, windows = pool.quantiles, pool.windows
+    scores: dict[str, Score] = {p.name: score(windows, p.forecast, quantiles) for p in forecasts}
+    others = {name: scores[name] for name in baselines_of(forecasts)}
+    metrics = {}
+    for pooled in forecasts:
+        scored = scores[pooled.name]
+        metrics[pooled.name] = scored.metrics
+        if pooled.kind != "baseline":
+            metrics[pooled.name] = scored.metrics | {"baselines": {n: s.metrics for n, s in others.items()}}
+            metrics[pooled.name] |= judge(
+                windows,
+                pooled.forecast,
+                quantiles,
+                losses=scored.losses,
+                baseline_losses={name: other.losses for name, other in others.items()},
+                modes=modes_by_series(windows, pooled.forecast, quantiles, settings),
+                settings=settings,
+                periods_a_year=periods_a_year,
+            )
+    return metrics
+
+
+def parts_of(pool: Pool) -> Iterator[tuple[str, Bool[np.ndarray, " N"], Bool[np.ndarray, " Q"]]]:
+    """Each part that is not empty: its name, its windows and its levels.
+
+    Stormy is a window before which the volatility was above its median over the pool: a median that nobody
+    knew beforehand, which is fit to describe and not to trade on. One without a volatility counts as calm.
+    """
+    levels = np.asarray(pool.quantiles)
+    stormy = pool.volatility > np.nanmedian(pool.volatility)
+    tails = (levels <= TAIL + 1e-9) | (levels >= 1 - TAIL - 1e-9)
+    days = {"calm": ~stormy, "stormy": stormy}
+    places = {"centre": ~tails, "tails": tails}
+    for name in PARTS:
+        chosen_days, chosen_places = np.ones(len(stormy), bool), np.ones(len(levels), bool)
+        for word in name.split():
+            chosen_days = chosen_days & days.get(word, True)
+            chosen_places = chosen_places & places.get(word, True)
+        if chosen_days.any() and chosen_places.any():
+            yield name, chosen_days, chosen_places
+
+
+def gains_table(pool: Pool, forecasts: Sequence[Pooled]) -> pd.DataFrame:
+    """A row a forecast, baseline and part: where the difference of their pinball losses comes from.
+
+    `pinball` and `baseline_pinball` are means over the part. `difference`, its interval and `p` (Diebold and
+    Mariano's, on the days in their order) count what the part adds to the mean over everything: the quarters
+    sum to "all", and so do calm and stormy, centre and tails.
+    """
+    targets, quantiles, day = pool.windows.target, pool.quantiles, pool.windows.day
+    losses = {p.name: pinball_losses(p.forecast, targets, quantiles).mean(axis=1) for p in forecasts}
+    parts, rows = list(parts_of(pool)), []
+    for own in (pooled for pooled in forecasts if pooled.kind != "baseline"):
+        for name in baselines_of(forecasts):
+            difference = losses[own.name] - losses[name]
+            for part, days, levels in parts:
+                inside = np.ix_(days, levels)
+                adds = by_day((difference * levels).mean(axis=1) * days, day)
+                test = diebold_mariano(adds, targets.shape[1])
+                row = _keys(own) | {"baseline": name, "part": part, "windows": int(days.sum())}
+                row |= {"pinball": losses[own.name][inside].mean()}
+                row |= {"baseline_pinball": losses[name][inside].mean()}
+                rows.append(row | test._asdict())
+    return pd.DataFrame(rows)
+
+
+def folds_table(pool: Pool, forecasts: Sequence[Pooled]) -> pd.DataFrame:
+    """A row a fold and forecast: the fold's dates and numbers of windows, METRICS of its test rows."""
+    rows = []
+    for place, fold in enumerate(pool.folds):
+        own = pool.fold == place
+        for pooled in forecasts:
+            found = evaluate_forecast(pooled.forecast[own], pool.windows.target[own], pool.quantiles)
+            rows.append({"fold": fold.name} | _keys(pooled) | fold.facts | flatten(found))
+    return pd.DataFrame(rows)
