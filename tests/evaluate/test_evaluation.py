@@ -171,7 +171,7 @@ def test_a_baseline_that_fails_is_left_out_and_said(copy, capsys, monkeypatch):
         raise Unavailable("the fit did not converge")
 
     monkeypatch.setitem(BASELINES, "garch", fails)
-    monkeypatch.setattr("tftjax.evaluate.baselines.VOLATILITY_COLUMNS", ("VIX",))
+    monkeypatch.setattr("tftjax.data.volatility.VOLATILITY_COLUMNS", ("VIX",))
     assert evaluate_main([str(copy)]) == 0
     captured = capsys.readouterr()
     assert "left out the baseline garch: the fit did not converge" in captured.err

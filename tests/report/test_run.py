@@ -16,7 +16,7 @@ from tftjax.evaluate import evaluation, tables
 from tftjax.evaluate.baselines import BASELINES
 from tftjax.evaluate.files import read_predictions
 from tftjax.evaluate.formatting import p_text
-from tftjax.evaluate.verdict import verdict
+from tftjax.evaluate.verdict import headline, verdict
 from tftjax.plots import theme
 from tftjax.plots.theme import COLORS, themed
 from tftjax.report.__main__ import main as report_main
@@ -467,7 +467,7 @@ def test_headlines_by_hand():
         ("open", "No verdict: no baseline has a forecast"): metrics(30),
     }
     for expected, given in cases.items():
-        assert verdict.headline(given) == expected
+        assert headline(given) == expected
 
 
 def test_stormy_days_look_at_the_days_before():

@@ -152,7 +152,7 @@ def test_choice_of_the_display(monkeypatch):
 @pytest.mark.slow
 def test_on_a_real_terminal(trained, commands, tmp_path):
     leader, follower = pty.openpty()
-    command = [sys.executable, "-m", "tftjax.train.run", str(trained.config), "--runs", str(tmp_path)]
+    command = [sys.executable, "-m", "tftjax.train", str(trained.config), "--runs", str(tmp_path)]
     environment = commands.environment | {"TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=follower, stderr=subprocess.PIPE, text=True
