@@ -121,7 +121,7 @@ def main() -> None:
     sweep = arguments.runs / "sweep"
     if not (sweep / "results.csv").exists():
         paths = [ROOT / "configs" / f"{name}.json" for name in NINE]
-        command = [sys.executable, "-m", "tftjax.sweep.run", *map(str, paths)]
+        command = [sys.executable, "-m", "tftjax.sweep", *map(str, paths)]
         command += [*map(str, write_configs(arguments.runs / "configs")), "--seeds", str(arguments.seeds)]
         command += ["--runs", str(arguments.runs), "--resume"]
         for setting in (f"data.dataset={arguments.dataset}", *arguments.set):

@@ -22,7 +22,7 @@ SETTINGS = ("data.start=2015-01-01", "data.end=2016-12-31", "train.patience=100"
 
 def sweep(epochs: int, timeout: float, folder: Path) -> str | None:
     """Runs one sweep; returns None if it ended well and every member was summarised, else what happened."""
-    command = [sys.executable, "-m", "tftjax.sweep.run", *(f"configs/{name}.json" for name in NINE)]
+    command = [sys.executable, "-m", "tftjax.sweep", *(f"configs/{name}.json" for name in NINE)]
     command += ["--seeds", str(SEEDS), "--runs", str(folder), "--quiet"]
     for setting in (*SETTINGS, f"train.max_epochs={epochs}"):
         command += ["--set", setting]

@@ -40,6 +40,7 @@ def make_task(config_path: str) -> Task:
     """The train rows of a config's data as its model sees them, and its sizes."""
     from tftjax.config.loading import load
     from tftjax.data.loading import load_panel
+    from tftjax.data.prepared import prepare
 
     config = load(config_path)
     data = prepare(load_panel(config.data), config)
@@ -143,7 +144,7 @@ def spread(values: list[float], spec: str) -> str:
 def nine_as_a_sweep(epochs: int) -> tuple[float, float]:
     """Seconds of the whole process, and of those the training of an epoch of all members."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "tftjax.sweep.run", *(f"configs/{name}.json" for name in NINE)]
+        command = [sys.executable, "-m", "tftjax.sweep", *(f"configs/{name}.json" for name in NINE)]
         command += ["--runs", folder, "--quiet"]
         command += ["--set", f"train.max_epochs={epochs}", "--set", f"train.patience={epochs}"]
         environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": f"{folder}/cache"}

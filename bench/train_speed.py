@@ -27,7 +27,7 @@ def first_epoch_seconds(config: str, folder: Path, name: str, environment: dict[
     command = [
         sys.executable,
         "-m",
-        "tftjax.train.run",
+        "tftjax.train",
         config,
         "--runs",
         str(folder),
@@ -53,7 +53,7 @@ def train_rates(
     command = [
         sys.executable,
         "-m",
-        "tftjax.train.run",
+        "tftjax.train",
         config,
         "--runs",
         str(folder),
@@ -76,6 +76,7 @@ def inference(run_directory: Path, repeats: int) -> tuple[list[float], int]:
     import jax
     from jax.sharding import NamedSharding, PartitionSpec
 
+    from tftjax.data.prepared import cardinalities
     from tftjax.model.forecast import compile_forecast
     from tftjax.model.parameters import build_model
     from tftjax.storage import runs

@@ -58,7 +58,7 @@ def test_baselines_are_causal(name, cut, factor, train_start):
     # Windows whose first target row is `cut` or earlier have only older rows to go by.
     before = task.target_rows[:, 0] <= cut
     np.testing.assert_array_equal(other[before], forecast[before])
-    if name != "unconditional" and cut < 77:
+    if name != "unconditional" and cut < 77 and train_start == 0:  # else GJR-GARCH fits no reaction
         assert not np.array_equal(other, forecast)
 
 

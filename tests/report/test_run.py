@@ -21,7 +21,7 @@ from tftjax.plots import theme
 from tftjax.plots.theme import COLORS, themed
 from tftjax.report.__main__ import main as report_main
 from tftjax.storage import runs
-from tftjax.sweep.files import Ended
+from tftjax.storage.runs import Ended
 from tftjax.sweep.plan import Member
 from tftjax.sweep.results import write_results
 

@@ -151,7 +151,7 @@ def test_kills_and_resumes_end_in_the_same_bits(swept, configs, commands, tmp_pa
 
 
 @pytest.mark.slow
-def test_ctrl_c_keeps_the_last_epoch(configs, commands, tmp_path):
+def test_ctrl_c_keeps_the_last_epoch_and_a_member_goes_on_alone(swept, configs, commands, tmp_path):
     arguments = [*configs, "--runs", tmp_path, "--set", "train.checkpoint_every=100"]
     folder = tmp_path / "sweep"
     line = folder / "members" / "tiny-s42" / "metrics.jsonl"
@@ -163,6 +163,12 @@ def test_ctrl_c_keeps_the_last_epoch(configs, commands, tmp_path):
     assert code == 130, err
     assert err.startswith("stopped; the same command with --resume") or "\nstopped; the same" in err
     assert checkpoint.restore_latest(folder / "checkpoints" / "1-0").epoch >= 2
+    settings = ["--set", "train.seed=42", "--set", "train.checkpoint_every=100"]
+    alone = [configs[1], "--name", "tiny-s42", *settings, "--runs", folder / "members", "--resume"]
+    _, err = commands.run("train", *alone)
+    assert "going on after epoch" in err
+    assert "not be the same" not in err
+    assert_same_run(folder / "members" / "tiny-s42", swept[0] / "members" / "tiny-s42")
 
 
 @pytest.mark.slow

@@ -15,7 +15,8 @@ from tftjax.evaluate.evaluation import evaluate_forecasts
 from tftjax.evaluate.files import read_predictions
 from tftjax.evaluate.scoring import SPLITS, BaselineScores
 from tftjax.storage import runs
-from tftjax.sweep.files import Ended, read_ended, read_members
+from tftjax.storage.runs import Ended
+from tftjax.sweep.files import read_ended, read_members
 from tftjax.sweep.plan import Member
 
 

@@ -18,13 +18,13 @@ import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from tftjax import files
 from tftjax.config.loading import from_dict
 from tftjax.data.panel import Panel
 from tftjax.errors import UserError
 from tftjax.storage import runs
+from tftjax.storage.runs import Ended
 from tftjax.sweep.plan import Member
 
 CONTENTS = (
@@ -47,16 +47,6 @@ CONTENTS = (
     "folds.png",
 )
 FORECASTS = ("ensembles", "pooled")  # folders with a folder a forecast, in which evaluation/ lies
-
-
-class Ended(NamedTuple):
-    """How a member ended: `status` is "finished", "stopped early" or "diverged"; `message` says why."""
-
-    status: str
-    epoch: int
-    best_epoch: int
-    message: str = ""
-    evaluated: bool = False
 
 
 def create(folder: Path, members: Sequence[Member], *, resume: bool, overwrite: bool) -> None:

@@ -21,8 +21,8 @@ from tftjax.evaluate.formatting import SHOWN, Shown, line
 from tftjax.evaluate.metrics import flatten
 from tftjax.evaluate.scoring import SPLITS
 from tftjax.evaluate.significance import bootstrap
+from tftjax.storage.runs import Ended
 from tftjax.sweep.ensembles import title
-from tftjax.sweep.files import Ended
 from tftjax.sweep.plan import Member, varied_settings
 
 

@@ -14,8 +14,8 @@ from tftjax.errors import UserError
 from tftjax.evaluate.files import Predictions, check_comparable, read_predictions
 from tftjax.evaluate.metrics import Forecast
 from tftjax.evaluate.scoring import Windows, baseline_forecasts, score_baselines, split_windows, target_rows
+from tftjax.storage.runs import Ended
 from tftjax.sweep.ensembles import average, stand_in, title
-from tftjax.sweep.files import Ended
 from tftjax.sweep.plan import Member
 from tftjax.sweep.run import Trained
 
