@@ -22,7 +22,7 @@ from tftjax.sweep.files import create_member, read_ended
 from tftjax.sweep.hosts import ALONE
 from tftjax.sweep.plan import make_plan
 from tftjax.sweep.run import train_program
-from tftjax.train import engine
+from tftjax.train import engine, loop
 from tftjax.train.engine import Executable, MembersEngine, Training
 from tftjax.train.step import init_state
 
@@ -81,10 +81,14 @@ class Sweep:
         train_program(self.folder, 1, self.members, self.data, ended, ALONE, self.rounds.append)
         return read_ended(self.folder)
 
+    def trainings(self):
+        """The members as the loop takes them."""
+        folder = self.folder / "members"
+        return [Training(m.name, m.config, self.data[m.name], folder / m.name) for m in self.members]
+
     def engine(self):
         """The engine of these members."""
-        data = self.data
-        return MembersEngine([Training(m.name, m.config, data[m.name], self.folder) for m in self.members])
+        return MembersEngine(self.trainings())
 
     def epochs_seen(self, seed):
         return [line["epoch"] for line in metric_lines(self.folder / "members" / f"tiny-s{seed}")]
@@ -96,6 +100,53 @@ class Sweep:
 @pytest.fixture
 def begun(tmp_path, monkeypatch):
     return lambda **train: Sweep(tmp_path, monkeypatch, **train)
+
+
+class Elsewhere:
+    """Another engine: it takes two members at once, and adds its number of epochs to the parameters."""
+
+    devices = 1
+
+    def __init__(self, members, devices=None):
+        self.program = MembersEngine(members).program
+        self.asked, self.lived = [], []
+
+    def prepare(self, count):
+        self.asked.append(count)
+        return min(count, 2)
+
+    def epoch(self, states, hyperparameters, live):
+        self.lived.append(list(live))
+        results = []
+        for state, floats in zip(states, hyperparameters, strict=True):
+            assert floats.learning_rate == 0.003
+            epoch = state.epoch + 1
+            step = np.int32(STEPS * epoch)
+            state = state._replace(epoch=epoch, best_epoch=epoch, step=step, params=state.params + 1)
+            results.append((state, HEALTHY | {"losses": np.ones(STEPS), "loss": 1.0, "val/loss": 1.0}))
+        return results
+
+
+@pytest.mark.parametrize(
+    ("alone", "lived"), [(True, [[0]] * EPOCHS), (False, [[0, 1]] * EPOCHS + [[2]] * EPOCHS)]
+)
+def test_another_engine_needs_no_other_loop(begun, alone, lived):
+    sweep = begun()
+    members = sweep.trainings()[:1] if alone else sweep.trainings()
+    group = loop.Group(members, checkpoints=None if alone else sweep.folder / "checkpoints" / "1-0")
+    engines, ended = [], {}
+
+    def make(*arguments):
+        engines.append(Elsewhere(*arguments))
+        return engines[0]
+
+    loop.train_members(group, make, ended, sweep.rounds.append)
+    assert engines[0].lived == lived
+    assert {how[:3] for how in ended.values()} == {("finished", EPOCHS, EPOCHS)}
+    for member in members:
+        saved = checkpoint.restore_latest(member.directory / "checkpoints")
+        first = init_state(engines[0].program, hyperparameters(member.config), member.config.train.seed)
+        np.testing.assert_allclose(saved.arrays["state"]["params"], first.params + EPOCHS, rtol=1e-6)
 
 
 WHOLE = list(range(1, EPOCHS + 1))
