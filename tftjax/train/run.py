@@ -15,7 +15,7 @@ from tftjax.model.parameters import control_vectors
 from tftjax.storage import checkpoint, runs
 from tftjax.storage.runs import Ended
 from tftjax.train import progress, warm_start
-from tftjax.train.engine import BatchEngine, Training
+from tftjax.train.engine import BatchEngine, MembersEngine, Training
 from tftjax.train.loop import Diverged, Group, train_members
 from tftjax.train.step import make_program
 
@@ -42,11 +42,11 @@ def check_parameters(config: Config, data: Data, folder: Path) -> None:
         warm_start.read_start(config, data, layout, say=lambda message: None)
 
 
-def in_sweep(directory: Path) -> list[Path]:
-    """The folders that may hold a member's state beside those of others, if the run is a sweep's member."""
+def in_sweep(directory: Path) -> list[Path] | None:
+    """The folders that may hold a sweep's member's state beside those of others; None if the run is none."""
     sweep = directory.resolve().parent.parent
     is_member = directory.resolve().parent.name == "members" and (sweep / "sweep.json").is_file()
-    return sorted((sweep / "checkpoints").glob("*")) if is_member else []
+    return sorted((sweep / "checkpoints").glob("*")) if is_member else None
 
 
 def fit(config: Config, data: Data, directory: Path, quiet: bool = False) -> Ended:
@@ -64,11 +64,13 @@ def fit(config: Config, data: Data, directory: Path, quiet: bool = False) -> End
       UserError, KeyboardInterrupt: see `train_members`.
     """
     ended: dict[str, Ended] = {}
-    group = Group([Training(config.name, config, data, directory)], restored=in_sweep(directory))
+    member_of = in_sweep(directory)
+    group = Group([Training(config.name, config, data, directory)], restored=member_of or ())
+    engine = BatchEngine if member_of is None else MembersEngine  # a member ends in the bits of its sweep
     finished = max(checkpoint.epochs(directory / "checkpoints"), default=0)
     view = progress.RunView(config.name, config.train.max_epochs, finished)
     with progress.display(view, quiet) as display:
-        train_members(group, BatchEngine, ended, display.update)
+        train_members(group, engine, ended, display.update)
     how = ended[config.name]
     if how.status == "diverged":
         raise Diverged(how.message)
