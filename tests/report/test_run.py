@@ -11,7 +11,6 @@ import pytest
 from pages import Reader, assert_shown
 from tiny import contents
 
-from tftjax.data.volatility import stormy_days
 from tftjax.evaluate import evaluation, tables
 from tftjax.evaluate.baselines import BASELINES
 from tftjax.evaluate.files import read_predictions
@@ -468,19 +467,6 @@ def test_headlines_by_hand():
     }
     for expected, given in cases.items():
         assert headline(given) == expected
-
-
-def test_stormy_days_look_at_the_days_before():
-    """The volatility jumps with the return of row 20: row 20 itself could not know it."""
-    from tftjax.data.panel import make_panel
-
-    days = pd.bdate_range("2001-01-01", periods=30, name="date")
-    returns = np.where(np.arange(30) % 2, 0.001, -0.001)
-    returns[20] = 0.05
-    panel = make_panel(pd.DataFrame({"r": returns}, index=days), target="r", observed=("r",))
-    stormy = stormy_days(panel, days[15:], days[10])
-    assert not stormy[:6].any()
-    assert stormy[6:].all()
 
 
 SVG = """<?xml version="1.0"?>

@@ -106,7 +106,7 @@ def _skill(found: Evaluation, panel: Panel) -> list[Part]:
     losses = daily_pinball(found)
     wanted = dict.fromkeys((*SKILL_AGAINST, best_on_validation(found.metrics)))
     names = [name for name in wanted if name in losses]
-    stormy = stormy_days(panel, losses.index, found.predictions["val"].dates[0])
+    stormy = stormy_days(panel, losses.index, panel.frame.index < found.predictions["val"].dates[0])
     picture = figures.rolling_skill(losses, names, stormy)
     if picture is None:
         return [Text(f"Not drawn: {len(losses)} test days are too few.")]

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
+from tftjax.data import volatility
 from tftjax.data.panel import Panel
-from tftjax.data.volatility import ewma_volatility, volatility_column
 from tftjax.errors import UserError
 from tftjax.evaluate.files import daily_losses, read_forecast, read_json, read_metrics, read_table
 from tftjax.sweep import files
 from tftjax.sweep.plan import Member
-from tftjax.walkforward.pool import EWMA, folder_name
+from tftjax.walkforward.pool import EWMA, STORMY, folder_name
 
 REMEDY = "the command that began the walk-forward, with --resume."
 COLUMNS = {
@@ -136,12 +136,10 @@ def _left_out(folder: Path, alive: Sequence[Member]) -> dict[str, str]:
 
 
 def stormy_days(panel: Panel, dates: pd.DatetimeIndex) -> tuple[str, Bool[np.ndarray, " T"]]:
-    """What walk_results.py calls stormy, in a panel of one series: the volatility's name, and which days."""
-    name = volatility_column(panel.observed[1:])
-    values = panel.frame[name or panel.target]
-    known = values.ffill() if name else pd.Series(ewma_volatility(values.to_numpy(np.float64)), values.index)
-    before = known.shift()[dates]
-    return name or EWMA, (before > before.median()).to_numpy()
+    """The name of the volatility by which `parts_of` divides, and which days are stormy; of one series."""
+    column = volatility.volatility_column(panel.observed[1:])
+    judged = panel.frame.index.isin(dates)
+    return column or EWMA, volatility.stormy_days(panel, dates, judged, column=column, level=STORMY)
 
 
 def skills(walk: Walk) -> Mapping[str, pd.Series]:

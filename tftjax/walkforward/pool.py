@@ -9,7 +9,7 @@ import pandas as pd
 from jaxtyping import Float, Int, Shaped
 
 from tftjax.data.prepared import Data
-from tftjax.data.volatility import ewma_volatility, volatility_column
+from tftjax.data.volatility import known_volatility, volatility_column
 from tftjax.errors import UserError
 from tftjax.evaluate.files import Predictions, check_comparable, read_predictions
 from tftjax.evaluate.metrics import Forecast
@@ -20,6 +20,7 @@ from tftjax.sweep.plan import Member
 from tftjax.sweep.run import Trained
 
 EWMA = "moving volatility of the target"
+STORMY = 0.5  # quantile over the pool of the volatility before a window, above which it is stormy
 
 
 class Fold(NamedTuple):
@@ -119,11 +120,12 @@ def make_fold(
     baselines = scored.forecasts["test"]
     if len(data.blocks) > 1:  # of several series they are not kept
         baselines = {name: baseline_forecasts(run, name)["test"] for name in scored.scores["test"]}
+    volatility = known_volatility(data.panel, volatility_column(data.panel.observed[1:]))
     return Fold(
         name=alive[0].fold,
         facts=fold_facts(data),
         happened=first,
-        volatility=volatility_before(data, target_rows(run, "test")[:, 0]),
+        volatility=volatility[target_rows(run, "test")[:, 0] - 1],
         forecasts=baselines | {name: predictions.forecast for name, predictions in read.items()},
     )
 
@@ -137,19 +139,6 @@ def fold_facts(data: Data) -> dict[str, str | int]:
         facts[f"{split}_to"] = str(max(dates[part.stop - 1] for part in rows if part).date())
         facts[f"{split}_windows"] = len(starts)
     return facts
-
-
-def volatility_before(data: Data, rows: Int[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
-    """The volatility that was known before these rows: of the column that `vix_scaled` takes, or EWMA."""
-    panel = data.panel
-    name = volatility_column(panel.observed[1:])
-    values = panel.frame[name or panel.target].to_numpy(np.float64)
-    known = np.empty(len(values))
-    for block in data.blocks:
-        own = values[block.rows.start : block.rows.stop]
-        filled = pd.Series(own).ffill().to_numpy() if name else ewma_volatility(own)
-        known[block.rows.start : block.rows.stop] = filled
-    return known[rows - 1]
 
 
 def make_pool(trained: Trained, ended: Mapping[str, Ended], say: Callable[[str], Any]) -> Pool:

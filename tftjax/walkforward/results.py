@@ -20,6 +20,7 @@ from jaxtyping import Bool
 
 from tftjax import files
 from tftjax.config.evaluation import EvaluationConfig
+from tftjax.data.volatility import storminess
 from tftjax.errors import UserError
 from tftjax.evaluate.metrics import evaluate_forecast, flatten, pinball_losses
 from tftjax.evaluate.scoring import Score, by_day, judge, modes_by_series, score
@@ -29,6 +30,7 @@ from tftjax.sweep.ensembles import make_directory
 from tftjax.sweep.files import read_ended
 from tftjax.sweep.run import Trained
 from tftjax.walkforward.pool import (
+    STORMY,
     Pool,
     Pooled,
     baselines_of,
@@ -115,7 +117,7 @@ def parts_of(pool: Pool) -> Iterator[tuple[str, Bool[np.ndarray, " N"], Bool[np.
     knew beforehand, which is fit to describe and not to trade on. One without a volatility counts as calm.
     """
     levels = np.asarray(pool.quantiles)
-    stormy = pool.volatility > np.nanmedian(pool.volatility)
+    stormy = storminess(pool.volatility, pool.volatility, (STORMY,)) == 1
     tails = (levels <= TAIL + 1e-9) | (levels >= 1 - TAIL - 1e-9)
     days = {"calm": ~stormy, "stormy": stormy}
     places = {"centre": ~tails, "tails": tails}
