@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int, Shaped
 
+from tftjax.data.panel import Panel
 from tftjax.data.prepared import Data
 from tftjax.data.volatility import ewma_volatility, volatility_column
 from tftjax.errors import UserError
@@ -20,6 +21,9 @@ from tftjax.sweep.plan import Member
 from tftjax.sweep.run import Trained
 
 EWMA = "moving volatility of the target"
+TAIL = 0.1  # levels up to it, and from 1 minus it on, are the tails
+QUARTERS = ("calm centre", "calm tails", "stormy centre", "stormy tails")
+GAIN_PARTS = ("all", "calm", "stormy", "centre", "tails", *QUARTERS)  # parts into which a gain is divided
 
 
 class Fold(NamedTuple):
@@ -139,6 +143,11 @@ def fold_facts(data: Data) -> dict[str, str | int]:
     return facts
 
 
+def volatility_name(panel: Panel) -> str:
+    """The name of the volatility that divides a panel's days into calm and stormy ones."""
+    return volatility_column(panel.observed[1:]) or EWMA
+
+
 def volatility_before(data: Data, rows: Int[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
     """The volatility that was known before these rows: of the column that `vix_scaled` takes, or EWMA."""
     panel = data.panel
@@ -168,8 +177,7 @@ def make_pool(trained: Trained, ended: Mapping[str, Ended], say: Callable[[str],
                 " train.learning_rate."
             )
     folds = tuple(make_fold(trained, by_fold[name], ended, say) for name in sorted(by_fold))
-    panel = next(iter(trained.data.values())).panel
-    return join_folds(folds, volatility_column(panel.observed[1:]) or EWMA)
+    return join_folds(folds, volatility_name(next(iter(trained.data.values())).panel))
 
 
 def join_folds(folds: Sequence[Fold], volatility_name: str) -> Pool:
@@ -238,8 +246,12 @@ def pooled_forecasts(pool: Pool, members: Sequence[Member], say: Callable[[str],
     return found
 
 
-def headlines(forecasts: Sequence[Pooled]) -> list[Pooled]:
-    """A forecast a config: its ensemble, or its only seed; those that have every fold."""
+def headlines(forecasts: Sequence[Any]) -> list[Any]:
+    """A forecast a config: its ensemble, or its only seed; those that have every fold.
+
+    Args:
+      forecasts: `Pooled`, or rows of pooled.csv.
+    """
     averaged = {pooled.config for pooled in forecasts if pooled.kind == "ensemble"}
     return [p for p in forecasts if p.kind == "ensemble" or (p.kind == "seed" and p.config not in averaged)]
 
