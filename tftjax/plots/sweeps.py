@@ -118,9 +118,8 @@ def response(path: Path, curves: Mapping[str, pd.DataFrame]) -> None:
     Args:
       curves: what `response_curves` returns.
     """
-    columns = len(curves)
-    figure = Figure(figsize=(max(5.0, 3.9 * columns), 5.6), dpi=130, layout="constrained")
-    grid = figure.subplots(2, columns, sharex="col", sharey="row", squeeze=False)
+    figure = Figure(figsize=(max(5.0, 3.9 * len(curves)), 5.6), dpi=130, layout="constrained")
+    grid = figure.subplots(2, len(curves), sharex="col", sharey="row", squeeze=False)
     panels = {item.metric: item for item in columns(next(iter(curves.values())), "val/")}
     for column, (name, rows) in enumerate(curves.items()):
         for axes, item in zip(grid[:, column], (panels["sigma"], panels["pinball"]), strict=True):
