@@ -92,15 +92,16 @@ def _together(walk: Walk) -> list[Part]:
     title = f"Each config minus {walk.hardest}, the best baseline"
     picture = figures.differences(tests, dict.fromkeys(tests, loss), title)
     parts: list[Part] = [picture] if picture is not None else []
-    parts += [summary.together(walk), summary.gains(walk)]
+    together = summary.together(walk)._replace(title="Configs and baselines")
+    parts += [together, summary.gains(walk)]
     left_out = summary.left_out(walk)
     parts += [Items(left_out)] if left_out else []
-    parts.append(unfolded(summary.seeds(walk)))
+    parts.append(folded(summary.seeds(walk)))
     parts.append(Details("What the baselines are", [Facts("", tables.described())]))
     return parts
 
 
-def unfolded(table: Table) -> Details:
+def folded(table: Table) -> Details:
     """A table that the reader unfolds, under its title."""
     return Details(table.title, [table._replace(title="")])
 
@@ -128,7 +129,7 @@ def _parts(walk: Walk, panel: Panel) -> list[Part]:
         title = f"{name} minus {walk.hardest}, by part"
         picture = figures.differences(tests, losses, title, f"parts-{number_of}")
         parts += [picture] if picture is not None else []
-    return [*parts, *map(unfolded, summary.gains_by_part(walk).values())]
+    return [*parts, *map(folded, summary.gains_by_part(walk).values())]
 
 
 def _configs(walk: Walk) -> list[Part]:

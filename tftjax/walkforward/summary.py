@@ -15,7 +15,7 @@ from tftjax.sweep.results import diverged_text
 from tftjax.walkforward.files import Walk, skills
 from tftjax.walkforward.pool import GAIN_PARTS, TAIL
 
-Test = Mapping[str, float | None]
+Tested = Mapping[str, float | None]  # a test of Diebold and Mariano
 ASKED = ("vix_scaled", "gjr_garch")  # the baselines that a model must beat, beside the hardest
 
 
@@ -47,7 +47,7 @@ def left_out(walk: Walk) -> list[str]:
     return [f"{name} is left out, {why}." for name, why in walk.left_out.items()]
 
 
-def hardest_tests(walk: Walk) -> dict[str, Test]:
+def hardest_tests(walk: Walk) -> dict[str, Tested]:
     """Diebold and Mariano's test of each config against the hardest baseline."""
     return {name: values["tests"]["diebold_mariano"][walk.hardest] for name, values in walk.metrics.items()}
 
@@ -90,7 +90,7 @@ def seeds(walk: Walk) -> Table:
     return Table("Seeds one by one", head, rows, note)
 
 
-def part_tests(walk: Walk, forecast: str, baseline: str) -> dict[str, Test]:
+def part_tests(walk: Walk, forecast: str, baseline: str) -> dict[str, Tested]:
     """By part of the days and levels, the test of what it adds to the difference from a baseline."""
     rows = walk.gains.loc[(forecast, baseline)]
     return {
