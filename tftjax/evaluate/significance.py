@@ -11,8 +11,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-RESAMPLES = 10_000
-
 MIN_DAYS = 30  # below, the large-sample distributions of these tests are no guide
 ALPHA = 0.05  # of the verdict, and of the intervals
 
@@ -152,24 +150,27 @@ def pesaran_timmermann(
 
 
 class Interval(NamedTuple):
-    """A mean over seeds with its 95 % interval; the bounds are None for a single seed."""
+    """A mean over seeds with its 95 % t interval; the bounds are None for a single seed."""
 
     mean: float
     low: float | None
     high: float | None
 
 
-def bootstrap(values: Float[np.ndarray, " S"]) -> Interval:
-    """The mean and its 95 % percentile interval over resampled seeds, the same ones every time.
+def mean_interval(values: Float[np.ndarray, " S"]) -> Interval:
+    """The mean over seeds and its 95 % t interval: Student's t of S - 1 degrees of freedom (1908).
 
-    Efron 1979, "Bootstrap methods". With few seeds it is too narrow: at five, by about a third.
+    It takes the seeds' values as independent and normal. Of two seeds it is 12.7 standard errors wide to
+    either side, of five 2.8.
     """
+    from scipy import stats  # takes a third of a second to import
+
     mean = float(np.mean(values))
     if len(values) < 2:
         return Interval(mean, None, None)
-    picks = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
-    low, high = np.quantile(np.asarray(values)[picks].mean(axis=1), [0.025, 0.975])
-    return Interval(mean, float(low), float(high))
+    error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    half = float(stats.t.ppf(1 - ALPHA / 2, len(values) - 1)) * error
+    return Interval(mean, mean - half, mean + half)
 
 
 def wilson_interval(

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int, Shaped
 
+from tftjax.data.panel import Panel
 from tftjax.data.prepared import Data
 from tftjax.data.volatility import known_volatility, volatility_column
 from tftjax.errors import UserError
@@ -21,6 +22,9 @@ from tftjax.sweep.run import Trained
 
 EWMA = "moving volatility of the target"
 STORMY = 0.5  # quantile over the pool of the volatility before a window, above which it is stormy
+TAIL = 0.1  # levels up to it, and from 1 minus it on, are the tails
+QUARTERS = ("calm centre", "calm tails", "stormy centre", "stormy tails")
+GAIN_PARTS = ("all", "calm", "stormy", "centre", "tails", *QUARTERS)  # parts into which a gain is divided
 
 
 class Fold(NamedTuple):
@@ -141,6 +145,11 @@ def fold_facts(data: Data) -> dict[str, str | int]:
     return facts
 
 
+def volatility_name(panel: Panel) -> str:
+    """The name of the volatility that divides a panel's days into calm and stormy ones."""
+    return volatility_column(panel.observed[1:]) or EWMA
+
+
 def make_pool(trained: Trained, ended: Mapping[str, Ended], say: Callable[[str], Any]) -> Pool:
     """Joins the test windows of all folds.
 
@@ -157,8 +166,7 @@ def make_pool(trained: Trained, ended: Mapping[str, Ended], say: Callable[[str],
                 " train.learning_rate."
             )
     folds = tuple(make_fold(trained, by_fold[name], ended, say) for name in sorted(by_fold))
-    panel = next(iter(trained.data.values())).panel
-    return join_folds(folds, volatility_column(panel.observed[1:]) or EWMA)
+    return join_folds(folds, volatility_name(next(iter(trained.data.values())).panel))
 
 
 def join_folds(folds: Sequence[Fold], volatility_name: str) -> Pool:
@@ -227,8 +235,12 @@ def pooled_forecasts(pool: Pool, members: Sequence[Member], say: Callable[[str],
     return found
 
 
-def headlines(forecasts: Sequence[Pooled]) -> list[Pooled]:
-    """A forecast a config: its ensemble, or its only seed; those that have every fold."""
+def headlines(forecasts: Sequence[Any]) -> list[Any]:
+    """A forecast a config: its ensemble, or its only seed; those that have every fold.
+
+    Args:
+      forecasts: `Pooled`, or rows of pooled.csv.
+    """
     averaged = {pooled.config for pooled in forecasts if pooled.kind == "ensemble"}
     return [p for p in forecasts if p.kind == "ensemble" or (p.kind == "seed" and p.config not in averaged)]
 

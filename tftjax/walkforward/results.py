@@ -1,4 +1,4 @@
-"""What a walk-forward found: forecasts pooled over the test rows of all folds, beside baselines.
+"""Results of a walk-forward: forecasts pooled over the test rows of all folds, beside baselines.
 
 pooled/NAME/evaluation/  of each ensemble, seed and baseline, over all folds:
                   predictions.csv and metrics.json as `evaluate` writes them, of the split test alone;
@@ -10,8 +10,9 @@ summary.md        the same for reading; nothing is ranked: the order is that of 
 folds.png         gain in each fold and over time
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,8 +30,11 @@ from tftjax.evaluate.trading import PERIODS_A_YEAR
 from tftjax.sweep.ensembles import make_directory
 from tftjax.sweep.files import read_ended
 from tftjax.sweep.run import Trained
+from tftjax.walkforward.files import read_walk
 from tftjax.walkforward.pool import (
+    GAIN_PARTS,
     STORMY,
+    TAIL,
     Pool,
     Pooled,
     baselines_of,
@@ -40,13 +44,11 @@ from tftjax.walkforward.pool import (
     pooled_forecasts,
     predictions_table,
 )
-from tftjax.walkforward.summary import QUARTERS, TAIL, markdown, reference
-
-PARTS = ("all", "calm", "stormy", "centre", "tails", *QUARTERS)
+from tftjax.walkforward.summary import make_summary
 
 
 def conclude(trained: Trained, say: Callable[[str], Any]) -> str:
-    """Pools the folds, writes what the head of this file lists, and returns the summary.
+    """Pools the folds, writes what the head of this file lists, and returns the summary for the terminal.
 
     Raises:
       UserError: no config that is trained in every fold, an evaluation that cannot be read, or a full disk.
@@ -63,8 +65,23 @@ def conclude(trained: Trained, say: Callable[[str], Any]) -> str:
     first = trained.members[0]
     frequency = trained.data[first.name].panel.about.get("frequency", "daily")
     metrics = judge_all(pool, forecasts, first.config.evaluation, PERIODS_A_YEAR[frequency])
-    gains, folds = gains_table(pool, forecasts), folds_table(pool, forecasts)
-    folder = trained.folder
+    write_tables(trained.folder, pool, forecasts, metrics)
+    walk = read_walk(trained.folder)
+    summary = make_summary(walk, pool.volatility_name)
+    files.replace_text(trained.folder / "summary.md", summary.markdown())
+    best = baselines_of(forecasts)[walk.hardest]
+    walkforward.draw(trained.folder / "folds.png", pool, headlines(forecasts), best)
+    return summary.terminal()
+
+
+def write_tables(
+    folder: Path, pool: Pool, forecasts: Sequence[Pooled], metrics: Mapping[str, dict[str, Any]]
+) -> None:
+    """Writes what `read_walk` reads: the pooled forecasts, pooled.csv, gains.csv and folds.csv.
+
+    Raises:
+      UserError: they cannot be written.
+    """
     for pooled in forecasts:
         directory = make_directory(forecast_folder(folder, pooled) / "evaluation")
         table = predictions_table(pool, pooled.forecast)
@@ -72,12 +89,8 @@ def conclude(trained: Trained, say: Callable[[str], Any]) -> str:
         files.write_json(directory / "metrics.json", {"test": metrics[pooled.name]})
     rows = [_keys(pooled) | flatten(metrics[pooled.name]) for pooled in forecasts]
     files.replace_text(folder / "pooled.csv", pd.DataFrame(rows).to_csv(index=False))
-    files.replace_text(folder / "gains.csv", gains.to_csv(index=False))
-    files.replace_text(folder / "folds.csv", folds.to_csv(index=False))
-    text = markdown(pool, forecasts, metrics, gains, folds)
-    files.replace_text(folder / "summary.md", text)
-    walkforward.draw(folder / "folds.png", pool, headlines(forecasts), reference(forecasts, metrics))
-    return text
+    files.replace_text(folder / "gains.csv", gains_table(pool, forecasts).to_csv(index=False))
+    files.replace_text(folder / "folds.csv", folds_table(pool, forecasts).to_csv(index=False))
 
 
 def _keys(pooled: Pooled) -> dict[str, Any]:
@@ -121,7 +134,7 @@ def parts_of(pool: Pool) -> Iterator[tuple[str, Bool[np.ndarray, " N"], Bool[np.
     tails = (levels <= TAIL + 1e-9) | (levels >= 1 - TAIL - 1e-9)
     days = {"calm": ~stormy, "stormy": stormy}
     places = {"centre": ~tails, "tails": tails}
-    for name in PARTS:
+    for name in GAIN_PARTS:
         chosen_days, chosen_places = np.ones(len(stormy), bool), np.ones(len(levels), bool)
         for word in name.split():
             chosen_days = chosen_days & days.get(word, True)
