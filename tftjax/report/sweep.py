@@ -17,8 +17,7 @@ from tftjax.evaluate.scoring import SPLITS
 from tftjax.evaluate.significance import bootstrap
 from tftjax.evaluate.tables import Cell, Table
 from tftjax.evaluate.verdict import Verdict, count_beaten, headline, verdict
-from tftjax.plots import page_sweeps as figures
-from tftjax.plots.sweeps import response_curves
+from tftjax.plots import sweeps as figures
 from tftjax.report.page import Code, Fold, Items, Page, Part, Section, Text
 from tftjax.report.run import provenance
 from tftjax.storage import checkpoint, runs
@@ -84,9 +83,9 @@ def sweep_page(folder: Path, results: pd.DataFrame, members: Found, page_name: s
     configs = ranking(results)
     ensembles = read_ensembles(folder, configs)
     first = members[results.loc[results["member"].isin(list(members)), "member"].iloc[0]]
-    pictures: list[Part] = [figures.metrics_by_config(results, configs)]
-    curves = response_curves(results)
-    pictures += [figures.response(curves)] if curves else []
+    pictures: list[Part] = [figures.metrics_picture(results, configs)]
+    curves = figures.response_curves(results)
+    pictures += [figures.response_picture(curves)] if curves else []
     sections = [
         Section("configs", "Configs, ranked on validation", _configs(results, configs, first, ensembles)),
         Section("pictures", "In pictures", pictures),

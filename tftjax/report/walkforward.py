@@ -14,8 +14,8 @@ from tftjax.evaluate.formatting import interval, number, p_text, relative, share
 from tftjax.evaluate.significance import ALPHA
 from tftjax.evaluate.tables import Cell, Table
 from tftjax.evaluate.verdict import Verdict, count_beaten, headline, percent_of, quality_text, verdict
-from tftjax.plots import page_forecasts as figures
-from tftjax.plots.page_walkforward import skill_by_fold
+from tftjax.plots import forecasts as figures
+from tftjax.plots.walkforward import Gains, gain_picture
 from tftjax.report.page import Facts, Fold, Items, Page, Part, Section, Text
 from tftjax.report.run import provenance
 from tftjax.storage import checkpoint, runs
@@ -98,7 +98,7 @@ def _together(walk: Walk) -> list[Part]:
     tests = {name: _test(values, walk.hardest) for name, values in walk.metrics.items()}
     loss = walk.pooled.loc[walk.hardest, "pinball"]
     title = f"Each config minus {walk.hardest}, the best baseline"
-    picture = figures.differences(tests, dict.fromkeys(tests, loss), title)
+    picture = figures.differences_picture(tests, dict.fromkeys(tests, loss), title)
     parts: list[Part] = [picture] if picture is not None else []
     baselines = next(iter(walk.metrics.values()))["baselines"]
     everyone = {**walk.metrics, **baselines}
@@ -158,14 +158,14 @@ def _seeds(walk: Walk) -> Table:
 
 
 def _by_fold(walk: Walk, panel: Panel) -> list[Part]:
-    found = skills(walk)
+    found = skills(walk.folds, list(walk.metrics), walk.hardest)
     spans = walk.folds.xs(walk.hardest, level="forecast")
     parts: list[Part] = []
     stormy = None
     if panel.id_column is None:
         name, stormy = stormy_days(panel, walk.losses.index)
         parts = [Text(f"Shaded: days before which {name} was above its median over these test days.")]
-    parts.insert(0, skill_by_fold(walk.losses, walk.hardest, found, spans, stormy))
+    parts.insert(0, gain_picture(Gains(walk.hardest, walk.losses, found, spans, stormy)))
     rows = [
         [
             Cell(fold),
@@ -208,7 +208,7 @@ def _parts(walk: Walk, panel: Panel) -> list[Part]:
         tests = {part: _defined(rows.loc[part]) for part in ("all", *QUARTERS) if part in rows.index}
         losses = dict.fromkeys(tests, rows.loc["all", "baseline_pinball"])
         title = f"{name} minus {walk.hardest}, by part"
-        picture = figures.differences(tests, losses, title, f"parts-{number_of}")
+        picture = figures.differences_picture(tests, losses, title, f"parts-{number_of}")
         parts += [picture] if picture is not None else []
     head = ("", *PARTS)
     for baseline in asked(baselines, walk.hardest):
@@ -233,7 +233,7 @@ def _configs(walk: Walk) -> list[Part]:
     baselines = next(iter(walk.metrics.values()))["baselines"]
     shown |= {name: baselines[name] for name in ("unconditional", walk.hardest) if name in baselines}
     histograms = {name: values["pit_histogram"] for name, values in shown.items()}
-    parts: list[Part] = [figures.calibration(histograms, quantiles, 0)]
+    parts: list[Part] = [figures.calibration_picture(histograms, quantiles, 0)]
     for name, values in walk.metrics.items():
         own: list[Part] = [Text(f"Quality: {quality_text(values)}."), tables.against_baselines(values, "")]
         outer = tables.tails(values["tests"])

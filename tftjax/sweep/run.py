@@ -25,8 +25,9 @@ from tftjax.sweep.files import Ended, read_ended, write_ended
 from tftjax.sweep.hosts import ALONE, Host
 from tftjax.sweep.plan import Member, static_settings
 from tftjax.sweep.program import data_shapes, member_program
-from tftjax.sweep.results import write_results
+from tftjax.sweep.results import ranking, write_results
 from tftjax.sweep.train import Round, Trainer, train_members
+from tftjax.train import pictures
 from tftjax.train.run import check_parameters
 
 # Settings of data that change nothing in what `load_panel` reads.
@@ -117,9 +118,10 @@ def train_share(
         how, directory = ended[member.name], folder / "members" / member.name
         is_evaluated = how.evaluated and (directory / "evaluation" / "metrics.json").exists()
         if how.status != "diverged" and not is_evaluated:
-            # Nobody looks at hundreds of folds one by one: who does, evaluates one anew.
-            pictures = not member.fold
-            evaluate(runs.open_run(directory, say, data[member.name]), baselines, say, pictures=pictures)
+            run = runs.open_run(directory, say, data[member.name])
+            evaluated = evaluate(run, baselines, say)
+            if not member.fold:  # nobody looks at hundreds of folds one by one: who does, evaluates one anew
+                pictures.draw(run, evaluated)
             ended[member.name] = how._replace(evaluated=True)
             write_ended(folder, host.index, ended)
 
@@ -138,7 +140,7 @@ def conclude(trained: Trained) -> str:
     results, summary = write_results(folder, members, ended, averaged)
     if summary is None:
         raise all_diverged(folder)
-    sweeps.draw(folder, results)
+    sweeps.draw(folder, results, ranking(results))
     return summary
 
 

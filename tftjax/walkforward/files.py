@@ -1,6 +1,6 @@
 """What the report of a walk-forward shows, read from the files that walk_results.py wrote."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -144,10 +144,13 @@ def stormy_days(panel: Panel, dates: pd.DatetimeIndex) -> tuple[str, Bool[np.nda
     return name or EWMA, (before > before.median()).to_numpy()
 
 
-def skills(walk: Walk) -> Mapping[str, pd.Series]:
-    """By forecast, by how many percent its pinball loss is below the hardest baseline's, in each fold."""
-    theirs = walk.folds.xs(walk.hardest, level="forecast")["pinball"]
-    return {
-        name: 100 * (1 - walk.folds.xs(name, level="forecast")["pinball"] / theirs.where(theirs > 0))
-        for name in walk.metrics
-    }
+def skills(folds: pd.DataFrame, names: Sequence[str], baseline: str) -> dict[str, pd.Series]:
+    """By forecast, by how many percent its pinball loss is below a baseline's, in each fold.
+
+    Args:
+      folds: folds.csv by fold and forecast.
+      names: the forecasts.
+    """
+    losses = folds["pinball"].unstack("forecast")
+    theirs = losses[baseline].where(losses[baseline] > 0)
+    return {name: 100 * (1 - losses[name] / theirs) for name in names}

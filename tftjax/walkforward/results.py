@@ -12,6 +12,7 @@ folds.png         gain in each fold and over time
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from tftjax.evaluate.trading import PERIODS_A_YEAR
 from tftjax.sweep.ensembles import make_directory
 from tftjax.sweep.files import read_ended
 from tftjax.sweep.run import Trained
+from tftjax.walkforward.files import skills
 from tftjax.walkforward.pool import (
     Pool,
     Pooled,
@@ -49,8 +51,6 @@ def conclude(trained: Trained, say: Callable[[str], Any]) -> str:
     Raises:
       UserError: no config that is trained in every fold, an evaluation that cannot be read, or a full disk.
     """
-    from tftjax.plots import walkforward  # matplotlib takes half a second to import: only where it is needed
-
     pool = make_pool(trained, read_ended(trained.folder), say)
     forecasts = pooled_forecasts(pool, trained.members, say)
     if not headlines(forecasts):
@@ -74,8 +74,28 @@ def conclude(trained: Trained, say: Callable[[str], Any]) -> str:
     files.replace_text(folder / "folds.csv", folds.to_csv(index=False))
     text = markdown(pool, forecasts, metrics, gains, folds)
     files.replace_text(folder / "summary.md", text)
-    walkforward.draw(folder / "folds.png", pool, headlines(forecasts), reference(forecasts, metrics))
+    _draw(folder / "folds.png", pool, headlines(forecasts), reference(forecasts, metrics), folds)
     return text
+
+
+def _draw(path: Path, pool: Pool, shown: Sequence[Pooled], hardest: Pooled, folds: pd.DataFrame) -> None:
+    from tftjax.plots import walkforward  # matplotlib takes half a second to import: only where it is needed
+
+    losses = {
+        p.name: pinball_losses(p.forecast, pool.windows.target, pool.quantiles).mean(axis=(1, 2))
+        for p in (*shown, hardest)
+    }
+    by_fold = folds.set_index(["fold", "forecast"])
+    gains = walkforward.Gains(
+        hardest=hardest.name,
+        losses=pd.DataFrame(
+            {name: by_day(own, pool.windows.day) for name, own in losses.items()}, np.unique(pool.dates)
+        ),
+        skills=skills(by_fold, [pooled.name for pooled in shown], hardest.name),
+        spans=by_fold.xs(hardest.name, level="forecast"),
+        stormy=is_stormy(pool) if len(pool.windows.series) == 1 else None,
+    )
+    walkforward.draw(path, gains)
 
 
 def _keys(pooled: Pooled) -> dict[str, Any]:
@@ -108,14 +128,18 @@ def judge_all(
     return metrics
 
 
-def parts_of(pool: Pool) -> Iterator[tuple[str, Bool[np.ndarray, " N"], Bool[np.ndarray, " Q"]]]:
-    """Each part that is not empty: its name, its windows and its levels.
+def is_stormy(pool: Pool) -> Bool[np.ndarray, " N"]:
+    """The windows before which the volatility was above its median over the pool.
 
-    Stormy is a window before which the volatility was above its median over the pool: a median that nobody
-    knew beforehand, which is fit to describe and not to trade on. One without a volatility counts as calm.
+    A median that nobody knew beforehand is fit to describe and not to trade on. A window without a volatility
+    counts as calm.
     """
-    levels = np.asarray(pool.quantiles)
-    stormy = pool.volatility > np.nanmedian(pool.volatility)
+    return pool.volatility > np.nanmedian(pool.volatility)
+
+
+def parts_of(pool: Pool) -> Iterator[tuple[str, Bool[np.ndarray, " N"], Bool[np.ndarray, " Q"]]]:
+    """Each part that is not empty: its name, its windows and its levels."""
+    levels, stormy = np.asarray(pool.quantiles), is_stormy(pool)
     tails = (levels <= TAIL + 1e-9) | (levels >= 1 - TAIL - 1e-9)
     days = {"calm": ~stormy, "stormy": stormy}
     places = {"centre": ~tails, "tails": tails}
