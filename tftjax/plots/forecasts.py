@@ -56,12 +56,14 @@ def fan_chart(
     days = dates[-ROWS_SHOWN:].to_numpy()
     actual, forecast = 100 * actual[-ROWS_SHOWN:], 100 * forecast[-ROWS_SHOWN:]
     axes = figure.subplots()
-    # The widest first and palest, so that the narrower ones lie on top of it.
+    # The widest first and palest; a narrower one lies on top of it, and adds what its opacity lacks there.
+    below = 0.0
     for (low, high, _), opacity in reversed(_intervals(quantiles)):
-        bounds = forecast[:, low], forecast[:, high]
-        axes.fill_between(days, *bounds, color=LIGHT["blue"], alpha=opacity, linewidth=0)
+        bounds, adds = (forecast[:, low], forecast[:, high]), (opacity - below) / (1 - below)
+        axes.fill_between(days, *bounds, color=LIGHT["blue"], alpha=adds, linewidth=0)
+        below = opacity
     axes.plot(days, forecast[:, list(quantiles).index(0.5)], color=LIGHT["ink"], linewidth=1.2)
-    axes.plot(days, actual, "o", color=LIGHT["orange"], markersize=1.8 if theme.narrow else 2.6)
+    axes.plot(days, actual, "o", color=LIGHT["orange"], markersize=1.8 if theme.narrow else 3)
     axes.axhline(0, color=LIGHT["muted"], linewidth=0.6)
     axes.set_ylabel("return, %")
     date_axis(axes, theme)

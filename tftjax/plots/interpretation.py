@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from tftjax.plots.theme import (
     LIGHT,
@@ -100,7 +100,7 @@ def importance(figure: Figure, theme: Theme, table: pd.DataFrame) -> None:
         axes.hlines(places, 100 * rows["p10"], 100 * rows["p90"], color=LIGHT["ink"], linewidth=1.4)
         for regime, key in zip(regimes, regime_keys(regimes), strict=True):
             style = {"marker": MARKERS[key.shape], "color": LIGHT[key.color], "zorder": 3}
-            axes.scatter(100 * rows[regime], places, s=22, edgecolor="white", linewidth=0.5, **style)
+            axes.scatter(100 * rows[regime], places, s=36, edgecolor="white", linewidth=0.5, **style)
         name_rows(axes, list(rows["variable"]))
         axes.set_title(kind)
     grid[-1].set_xlabel("selection weight, %")
@@ -212,7 +212,8 @@ def attention_over_time(figure: Figure, theme: Theme, table: pd.DataFrame) -> No
     norm = LogNorm(np.nanquantile(means, 0.01), np.nanmax(means))
     places = [int(step) for step in steps]
     mesh = axes.pcolormesh(dates, places, means.T, cmap="cividis", norm=norm, rasterized=True)
-    figure.colorbar(mesh, ax=axes, label="attention", format="{x:g}").ax.grid(False)
+    ticks = LogLocator(subs=(1, 2, 5))
+    figure.colorbar(mesh, ax=axes, label="attention", ticks=ticks, format="{x:g}").minorticks_off()
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel("step")
     _over_time(axes, theme, table)
@@ -261,6 +262,6 @@ def _over_time(axes: Axes, theme: Theme, table: pd.DataFrame) -> None:
     dates = _dates(table)
     for split in dict.fromkeys(table["split"]):
         first = dates[(table["split"] == split).to_numpy()][0]
-        axes.axvline(first, color=LIGHT["muted"], linewidth=0.7, linestyle=":")
+        axes.axvline(first, color=LIGHT["ink"], linewidth=1, linestyle=":")
         axes.annotate(f" {split}", (first, 1), xycoords=("data", "axes fraction"), va="bottom")
     date_axis(axes, theme)

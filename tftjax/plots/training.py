@@ -74,34 +74,39 @@ def course(
         may, is left out.
       best_epoch: None marks none.
     """
-    rows, columns = (len(subplots), 1) if theme.narrow else (2, -(-len(subplots) // 2))
+    columns = 1 if theme.narrow else 3
+    rows = -(-len(subplots) // columns)
     theme.set_height(figure, 215 * rows, 165 * rows)
     grid = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
     epochs = [record["epoch"] for record in records]
     warned = [record["epoch"] for record in records if record.get("warnings")]
-    for axes, subplot in zip(grid, subplots, strict=True):
+    for axes, subplot in zip(grid, subplots, strict=False):
         for (name, (label, factor)), color in zip(subplot.lines.items(), SERIES, strict=False):
             if all(name in record for record in records):
                 values = [factor * record[name] for record in records]
                 marker = "o" if len(records) == 1 else None  # a line of one epoch would not be seen
                 axes.plot(epochs, values, color=LIGHT[color], label=label, linewidth=1.5, marker=marker)
-        _describe(axes, subplot, columns=2 if columns > 3 else 3)
+        _describe(axes, subplot)
         for epoch in warned:
             axes.axvspan(epoch - 0.5, epoch + 0.5, color=LIGHT["red"], alpha=0.14, linewidth=0)
         if best_epoch is not None:
             axes.axvline(best_epoch, color=LIGHT["ink"], linewidth=1, linestyle=":")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
         axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
-    figure.supxlabel("epoch", color=LIGHT["muted"], fontsize=11)
+    for axes in grid[len(subplots) - columns : len(subplots)]:
+        axes.set_xlabel("epoch")
+        axes.tick_params(labelbottom=True)
+    for axes in grid[len(subplots) :]:
+        axes.set_visible(False)
 
 
-def _describe(axes: Axes, subplot: Subplot, columns: int) -> None:
+def _describe(axes: Axes, subplot: Subplot) -> None:
     """Writes the title, below it, where no line is, what the colours mean, and the logarithmic scale."""
-    count = len(axes.get_lines())
+    count, columns = len(axes.get_lines()), 3
     rows = -(-count // columns) if count > 1 else 0
     axes.set_title(subplot.title, pad=6 + 14 * rows)
     if rows:
-        axes.legend(
+        legend = axes.legend(
             loc="lower left",
             bbox_to_anchor=(0, 1),
             ncols=columns,
@@ -112,6 +117,7 @@ def _describe(axes: Axes, subplot: Subplot, columns: int) -> None:
             handletextpad=0.4,
             columnspacing=1,
         )
+        legend.set_in_layout(False)  # the title makes room for it
     if subplot.log:
         axes.set_yscale("log", nonpositive="mask")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
