@@ -1,4 +1,4 @@
-"""Tables of a sweep on numbers worked out by hand; pictures."""
+"""Tables of a sweep on numbers worked out by hand."""
 
 import json
 import math
@@ -14,7 +14,6 @@ from tftjax.config.train import TrainConfig
 from tftjax.errors import UserError
 from tftjax.evaluate.metrics import flatten
 from tftjax.evaluate.significance import bootstrap
-from tftjax.plots.sweeps import draw, response_curves
 from tftjax.sweep.files import Ended
 from tftjax.sweep.plan import Member
 from tftjax.sweep.results import results_table, summarise, write_results
@@ -124,7 +123,6 @@ def test_files(sweep, tmp_path):
         (folder / "metrics.json").write_text(json.dumps(metrics))
     averaged = {"weak": dict(zip(("val", "test"), map(metrics_of, (1.8, 3.0)), strict=True))}
     results, text = write_results(tmp_path, sweep.members, sweep.ended, averaged)
-    draw(tmp_path, results)
     assert (tmp_path / "summary.md").read_text() == text
     assert "| weak, 2 seeds | 1.9500 ± 0.0500 |" in text
     assert "\n| weak, ensemble of 2 | 1.8000 | 1.8 |" in text
@@ -133,24 +131,8 @@ def test_files(sweep, tmp_path):
     assert "| unconditional (baseline) | 2.1000 |" in text
     assert "left out: weak-s3" in text
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "results.csv"), results)
-    for name in ("metrics.png", "response.png"):
-        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     (folder / "metrics.json").write_text("{")
     with pytest.raises(UserError, match=r"metrics\.json: cannot be read"):
         write_results(tmp_path, sweep.members, sweep.ended, {})
     lost = {name: how._replace(status="diverged") for name, how in sweep.ended.items()}
     assert write_results(tmp_path, sweep.members, lost, {})[1] is None
-
-
-def test_response_curves(results):
-    (name,) = response_curves(results)
-    assert name == "weight of the std penalty"
-    both = results.assign(**{"loss.mean_weight": [0, 0, 0, 0.01, 0.01, 0, 0.1, 0.5, 0]})
-    weights = {name: rows["weight"].tolist() for name, rows in response_curves(both).items()}
-    assert weights == {
-        "weight of the std penalty": [0, 0, 0, 0.01, 0.1],
-        "weight of both": [0, 0, 0, 0.01, 0.01, 0.1],
-    }
-    assert response_curves(results.assign(**{"train.learning_rate": 0.1})) == {}
-    assert response_curves(results.drop(columns="loss.std_weight")) == {}
-    assert response_curves(results[results["loss.std_weight"] < 0.05]) == {}

@@ -1,5 +1,7 @@
 """Pooling of folds and what is said of it, on numbers worked out by hand."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +12,7 @@ from tftjax.config.train import TrainConfig
 from tftjax.evaluate.files import Predictions
 from tftjax.sweep.plan import Member
 from tftjax.walkforward.pool import EWMA, Fold, headlines, join_folds, pooled_forecasts, predictions_table
-from tftjax.walkforward.results import folds_table, gains_table, judge_all
+from tftjax.walkforward.results import draw_gains, folds_table, gains_table, judge_all
 from tftjax.walkforward.summary import markdown, reference
 
 LEVELS = (0.1, 0.5, 0.75)
@@ -157,6 +159,22 @@ def test_folds_by_hand(pooled):
     assert (row["directional_accuracy"], row["directional_base_rate"]) == (1.0, 1.0)
     assert (row["kind"], row["seed"], row["test_windows"]) == ("seed", 1, 3)
     assert pd.isna(table.loc[("2005", "flat"), "directional_accuracy"])  # no return but zero
+
+
+def test_the_picture_s_gains_by_hand(pooled, monkeypatch):
+    pool, forecasts, _ = pooled
+    drawn = []
+    monkeypatch.setattr("tftjax.plots.walkforward.draw", lambda path, gains: drawn.append(gains))
+    folds = folds_table(pool, list(forecasts.values()))
+    draw_gains(Path("folds.png"), pool, [forecasts["a, seed 1"]], forecasts["flat"], folds)
+    (gains,) = drawn
+    losses = [np.mean(losses_by_hand(m, 0.0)) for m in (0.5, 0.5, 1.0)]
+    assert gains.losses["a, seed 1"].tolist()[:3] == pytest.approx(losses)
+    assert gains.losses.index[3] == pd.Timestamp("2006-03-02")
+    flat = np.mean(losses_by_hand(0.0, 0.0))
+    assert gains.skills["a, seed 1"]["2005"] == pytest.approx(100 * (1 - losses[0] / flat))
+    assert gains.spans["test_from"].tolist() == ["2005-03-01", "2006-03-01"]
+    assert gains.stormy.tolist() == [False, True, False, True, False]
 
 
 def test_the_summary(pooled):

@@ -74,11 +74,18 @@ def conclude(trained: Trained, say: Callable[[str], Any]) -> str:
     files.replace_text(folder / "folds.csv", folds.to_csv(index=False))
     text = markdown(pool, forecasts, metrics, gains, folds)
     files.replace_text(folder / "summary.md", text)
-    _draw(folder / "folds.png", pool, headlines(forecasts), reference(forecasts, metrics), folds)
+    draw_gains(folder / "folds.png", pool, headlines(forecasts), reference(forecasts, metrics), folds)
     return text
 
 
-def _draw(path: Path, pool: Pool, shown: Sequence[Pooled], hardest: Pooled, folds: pd.DataFrame) -> None:
+def draw_gains(path: Path, pool: Pool, shown: Sequence[Pooled], hardest: Pooled, folds: pd.DataFrame) -> None:
+    """Draws what forecasts gain over the hardest baseline, as the page does.
+
+    Args:
+      folds: of `folds_table`.
+    Raises:
+      UserError: the PNG cannot be written.
+    """
     from tftjax.plots import walkforward  # matplotlib takes half a second to import: only where it is needed
 
     losses = {
