@@ -91,7 +91,7 @@ class Theme(NamedTuple):
     narrow: bool = False
     paper: str = "none"
 
-    def set_height(self, figure: Figure, wide: float, narrow: float | None = None) -> None:
+    def set_height(self, figure: Figure, wide: int, narrow: int | None = None) -> None:
         """Gives a figure the height in px that its content needs, which may differ where it is narrow."""
         height = narrow if self.narrow and narrow is not None else wide
         figure.set_figheight(max(self.min_height, height + self.margin) / 72)
