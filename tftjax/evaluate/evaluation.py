@@ -152,6 +152,8 @@ def evaluate_forecasts(
 
 def _test_windows(run: runs.Run, target: Target, forecast: Forecast) -> Predictions:
     panel, first = run.data.panel, target_rows(run, "test")[:, 0]
-    series = np.full(len(first), "") if panel.id_column is None else panel.frame[panel.id_column].iloc[first]
+    series = np.full(len(first), "")
+    if panel.id_column is not None:
+        series = panel.frame[panel.id_column].iloc[first].astype(str).to_numpy()
     dates = pd.DatetimeIndex(panel.frame.index[first])
-    return Predictions(dates, np.asarray(series), forecast, target, run.config.model.quantiles)
+    return Predictions(dates, series, forecast, target, run.config.model.quantiles)
