@@ -44,7 +44,7 @@ def test_target_rows_are_the_splits_and_encoders_lie_before(trained):
 
 def test_evaluation_in_another_process_agrees(trained, copy):
     """Here with other settings for the processor: equal up to rounding."""
-    metrics = evaluation.evaluate(runs.open_run(copy))
+    metrics = evaluation.evaluate(runs.open_run(copy)).metrics
     stored = json.loads((trained.directory / "evaluation" / "metrics.json").read_text())
     assert list(metrics) == list(stored) == ["val", "test"]
     for split in metrics:
@@ -124,12 +124,12 @@ def test_results_that_cannot_be_written(copy, capsys):
 
 
 def test_plots_that_cannot_be_written(copy, capsys, monkeypatch):
-    def full(*_):
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tftjax.plots.forecasts.fan_chart", full)
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
     assert evaluate_main([str(copy)]) == 2
-    assert "the plots cannot be written (No space left on device)" in capsys.readouterr().err
+    assert "fan_chart.png: cannot be written (No space left on device)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["nowhere", "empty"])
@@ -161,7 +161,7 @@ def test_quality_settings_are_read_from_the_run(copy):
     config = json.loads(path.read_text())
     config["evaluation"] = {"quality_window": 20}
     path.write_text(json.dumps(config))
-    metrics = evaluation.evaluate(runs.open_run(copy))
+    metrics = evaluation.evaluate(runs.open_run(copy)).metrics
     table = pd.read_csv(copy / "evaluation" / "quality.csv")
     assert table.groupby("split").size().to_dict() == {"test": 29, "val": 29}
     # The first window of 20 rows ends with the twentieth row of the split.

@@ -17,7 +17,6 @@ from tftjax.evaluate.files import read_predictions
 from tftjax.evaluate.formatting import p_text
 from tftjax.evaluate.verdict import headline, verdict
 from tftjax.plots import theme
-from tftjax.plots.theme import COLORS, themed
 from tftjax.report.__main__ import main as report_main
 from tftjax.storage import runs
 from tftjax.storage.runs import Ended
@@ -49,7 +48,7 @@ def judged(trained, tmp_path_factory):
     run = copy_of(trained, tmp_path_factory.mktemp("judged"))
     change(run / "config.json", lambda config: config.update(evaluation={"quality_window": 20}))
     forecasts = {split: read_predictions(run, split).forecast for split in ("val", "test")}  # no compilation
-    evaluation.evaluate_forecasts(runs.open_run(run), forecasts, run / "evaluation", pictures=False)
+    evaluation.evaluate_forecasts(runs.open_run(run), forecasts, run / "evaluation")
     (run / "interpretation").mkdir()
     importance = [
         (split, kind, name, mean, mean - 0.1, mean + 0.1)
@@ -320,7 +319,7 @@ def test_constant_forecasts(trained, tmp_path):
     counts = {split: len(run.data.starts[split]) for split in ("val", "test")}
     levels = np.linspace(-0.02, 0.02, 7)
     forecasts = {split: np.tile(levels, (count, 1, 1)) for split, count in counts.items()}
-    evaluation.evaluate_forecasts(run, forecasts, run.directory / "evaluation", pictures=False)
+    evaluation.evaluate_forecasts(run, forecasts, run.directory / "evaluation")
     assert report_main([str(run.directory)]) == 0
     found = Reader((run.directory / "report.html").read_text())
     assert "correlation with what happened undefined, as one of them is constant" in found.text
@@ -355,16 +354,6 @@ def test_a_baseline_without_any_loss(trained, tmp_path):
     alts = " ".join(values["aria-label"] for tag, values in found.tags if tag == "svg")
     assert "garch: " in alts
     assert "vix_scaled: " not in alts.partition("AAA")[0]
-
-
-def test_skill_against_no_loss_is_undefined():
-    from tftjax.plots.page_forecasts import differences, skill_over_time
-
-    losses = pd.DataFrame({"model": [1.0, 1.0, 3.0, 1.0], "other": [2.0, 2.0, 0.0, 0.0]})
-    found = skill_over_time(losses, "model", "other", 2)
-    np.testing.assert_array_equal(found, [50.0, -100.0, np.nan])
-    test = {"difference": 1.0, "low": 0.5, "high": 1.5, "p": 0.01}
-    assert differences({"other": test}, {"other": 0.0}) is None
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -469,49 +458,6 @@ def test_headlines_by_hand():
     }
     for expected, given in cases.items():
         assert headline(given) == expected
-
-
-SVG = """<?xml version="1.0"?>
-<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"
- width="9pt" viewBox="0 0 9 9">
-<metadata/><defs><style>*{a:b}</style><path id="m1" d="M 1.23456 2"/></defs>
-<g id="axes_1"><use xlink:href="#m1" style="fill: #1f5fa8"/></g><text style="font: 10px 'A', serif">x</text>
-<text style="font-family: 'A', serif; fill: #1b2026">y</text>
-<g clip-path="url(#p1)"/><clipPath id="p1"/></svg>"""
-THEMED = (
-    '<svg viewBox="0 0 9 9" role="img" aria-label="a &quot;b&quot;">',
-    '<defs><path d="M 1.23 2" id="fan-m1" /></defs>',
-    '<g><use style="fill: var(--blue)" href="#fan-m1" /></g>',
-    '<text style="font: 10px var(--font)">x</text>',
-    '<text style="font-family: var(--font); fill: var(--ink)">y</text>',
-    '<g clip-path="url(#fan-p1)" /><clipPath id="fan-p1" /></svg>',
-)
-
-
-def test_figures_take_the_pages_colours_and_ids_of_their_own():
-    assert themed(SVG, "fan", 'a "b"').replace("\n", "") == "".join(THEMED)
-    with pytest.raises(KeyError):
-        themed(SVG.replace("#1f5fa8", "#123456"), "fan", "")
-
-
-def contrast(a, b):
-    """Of two colours, as WCAG 2 defines it."""
-
-    def luminance(color):
-        parts = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
-        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
-        return np.dot(linear, [0.2126, 0.7152, 0.0722])
-
-    high, low = sorted((luminance(a), luminance(b)), reverse=True)
-    return (high + 0.05) / (low + 0.05)
-
-
-def test_colours_can_be_read_on_both_pages():
-    assert contrast("#ffffff", "#000000") == pytest.approx(21)
-    for name, pair in COLORS.items():
-        for color, pages in zip(pair, (("#ffffff", "#f4f6f8"), ("#14181d", "#1f252c")), strict=True):
-            for ground in pages:
-                assert name == "grid" or contrast(color, ground) >= 4.5, (name, color, ground)
 
 
 CHROMIUM = browser.find()

@@ -1,4 +1,4 @@
-"""Tables of a sweep on numbers worked out by hand; pictures."""
+"""Tables of a sweep on numbers worked out by hand."""
 
 import json
 import math
@@ -14,10 +14,10 @@ from tftjax.config.train import TrainConfig
 from tftjax.errors import UserError
 from tftjax.evaluate.formatting import BASIS_POINTS
 from tftjax.evaluate.metrics import METRICS, Metric, flatten
-from tftjax.plots.sweeps import draw, response_curves
+from tftjax.plots.sweeps import draw
 from tftjax.storage.runs import Ended
 from tftjax.sweep.plan import Member
-from tftjax.sweep.results import results_table, summarise, write_results
+from tftjax.sweep.results import ranking, results_table, summarise, write_results
 
 # By config: std weight, and by seed the pinball on validation and on test, in 1e-3.
 RUNS = {
@@ -114,7 +114,6 @@ def test_files(sweep, tmp_path):
         (folder / "metrics.json").write_text(json.dumps(metrics))
     averaged = {"weak": dict(zip(("val", "test"), map(metrics_of, (1.8, 3.0)), strict=True))}
     results, text = write_results(tmp_path, sweep.members, sweep.ended, averaged)
-    draw(tmp_path, results)
     written = (tmp_path / "summary.md").read_text()
     assert "| weak, 2 seeds | 1.9500 ± 0.0500 | **80.0 ± 0.0** |" in written
     assert "\n| weak, ensemble of 2 | **1.8000** | **80.0** | 1.8 |" in written
@@ -128,27 +127,11 @@ def test_files(sweep, tmp_path):
     assert row.split()[4:] == ["1.8000*", "80.0*", "1.8", "75.0"]
     assert max(map(len, text.splitlines())) <= 80
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "results.csv"), results)
-    for name in ("metrics.png", "response.png"):
-        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     (folder / "metrics.json").write_text("{")
     with pytest.raises(UserError, match=r"metrics\.json: cannot be read"):
         write_results(tmp_path, sweep.members, sweep.ended, {})
     lost = {name: how._replace(status="diverged") for name, how in sweep.ended.items()}
     assert write_results(tmp_path, sweep.members, lost, {})[1] is None
-
-
-def test_response_curves(results):
-    (name,) = response_curves(results)
-    assert name == "weight of the std penalty"
-    both = results.assign(**{"loss.mean_weight": [0, 0, 0, 0.01, 0.01, 0, 0.1, 0.5, 0]})
-    weights = {name: rows["weight"].tolist() for name, rows in response_curves(both).items()}
-    assert weights == {
-        "weight of the std penalty": [0, 0, 0, 0.01, 0.1],
-        "weight of both": [0, 0, 0, 0.01, 0.01, 0.1],
-    }
-    assert response_curves(results.assign(**{"train.learning_rate": 0.1})) == {}
-    assert response_curves(results.drop(columns="loss.std_weight")) == {}
-    assert response_curves(results[results["loss.std_weight"] < 0.05]) == {}
 
 
 def test_a_new_metric_is_in_every_table(sweep, tmp_path, monkeypatch):
@@ -160,7 +143,7 @@ def test_a_new_metric_is_in_every_table(sweep, tmp_path, monkeypatch):
         folder.mkdir(parents=True)
         (folder / "metrics.json").write_text(json.dumps(metrics))
     results, text = write_results(tmp_path, sweep.members, sweep.ended, {})
-    draw(tmp_path, results)
+    draw(tmp_path, results, ranking(results))
     assert "reach, bp" in text
     written = (tmp_path / "summary.md").read_text()
     assert written.count(" | reach, bp |") == 4  # means and differences of either split

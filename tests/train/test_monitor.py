@@ -102,3 +102,9 @@ def test_a_warning_says_what_was_seen(name, at, beyond, words):
 def test_collapse_shows_in_several():
     collapsed = record(val__sigma=0.0, val__distinct_forecasts=1.0, val__share_positive=1.0)
     assert list(monitor.warnings(collapsed, WATCHED)) == ["flat", "few", "one_sign"]
+
+
+def test_history_without_the_half_line_of_a_kill(tmp_path):
+    assert monitor.read_history(tmp_path) == []
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}\n{"epoch": 3, "lo')
+    assert monitor.read_history(tmp_path) == [{"epoch": 1}, {"epoch": 2}]

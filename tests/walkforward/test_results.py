@@ -17,7 +17,7 @@ from tftjax.sweep.plan import Member
 from tftjax.walkforward.files import read_walk
 from tftjax.walkforward.pool import EWMA, Fold, headlines, join_folds, pooled_forecasts, predictions_table
 from tftjax.walkforward.results import folds_table, gains_table, judge_all, write_tables
-from tftjax.walkforward.summary import make_summary, seeds
+from tftjax.walkforward.summary import gain_data, make_summary, seeds
 
 LEVELS = (0.1, 0.5, 0.75)
 
@@ -185,6 +185,20 @@ def walk_of(folder, pool, forecasts):
 def row_of(text, name):
     """The cells of the first row with that heading."""
     return next(line for line in text.splitlines() if line.startswith(f"| {name} |"))[:-2].split(" | ")
+
+
+def test_the_picture_s_gains_by_hand(pooled, tmp_path):
+    pool, forecasts, _ = pooled
+    walk, _ = walk_of(tmp_path / "walk", pool, list(forecasts.values()))
+    gains = gain_data(walk, np.array([False, True, False, True, False]))
+    name = "a, ensemble of 2"
+    flat = np.mean(losses_by_hand(0.0, 0.0))
+    assert gains.hardest == "flat"
+    assert gains.losses.index[3] == pd.Timestamp("2006-03-02")
+    one = walk.folds.loc[("2005", name), "pinball"]
+    assert gains.skills[name]["2005"] == pytest.approx(100 * (1 - one / flat))
+    assert gains.spans["test_from"].tolist() == ["2005-03-01", "2006-03-01"]
+    assert gains.stormy.tolist() == [False, True, False, True, False]
 
 
 def test_the_summary(pooled, tmp_path):

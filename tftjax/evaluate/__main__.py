@@ -10,6 +10,7 @@ from tftjax.cli import exit_code
 from tftjax.evaluate.evaluation import evaluate
 from tftjax.evaluate.verdict import summary
 from tftjax.storage import runs
+from tftjax.train import pictures
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,7 +23,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     def say(message: str) -> None:
         print(message, file=sys.stderr)
 
-    return exit_code(lambda: print(summary(evaluate(runs.open_run(arguments.run, say), say=say))))
+    def command() -> None:
+        run = runs.open_run(arguments.run, say)
+        evaluated = evaluate(run, say=say)
+        pictures.draw(run, evaluated)
+        print(summary(evaluated.metrics))
+
+    return exit_code(command)
 
 
 if __name__ == "__main__":

@@ -18,29 +18,28 @@ baselines.csv     its rows, a column a baseline and quantile, as "vix_scaled/0.5
 quality.csv       date, split, series if there are several, mode of the rolling window that ends there
 by_series.csv     pinball loss of the model and of each baseline by series, if there are several
 notes.json        left_out: the baselines without a forecast, and why; volatility_column: that vix_scaled uses
-fan_chart.png, calibration.png
 """
 
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 
 from tftjax import files
 from tftjax.data.prepared import cardinalities
 from tftjax.data.volatility import volatility_column
 from tftjax.errors import UserError
-from tftjax.evaluate.files import write_by_series, write_tables
+from tftjax.evaluate.files import Predictions, write_by_series, write_tables
+from tftjax.evaluate.metrics import Forecast, Target
 from tftjax.evaluate.regimes import regime_metrics
 from tftjax.evaluate.scoring import (
     SPLITS,
     BaselineScores,
-    Score,
     judge,
     modes_by_series,
-    rows_by_series,
     score,
     score_baselines,
     split_windows,
@@ -50,6 +49,21 @@ from tftjax.evaluate.trading import PERIODS_A_YEAR
 from tftjax.model.forecast import forecast_rows
 from tftjax.model.parameters import build_model
 from tftjax.storage import runs
+
+
+class Evaluated(NamedTuple):
+    """An evaluation of a run, and what pictures show of its test rows.
+
+    Attributes:
+      metrics: by split, what metrics.json holds.
+      test: the test windows, series after series.
+      shares: by forecast, the model's first, the share of the test windows' first targets at or below each
+        quantile.
+    """
+
+    metrics: dict[str, dict]
+    test: Predictions
+    shares: dict[str, Float[np.ndarray, " Q"]]
 
 
 def forecast_splits(run: runs.Run) -> dict[str, Float[np.ndarray, "W P Q"]]:
@@ -66,23 +80,18 @@ def evaluate(
     run: runs.Run,
     known: dict[Hashable, BaselineScores] | None = None,
     say: Callable[[str], Any] = print,
-    *,
-    pictures: bool = True,
-) -> dict[str, dict]:
+) -> Evaluated:
     """Forecasts a run's validation and test rows, and evaluates that under `evaluation/`.
 
     Args:
       run: an opened run.
       known: baselines that evaluations of runs on the same data share; a dict that is filled here.
       say: called with messages.
-      pictures: whether to draw them, which takes three quarters of the time.
-    Returns:
-      By split: what metrics.json holds.
     Raises:
       UserError: the results cannot be written.
     """
     forecasts = forecast_splits(run)
-    return evaluate_forecasts(run, forecasts, run.directory / "evaluation", known, say, pictures=pictures)
+    return evaluate_forecasts(run, forecasts, run.directory / "evaluation", known, say)
 
 
 def evaluate_forecasts(
@@ -91,16 +100,14 @@ def evaluate_forecasts(
     directory: Path,
     known: dict[Hashable, BaselineScores] | None = None,
     say: Callable[[str], Any] = print,
-    *,
-    pictures: bool = True,
-) -> dict[str, dict]:
+) -> Evaluated:
     """Evaluates forecasts of a run's windows, whoever made them: writes what the head of this file lists.
 
     Args:
       run: its config and data say what was forecast.
       forecasts: by split, returns as decimals.
       directory: is made, or its files are replaced.
-      known, say, pictures: see `evaluate`.
+      known, say: see `evaluate`.
     Raises:
       UserError: the results cannot be written.
     """
@@ -135,32 +142,18 @@ def evaluate_forecasts(
     write_tables(run, directory, forecasts, baselines, modes)
     if panel.id_column is not None:
         write_by_series(run, directory, scores, baselines)
-    if pictures:
-        _plot(run, directory, forecasts["test"], scores["test"], baselines)
-    return metrics
+    shares = {name: other.share_below for name, other in baselines.scores["test"].items()}
+    return Evaluated(
+        metrics,
+        _test_windows(run, windows["test"].target, forecasts["test"]),
+        {"model": scores["test"].share_below} | shares,
+    )
 
 
-def _plot(run: runs.Run, directory: Path, forecast, model: Score, baselines: BaselineScores) -> None:
-    """Plots the first step's forecasts of the test rows: calibration over all series, a fan of the first.
-
-    Beside the model's calibration stands that of the unconditional baseline, and of the one that was best on
-    validation: more lines cannot be told apart.
-    """
-    from tftjax.plots import forecasts, training
-
-    quantiles, name, rows = run.config.model.quantiles, run.config.name, target_rows(run, "test")
-    block, own = rows_by_series(run, rows)[0]
-    dates = run.data.panel.frame.index[rows[own, 0]]
-    actual = run.data.panel.frame[run.data.panel.target].to_numpy(np.float64)[rows[own, 0]]
-    shown = f"{name}: last year of test" + (f", series {block.name}" if block.name else "")
-    validated = baselines.scores["val"]
-    best = min(validated, key=lambda other: validated[other].metrics["pinball"])
-    shares = {name: model.share_below}
-    shares |= {other: baselines.scores["test"][other].share_below for other in ("unconditional", best)}
-    title = f"{name}: calibration on test"
-    try:
-        training.draw(run.directory, directory / "monitor.png", f"{name}: course of training")
-        forecasts.fan_chart(directory / "fan_chart.png", dates, actual, forecast[own, 0], quantiles, shown)
-        forecasts.calibration(directory / "calibration.png", shares, len(rows), quantiles, title)
-    except OSError as error:
-        raise UserError(f"{directory}: the plots cannot be written ({error.strerror}).") from error
+def _test_windows(run: runs.Run, target: Target, forecast: Forecast) -> Predictions:
+    panel, first = run.data.panel, target_rows(run, "test")[:, 0]
+    series = np.full(len(first), "")
+    if panel.id_column is not None:
+        series = panel.frame[panel.id_column].iloc[first].astype(str).to_numpy()
+    dates = pd.DatetimeIndex(panel.frame.index[first])
+    return Predictions(dates, series, forecast, target, run.config.model.quantiles)

@@ -196,10 +196,7 @@ def _shift(windows: pd.DataFrame, weights: dict[str, Weights]) -> Float[np.ndarr
 def _draw(run: runs.Run, directory: Path, tables: dict[str, pd.DataFrame]) -> None:
     from tftjax.plots import interpretation
 
-    try:
-        interpretation.draw(directory, run.config.name, tables)
-    except OSError as error:
-        raise UserError(f"{directory}: the plots cannot be written ({error.strerror}).") from error
+    interpretation.draw(directory, run.config.name, tables)
 
 
 def table_of(summaries: dict[str, dict[str, dict[str, Any]]]) -> str:

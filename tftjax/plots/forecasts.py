@@ -1,126 +1,407 @@
-"""Pictures of forecasts as PNG files of 1200 x 700 pixels.
+"""Figures of forecasts, their calibration, their losses and their quality."""
 
-Import it where a picture is made, not at the top of an entry point: matplotlib takes half a second. Figures
-are made without pyplot, so that nothing global is left behind.
-"""
-
-import itertools
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import matplotlib.dates
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tftjax.evaluate.metrics import central_intervals
+from tftjax.evaluate.quality import MODES
 from tftjax.evaluate.significance import wilson_interval
+from tftjax.plots.theme import LIGHT, Key, Picture, Theme, date_axis, name_rows, picture, save, series_keys
 
 ROWS_SHOWN = 252  # a year of trading days
-COLORS = ("#1f5fa8", "#d97706", "#3f8f4f", "#8a4fa0")  # told apart by colour-blind readers too
+SKILL_DAYS = 126  # half a year of trading days
+MIN_SKILL_DAYS = 10
+# Collapse is red, and what is good is green; the rows of the timeline say it too.
+MODE_COLORS = dict(zip(MODES, ("red", "red", "orange", "purple", "green", "muted"), strict=True))
 
 
-def fan_chart(
-    path: str | Path,
+def draw_fan_chart(
+    path: Path,
     dates: pd.DatetimeIndex,
     actual: Float[np.ndarray, " N"],
     forecast: Float[np.ndarray, "N Q"],
     quantiles: Sequence[float],
     title: str,
 ) -> None:
-    """Draw the last 252 forecasts as shaded central intervals, with their median and what happened.
+    """Writes `fan_chart` as a PNG file; a UserError says where it cannot be written."""
+    arrays = {"dates": dates, "actual": actual, "forecast": forecast, "quantiles": quantiles}
+    save(path, partial(fan_chart, **arrays), title, fan_keys(quantiles))
+
+
+def fan_chart(
+    figure: Figure,
+    theme: Theme,
+    dates: pd.DatetimeIndex,
+    actual: Float[np.ndarray, " N"],
+    forecast: Float[np.ndarray, "N Q"],
+    quantiles: Sequence[float],
+) -> None:
+    """Draws the last 252 forecasts as shaded central intervals, with their median and what happened.
 
     Args:
-        path: the PNG to write.
-        dates: date of each forecast return.
-        actual, forecast: returns as decimals; drawn in percent.
-        quantiles: the Q levels, ascending, 0.5 among them.
-        title: plain text.
+      dates: date of each forecast return.
+      actual, forecast: returns as decimals; drawn in percent.
+      quantiles: the Q levels, ascending, 0.5 among them.
     """
+    theme.set_height(figure, 320, 260)
     days = dates[-ROWS_SHOWN:].to_numpy()
     actual, forecast = 100 * actual[-ROWS_SHOWN:], 100 * forecast[-ROWS_SHOWN:]
-    figure, (axes,) = _figure(title, columns=1)
-    intervals = central_intervals(quantiles)
-    # The widest first and palest, so that the narrower ones lie on top of it.
-    for rank, (low, high, percent) in reversed(list(enumerate(intervals))):
-        shade = 0.25 + 0.6 * (rank + 1) / len(intervals)
-        bounds = forecast[:, low], forecast[:, high]
-        axes.fill_between(
-            days, *bounds, color=_tint(COLORS[0], shade), linewidth=0, label=f"{percent} % interval"
-        )
-    middle = forecast[:, list(quantiles).index(0.5)]
-    axes.plot(days, middle, color="#0b2f5c", linewidth=1.2, label="median forecast")
-    axes.plot(days, actual, "o", color=COLORS[1], markersize=2.6, label="actual")
-    axes.axhline(0, color="#444444", linewidth=0.6)
-    locator = matplotlib.dates.AutoDateLocator()
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(matplotlib.dates.ConciseDateFormatter(locator))
+    axes = figure.subplots()
+    # The widest first and palest; a narrower one lies on top of it, and adds what its opacity lacks there.
+    below = 0.0
+    for (low, high, _), opacity in reversed(_intervals(quantiles)):
+        bounds, adds = (forecast[:, low], forecast[:, high]), (opacity - below) / (1 - below)
+        axes.fill_between(days, *bounds, color=LIGHT["blue"], alpha=adds, linewidth=0)
+        below = opacity
+    axes.plot(days, forecast[:, list(quantiles).index(0.5)], color=LIGHT["ink"], linewidth=1.2)
+    axes.plot(days, actual, "o", color=LIGHT["orange"], markersize=1.8 if theme.narrow else 3)
+    axes.axhline(0, color=LIGHT["muted"], linewidth=0.6)
     axes.set_ylabel("return, %")
-    axes.margins(x=0.01)
-    figure.legend(loc="outside lower center", ncols=len(intervals) + 2, frameon=False, fontsize=9)
-    save(figure, path)
+    date_axis(axes, theme)
+
+
+def _intervals(quantiles: Sequence[float]) -> list[tuple[tuple[int, int, str], float]]:
+    """The central intervals, the narrowest first, each with the opacity of its band."""
+    intervals = central_intervals(quantiles)
+    return [(own, 0.5 - 0.36 * rank / max(1, len(intervals) - 1)) for rank, own in enumerate(intervals)]
+
+
+def fan_keys(quantiles: Sequence[float]) -> list[Key]:
+    """The legend of `fan_chart`."""
+    bands = [Key(f"{percent} %", "blue", "band", o) for (_, _, percent), o in _intervals(quantiles)]
+    return [*bands, Key("median", "ink"), Key("actual", "orange", "dot")]
+
+
+def fan_picture(
+    dates: pd.DatetimeIndex,
+    actual: Float[np.ndarray, " N"],
+    forecast: Float[np.ndarray, "N Q"],
+    quantiles: Sequence[float],
+    which: str,
+) -> Picture:
+    """`fan_chart` for the page.
+
+    Args:
+      which: the series, in words; "" of a single one.
+    """
+    last, bounds = actual[-ROWS_SHOWN:], forecast[-ROWS_SHOWN:]
+    outside = {
+        percent: np.mean((last < bounds[:, low]) | (last > bounds[:, high]))
+        for low, high, percent in central_intervals(quantiles)
+    }
+    said = ", ".join(f"{100 * share:.0f} % outside of the {p} % interval" for p, share in outside.items())
+    return picture(
+        "fan",
+        partial(fan_chart, dates=dates, actual=actual, forecast=forecast, quantiles=quantiles),
+        title=f"The last {len(last)} forecasts{which}",
+        alt=f"Forecast intervals and actual returns, {said}.",
+        legend=fan_keys(quantiles),
+        caption=f"Of the days shown: {said}.",
+    )
 
 
 def calibration(
-    path: str | Path,
+    figure: Figure,
+    theme: Theme,
     shares: Mapping[str, Float[np.ndarray, " Q"]],
-    count: int,
     quantiles: Sequence[float],
-    title: str,
+    count: int,
 ) -> None:
-    """Draw the share of actuals at or below each forecast quantile against its level: the diagonal is right.
+    """Draws the share of actuals at or below each forecast quantile, less its level: zero is right.
 
-    On the left the shares, on the right their distance from the level, both with 95 % Wilson bands. The bands
-    take actuals as independent, which overlapping horizons are not: pass one horizon.
+    Where there is room, the shares themselves stand to the left: the diagonal is right. The model has a 95 %
+    Wilson band, which takes actuals as independent; overlapping horizons are not.
 
     Args:
-        path: the PNG to write.
-        shares: name, as the legend shows it -> shares; the model first, then baselines.
-        count: how many actuals they are shares of.
-        quantiles: the Q levels, ascending.
-        title: plain text.
+      shares: by forecast, the model's first.
+      quantiles: the Q levels, ascending.
+      count: number of independent actuals; 0 draws no band.
     """
+    theme.set_height(figure, 280, 250)
     levels = np.asarray(quantiles)
-    figure, (left, right) = _figure(title, columns=2)
-    left.plot([0, 100], [0, 100], color="#444444", linewidth=0.8, linestyle="--", label="calibrated")
-    right.axhline(0, color="#444444", linewidth=0.8, linestyle="--")
-    for (name, share), color in zip(shares.items(), itertools.cycle(COLORS), strict=False):
-        low, high = wilson_interval(share, count)
-        for axes, base in ((left, 0), (right, levels)):
-            values = [100 * (line - base) for line in (share, low, high)]
-            axes.fill_between(100 * levels, values[1], values[2], color=color, alpha=0.18, linewidth=0)
-            axes.plot(100 * levels, values[0], "o-", color=color, markersize=4, linewidth=1.3, label=name)
-    left.set_ylabel("actuals at or below the forecast, %")
-    right.set_ylabel("observed minus nominal, percentage points")
-    for axes in (left, right):
+    *left, right = figure.subplots(1, 1 if theme.narrow else 2, squeeze=False)[0]
+    for axes in left:
+        axes.plot([0, 100], [0, 100], color=LIGHT["ink"], linewidth=1)
+        axes.set_ylabel("actuals at or below the forecast, %")
+        axes.set_ylim(0, 100)
+    right.axhline(0, color=LIGHT["ink"], linewidth=1)
+    right.set_ylabel("observed minus level, points")
+    for axes, base in (*((axes, 0) for axes in left), (right, levels)):
+        if count:
+            low, high = wilson_interval(next(iter(shares.values())), count)
+            bounds = 100 * (low - base), 100 * (high - base)
+            axes.fill_between(100 * levels, *bounds, color=LIGHT["blue"], alpha=0.2, linewidth=0)
+        for share, key in zip(shares.values(), series_keys(shares), strict=True):
+            line = 100 * (share - base)
+            axes.plot(100 * levels, line, marker="o", markersize=4, linewidth=1.5, **key.line)
         axes.set_xlabel("level of the forecast quantile, %")
         axes.set_xlim(0, 100)
-    left.set_ylim(0, 100)
-    handles, labels = left.get_legend_handles_labels()
-    labels[1:] = [f"{label} (95 % band)" for label in labels[1:]]
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
-    save(figure, path)
 
 
-def _figure(title: str, columns: int) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(8, 14 / 3), dpi=150, layout="constrained")
-    figure.suptitle(title, fontsize=11, parse_math=False)
-    row = list(figure.subplots(1, columns, squeeze=False)[0])
-    for axes in row:
-        axes.grid(True, color="#e3e3e3", linewidth=0.6)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(labelsize=9)
-    return figure, row
+def draw_calibration(
+    path: Path,
+    shares: Mapping[str, Float[np.ndarray, " Q"]],
+    quantiles: Sequence[float],
+    count: int,
+    title: str,
+) -> None:
+    """Writes `calibration` as a PNG file; a UserError says where it cannot be written."""
+    draw = partial(calibration, shares=shares, quantiles=quantiles, count=count)
+    save(path, draw, title, calibration_keys(list(shares), count))
 
 
-def _tint(color: str, share_white: float) -> tuple[float, ...]:
-    rgb = (int(color[place : place + 2], 16) / 255 for place in (1, 3, 5))
-    return tuple(part + (1 - part) * share_white for part in rgb)
+def calibration_keys(names: Sequence[str], count: int) -> list[Key]:
+    """The legend of `calibration`."""
+    band = [Key("95 % band of the model", "blue", "band", 0.2)] if count else []
+    return [*series_keys(names), *band]
 
 
-def save(figure: Figure, path: str | Path) -> None:
-    """Writes a PNG; the same picture is the same file, whatever matplotlib's version."""
-    figure.savefig(path, format="png", metadata={"Software": None})
+def calibration_picture(
+    histograms: Mapping[str, Mapping[str, float]], quantiles: Sequence[float], count: int
+) -> Picture:
+    """`calibration` for the page.
+
+    Args:
+      histograms: by forecast, the model's first, `pit_histogram` of metrics.json.
+    """
+    shares = {name: np.cumsum(list(bins.values()))[:-1] for name, bins in histograms.items()}
+    model = next(iter(shares.values()))
+    worst = int(np.argmax(np.abs(model - np.asarray(quantiles))))
+    return picture(
+        "calibration",
+        partial(calibration, shares=shares, quantiles=quantiles, count=count),
+        title="Calibration",
+        alt=f"Farthest off: {100 * model[worst]:.1f} % of actuals up to the {quantiles[worst]:g} quantile.",
+        legend=calibration_keys(list(shares), count),
+        caption="Above zero, more actuals than the level says lie at or below the quantile: it is too high.",
+    )
+
+
+def pit_histogram(
+    figure: Figure,
+    theme: Theme,
+    share: Float[np.ndarray, " Q+1"],
+    quantiles: Sequence[float],
+    count: int,
+) -> None:
+    """Draws how often actuals fell between two quantiles, over how often they should.
+
+    Args:
+      share: of actuals, by bin.
+      quantiles: the Q levels, ascending.
+      count: number of independent actuals; 0 draws no intervals.
+    """
+    theme.set_height(figure, 280, 250)
+    edges = np.array([0.0, *quantiles, 1.0])
+    expected = np.diff(edges)
+    axes = figure.subplots()
+    axes.bar(
+        100 * edges[:-1],
+        share / expected,
+        width=100 * expected,
+        align="edge",
+        color=LIGHT["blue"],
+        alpha=0.45,
+        edgecolor=LIGHT["blue"],
+        linewidth=1,
+    )
+    if count:
+        middle = 50 * (edges[:-1] + edges[1:])
+        low, high = wilson_interval(share, count)
+        axes.vlines(middle, low / expected, high / expected, color=LIGHT["ink"], linewidth=1.2)
+    axes.axhline(1, color=LIGHT["ink"], linewidth=1, linestyle="--")
+    axes.set_xlabel("level, %")
+    axes.set_ylabel("observed / expected")
+    axes.set_xlim(0, 100)
+    axes.grid(False, axis="x")
+
+
+def pit_picture(histogram: Mapping[str, float], quantiles: Sequence[float], count: int) -> Picture:
+    """`pit_histogram` for the page.
+
+    Args:
+      histogram: `pit_histogram` of metrics.json.
+    """
+    said = ", ".join(f"{bins}: {100 * value:.1f} %" for bins, value in histogram.items())
+    share = np.array(list(histogram.values()))
+    return picture(
+        "pit",
+        partial(pit_histogram, share=share, quantiles=quantiles, count=count),
+        title="PIT histogram",
+        alt=f"Share of actuals by bin of levels: {said}.",
+        caption="Flat at 1 is calibrated; high at both ends: too narrow; high in the middle: too wide."
+        + (" Lines are 95 % intervals." if count else ""),
+    )
+
+
+def differences(figure: Figure, theme: Theme, table: pd.DataFrame) -> None:
+    """Draws differences with their intervals, the first on top.
+
+    Args:
+      table: low, difference and high of each row, in percent; the index names the rows.
+    """
+    theme.set_height(figure, 26 * len(table) + 60)
+    axes = figure.subplots()
+    for place, row in enumerate(table[::-1].itertuples()):
+        color = LIGHT["green" if row.high < 0 else "red" if row.low > 0 else "muted"]
+        axes.plot([row.low, row.high], [place] * 2, color=color, linewidth=2.2, solid_capstyle="butt")
+        axes.plot(row.difference, place, "o", color=color, markersize=7)
+    axes.axvline(0, color=LIGHT["ink"], linewidth=1)
+    axes.set_xlabel("difference, % of the baseline's")
+    name_rows(axes, list(table.index[::-1]))
+
+
+def differences_picture(
+    tests: Mapping[str, Mapping[str, Any]],
+    losses: Mapping[str, float],
+    title: str = "Model minus each baseline",
+    which: str = "differences",
+) -> Picture | None:
+    """Pinball losses less a baseline's, in percent of the baseline's, with 95 % intervals, for the page.
+
+    Args:
+      tests: Diebold and Mariano's, by what a line shows.
+      losses: the baseline's pinball loss of each line; a line whose loss is zero is left out.
+      which: the figure's name in the page.
+    Returns:
+      None where there is no interval.
+    """
+    rows = {
+        name: {key: 100 * test[key] / losses[name] for key in ("low", "difference", "high")}
+        for name, test in tests.items()
+        if test["low"] is not None and losses[name] > 0
+    }
+    if not rows:
+        return None
+    return picture(
+        which,
+        partial(differences, table=pd.DataFrame.from_dict(rows, orient="index")),
+        title=title,
+        alt="; ".join(f"{name}: {row['difference']:+.2f} %" for name, row in rows.items()),
+        legend=(
+            Key("better", "green", "dot"),
+            Key("not told apart", "muted", "dot"),
+            Key("worse", "red", "dot"),
+        ),
+        caption="In pinball loss. Left of the line is better than the baseline. Bars are 95 % intervals.",
+    )
+
+
+def rolling_skill(
+    figure: Figure,
+    theme: Theme,
+    skills: Mapping[str, pd.Series],
+    days: pd.DatetimeIndex,
+    stormy: Bool[np.ndarray, " N"],
+) -> None:
+    """Draws skills over time.
+
+    Args:
+      skills: by baseline, in percent by day.
+      stormy: which of the days to shade.
+    """
+    theme.set_height(figure, 300, 250)
+    axes = figure.subplots()
+    shade(axes, days, stormy)
+    axes.axhline(0, color=LIGHT["ink"], linewidth=1)
+    for skill, key in zip(skills.values(), series_keys(skills), strict=True):
+        axes.plot(skill.index, skill, linewidth=1.5, **key.line)
+    axes.set_ylabel("skill, %")
+    date_axis(axes, theme)
+
+
+def rolling_skill_picture(
+    losses: pd.DataFrame, names: Sequence[str], stormy: Bool[np.ndarray, " N"]
+) -> Picture | None:
+    """By how much the model's pinball loss is below a baseline's, over rolling days, for the page.
+
+    Args:
+      losses: by test day, of "model" and of the baselines.
+      names: the baselines to draw.
+      stormy: days to shade.
+    Returns:
+      None with too few days or no baseline.
+    """
+    window = min(SKILL_DAYS, len(losses) // 2)
+    if window < MIN_SKILL_DAYS or not names:
+        return None
+    skills = {name: skill_over_time(losses, "model", name, window) for name in names}
+    said = "; ".join(
+        f"above {name} in {100 * (skill > 0).mean():.0f} % of the windows, between {skill.min():+.1f} %"
+        f" and {skill.max():+.1f} %"
+        for name, skill in skills.items()
+    )
+    return picture(
+        "skill",
+        partial(rolling_skill, skills=skills, days=losses.index, stormy=stormy),
+        title=f"Pinball skill over rolling {window} days",
+        alt=f"{said}.",
+        legend=(
+            *series_keys(f"against {name}" for name in names),
+            Key("high volatility", "orange", "band", 0.18),
+        ),
+        caption=f"Above zero the model is better. {said[0].upper()}{said[1:]}.",
+    )
+
+
+def skill_over_time(losses: pd.DataFrame, own: str, baseline: str, window: int) -> pd.Series:
+    """By how many percent one column is below another over rolling rows; nan where that one is zero."""
+    means = losses[[own, baseline]].rolling(window).mean().iloc[window - 1 :]
+    return 100 * (1 - means[own] / means[baseline].where(means[baseline] > 0))
+
+
+def shade(axes: Axes, dates: pd.DatetimeIndex, where: Bool[np.ndarray, " N"]) -> None:
+    """Shades the stretches of days for which a condition holds."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], where, [False]])))
+    for start, stop in edges.reshape(-1, 2):
+        last = dates[min(stop, len(dates) - 1)]
+        axes.axvspan(dates[start], last, color=LIGHT["orange"], alpha=0.18, linewidth=0)
+
+
+def quality_timeline(figure: Figure, theme: Theme, quality: pd.DataFrame) -> None:
+    """Draws the mode of every rolling window of one split and series, by the day it ends.
+
+    Args:
+      quality: rows of quality.csv, at least one.
+    """
+    days = matplotlib.dates.date2num(quality["date"])
+    # A window stands for the days to the next one's end, over weekends too; the last one for a day.
+    widths = np.append(np.diff(days), 1.0)
+    modes = [mode for mode in MODES if (quality["mode"] == mode).any() or mode == "HEALTHY"][::-1]
+    theme.set_height(figure, 28 * len(modes) + 50)
+    axes = figure.subplots()
+    for place, mode in enumerate(modes):
+        own = (quality["mode"] == mode).to_numpy()
+        starts, stops = _stretches(own, days, widths)
+        spans = list(zip(starts, stops - starts, strict=True))
+        axes.broken_barh(spans, (place - 0.38, 0.76), color=LIGHT[MODE_COLORS[mode]], linewidth=0)
+    axes.xaxis_date()
+    axes.set_xlim(days[0], days[-1] + 1)
+    name_rows(axes, [mode.replace("_", " ").lower() for mode in modes])
+    date_axis(axes, theme)
+
+
+def quality_picture(quality: pd.DataFrame) -> Picture | None:
+    """`quality_timeline` for the page; None without a window."""
+    if not len(quality):
+        return None
+    counts = quality["mode"].value_counts(normalize=True)
+    said = ", ".join(f"{mode} {100 * share:.0f} %" for mode, share in counts.items())
+    return picture(
+        "quality", partial(quality_timeline, quality=quality), title="Quality modes over time", alt=f"{said}."
+    )
+
+
+def _stretches(own: np.ndarray, days: np.ndarray, widths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First and last day number of each unbroken run of a mode's windows."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], own, [False]]))).reshape(-1, 2)
+    return days[edges[:, 0]], days[edges[:, 1] - 1] + widths[edges[:, 1] - 1]

@@ -1,21 +1,34 @@
-"""Pictures of what a run selects and attends to. Import it where a picture is made: matplotlib takes long."""
+"""Figures of what a run selects and attends to."""
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-import matplotlib.dates
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
-from tftjax.plots.forecasts import COLORS, save
+from tftjax.plots.theme import (
+    LIGHT,
+    MARKERS,
+    SERIES,
+    Draw,
+    Key,
+    Picture,
+    Theme,
+    date_axis,
+    name_rows,
+    picture,
+    save,
+    series_keys,
+)
 
 SMOOTHED = 21  # windows, a month of trading days: single days hide what changes slowly
 MAX_COLUMNS = 1200  # of the picture of attention over time: more would fall on the same pixels
-MARKERS = ("o", "s", "^", "D")
-LINES = (*COLORS, "#7a7a7a", "#b8433a", "#2aa3a3", "#c9a227")
+BANDS = (Key("mean", "blue"), Key("10th to 90th percentile", "blue", "band", 0.2))
 
 
 def draw(directory: Path, name: str, tables: dict[str, pd.DataFrame]) -> None:
@@ -24,157 +37,231 @@ def draw(directory: Path, name: str, tables: dict[str, pd.DataFrame]) -> None:
     Args:
       name: the run's, for titles.
       tables: those of `interpret`, by file name; of several series the first is drawn over time.
+    Raises:
+      UserError: they cannot be written.
     """
-    over_time = {key: _first_series(tables[key]) for key in ("importance_over_time", "regime_shift")}
-    importance(directory / "importance.png", tables["importance"], name)
-    importance_over_time(directory / "importance_over_time.png", over_time["importance_over_time"], name)
-    attention_by_lag(directory / "attention_by_lag.png", tables["attention_by_lag"], name)
-    first_horizon = _first_series(tables["attention_over_time"]).query("horizon == 1")
-    attention_over_time(directory / "attention_over_time.png", first_horizon, name)
-    heads = _first_series(tables["heads_over_time"]).query("horizon == 1")
-    heads_over_time(directory / "heads_over_time.png", heads, name)
-    shift(directory / "regime_shift.png", over_time["regime_shift"], name)
+
+    def write(file: str, figure: Draw, title: str, legend: Sequence[Key] = ()) -> None:
+        save(directory / f"{file}.png", figure, f"{name}: {title}", legend)
+
+    table = _last_split(tables["importance"])
+    title = f"importance of variables, {table['split'].iloc[0]} windows"
+    keys = regime_keys(_regimes(table))
+    write("importance", partial(importance, table=table), title, [*IMPORTANCE_KEYS, *keys])
+    table = _last_split(tables["attention_by_lag"])
+    title = f"attention by step, first horizon, {table['split'].iloc[0]} windows"
+    write("attention_by_lag", partial(attention_by_lag, table=table), title, [*BANDS, *head_keys(table)])
+
+    over_time = {file: _first_series(own) for file, own in tables.items() if "date" in own}
+    table = over_time["importance_over_time"]
+    title = f"encoder variables over time, mean of {SMOOTHED} windows"
+    keys = series_keys([column.removeprefix("encoder: ") for column in _ranked(table)])
+    write("importance_over_time", partial(importance_over_time, table=table), title, keys)
+    table = over_time["attention_over_time"].query("horizon == 1")
+    write(
+        "attention_over_time", partial(attention_over_time, table=table), "attention over time, first horizon"
+    )
+    table = over_time["heads_over_time"].query("horizon == 1")
+    title = f"how far back each head looks, mean of {SMOOTHED} windows"
+    keys = series_keys([f"head {head}" for head in sorted(table["head"].unique())])
+    write("heads_over_time", partial(heads_over_time, table=table), title, keys)
+    title = "distance of the attention from its mean pattern (regime shifts)"
+    keys = [Key("by window", "blue", opacity=0.3), Key(f"mean of {SMOOTHED} windows", "orange")]
+    write("regime_shift", partial(shift_over_time, table=over_time["regime_shift"]), title, keys)
 
 
 def _first_series(table: pd.DataFrame) -> pd.DataFrame:
     return table if "series" not in table else table[table["series"] == table["series"].iloc[0]]
 
 
-def importance(path: Path, table: pd.DataFrame, name: str) -> None:
-    """Bars of the mean selection weight on test windows, with what lies between the 10 and 90 % points.
+def _last_split(table: pd.DataFrame) -> pd.DataFrame:
+    return table[table["split"] == table["split"].iloc[-1]]
+
+
+IMPORTANCE_KEYS = (Key("mean", "blue", "band", 0.45), Key("10th to 90th percentile", "ink"))
+
+
+def importance(figure: Figure, theme: Theme, table: pd.DataFrame) -> None:
+    """Draws the mean selection weight of each variable, and what lies between the 10 and 90 % points.
 
     Marks are means by regime: of the run's own regimes if it has any, or else by volatility.
+
+    Args:
+      table: rows of importance.csv of one split.
     """
-    own = table[table["split"] == table["split"].iloc[-1]]
-    division = table.columns[-1].rpartition(": ")[0]
-    regimes = [column for column in table if column.startswith(f"{division}: ")]
-    kinds = list(dict.fromkeys(own["kind"]))
-    figure = Figure(figsize=(4.2 * len(kinds), 1.6 + 0.32 * 14), dpi=130, layout="constrained")
-    figure.suptitle(f"{name}: importance of variables, {own['split'].iloc[0]} windows", parse_math=False)
-    for axes, kind in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds, strict=True):
-        rows = own[own["kind"] == kind].sort_values("mean")
+    kinds = {kind: rows.sort_values("mean") for kind, rows in table.groupby("kind", sort=False)}
+    sizes = [len(rows) for rows in kinds.values()]
+    theme.set_height(figure, 24 * sum(sizes) + 36 * len(sizes) + 40)
+    grid = figure.subplots(len(kinds), 1, squeeze=False, height_ratios=sizes, sharex=True)[:, 0]
+    regimes = _regimes(table)
+    for axes, (kind, rows) in zip(grid, kinds.items(), strict=True):
         places = np.arange(len(rows))
-        axes.barh(places, rows["mean"], color=COLORS[0], alpha=0.75)
-        axes.hlines(places, rows["p10"], rows["p90"], color=COLORS[1], linewidth=2)
-        for number, regime in enumerate(regimes):
-            style = {"marker": MARKERS[number % len(MARKERS)], "color": LINES[2 + number % 6], "zorder": 3}
-            axes.scatter(rows[regime], places, s=22, edgecolor="white", linewidth=0.5, label=regime, **style)
-        axes.set_yticks(places, rows["variable"], parse_math=False)
-        axes.set_title(f"{kind} inputs", fontsize=10)
-        axes.set_xlabel("selection weight; line: 10 to 90 % of windows", fontsize=8)
-        _tidy(axes)
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
-    save(figure, path)
+        axes.barh(places, 100 * rows["mean"], height=0.62, color=LIGHT["blue"], alpha=0.45)
+        axes.hlines(places, 100 * rows["p10"], 100 * rows["p90"], color=LIGHT["ink"], linewidth=1.4)
+        for regime, key in zip(regimes, regime_keys(regimes), strict=True):
+            style = {"marker": MARKERS[key.shape], "color": LIGHT[key.color], "zorder": 3}
+            axes.scatter(100 * rows[regime], places, s=36, edgecolor="white", linewidth=0.5, **style)
+        name_rows(axes, list(rows["variable"]))
+        axes.set_title(kind)
+    grid[-1].set_xlabel("selection weight, %")
 
 
-def importance_over_time(path: Path, table: pd.DataFrame, name: str) -> None:
-    """The weights of the encoder's variables by date, smoothed over a month."""
-    figure, axes = _figure(f"{name}: encoder variables over time, mean of {SMOOTHED} windows")
-    columns = [column for column in table if column.startswith("encoder: ")]
-    ranked = table[columns].mean().sort_values(ascending=False).index
+def _regimes(table: pd.DataFrame) -> list[str]:
+    """The columns of the last division into regimes, if there is any."""
+    division = table.columns[-1].rpartition(": ")[0]
+    return [column for column in table if division and column.startswith(f"{division}: ")]
+
+
+def regime_keys(regimes: Sequence[str]) -> list[Key]:
+    """The marks of regimes."""
+    shapes, colors = tuple(MARKERS), SERIES[1:]
+    return [
+        Key(regime, colors[number % len(colors)], shapes[number % len(shapes)])
+        for number, regime in enumerate(regimes)
+    ]
+
+
+def importance_picture(table: pd.DataFrame) -> Picture:
+    """`importance` for the page."""
+    kind, rows = next(iter(table.groupby("kind", sort=False)))
+    first = rows.sort_values("mean").iloc[::-1]
+    means = zip(first["variable"], first["mean"], strict=True)
+    said = ", ".join(f"{name} {100 * mean:.0f} %" for name, mean in means)
+    return picture(
+        "importance",
+        partial(importance, table=table),
+        title="Variables selected",
+        alt=f"{kind}: {said}.",
+        caption="Bars are means over the test windows, lines reach from the 10th to the 90th percentile. A"
+        " weight says what the model looks at, not what helps it.",
+    )
+
+
+def importance_over_time(figure: Figure, theme: Theme, table: pd.DataFrame) -> None:
+    """Draws the weights of the encoder's variables by date, smoothed over a month."""
+    theme.set_height(figure, 320)
+    axes = figure.subplots()
+    ranked = _ranked(table)
     smooth = table[ranked].rolling(SMOOTHED, min_periods=1).mean()
-    for number, column in enumerate(ranked):
-        style = ("-", "--", ":")[number // len(LINES) % 3]
-        axes.plot(_dates(table), smooth[column], style, color=LINES[number % len(LINES)], linewidth=1.1)
+    for column, key in zip(ranked, series_keys(ranked), strict=True):
+        axes.plot(_dates(table), smooth[column], linewidth=1.1, **key.line)
     axes.set_ylabel("selection weight")
-    labels = [column.removeprefix("encoder: ") for column in ranked]
-    _over_time(axes, table)
-    figure.legend(axes.lines[: len(labels)], labels, loc="outside right", frameon=False, fontsize=8)
-    save(figure, path)
+    _over_time(axes, theme, table)
 
 
-def attention_by_lag(path: Path, table: pd.DataFrame, name: str) -> None:
-    """Attention to each step for the first horizon on test windows: percentiles, and each head's mean."""
-    own = table[(table["split"] == table["split"].iloc[-1]) & (table["horizon"] == 1)]
-    figure, axes = _figure(f"{name}: attention by step, first horizon, {own['split'].iloc[0]} windows")
-    axes.fill_between(own["step"], own["p10"], own["p90"], color=COLORS[0], alpha=0.2, label="10 to 90 %")
-    axes.plot(own["step"], own["p50"], "o-", color=COLORS[0], markersize=3, label="median")
-    for number, column in enumerate(column for column in own if column.startswith("head ")):
-        axes.plot(own["step"], own[column], "--", color=LINES[1 + number % 7], linewidth=1, label=column)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel("step: 0 is the last row known, 1 the first forecast")
-    axes.set_ylabel("attention")
+def _ranked(table: pd.DataFrame) -> list[str]:
+    """The encoder's columns of importance_over_time.csv, the heaviest first."""
+    columns = [column for column in table if column.startswith("encoder: ")]
+    return list(table[columns].mean().sort_values(ascending=False).index)
+
+
+def attention_by_lag(figure: Figure, theme: Theme, table: pd.DataFrame) -> None:
+    """Draws the attention to each step for the first horizon: mean, percentiles, and each head's mean.
+
+    Args:
+      table: rows of attention_by_lag.csv of one split.
+    """
+    theme.set_height(figure, 260, 230)
+    first = table[table["horizon"] == 1]
+    axes = figure.subplots()
+    bounds = 100 * first["p10"], 100 * first["p90"]
+    axes.fill_between(first["step"], *bounds, color=LIGHT["blue"], alpha=0.2, linewidth=0)
+    axes.plot(first["step"], 100 * first["mean"], color=LIGHT["blue"], linewidth=1.5)
+    for key in head_keys(first):
+        axes.plot(first["step"], 100 * first[key.label], linewidth=1, **key.line)
+    axes.set_xlabel("step: 0 is the last known row")
+    axes.set_ylabel("attention, %")
     axes.set_ylim(bottom=0)
-    figure.legend(loc="outside right", frameon=False, fontsize=8)
-    save(figure, path)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
 
 
-def attention_over_time(path: Path, table: pd.DataFrame, name: str) -> None:
-    """Attention to each step by date, first horizon; means of neighbours where windows are many."""
-    figure, axes = _figure(f"{name}: attention over time, first horizon")
+def head_keys(table: pd.DataFrame) -> list[Key]:
+    """The lines of the heads that a table of attention has; their labels are its columns."""
+    heads = [column for column in table if column.startswith("head ")]
+    return [key._replace(shape="dashed") for key in series_keys(heads, SERIES[1:])]
+
+
+def attention_picture(table: pd.DataFrame) -> Picture:
+    """`attention_by_lag` for the page."""
+    first = table[table["horizon"] == 1]
+    most = first.loc[first["mean"].idxmax()]
+    return picture(
+        "attention",
+        partial(attention_by_lag, table=table),
+        title="Attention by step",
+        alt=f"Most attention, {100 * most['mean']:.1f} % on average, goes to step {int(most['step'])}.",
+        legend=BANDS,
+    )
+
+
+def attention_over_time(figure: Figure, theme: Theme, table: pd.DataFrame) -> None:
+    """Draws the attention to each step by date; means of neighbours where windows are many.
+
+    Args:
+      table: rows of attention_over_time.csv of one horizon.
+    """
+    theme.set_height(figure, 320)
+    axes = figure.subplots()
     steps = [column for column in table if column.removeprefix("-").isdigit()]
     values = table[steps].to_numpy()
-    count = min(len(values), MAX_COLUMNS)
-    groups = np.array_split(np.arange(len(values)), count)
-    shown = np.stack([values[rows].mean(axis=0) for rows in groups])
+    groups = np.array_split(np.arange(len(values)), min(len(values), MAX_COLUMNS))
+    means = np.stack([values[rows].mean(axis=0) for rows in groups])
     dates = _dates(table).to_numpy()[[rows[0] for rows in groups]]
     # In the logarithm: one step often has ten times the weight of the others. What is masked stays blank.
-    shown = np.where(shown > 0, shown, np.nan)
-    norm = LogNorm(np.nanquantile(shown, 0.01), np.nanmax(shown))
+    means = np.where(means > 0, means, np.nan)
+    norm = LogNorm(np.nanquantile(means, 0.01), np.nanmax(means))
     places = [int(step) for step in steps]
-    mesh = axes.pcolormesh(dates, places, shown.T, cmap="cividis", norm=norm, rasterized=True)
-    figure.colorbar(mesh, ax=axes, label="attention")
+    mesh = axes.pcolormesh(dates, places, means.T, cmap="cividis", norm=norm, rasterized=True)
+    ticks = LogLocator(subs=(1, 2, 5))
+    figure.colorbar(mesh, ax=axes, label="attention", ticks=ticks, format="{x:g}").minorticks_off()
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel("step")
-    _over_time(axes, table)
+    _over_time(axes, theme, table)
     axes.grid(False)
-    save(figure, path)
 
 
-def heads_over_time(path: Path, table: pd.DataFrame, name: str) -> None:
-    """How far back each head looks by date, first horizon, smoothed over a month."""
-    figure, axes = _figure(f"{name}: how far back each head looks, mean of {SMOOTHED} windows")
-    for number, (head, own) in enumerate(table.groupby("head")):
+def heads_over_time(figure: Figure, theme: Theme, table: pd.DataFrame) -> None:
+    """Draws how far back each head looks by date, smoothed over a month.
+
+    Args:
+      table: rows of heads_over_time.csv of one horizon.
+    """
+    theme.set_height(figure, 320)
+    axes = figure.subplots()
+    heads = dict(iter(table.groupby("head")))
+    for own, key in zip(heads.values(), series_keys(heads), strict=True):
         smooth = own["mean_lag"].rolling(SMOOTHED, min_periods=1).mean()
-        axes.plot(_dates(own), smooth, color=LINES[number % len(LINES)], linewidth=1.1, label=f"head {head}")
+        axes.plot(_dates(own), smooth, linewidth=1.1, **key.line)
     axes.set_ylabel("mean lag, rows before the step forecast")
     axes.set_ylim(bottom=0)
-    figure.legend(loc="outside right", frameon=False, fontsize=8)
-    _over_time(axes, table)
-    save(figure, path)
+    _over_time(axes, theme, table)
 
 
-def shift(path: Path, table: pd.DataFrame, name: str) -> None:
-    """How far the attention of each day is from its mean pattern."""
-    figure, axes = _figure(f"{name}: distance of the attention from its mean pattern (regime shifts)")
-    axes.plot(_dates(table), table["distance"], color=COLORS[0], alpha=0.3, linewidth=0.7)
+def shift_over_time(figure: Figure, theme: Theme, table: pd.DataFrame) -> None:
+    """Draws how far the attention of each day is from its mean pattern.
+
+    Args:
+      table: regime_shift.csv, of one series.
+    """
+    theme.set_height(figure, 320)
+    axes = figure.subplots()
+    axes.plot(_dates(table), table["distance"], color=LIGHT["blue"], alpha=0.3, linewidth=0.7)
     smooth = table["distance"].rolling(SMOOTHED, min_periods=1).mean()
-    axes.plot(_dates(table), smooth, color=COLORS[1], linewidth=1.3, label=f"mean of {SMOOTHED} windows")
+    axes.plot(_dates(table), smooth, color=LIGHT["orange"], linewidth=1.3)
     axes.set_ylabel("distance, 0 to 1")
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, fontsize=8)
-    _over_time(axes, table)
-    save(figure, path)
-
-
-def _figure(title: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(8, 14 / 3), dpi=150, layout="constrained")
-    figure.suptitle(title, fontsize=11, parse_math=False)
-    axes = figure.subplots()
-    _tidy(axes)
-    return figure, axes
-
-
-def _tidy(axes: Axes) -> None:
-    axes.grid(True, color="#e3e3e3", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8)
+    _over_time(axes, theme, table)
 
 
 def _dates(table: pd.DataFrame) -> pd.DatetimeIndex:
     return pd.DatetimeIndex(table["date"])
 
 
-def _over_time(axes: Axes, table: pd.DataFrame) -> None:
+def _over_time(axes: Axes, theme: Theme, table: pd.DataFrame) -> None:
     """Marks where splits begin, and writes dates short."""
     dates = _dates(table)
     for split in dict.fromkeys(table["split"]):
         first = dates[(table["split"] == split).to_numpy()][0]
-        axes.axvline(first, color="#444444", linewidth=0.7, linestyle=":")
-        axes.annotate(f" {split}", (first, 1), xycoords=("data", "axes fraction"), fontsize=8, va="bottom")
-    locator = matplotlib.dates.AutoDateLocator()
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(matplotlib.dates.ConciseDateFormatter(locator))
-    axes.margins(x=0.01)
+        axes.axvline(first, color=LIGHT["ink"], linewidth=1, linestyle=":")
+        axes.annotate(f" {split}", (first, 1), xycoords=("data", "axes fraction"), va="bottom")
+    date_axis(axes, theme)

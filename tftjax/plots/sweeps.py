@@ -1,92 +1,114 @@
-"""Pictures of a sweep as PNG files. Import it where a picture is made: matplotlib takes half a second."""
+"""Figures of a sweep: its metrics by config, and what the weight of a penalty buys and costs."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tftjax.errors import UserError
 from tftjax.evaluate.metrics import Column, columns
 from tftjax.evaluate.significance import mean_interval
-from tftjax.plots.forecasts import COLORS, save
-from tftjax.sweep.results import ranking
+from tftjax.plots.theme import LIGHT, Key, Picture, Theme, name_rows, picture, save
 
 WEIGHTS = ("loss.mean_weight", "loss.std_weight")
-SPLIT_COLORS = {"val": COLORS[0], "test": COLORS[1]}
-SPLIT_NAMES = {"val": "validation", "test": "test"}
+SPLIT_COLORS = {"val": "blue", "test": "orange"}
+SHIFTS = {"val": 0.14, "test": -0.14}
+LEGEND = (Key("validation", "blue", "dot"), Key("test", "orange", "dot"))
+RESPONSES = ("sigma", "pinball")  # what a penalty buys, and what it costs
+READING = "Dots are means over seeds with their 95 % t intervals, rings the seeds."
 
 
-def draw(folder: Path, results: pd.DataFrame) -> None:
+class MetricAxis(NamedTuple):
+    """A metric, the splits that share its axis, and the axis's title."""
+
+    shown: Column
+    splits: tuple[str, ...]
+    title: str
+
+
+def axes_of(results: pd.DataFrame) -> list[MetricAxis]:
+    """An axis a metric of results.csv; of pinball loss one a split.
+
+    The level of pinball loss is the period's: beside each other its splits would leave the configs no room.
+    """
+    pinball, *others = columns(results, "val/")
+    apart = [MetricAxis(pinball, (split,), f"{pinball.title}, {split}") for split in SPLIT_COLORS]
+    return [*apart, *(MetricAxis(column, tuple(SPLIT_COLORS), column.title) for column in others)]
+
+
+def draw(folder: Path, results: pd.DataFrame, configs: Sequence[str]) -> None:
     """Draws `metrics.png`, and `response.png` where there is a response to draw.
 
     Args:
-      results: what `results_table` returns.
+      results: results.csv.
+      configs: as ranked.
     Raises:
       UserError: they cannot be written.
     """
-    try:
-        metrics_by_config(folder / "metrics.png", results, ranking(results), columns(results, "val/"))
-        curves = response_curves(results)
-        if curves:
-            response(folder / "response.png", curves)
-    except OSError as error:
-        raise UserError(f"{folder}: the plots cannot be written ({error.strerror}).") from error
+    by_config = partial(metrics_by_config, results=results, configs=configs)
+    save(folder / "metrics.png", by_config, f"Metrics by config. {READING}", LEGEND)
+    curves = response_curves(results)
+    if curves:
+        title = f"Response to the penalties' weights. {READING}"
+        save(folder / "response.png", partial(response, curves=curves), title, LEGEND)
 
 
-def metrics_by_config(
-    path: Path, results: pd.DataFrame, configs: Sequence[str], shown: Sequence[Column]
-) -> None:
+def metrics_by_config(figure: Figure, theme: Theme, results: pd.DataFrame, configs: Sequence[str]) -> None:
     """Draws each metric by config: every seed as a ring, the mean with its 95 % t interval.
 
     Args:
-      results: what `results_table` returns.
+      results: results.csv.
       configs: from the top down.
-      shown: one panel each.
     """
-    height = max(2.6, 1.3 + 0.36 * len(configs))
-    figure = Figure(figsize=(3.1 * len(shown) + 1.5, height), dpi=130, layout="constrained")
-    panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
-    for axes, item in zip(panels, shown, strict=True):
-        for place, config in enumerate(configs):
+    present = axes_of(results)
+    rows, width = (len(present), 1) if theme.narrow else (-(-len(present) // 4), 4)
+    theme.set_height(figure, rows * (30 * len(configs) + 60))
+    grid = figure.subplots(rows, width, sharey=True, squeeze=False).ravel()
+    for axes in grid[len(present) :]:
+        axes.set_visible(False)
+    for axes, (shown, splits, title) in zip(grid, present, strict=False):
+        for place, config in enumerate(configs[::-1]):
             own = results[results["config"] == config]
-            for split, shift in (("val", -0.14), ("test", 0.14)):
-                values = item.factor * own[f"{split}/{item.metric}"].dropna().to_numpy()
+            for split in splits:
+                values = shown.factor * own[f"{split}/{shown.metric}"].dropna().to_numpy()
+                shift = 0.0 if len(splits) == 1 else SHIFTS[split]
                 _interval(axes, values, place + shift, SPLIT_COLORS[split], horizontal=True)
-        axes.set_xlabel(item.title, fontsize=9)
-        _tidy(axes)
-    panels[0].set_yticks(range(len(configs)), configs, parse_math=False)
-    panels[0].set_ylim(len(configs) - 0.5, -0.5)
-    handles = [
-        axes.plot(
-            [], [], "o-", color=SPLIT_COLORS[split], label=f"{name}: mean, 95 % interval; a ring a seed"
-        )[0]
-        for split, name in SPLIT_NAMES.items()
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-    save(figure, path)
+        axes.set_title(title)
+        name_rows(axes, configs[::-1])
+
+
+def metrics_picture(results: pd.DataFrame, configs: Sequence[str]) -> Picture:
+    """`metrics_by_config` for the page."""
+    said = ", ".join(
+        f"{config} {1e3 * results.loc[results['config'] == config, 'val/pinball'].mean():.4f}"
+        for config in configs
+    )
+    return picture(
+        "configs",
+        partial(metrics_by_config, results=results, configs=configs),
+        title="Metrics by config",
+        alt=f"Mean validation pinball loss, 1e-3: {said}.",
+        legend=LEGEND,
+        caption=READING,
+    )
 
 
 def _interval(axes: Axes, values: np.ndarray, at: float, color: str, *, horizontal: bool) -> None:
     """A mean with its interval, and its seeds."""
     if not len(values):
         return
-    mean, low, high = mean_interval(values)
+    color, (mean, low, high) = LIGHT[color], mean_interval(values)
+    seeds, places = values, np.full(len(values), at)
     if low is not None:
-        bounds = ([low, high], [at, at]) if horizontal else ([at, at], [low, high])
-        axes.plot(*bounds, color=color, linewidth=1.4)
-    seeds = (values, np.full(len(values), at)) if horizontal else (np.full(len(values), at), values)
-    axes.plot(*seeds, "o", color=color, markersize=4, markerfacecolor="white", markeredgewidth=0.9)
+        bounds = ([low, high], [at, at])
+        axes.plot(*(bounds if horizontal else bounds[::-1]), color=color, linewidth=1.6)
+    rings = (seeds, places) if horizontal else (places, seeds)
+    axes.plot(*rings, "o", color=color, markersize=4, markerfacecolor="none", markeredgewidth=0.9)
     axes.plot(*((mean, at) if horizontal else (at, mean)), "o", color=color, markersize=6)
-
-
-def _tidy(axes: Axes) -> None:
-    axes.grid(True, color="#e3e3e3", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8)
 
 
 def response_curves(results: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -112,37 +134,44 @@ def response_curves(results: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {name: rows for name, rows in chosen.items() if rows["weight"].nunique() > 2}
 
 
-def response(path: Path, curves: Mapping[str, pd.DataFrame]) -> None:
-    """Draws what a weight buys and costs: sigma and pinball against it, validation and test.
+def response(figure: Figure, theme: Theme, curves: Mapping[str, pd.DataFrame]) -> None:
+    """Draws what a penalty's weight buys and costs: sigma and pinball loss against it.
 
     Args:
-      curves: what `response_curves` returns.
+      curves: what `response_curves` returns, at least one.
     """
-    figure = Figure(figsize=(max(5.0, 3.9 * len(curves)), 5.6), dpi=130, layout="constrained")
-    grid = figure.subplots(2, len(curves), sharex="col", sharey="row", squeeze=False)
-    panels = {item.metric: item for item in columns(next(iter(curves.values())), "val/")}
-    for column, (name, rows) in enumerate(curves.items()):
-        for axes, item in zip(grid[:, column], (panels["sigma"], panels["pinball"]), strict=True):
-            weights = np.sort(rows["weight"].unique())
-            # Zero has no place on a logarithmic axis: below the least weight the axis is linear.
-            axes.set_xscale("symlog", linthresh=float(weights[weights > 0][0]))
-            for split, color in SPLIT_COLORS.items():
-                by_weight = [
-                    item.factor * rows[rows["weight"] == weight][f"{split}/{item.metric}"].dropna().to_numpy()
-                    for weight in weights
-                ]
-                drawn = [(w, values) for w, values in zip(weights, by_weight, strict=True) if len(values)]
-                means = [values.mean() for _, values in drawn]
-                axes.plot([w for w, _ in drawn], means, color=color, linewidth=1, label=SPLIT_NAMES[split])
-                for weight, values in drawn:
-                    _interval(axes, values, weight, color, horizontal=False)
-            axes.set_xticks(weights, [f"{weight:g}" for weight in weights], minor=False)
-            axes.minorticks_off()
-            _tidy(axes)
-            if not column:
-                axes.set_ylabel(item.title, fontsize=9)
-        grid[1, column].set_xlabel(name, fontsize=9)
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.suptitle("mean over seeds, 95 % t interval, each seed a ring", fontsize=10)
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-    save(figure, path)
+    by_name = {
+        name: [axis for axis in axes_of(rows) if axis.shown.metric in RESPONSES]
+        for name, rows in curves.items()
+    }
+    pairs = [(name, curves[name], axis) for name, axes in by_name.items() for axis in axes[::-1]]
+    theme.set_height(figure, 260 * len(curves), 250 * len(pairs))
+    shape = (len(pairs), 1) if theme.narrow else (len(curves), len(pairs) // len(curves))
+    grid = figure.subplots(*shape, squeeze=False).ravel()
+    for axes, (name, rows, (shown, splits, title)) in zip(grid, pairs, strict=True):
+        weights = np.sort(rows["weight"].unique())
+        # Zero has no place on a logarithmic axis: below the least weight the axis is linear.
+        axes.set_xscale("symlog", linthresh=float(weights[weights > 0][0]))
+        for split in splits:
+            color = SPLIT_COLORS[split]
+            by_weight = rows.groupby("weight")[f"{split}/{shown.metric}"]
+            means = shown.factor * by_weight.mean().dropna()
+            axes.plot(means.index, means, color=LIGHT[color], linewidth=1.2)
+            for weight, values in by_weight:
+                _interval(axes, shown.factor * values.dropna().to_numpy(), weight, color, horizontal=False)
+        axes.set_xticks(weights, [f"{weight:g}" for weight in weights], minor=False)
+        axes.minorticks_off()
+        axes.set_title(title)
+        axes.set_xlabel(name)
+
+
+def response_picture(curves: Mapping[str, pd.DataFrame]) -> Picture:
+    """`response` for the page."""
+    return picture(
+        "response",
+        partial(response, curves=curves),
+        title="Response to the penalties' weights",
+        alt=f"Sigma and pinball loss against {', '.join(curves)}.",
+        legend=LEGEND,
+        caption=READING,
+    )

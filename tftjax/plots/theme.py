@@ -1,19 +1,28 @@
-"""Figures as SVG inside a page: two widths of each, colours that follow the page, text that stays text.
+"""The two themes of every figure: a PNG file, and SVG inside a page, wide or narrow.
 
-A figure is drawn with the light colours of COLORS; in the SVG each becomes the variable of its name, which
-the page sets for light and for dark. Import it where it is needed: matplotlib takes half a second.
+A figure is a function `f(figure, theme, arrays...) -> None`. It draws with the colours of LIGHT, sets its
+height and leaves title and legend to what shows it: a file has them in the picture, a page around it. In a
+page's SVG each colour becomes the variable of its name, which the page sets for light and for dark, and text
+stays text. Import it where a picture is made, not at the top of an entry point: matplotlib takes half a
+second. Figures are made without pyplot, so that nothing global is left behind.
 """
 
 import io
 import re
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 import matplotlib
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from tftjax import files
 
 # Name of a colour -> on a light page, on a dark one. All have a contrast of 3 to the page, text 4.5.
 COLORS = {
@@ -28,14 +37,16 @@ COLORS = {
 }
 LIGHT = {name: light for name, (light, _) in COLORS.items()}
 SERIES = ("blue", "orange", "green", "purple", "red", "muted")  # of lines that stand side by side
+LINES = ("solid", "dashed", "dotted", "dashdot")  # of more lines than colours
+MARKERS = {"dot": "o", "square": "s", "triangle": "^", "diamond": "D"}
+LEGEND_WIDTH = 150  # characters in a row of a file's legend
 
-WIDE, NARROW = 860, 340  # px
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "tftjax",  # the same figure is the same text
     "font.size": 11,
     "text.color": LIGHT["ink"],
-    "text.parse_math": False,
+    "text.parse_math": False,  # names of columns and series are drawn as they are, $ and all
     "axes.edgecolor": LIGHT["muted"],
     "axes.facecolor": "none",
     "axes.labelcolor": LIGHT["muted"],
@@ -53,7 +64,7 @@ STYLE = {
     "ytick.color": LIGHT["muted"],
     "xtick.labelsize": 11,
     "ytick.labelsize": 11,
-    "figure.facecolor": "none",
+    "figure.titlesize": 12,
     "legend.frameon": False,
     "legend.fontsize": 10,
     "path.simplify": True,
@@ -63,13 +74,51 @@ _SVG = "{http://www.w3.org/2000/svg}"
 _LINK = "{http://www.w3.org/1999/xlink}href"
 
 
+class Theme(NamedTuple):
+    """Where a figure is shown.
+
+    Attributes:
+      width: px, of which 72 are an inch.
+      min_height: px.
+      margin: px that title and legend take of the height.
+      narrow: whether one subplot is all that there is room for side by side.
+      paper: colour of the ground.
+    """
+
+    width: int
+    min_height: int = 0
+    margin: int = 0
+    narrow: bool = False
+    paper: str = "none"
+
+    def set_height(self, figure: Figure, wide: int, narrow: int | None = None) -> None:
+        """Gives a figure the height in px that its content needs, which may differ where it is narrow."""
+        height = narrow if self.narrow and narrow is not None else wide
+        figure.set_figheight(max(self.min_height, height + self.margin) / 72)
+
+
+PNG = Theme(864, min_height=504, margin=70, paper="#ffffff")  # 1200 x 700 pixels or more, at 100 an inch
+PAGE, NARROW_PAGE = Theme(860), Theme(340, narrow=True)
+
+Draw = Callable[[Figure, Theme], None]
+
+
 class Key(NamedTuple):
-    """A line of a figure's legend, which is the page's: `shape` is "line", "dash", "band" or "dot"."""
+    """A line of a figure's legend.
+
+    Attributes:
+      shape: one of LINES, "band", or a name in MARKERS.
+    """
 
     label: str
     color: str
-    shape: str = "line"
+    shape: str = "solid"
     opacity: float = 1.0
+
+    @property
+    def line(self) -> dict[str, str]:
+        """Colour and style of the line that it stands for."""
+        return {"color": LIGHT[self.color], "linestyle": self.shape}
 
 
 class Picture(NamedTuple):
@@ -91,37 +140,73 @@ class Picture(NamedTuple):
     caption: str = ""
 
 
+def save(path: Path, draw: Draw, title: str, legend: Sequence[Key] = ()) -> None:
+    """Writes a figure as a PNG file; the same picture is the same file, whatever matplotlib's version.
+
+    Args:
+      draw: draws on a figure in a theme.
+      title: plain text.
+    Raises:
+      UserError: it cannot be written.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = _figure(draw, PNG)
+        figure.suptitle(title)
+        if legend:
+            width = max(len(key.label) for key in legend) + 7  # with the key and the room between two
+            columns = max(1, min(len(legend), LEGEND_WIDTH // width))
+            handles = [_handle(key) for key in legend]
+            figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+        files.replace_file(
+            path, lambda new: figure.savefig(new, format="png", dpi=100, metadata={"Software": None})
+        )
+
+
+def series_keys(labels: Iterable[Any], colors: Sequence[str] = SERIES) -> list[Key]:
+    """A line each, told apart by colour, and where these do not suffice by style."""
+    return [
+        Key(str(label), colors[number % len(colors)], LINES[number // len(colors) % len(LINES)])
+        for number, label in enumerate(labels)
+    ]
+
+
+def _figure(draw: Draw, theme: Theme) -> Figure:
+    figure = Figure(figsize=(theme.width / 72, 1), facecolor=theme.paper, layout="constrained")
+    draw(figure, theme)
+    return figure
+
+
+def _handle(key: Key) -> Artist:
+    color = LIGHT[key.color]
+    style = {"color": color, "alpha": key.opacity, "label": key.label}
+    if key.shape == "band":
+        return Patch(linewidth=0, **style)
+    if key.shape in MARKERS:
+        return Line2D([], [], linestyle="none", marker=MARKERS[key.shape], **style)
+    return Line2D([], [], linestyle=key.shape, **style)
+
+
 def picture(
-    name: str,
-    draw: Callable[[Figure, bool], None],
-    *,
-    title: str,
-    alt: str,
-    heights: tuple[int, int] = (300, 250),
-    legend: tuple[Key, ...] = (),
-    caption: str = "",
+    name: str, draw: Draw, *, title: str, alt: str, legend: Sequence[Key] = (), caption: str = ""
 ) -> Picture:
-    """Draws a figure for wide and for narrow screens.
+    """Draws a figure for wide and for narrow pages.
 
     Args:
       name: unique in the page.
-      draw: draws on a figure; is told whether it is the narrow one.
-      heights: of the wide and the narrow one, px.
+      draw: draws on a figure in a theme.
     """
-    parts = []
-    for narrow, width, height in ((False, WIDE, heights[0]), (True, NARROW, heights[1])):
-        svg = drawn(draw, narrow, (width / 72, height / 72))
-        parts.append(themed(svg, f"{name}-{'narrow' if narrow else 'wide'}", alt))
-    return Picture(title, alt, *parts, legend, caption)
+    wide, narrow = (
+        themed(drawn(draw, theme), f"{name}-{width}", alt)
+        for theme, width in ((PAGE, "wide"), (NARROW_PAGE, "narrow"))
+    )
+    return Picture(title, alt, wide, narrow, tuple(legend), caption)
 
 
-def drawn(draw: Callable[[Figure, bool], None], narrow: bool, size: tuple[float, float]) -> str:
-    """Matplotlib's SVG of a figure of that size in inches: most of the time that a page takes."""
+def drawn(draw: Draw, theme: Theme) -> str:
+    """Matplotlib's SVG of a figure: most of the time that a page takes."""
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=size, layout="constrained")
-        draw(figure, narrow)
         file = io.StringIO()
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+        _figure(draw, theme).savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     return file.getvalue()
 
 
@@ -171,9 +256,17 @@ def _shorter(key: str, value: str) -> str:
     return value
 
 
-def date_axis(axes: Axes, narrow: bool) -> None:
+def date_axis(axes: Axes, theme: Theme) -> None:
     """Few dates, the year said once."""
-    locator = AutoDateLocator(minticks=3, maxticks=5 if narrow else 9)
+    locator = AutoDateLocator(minticks=3, maxticks=5 if theme.narrow else 9)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
     axes.margins(x=0.01)
+
+
+def name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Names what stands at 0, 1, ... from the bottom up, without ticks and lines across."""
+    axes.set_yticks(range(len(names)), names)
+    axes.tick_params(axis="y", length=0, labelcolor=LIGHT["ink"])
+    axes.set_ylim(-0.6, len(names) - 0.4)
+    axes.grid(False, axis="y")

@@ -1,24 +1,20 @@
-"""The course of a training as one picture. Import it where it is made: matplotlib takes half a second."""
+"""The figure of the course of a training."""
 
-import contextlib
-import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from tftjax.model.parameters import PARTS
-from tftjax.plots.forecasts import COLORS, save
-
-MORE_COLORS = (*COLORS, "#777777", "#b0413e")
-# Written out: finding them by the size of every label takes as long as the drawing.
-EDGES = {"left": 0.05, "right": 0.985, "bottom": 0.1, "top": 0.9, "wspace": 0.22, "hspace": 0.16}
+from tftjax.plots.theme import LIGHT, SERIES, Key, Picture, Theme, picture, save
 
 
-class Panel(NamedTuple):
+class Subplot(NamedTuple):
     """Lines over the epochs: title, and by name in metrics.jsonl the label and the factor of a unit."""
 
     title: str
@@ -26,87 +22,118 @@ class Panel(NamedTuple):
     log: bool = False
 
 
-PANELS = (
-    Panel("loss, 1e-3", {"loss": ("train", 1e3), "val/loss": ("validation", 1e3)}),
-    Panel("sigma of the median, bp", {"sigma": ("train", 1e4), "val/sigma": ("validation", 1e4)}),
-    Panel(
+SUBPLOTS = (
+    Subplot("loss, 1e-3", {"loss": ("train", 1e3), "val/loss": ("validation", 1e3)}),
+    Subplot("sigma of the median, bp", {"sigma": ("train", 1e4), "val/sigma": ("validation", 1e4)}),
+    Subplot(
         "median above 0, %", {"share_positive": ("train", 100.0), "val/share_positive": ("validation", 100.0)}
     ),
-    Panel("distinct medians, to 0.01 bp", {"val/distinct_forecasts": ("validation", 1.0)}),
-    Panel(
+    Subplot("distinct medians, to 0.01 bp", {"val/distinct_forecasts": ("validation", 1.0)}),
+    Subplot(
         "entropy of weights, % of even ones'",
         {
             "val/attention_entropy": ("attention", 100.0),
             "val/selection_entropy": ("variable selection", 100.0),
         },
     ),
-    Panel("norm of the gradient", {f"gradient_norm/{part}": (part, 1.0) for part in PARTS}, log=True),
-    Panel("norm of the update", {f"update_norm/{part}": (part, 1.0) for part in PARTS}, log=True),
-    Panel("gradient of output / encoder", {"output_to_encoder_gradient": ("ratio", 1.0)}, log=True),
+    Subplot("norm of the gradient", {f"gradient_norm/{part}": (part, 1.0) for part in PARTS}, log=True),
+    Subplot("norm of the update", {f"update_norm/{part}": (part, 1.0) for part in PARTS}, log=True),
+    Subplot("gradient of output / encoder", {"output_to_encoder_gradient": ("ratio", 1.0)}, log=True),
 )
+# Those that watch for collapse: two lines at most, so that they can be told apart on a page.
+WATCHED = tuple(subplot for subplot in SUBPLOTS if len(subplot.lines) <= 2)
+KEYS = (Key("best epoch", "ink", "dotted"), Key("epoch with a warning", "red", "band", 0.14))
 
 
-def draw(run: Path, path: Path, title: str) -> None:
-    """Draws what metrics.jsonl of a run tells; nothing where it tells nothing.
+def draw(path: Path, records: Sequence[Mapping[str, Any]], best_epoch: int, name: str) -> None:
+    """Writes `course` as a PNG file; nothing where there is no epoch.
 
     Args:
-      run: its directory.
-      path: the PNG to write.
-      title: plain text.
+      name: the run's, for the title.
     Raises:
-      OSError: the picture cannot be written.
+      UserError: it cannot be written.
     """
-    records = []
-    source = run / "metrics.jsonl"
-    for line in source.read_text(encoding="utf-8").splitlines() if source.exists() else ():
-        with contextlib.suppress(ValueError):  # half a line that a kill left
-            records.append(json.loads(line))
     if records:
-        save(training(records, title), path)
+        names = dict.fromkeys(warning for record in records for warning in record.get("warnings", {}))
+        warned = f"warnings: {', '.join(names)}" if names else "no warnings"
+        title = f"{name}: course of training, {warned}"
+        save(path, partial(course, records=records, best_epoch=best_epoch), title, KEYS)
 
 
-def training(records: Sequence[Mapping], title: str) -> Figure:
-    """Makes a figure with a panel for each of `PANELS`, and the epochs with warnings marked.
+def course(
+    figure: Figure,
+    theme: Theme,
+    records: Sequence[Mapping[str, Any]],
+    best_epoch: int | None,
+    subplots: Sequence[Subplot] = SUBPLOTS,
+) -> None:
+    """Draws lines over the epochs, the best epoch and those with warnings marked.
 
     Args:
-      records: the epochs' lines; a quantity that they lack, as those of earlier versions may, is left out.
+      records: the epochs' lines of metrics.jsonl; a quantity that they lack, as those of earlier versions
+        may, is left out.
+      best_epoch: None marks none.
     """
-    figure = Figure(figsize=(12, 7), dpi=100)
-    figure.suptitle(title, fontsize=11, parse_math=False)
-    grid = figure.subplots(2, 4, sharex=True, gridspec_kw=EDGES)
+    columns = 1 if theme.narrow else 3
+    rows = -(-len(subplots) // columns)
+    theme.set_height(figure, 215 * rows, 165 * rows)
+    grid = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
     epochs = [record["epoch"] for record in records]
-    for axes, panel in zip(grid.ravel(), PANELS, strict=True):
-        for (name, (label, factor)), color in zip(panel.lines.items(), MORE_COLORS, strict=False):
+    warned = [record["epoch"] for record in records if record.get("warnings")]
+    for axes, subplot in zip(grid, subplots, strict=False):
+        for (name, (label, factor)), color in zip(subplot.lines.items(), SERIES, strict=False):
             if all(name in record for record in records):
                 values = [factor * record[name] for record in records]
-                axes.plot(epochs, values, color=color, linewidth=1.2, label=label, marker=_marker(records))
-        _tidy(axes, panel)
-    warned = [record["epoch"] for record in records if record.get("warnings")]
-    for axes in grid.ravel():
+                marker = "o" if len(records) == 1 else None  # a line of one epoch would not be seen
+                axes.plot(epochs, values, color=LIGHT[color], label=label, linewidth=1.5, marker=marker)
+        _describe(axes, subplot)
         for epoch in warned:
-            axes.axvspan(epoch - 0.5, epoch + 0.5, color=MORE_COLORS[-1], alpha=0.08, linewidth=0)
-    names = dict.fromkeys(name for record in records for name in record.get("warnings", {}))
-    seen = f"shaded: epochs with warnings ({', '.join(names)})" if names else "no warnings"
-    figure.supxlabel(f"epoch; {seen}", fontsize=9)
-    return figure
+            axes.axvspan(epoch - 0.5, epoch + 0.5, color=LIGHT["red"], alpha=0.14, linewidth=0)
+        if best_epoch is not None:
+            axes.axvline(best_epoch, color=LIGHT["ink"], linewidth=1, linestyle=":")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
+        axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
+    for axes in grid[len(subplots) - columns : len(subplots)]:
+        axes.set_xlabel("epoch")
+        axes.tick_params(labelbottom=True)
+    for axes in grid[len(subplots) :]:
+        axes.set_visible(False)
 
 
-def _marker(records: Sequence[Mapping]) -> str | None:
-    """A line of one epoch would not be seen."""
-    return "o" if len(records) == 1 else None
-
-
-def _tidy(axes: Axes, panel: Panel) -> None:
-    axes.set_title(panel.title, fontsize=9)
-    axes.grid(True, color="#e3e3e3", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(which="both", labelsize=8)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
-    if panel.log:
+def _describe(axes: Axes, subplot: Subplot) -> None:
+    """Writes the title, below it, where no line is, what the colours mean, and the logarithmic scale."""
+    count, columns = len(axes.get_lines()), 3
+    rows = -(-count // columns) if count > 1 else 0
+    axes.set_title(subplot.title, pad=6 + 14 * rows)
+    if rows:
+        legend = axes.legend(
+            loc="lower left",
+            bbox_to_anchor=(0, 1),
+            ncols=columns,
+            borderaxespad=0.2,
+            borderpad=0,
+            labelspacing=0.2,
+            handlelength=1.2,
+            handletextpad=0.4,
+            columnspacing=1,
+        )
+        legend.set_in_layout(False)  # the title makes room for it
+    if subplot.log:
         axes.set_yscale("log", nonpositive="mask")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")  # powers as formulas take a third of the drawing
         axes.yaxis.set_minor_locator(NullLocator())
-    if len(axes.get_lines()) > 1:
-        axes.legend(fontsize=7, edgecolor="none", framealpha=0.8)
+
+
+def course_picture(records: Sequence[Mapping[str, Any]], best_epoch: int | None) -> Picture:
+    """`course` for the page, in the numbers that tell of collapse."""
+    warned = sum(bool(record.get("warnings")) for record in records)
+    sigma = 1e4 * records[-1].get("val/sigma", np.nan)
+    return picture(
+        "monitor",
+        partial(course, records=records, best_epoch=best_epoch, subplots=WATCHED),
+        title="Collapse monitor",
+        alt=f"{len(records)} epochs, {warned} of them with warnings; at the end validation sigma"
+        f" {sigma:.1f} bp.",
+        legend=KEYS,
+    )

@@ -1,66 +1,90 @@
-"""The picture of a walk-forward. Import it where a picture is made: matplotlib takes half a second."""
+"""The figure of a walk-forward."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
-import matplotlib.dates
 import numpy as np
+import pandas as pd
+from jaxtyping import Bool
 from matplotlib.figure import Figure
 
-from tftjax.errors import UserError
-from tftjax.evaluate.metrics import pinball_losses
-from tftjax.evaluate.scoring import by_day
-from tftjax.plots.forecasts import save
-from tftjax.plots.training import MORE_COLORS
-from tftjax.walkforward.pool import Pool, Pooled
+from tftjax.plots.forecasts import MIN_SKILL_DAYS, shade, skill_over_time
+from tftjax.plots.theme import LIGHT, Key, Picture, Theme, date_axis, picture, save
+
+SKILL_DAYS = 252  # a year of trading days
 
 
-def draw(path: Path, pool: Pool, shown: Sequence[Pooled], best: Pooled) -> None:
-    """Draws each forecast's gain over a baseline: by fold, and added up over time.
+class Gains(NamedTuple):
+    """What forecasts gain over a baseline.
 
-    Args:
-      path: the PNG to write.
-      shown: the forecasts.
-      best: the baseline.
-    Raises:
-      UserError: it cannot be written.
+    Attributes:
+      hardest: the baseline.
+      losses: pinball loss by test day, of the forecasts and of the baseline.
+      skills: by forecast, in percent, by fold.
+      spans: test_from and test_to by fold.
+      stormy: by test day, whether to shade it; None shades none.
     """
-    figure = Figure(figsize=(12, 7), dpi=100, layout="constrained")
-    figure.suptitle(f"Walk-forward: pinball gain over {best.name}; above 0 is better", fontsize=11)
-    by_fold, over_time = figure.subplots(2, 1)
-    losses = {p.name: _losses(pool, p) for p in (*shown, best)}
-    place = np.arange(len(pool.folds))
-    width = 0.8 / max(1, len(shown))
-    dates = np.unique(pool.dates.to_numpy())
-    for number, pooled in enumerate(shown):
-        color = MORE_COLORS[number % len(MORE_COLORS)]
-        gain = losses[best.name] - losses[pooled.name]
-        percent = [
-            100 * gain[pool.fold == fold].mean() / losses[best.name][pool.fold == fold].mean()
-            for fold in place
-        ]
-        by_fold.bar(place + (number + 0.5) * width - 0.4, percent, width, color=color, label=pooled.name)
-        added = np.cumsum(by_day(gain, pool.windows.day)) / losses[best.name].mean() / len(dates)
-        over_time.plot(dates, 100 * added, color=color, linewidth=1.3, label=pooled.name)
-    by_fold.set_xticks(place, [fold.name for fold in pool.folds])
-    by_fold.set_ylabel("gain in the fold, %")
-    over_time.set_ylabel("gain so far, % of the whole loss")
-    locator = matplotlib.dates.AutoDateLocator()
-    over_time.xaxis.set_major_locator(locator)
-    over_time.xaxis.set_major_formatter(matplotlib.dates.ConciseDateFormatter(locator))
-    for axes in (by_fold, over_time):
-        axes.axhline(0, color="#444444", linewidth=0.8)
-        axes.grid(True, color="#e3e3e3", linewidth=0.6)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(labelsize=8)
-    figure.legend(*over_time.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
-    try:
-        save(figure, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}).") from error
+
+    hardest: str
+    losses: pd.DataFrame
+    skills: Mapping[str, pd.Series]
+    spans: pd.DataFrame
+    stormy: Bool[np.ndarray, " T"] | None
+
+    @property
+    def window(self) -> int:
+        """Days over which skill is averaged."""
+        return min(SKILL_DAYS, len(self.losses) // 2)
 
 
-def _losses(pool: Pool, pooled: Pooled) -> np.ndarray:
-    """Pinball loss of each window."""
-    return pinball_losses(pooled.forecast, pool.windows.target, pool.quantiles).mean(axis=(1, 2))
+def gain_by_fold(figure: Figure, theme: Theme, gains: Gains) -> None:
+    """Draws by how much each pinball loss is below the baseline's: by fold, and over rolling days."""
+    losses, skills = gains.losses, gains.skills
+    theme.set_height(figure, 130 * len(skills) + 40)
+    starts, ends = (pd.to_datetime(gains.spans[name]) for name in ("test_from", "test_to"))
+    widths = [end - start for start, end in zip(starts, ends, strict=True)]
+    grid = figure.subplots(len(skills), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    for axes, (name, skill) in zip(grid, skills.items(), strict=True):
+        if gains.stormy is not None:
+            shade(axes, losses.index, gains.stormy)
+        colors = [LIGHT["green" if value > 0 else "red"] for value in skill]
+        axes.bar(starts, skill, widths, align="edge", color=colors, alpha=0.4, linewidth=0)
+        if gains.window >= MIN_SKILL_DAYS:
+            rolling = skill_over_time(losses, name, gains.hardest, gains.window)
+            axes.plot(rolling.index, rolling, color=LIGHT["blue"], linewidth=1.5)
+        axes.axhline(0, color=LIGHT["ink"], linewidth=1)
+        axes.set_title(name)
+    grid[len(grid) // 2].set_ylabel("skill, %")
+    date_axis(grid[-1], theme)
+
+
+def gain_keys(gains: Gains) -> list[Key]:
+    """The legend of `gain_by_fold`."""
+    keys = [
+        Key("fold, better", "green", "band", 0.4),
+        Key("fold, worse", "red", "band", 0.4),
+        Key(f"rolling {gains.window} days", "blue"),
+    ]
+    return keys if gains.stormy is None else [*keys, Key("stormy", "orange", "band", 0.18)]
+
+
+def draw(path: Path, gains: Gains) -> None:
+    """Writes `gain_by_fold` as a PNG file; a UserError says where it cannot be written."""
+    title = f"Walk-forward: pinball skill against {gains.hardest}; above 0 is better"
+    save(path, partial(gain_by_fold, gains=gains), title, gain_keys(gains))
+
+
+def gain_picture(gains: Gains) -> Picture:
+    """`gain_by_fold` for the page."""
+    better = [f"{name} in {int((skill > 0).sum())}" for name, skill in gains.skills.items()]
+    said = f"Better than {gains.hardest}, of {len(gains.spans)} folds: {', '.join(better)}"
+    return picture(
+        "folds",
+        partial(gain_by_fold, gains=gains),
+        title=f"Pinball skill against {gains.hardest}",
+        alt=f"{said}.",
+        legend=gain_keys(gains),
+        caption=f"{said}. Above zero is better.",
+    )

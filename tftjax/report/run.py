@@ -17,8 +17,8 @@ from tftjax.evaluate.formatting import share
 from tftjax.evaluate.significance import Difference
 from tftjax.evaluate.verdict import best_on_validation, verdict_of
 from tftjax.interpret.tables import read_interpretation
-from tftjax.plots import page_forecasts as figures
-from tftjax.plots import page_training as training
+from tftjax.plots import forecasts as figures
+from tftjax.plots import interpretation, training
 from tftjax.report.page import Chapter, Code, Details, Facts, Items, Page, Pair, Part, Text
 from tftjax.storage import checkpoint, runs
 from tftjax.train.monitor import read_history, warnings_of
@@ -66,7 +66,7 @@ def _baselines(found: Evaluation, others: Mapping[str, tuple[float, Difference]]
     test, validation = (found.metrics[split] for split in ("test", "val"))
     parts: list[Part] = []
     losses = {name: values["pinball"] for name, values in test["baselines"].items()}
-    picture = figures.differences(test["tests"]["diebold_mariano"], losses)
+    picture = figures.differences_picture(test["tests"]["diebold_mariano"], losses)
     parts += [picture] if picture is not None else []
     parts.append(tables.against_baselines(test, "Test rows"))
     said = tables.left_out(found.notes)
@@ -84,7 +84,7 @@ def _forecast(found: Evaluation) -> list[Part]:
     first = test.series == test.series[0]
     named = f", series {test.series[0]}" if test.series[0] else ""
     steps = ", first step" if test.target.shape[1] > 1 else ""
-    fan = figures.fan(
+    fan = figures.fan_picture(
         test.dates[first], test.target[first, 0], test.forecast[first, 0], test.quantiles, named + steps
     )
     count = tables.independent(test)
@@ -92,10 +92,10 @@ def _forecast(found: Evaluation) -> list[Part]:
     histograms = {"model": metrics["pit_histogram"]} | {
         name: metrics["baselines"][name]["pit_histogram"] for name in shown if name in metrics["baselines"]
     }
-    calibration = figures.calibration(histograms, test.quantiles, count)
+    calibration = figures.calibration_picture(histograms, test.quantiles, count)
     parts: list[Part] = [
         fan,
-        Pair([calibration, figures.pit(metrics["pit_histogram"], test.quantiles, count)]),
+        Pair([calibration, figures.pit_picture(metrics["pit_histogram"], test.quantiles, count)]),
     ]
     table = tables.tails(metrics["tests"])
     return parts + ([table] if table is not None else [])
@@ -108,7 +108,7 @@ def _skill(found: Evaluation, panel: Panel) -> list[Part]:
     wanted = dict.fromkeys((*SKILL_AGAINST, best_on_validation(found.metrics)))
     names = [name for name in wanted if name in losses]
     stormy = stormy_days(panel, losses.index, panel.frame.index < found.predictions["val"].dates[0])
-    picture = figures.rolling_skill(losses, names, stormy)
+    picture = figures.rolling_skill_picture(losses, names, stormy)
     if picture is None:
         return [Text(f"Not drawn: {len(losses)} test days are too few.")]
     note = (
@@ -132,7 +132,7 @@ def _quality(found: Evaluation) -> list[Part]:
     if not len(test):
         return [Text("No quality modes: the test rows are fewer than a window (evaluation.quality_window).")]
     series = test["series"].iloc[0] if "series" in test else None
-    picture = figures.quality_timeline(test if series is None else test[test["series"] == series])
+    picture = figures.quality_picture(test if series is None else test[test["series"] == series])
     parts: list[Part] = [picture] if picture is not None else []
     parts += [Text(f"The timeline is that of series {series}.")] if series is not None else []
     return [*parts, tables.modes(found.metrics["test"])]
@@ -146,7 +146,7 @@ def _training(records: list[dict], best_epoch: int | None) -> list[Part]:
         f" {seen[-1][1]}."
         for name, seen in warnings_of(records).items()
     ]
-    picture = training.monitor(records, best_epoch)
+    picture = training.course_picture(records, best_epoch)
     return [picture, Items(said) if said else Text("No epoch had a warning of collapse.")]
 
 
@@ -154,9 +154,9 @@ def _variables(directory: Path) -> list[Part]:
     found = read_interpretation(directory)
     parts: list[Part] = []
     if "importance" in found and len(found["importance"]):
-        parts.append(training.importance(found["importance"]))
+        parts.append(interpretation.importance_picture(found["importance"]))
     if "attention_by_lag" in found and len(found["attention_by_lag"]):
-        parts.append(training.attention(found["attention_by_lag"]))
+        parts.append(interpretation.attention_picture(found["attention_by_lag"]))
     if not parts:
         said = "What the model looks at has not been worked out. Do it, and make this page again:"
         parts = [Text(said), Code(f"python -m tftjax.interpret {directory}")]

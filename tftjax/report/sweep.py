@@ -15,8 +15,7 @@ from tftjax.evaluate.scoring import SPLIT_NAMES, SPLITS
 from tftjax.evaluate.significance import mean_interval
 from tftjax.evaluate.tables import Cell, Table
 from tftjax.evaluate.verdict import Verdict, count_beaten, hardest, headline, verdict
-from tftjax.plots import page_sweeps as figures
-from tftjax.plots.sweeps import response_curves
+from tftjax.plots import sweeps as figures
 from tftjax.report.page import Chapter, Code, Details, Items, Page, Part, Text
 from tftjax.report.run import provenance
 from tftjax.storage import checkpoint, runs
@@ -39,9 +38,9 @@ def sweep_page(folder: Path, results: pd.DataFrame, members: Found, page_name: s
     configs = ranking(results)
     ensembles = read_ensembles(folder, configs)
     first = members[results.loc[results["member"].isin(list(members)), "member"].iloc[0]]
-    pictures: list[Part] = [figures.metrics_by_config(results, configs)]
-    curves = response_curves(results)
-    pictures += [figures.response(curves)] if curves else []
+    pictures: list[Part] = [figures.metrics_picture(results, configs)]
+    curves = figures.response_curves(results)
+    pictures += [figures.response_picture(curves)] if curves else []
     averaged = {config: evaluation.metrics for config, evaluation in ensembles.items()}
     compared = sweep_results.tables(results, first.metrics, averaged)
     chapters = [

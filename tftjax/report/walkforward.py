@@ -9,15 +9,15 @@ from tftjax.evaluate import tables
 from tftjax.evaluate.formatting import LOSS, counted
 from tftjax.evaluate.tables import Cell, Table
 from tftjax.evaluate.verdict import Verdict, count_beaten, headline, percent_of, quality_text, verdict
-from tftjax.plots import page_forecasts as figures
-from tftjax.plots.page_walkforward import skill_by_fold
+from tftjax.plots import forecasts as figures
+from tftjax.plots.walkforward import gain_picture
 from tftjax.report.page import Chapter, Details, Facts, Items, Page, Part, Text
 from tftjax.report.run import provenance
 from tftjax.storage import checkpoint, runs
 from tftjax.sweep.plan import varied_settings
 from tftjax.sweep.results import diverged_text
 from tftjax.walkforward import summary
-from tftjax.walkforward.files import Walk, skills, stormy_days
+from tftjax.walkforward.files import Walk, stormy_days
 from tftjax.walkforward.pool import QUARTERS, volatility_name
 
 CALIBRATED = 4  # configs in the picture of calibration: with two baselines, all that can be told apart
@@ -90,7 +90,7 @@ def _together(walk: Walk) -> list[Part]:
     tests = summary.hardest_tests(walk)
     loss = walk.pooled.loc[walk.hardest, "pinball"]
     title = f"Each config minus {walk.hardest}, the best baseline"
-    picture = figures.differences(tests, dict.fromkeys(tests, loss), title)
+    picture = figures.differences_picture(tests, dict.fromkeys(tests, loss), title)
     parts: list[Part] = [picture] if picture is not None else []
     together = summary.together(walk)._replace(title="Configs and baselines")
     parts += [together, summary.gains(walk)]
@@ -107,14 +107,12 @@ def folded(table: Table) -> Details:
 
 
 def _by_fold(walk: Walk, panel: Panel) -> list[Part]:
-    found = skills(walk)
-    spans = summary.spans(walk)
     parts: list[Part] = []
     stormy = None
     if panel.id_column is None:
         stormy, name = stormy_days(panel, walk.losses.index), volatility_name(panel)
         parts = [Text(f"Shaded: days before which {name} was above its median over these test days.")]
-    parts.insert(0, skill_by_fold(walk.losses, walk.hardest, found, spans, stormy))
+    parts.insert(0, gain_picture(summary.gain_data(walk, stormy)))
     return [*parts, Details("Fold by fold in numbers", [summary.skill(walk), summary.directions(walk)])]
 
 
@@ -127,7 +125,7 @@ def _parts(walk: Walk, panel: Panel) -> list[Part]:
         tests = {part: tests[part] for part in ("all", *QUARTERS) if part in tests}
         losses = dict.fromkeys(tests, loss)
         title = f"{name} minus {walk.hardest}, by part"
-        picture = figures.differences(tests, losses, title, f"parts-{number_of}")
+        picture = figures.differences_picture(tests, losses, title, f"parts-{number_of}")
         parts += [picture] if picture is not None else []
     return [*parts, *map(folded, summary.gains_by_part(walk).values())]
 
@@ -138,7 +136,7 @@ def _configs(walk: Walk) -> list[Part]:
     baselines = next(iter(walk.metrics.values()))["baselines"]
     shown |= {name: baselines[name] for name in ("unconditional", walk.hardest) if name in baselines}
     histograms = {name: values["pit_histogram"] for name, values in shown.items()}
-    parts: list[Part] = [figures.calibration(histograms, quantiles, 0)]
+    parts: list[Part] = [figures.calibration_picture(histograms, quantiles, 0)]
     for name, values in walk.metrics.items():
         own: list[Part] = [Text(f"Quality: {quality_text(values)}."), tables.against_baselines(values, "")]
         outer = tables.tails(values["tests"])

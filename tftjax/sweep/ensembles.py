@@ -18,6 +18,7 @@ from tftjax.storage import runs
 from tftjax.storage.runs import Ended
 from tftjax.sweep.files import read_ended, read_members
 from tftjax.sweep.plan import Member
+from tftjax.train import pictures
 
 
 def average(forecasts: Sequence[Float[np.ndarray, "*W Q"]]) -> Float[np.ndarray, "*W Q"]:
@@ -104,7 +105,7 @@ def evaluate_ensembles(
     known: dict[Hashable, BaselineScores],
     say: Callable[[str], Any],
 ) -> dict[str, dict]:
-    """Evaluates the ensemble of each config of a sweep.
+    """Evaluates the ensemble of each config of a sweep, and draws it.
 
     Args:
       folder: of the sweep, its members evaluated.
@@ -112,7 +113,7 @@ def evaluate_ensembles(
       data: by name of a member.
       known, say: see `evaluate`.
     Returns:
-      By config, what `evaluate` returns.
+      By config, the metrics that `evaluate` returns.
     Raises:
       UserError: a member's evaluation cannot be read, or the results cannot be written.
     """
@@ -121,7 +122,9 @@ def evaluate_ensembles(
         forecasts = {split: average(forecasts_of(folder, members, split)) for split in SPLITS}
         directory = make_directory(folder / "ensembles" / config)
         run = stand_in(directory, title(config, len(members)), members[0], data[members[0].name])
-        metrics[config] = evaluate_forecasts(run, forecasts, directory / "evaluation", known, say)
+        evaluated = evaluate_forecasts(run, forecasts, directory / "evaluation", known, say)
+        pictures.draw(run, evaluated)
+        metrics[config] = evaluated.metrics
     return metrics
 
 

@@ -26,8 +26,8 @@ from tftjax.sweep.ensembles import ensembles, evaluate_ensembles
 from tftjax.sweep.files import read_ended, write_ended
 from tftjax.sweep.hosts import ALONE, Host
 from tftjax.sweep.plan import Member, static_settings
-from tftjax.sweep.results import write_results
-from tftjax.train import progress
+from tftjax.sweep.results import ranking, write_results
+from tftjax.train import pictures, progress
 from tftjax.train.engine import MembersEngine, Training, data_shapes
 from tftjax.train.loop import Group, Round, train_members
 from tftjax.train.run import check_parameters
@@ -119,9 +119,10 @@ def train_share(
         how, directory = ended[member.name], folder / "members" / member.name
         is_evaluated = how.evaluated and (directory / "evaluation" / "metrics.json").exists()
         if how.status != "diverged" and not is_evaluated:
-            # Nobody looks at hundreds of folds one by one: who does, evaluates one anew.
-            pictures = not member.fold
-            evaluate(runs.open_run(directory, say, data[member.name]), baselines, say, pictures=pictures)
+            run = runs.open_run(directory, say, data[member.name])
+            evaluated = evaluate(run, baselines, say)
+            if not member.fold:  # nobody looks at hundreds of folds one by one: who does, evaluates one anew
+                pictures.draw(run, evaluated)
             ended[member.name] = how._replace(evaluated=True)
             write_ended(folder, host.index, ended)
 
@@ -169,7 +170,7 @@ def conclude(trained: Trained) -> str:
     results, summary = write_results(folder, members, ended, averaged)
     if summary is None:
         raise all_diverged(folder)
-    sweeps.draw(folder, results)
+    sweeps.draw(folder, results, ranking(results))
     return summary
 
 

@@ -14,7 +14,7 @@ from tftjax.evaluate.verdict import summary
 from tftjax.model.parameters import control_vectors
 from tftjax.storage import checkpoint, runs
 from tftjax.storage.runs import Ended
-from tftjax.train import progress, warm_start
+from tftjax.train import pictures, progress, warm_start
 from tftjax.train.engine import BatchEngine, MembersEngine, Training
 from tftjax.train.loop import Diverged, Group, train_members
 from tftjax.train.step import make_program
@@ -106,10 +106,12 @@ def train(
     with runs.lock(directory):
         fit(config, data, directory, quiet)
         run = runs.open_run(directory, say, data)  # a large panel is not held twice
-        metrics = evaluate(run, say=say)
+        evaluated = evaluate(run, say=say)
+        pictures.draw(run, evaluated)
     if not quiet:
-        print(f"\nbest epoch {run.best_epoch}; evaluation in {directory / 'evaluation'}\n{summary(metrics)}")
-    return metrics
+        print(f"\nbest epoch {run.best_epoch}; evaluation in {directory / 'evaluation'}")
+        print(summary(evaluated.metrics))
+    return evaluated.metrics
 
 
 def _introduce(config: Config, data: Data, directory: Path) -> None:

@@ -1,6 +1,6 @@
 """The results of a walk-forward, read from the files that `results.conclude` wrote."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -132,10 +132,8 @@ def stormy_days(panel: Panel, dates: pd.DatetimeIndex) -> Bool[np.ndarray, " T"]
     return volatility.stormy_days(panel, dates, judged, column=column, level=STORMY)
 
 
-def skills(walk: Walk) -> Mapping[str, pd.Series]:
+def skills(walk: Walk) -> dict[str, pd.Series]:
     """By forecast, by how many percent its pinball loss is below the hardest baseline's, in each fold."""
-    theirs = walk.folds.xs(walk.hardest, level="forecast")["pinball"]
-    return {
-        name: 100 * (1 - walk.folds.xs(name, level="forecast")["pinball"] / theirs.where(theirs > 0))
-        for name in walk.metrics
-    }
+    losses = walk.folds["pinball"].unstack("forecast")
+    theirs = losses[walk.hardest].where(losses[walk.hardest] > 0)
+    return {name: 100 * (1 - losses[name] / theirs) for name in walk.metrics}

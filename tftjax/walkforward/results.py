@@ -30,7 +30,7 @@ from tftjax.evaluate.trading import PERIODS_A_YEAR
 from tftjax.sweep.ensembles import make_directory
 from tftjax.sweep.files import read_ended
 from tftjax.sweep.run import Trained
-from tftjax.walkforward.files import read_walk
+from tftjax.walkforward.files import read_walk, stormy_days
 from tftjax.walkforward.pool import (
     GAIN_PARTS,
     STORMY,
@@ -44,7 +44,7 @@ from tftjax.walkforward.pool import (
     pooled_forecasts,
     predictions_table,
 )
-from tftjax.walkforward.summary import make_summary
+from tftjax.walkforward.summary import gain_data, make_summary
 
 
 def conclude(trained: Trained, say: Callable[[str], Any]) -> str:
@@ -69,8 +69,9 @@ def conclude(trained: Trained, say: Callable[[str], Any]) -> str:
     walk = read_walk(trained.folder)
     summary = make_summary(walk, pool.volatility_name)
     files.replace_text(trained.folder / "summary.md", summary.markdown())
-    best = baselines_of(forecasts)[walk.hardest]
-    walkforward.draw(trained.folder / "folds.png", pool, headlines(forecasts), best)
+    panel = trained.data[first.name].panel
+    stormy = stormy_days(panel, walk.losses.index) if panel.id_column is None else None
+    walkforward.draw(trained.folder / "folds.png", gain_data(walk, stormy))
     return summary.terminal()
 
 

@@ -4,7 +4,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Bool
 
 from tftjax.evaluate.formatting import GAIN, LOSS, PERCENT, Format, counted, is_defined, relative
 from tftjax.evaluate.metrics import columns
@@ -144,6 +146,17 @@ def gains_by_part(walk: Walk) -> dict[str, Table]:
 def spans(walk: Walk) -> pd.DataFrame:
     """By fold its dates, numbers of windows, and what the hardest baseline scores there."""
     return walk.folds.xs(walk.hardest, level="forecast")
+
+
+def gain_data(walk: Walk, stormy: Bool[np.ndarray, " T"] | None):
+    """What the picture of the folds shows, as `plots.walkforward.Gains`.
+
+    Args:
+      stormy: by test day, whether to shade it.
+    """
+    from tftjax.plots.walkforward import Gains  # with matplotlib: half a second to import
+
+    return Gains(walk.hardest, walk.losses, skills(walk), spans(walk), stormy)
 
 
 def skill(walk: Walk) -> Table:

@@ -1,0 +1,45 @@
+"""The figure of a walk-forward on numbers by hand."""
+
+import matplotlib.dates
+import numpy as np
+import pandas as pd
+import pytest
+from plots.test_theme import drawn_in
+
+from tftjax.plots.theme import LIGHT, NARROW_PAGE, PNG
+from tftjax.plots.walkforward import Gains, gain_by_fold, gain_keys, gain_picture
+
+
+def gains(days, stormy=None):
+    """One forecast with half the baseline's loss in the first fold, and twice in the second."""
+    dates = pd.bdate_range("2005-01-03", periods=days)
+    half = days // 2
+    losses = pd.DataFrame({"a": [1.0] * half + [4.0] * (days - half), "best": 2.0}, dates)
+    spans = pd.DataFrame(
+        {"test_from": dates[[0, half]], "test_to": dates[[half - 1, -1]]}, ["x", "y"]
+    ).astype(str)
+    return Gains("best", losses, {"a": pd.Series([50.0, -100.0], ["x", "y"])}, spans, stormy)
+
+
+@pytest.mark.parametrize("size", [PNG, NARROW_PAGE])
+def test_folds_are_bars_over_their_days_and_the_line_is_the_skill_of_half_of_all_days(size):
+    given = gains(40, stormy=np.arange(40) % 20 < 3)
+    (axes,) = drawn_in(size, gain_by_fold, gains=given).axes
+    bars = [patch for patch in axes.patches if patch.get_alpha() == 0.4]
+    assert [bar.get_height() for bar in bars] == [50, -100]
+    assert [bar.get_facecolor() for bar in bars] == [
+        matplotlib.colors.to_rgba(LIGHT[c], 0.4) for c in ("green", "red")
+    ]
+    starts = [matplotlib.dates.date2num(pd.Timestamp(day)) for day in given.spans["test_from"]]
+    assert [bar.get_x() for bar in bars] == starts
+    assert len(axes.patches) - len(bars) == 2  # stretches of stormy days
+    skill = axes.get_lines()[0].get_ydata()
+    assert len(skill) == 21
+    assert (skill[0], skill[-1]) == (50, -100)
+    assert [key.label for key in gain_keys(given)][2:] == ["rolling 20 days", "stormy"]
+
+
+def test_few_days_have_bars_alone():
+    (axes,) = drawn_in(PNG, gain_by_fold, gains=gains(10)).axes
+    assert len(axes.get_lines()) == 1  # zero
+    assert gain_picture(gains(10)).alt == "Better than best, of 2 folds: a in 1."

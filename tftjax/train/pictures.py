@@ -1,0 +1,39 @@
+"""Pictures of an evaluated run, beside its tables: evaluation/{fan_chart,calibration,monitor}.png."""
+
+from tftjax.evaluate.evaluation import Evaluated
+from tftjax.evaluate.verdict import best_on_validation
+from tftjax.storage import runs
+from tftjax.train.monitor import read_history
+
+
+def draw(run: runs.Run, evaluated: Evaluated) -> None:
+    """Draws the first step's forecasts of the test rows, and the course of training if there was one.
+
+    The fan is that of the first series; calibration is over all. Beside the model's stands that of the
+    unconditional baseline, and of the one that was best on validation: more lines cannot be told apart.
+
+    Raises:
+      UserError: a picture cannot be written.
+    """
+    from tftjax.plots import forecasts, training  # matplotlib takes half a second to import
+
+    folder, name, test = run.directory / "evaluation", run.config.name, evaluated.test
+    first = test.series == test.series[0]
+    forecasts.draw_fan_chart(
+        folder / "fan_chart.png",
+        test.dates[first],
+        test.target[first, 0],
+        test.forecast[first, 0],
+        test.quantiles,
+        f"{name}: last year of test" + (f", series {test.series[0]}" if test.series[0] else ""),
+    )
+    compared = ("model", "unconditional", best_on_validation(evaluated.metrics))
+    shares = {
+        name if other == "model" else other: evaluated.shares[other]
+        for other in compared
+        if other in evaluated.shares
+    }
+    forecasts.draw_calibration(
+        folder / "calibration.png", shares, test.quantiles, len(test.target), f"{name}: calibration on test"
+    )
+    training.draw(folder / "monitor.png", read_history(run.directory), run.best_epoch, name)
