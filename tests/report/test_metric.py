@@ -16,7 +16,7 @@ from tftjax.evaluate.verdict import summary
 from tftjax.plots import theme
 from tftjax.report.kinds import report
 from tftjax.storage import runs
-from tftjax.sweep.files import Ended
+from tftjax.storage.runs import Ended
 from tftjax.sweep.plan import Member
 from tftjax.sweep.results import write_results
 
@@ -33,7 +33,7 @@ def test_a_new_metric_is_everywhere(trained, tmp_path, monkeypatch):
     shutil.copytree(trained.directory, run)
     forecasts = {split: read_predictions(run, split).forecast for split in ("val", "test")}
     opened = runs.open_run(run)
-    metrics = evaluation.evaluate_forecasts(opened, forecasts, run / "evaluation", pictures=False)
+    metrics = evaluation.evaluate_forecasts(opened, forecasts, run / "evaluation").metrics
     stored = json.loads((run / "evaluation" / "metrics.json").read_text())["test"]
     own = np.ptp(forecasts["test"][:, 0, [0, -1]], axis=-1).mean()
     assert stored["width"] == pytest.approx(own)

@@ -79,7 +79,8 @@ def test_the_forecast_of_a_config_is_its_ensemble_or_its_only_seed():
 def test_skill_of_a_fold_in_which_the_baseline_loses_nothing_is_undefined():
     index = pd.MultiIndex.from_product([["2005", "2006"], ["a", "best"]], names=["fold", "forecast"])
     folds = pd.DataFrame({"pinball": [1.5, 2.0, 1.0, 0.0]}, index)
-    found = skills(folds, ["a"], "best")
+    walk = Walk(**dict.fromkeys(Walk._fields) | {"folds": folds, "metrics": {"a": {}}, "hardest": "best"})
+    found = skills(walk)
     np.testing.assert_array_equal(found["a"], [25.0, np.nan])
 
 

@@ -189,7 +189,7 @@ def calibration_picture(
 def pit_histogram(
     figure: Figure,
     theme: Theme,
-    share: Float[np.ndarray, " Q+1"],
+    share: Float[np.ndarray, " N"],
     quantiles: Sequence[float],
     count: int,
 ) -> None:

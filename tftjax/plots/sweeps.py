@@ -144,7 +144,13 @@ def response(figure: Figure, theme: Theme, curves: Mapping[str, pd.DataFrame]) -
         name: [axis for axis in axes_of(rows) if axis.shown.metric in RESPONSES]
         for name, rows in curves.items()
     }
-    pairs = [(name, curves[name], axis) for name, axes in by_name.items() for axis in axes[::-1]]
+    pairs = [
+        (name, rows, axis)
+        for name, rows in curves.items()
+        for metric in RESPONSES
+        for axis in axes_of(rows)
+        if axis.shown.metric == metric
+    ]
     theme.set_height(figure, 260 * len(curves), 250 * len(pairs))
     shape = (len(pairs), 1) if theme.narrow else (len(curves), len(pairs) // len(curves))
     grid = figure.subplots(*shape, squeeze=False).ravel()
