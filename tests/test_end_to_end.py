@@ -135,7 +135,7 @@ def test_output_is_plain_lines_without_a_terminal(trained):
         assert word in lines[0]
     assert "\x1b" not in trained.out
     assert trained.err == ""
-    assert "test unconditional" in trained.out
+    assert "\nunconditional " in trained.out.partition("Test rows")[2]
 
 
 def test_evaluating_again_gives_the_same_bytes(trained, commands, tmp_path):
