@@ -60,8 +60,8 @@ def main() -> None:
         megabytes = (folder / "table.csv").stat().st_size / 1e6
         print(f"{num_series} series x {num_rows} rows, {megabytes:,.0f} MB as CSV", flush=True)
         (folder / "many.json").write_text(json.dumps(CONFIG))
-        measure("tftjax.train.run", "many.json", folder=folder)
-        measure("tftjax.evaluate.evaluation", "runs/many", folder=folder)
+        measure("tftjax.train", "many.json", folder=folder)
+        measure("tftjax.evaluate", "runs/many", folder=folder)
 
 
 if __name__ == "__main__":

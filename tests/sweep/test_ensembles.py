@@ -12,7 +12,7 @@ from tftjax.errors import UserError
 from tftjax.files import write_json
 from tftjax.storage import runs
 from tftjax.sweep.ensembles import average, average_tables, ensembles, open_runs
-from tftjax.sweep.files import Ended
+from tftjax.sweep.members import Ended
 from tftjax.sweep.plan import Member
 
 

@@ -15,7 +15,7 @@ from tftjax.errors import UserError
 from tftjax.evaluate.metrics import flatten
 from tftjax.evaluate.significance import bootstrap
 from tftjax.plots.sweeps import draw, response_curves
-from tftjax.sweep.files import Ended
+from tftjax.sweep.members import Ended
 from tftjax.sweep.plan import Member
 from tftjax.sweep.results import results_table, summarise, write_results
 

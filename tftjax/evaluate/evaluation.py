@@ -22,7 +22,6 @@ fan_chart.png, calibration.png
 """
 
 from collections.abc import Callable, Hashable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,6 +49,7 @@ from tftjax.evaluate.trading import PERIODS_A_YEAR
 from tftjax.model.forecast import forecast_rows
 from tftjax.model.parameters import build_model
 from tftjax.storage import runs
+from tftjax.storage.directories import EvaluationDirectory, RunDirectory, make
 
 
 def forecast_splits(run: runs.Run) -> dict[str, Float[np.ndarray, "W P Q"]]:
@@ -81,14 +81,12 @@ def evaluate(
     Raises:
       UserError: the results cannot be written.
     """
-    forecasts = forecast_splits(run)
-    return evaluate_forecasts(run, forecasts, run.directory / "evaluation", known, say, pictures=pictures)
+    return evaluate_forecasts(run, forecast_splits(run), known, say, pictures=pictures)
 
 
 def evaluate_forecasts(
     run: runs.Run,
     forecasts: Mapping[str, Float[np.ndarray, "W P Q"]],
-    directory: Path,
     known: dict[Hashable, BaselineScores] | None = None,
     say: Callable[[str], Any] = print,
     *,
@@ -97,17 +95,14 @@ def evaluate_forecasts(
     """Evaluates forecasts of a run's windows, whoever made them: writes what the head of this file lists.
 
     Args:
-      run: its config and data say what was forecast.
+      run: its config and data say what was forecast, its directory where the results lie.
       forecasts: by split, returns as decimals.
-      directory: is made, or its files are replaced.
       known, say, pictures: see `evaluate`.
     Raises:
       UserError: the results cannot be written.
     """
-    try:
-        directory.mkdir(exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{directory}: cannot be made ({error.strerror}).") from error
+    directory = RunDirectory(run.directory).evaluation
+    make(directory.path)
     quantiles, settings, panel = run.config.model.quantiles, run.config.evaluation, run.data.panel
     windows = {split: split_windows(run, split) for split in SPLITS}
     baselines = score_baselines(run, windows, known, say)
@@ -129,9 +124,9 @@ def evaluate_forecasts(
         )
         all_forecasts = {"model": forecast, **baselines.forecasts[split]}
         metrics[split]["regimes"] = regime_metrics(run, target_rows(run, split), all_forecasts)
-    files.write_json(directory / "metrics.json", metrics)
+    files.write_json(directory.metrics, metrics)
     notes = {"left_out": baselines.left_out, "volatility_column": volatility_column(panel.observed[1:])}
-    files.write_json(directory / "notes.json", notes)
+    files.write_json(directory.notes, notes)
     write_tables(run, directory, forecasts, baselines, modes)
     if panel.id_column is not None:
         write_by_series(run, directory, scores, baselines)
@@ -140,7 +135,9 @@ def evaluate_forecasts(
     return metrics
 
 
-def _plot(run: runs.Run, directory: Path, forecast, model: Score, baselines: BaselineScores) -> None:
+def _plot(
+    run: runs.Run, directory: EvaluationDirectory, forecast, model: Score, baselines: BaselineScores
+) -> None:
     """Plots the first step's forecasts of the test rows: calibration over all series, a fan of the first.
 
     Beside the model's calibration stands that of the unconditional baseline, and of the one that was best on
@@ -159,8 +156,8 @@ def _plot(run: runs.Run, directory: Path, forecast, model: Score, baselines: Bas
     shares |= {other: baselines.scores["test"][other].share_below for other in ("unconditional", best)}
     title = f"{name}: calibration on test"
     try:
-        training.draw(run.directory, directory / "monitor.png", f"{name}: course of training")
-        forecasts.fan_chart(directory / "fan_chart.png", dates, actual, forecast[own, 0], quantiles, shown)
-        forecasts.calibration(directory / "calibration.png", shares, len(rows), quantiles, title)
+        training.draw(run.directory, directory.monitor, f"{name}: course of training")
+        forecasts.fan_chart(directory.fan_chart, dates, actual, forecast[own, 0], quantiles, shown)
+        forecasts.calibration(directory.calibration, shares, len(rows), quantiles, title)
     except OSError as error:
-        raise UserError(f"{directory}: the plots cannot be written ({error.strerror}).") from error
+        raise UserError(f"{directory.path}: the plots cannot be written ({error.strerror}).") from error

@@ -12,6 +12,7 @@ from tftjax.errors import UserError
 from tftjax.evaluate.formatting import SHOWN, Shown
 from tftjax.evaluate.significance import bootstrap
 from tftjax.plots.forecasts import COLORS, save
+from tftjax.storage.directories import SweepDirectory
 from tftjax.sweep.results import ranking
 
 WEIGHTS = ("loss.mean_weight", "loss.std_weight")
@@ -28,10 +29,10 @@ def draw(folder: Path, results: pd.DataFrame) -> None:
       UserError: they cannot be written.
     """
     try:
-        metrics_by_config(folder / "metrics.png", results, ranking(results), SHOWN)
+        metrics_by_config(SweepDirectory(folder).metrics_picture, results, ranking(results), SHOWN)
         curves = response_curves(results)
         if curves:
-            response(folder / "response.png", curves)
+            response(SweepDirectory(folder).response_picture, curves)
     except OSError as error:
         raise UserError(f"{folder}: the plots cannot be written ({error.strerror}).") from error
 

@@ -12,6 +12,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from tftjax.model.parameters import PARTS
 from tftjax.plots.forecasts import COLORS, save
+from tftjax.storage.directories import RunDirectory
 
 MORE_COLORS = (*COLORS, "#777777", "#b0413e")
 # Written out: finding them by the size of every label takes as long as the drawing.
@@ -57,7 +58,7 @@ def draw(run: Path, path: Path, title: str) -> None:
       OSError: the picture cannot be written.
     """
     records = []
-    source = run / "metrics.jsonl"
+    source = RunDirectory(run).metrics
     for line in source.read_text(encoding="utf-8").splitlines() if source.exists() else ():
         with contextlib.suppress(ValueError):  # half a line that a kill left
             records.append(json.loads(line))
@@ -69,7 +70,7 @@ def training(records: Sequence[Mapping], title: str) -> Figure:
     """Makes a figure with a panel for each of `PANELS`, and the epochs with warnings marked.
 
     Args:
-      records: the epochs' lines; a quantity that they lack, as those of earlier versions may, is left out.
+      records: the epochs' lines; a quantity that they lack is left out.
     """
     figure = Figure(figsize=(12, 7), dpi=100)
     figure.suptitle(title, fontsize=11, parse_math=False)

@@ -22,6 +22,7 @@ from tftjax.plots.sweeps import response_curves
 from tftjax.report.page import Code, Fold, Items, Page, Part, Section, Text
 from tftjax.report.run import provenance
 from tftjax.storage import checkpoint, runs
+from tftjax.storage.directories import RunDirectory, SweepDirectory
 from tftjax.sweep.results import ranking, reference_config
 
 Found = Mapping[str, Evaluation]
@@ -34,7 +35,7 @@ def read_results(folder: Path) -> pd.DataFrame:
     Raises:
       UserError: it has not been written, or every member diverged.
     """
-    path = folder / "results.csv"
+    path = SweepDirectory(folder).results
     if not path.is_file():
         raise UserError(f"{path}: missing. Finish it: {REMEDY}")
     try:
@@ -54,7 +55,7 @@ def read_members(folder: Path, results: pd.DataFrame) -> dict[str, Evaluation]:
       UserError: one cannot be read.
     """
     names = results.loc[results["status"] != "diverged", "member"]
-    return {name: read_evaluation(folder / "members" / name) for name in names}
+    return {name: read_evaluation(SweepDirectory(folder).member(name).path) for name in names}
 
 
 def read_ensembles(folder: Path, configs: Sequence[str]) -> dict[str, Evaluation]:
@@ -63,21 +64,20 @@ def read_ensembles(folder: Path, configs: Sequence[str]) -> dict[str, Evaluation
     Raises:
       UserError: one cannot be read.
     """
-    found = {config: folder / "ensembles" / config for config in configs}
+    found = {config: SweepDirectory(folder).ensemble(config) for config in configs}
     return {
-        config: read_evaluation(directory, REMEDY)
+        config: read_evaluation(directory.path, REMEDY)
         for config, directory in found.items()
-        if (directory / "evaluation" / "metrics.json").is_file()
+        if directory.evaluation.metrics.is_file()
     }
 
 
-def sweep_page(folder: Path, results: pd.DataFrame, members: Found, page_name: str) -> Page:
+def sweep_page(folder: Path, results: pd.DataFrame, members: Found) -> Page:
     """The page of a sweep.
 
     Args:
       results: results.csv.
       members: evaluations of the members, by name.
-      page_name: of the report of a member, linked where there is one.
     Raises:
       UserError: a member's files cannot be read.
     """
@@ -90,7 +90,7 @@ def sweep_page(folder: Path, results: pd.DataFrame, members: Found, page_name: s
     sections = [
         Section("configs", "Configs, ranked on validation", _configs(results, configs, first, ensembles)),
         Section("pictures", "In pictures", pictures),
-        Section("members", "Verdicts by config", _by_config(folder, results, members, ensembles, page_name)),
+        Section("members", "Verdicts by config", _by_config(folder, results, members, ensembles)),
         Section("provenance", "Where it comes from", _provenance(results, first)),
     ]
     days = period(first.predictions["test"])
@@ -229,14 +229,12 @@ def _difference(results: pd.DataFrame, config: str, reference: str, split: str, 
     return Cell(f"{number(found.mean, shown.factor, shown.digits, '+')} {bounds}".strip())
 
 
-def _by_config(
-    folder: Path, results: pd.DataFrame, members: Found, ensembles: Found, page_name: str
-) -> list[Part]:
+def _by_config(folder: Path, results: pd.DataFrame, members: Found, ensembles: Found) -> list[Part]:
     parts: list[Part] = []
     for config in ranking(results):
         rows = []
         for _, row in results[results["config"] == config].iterrows():
-            rows.append(_member_row(folder, row, members.get(row["member"]), page_name))
+            rows.append(_member_row(folder, row, members.get(row["member"])))
         if config in ensembles:
             rows.append(_line(Cell("ensemble"), "", ensembles[config].metrics))
         head = ("member", "ended", "pinball, 1e-3, validation", "test", "test rows: DM test of each baseline")
@@ -244,20 +242,20 @@ def _by_config(
         if config in ensembles:
             found = tables.against_baselines(ensembles[config].metrics["test"], "Ensemble, test rows")
             parts.append(Fold(f"The ensemble of {config} beside the baselines", [found]))
-    linked = any((folder / "members" / name / page_name).is_file() for name in members)
+    linked = any(SweepDirectory(folder).member(name).report.is_file() for name in members)
     if not linked:
         parts.append(
             Text("Members that have a page of their own are linked. To make them, and this page again:")
         )
-        parts.append(Code(f"python -m tftjax.report {folder}/members/* {folder}"))
+        parts.append(Code(f"python -m tftjax.report {SweepDirectory(folder).members}/* {folder}"))
     return parts
 
 
-def _member_row(folder: Path, row: pd.Series, found: Evaluation | None, page_name: str) -> list[Cell]:
+def _member_row(folder: Path, row: pd.Series, found: Evaluation | None) -> list[Cell]:
     name = row["member"]
     ended = f"{row['status']}, epoch {row['epochs']}, best {row['best_epoch']}"
-    page = Path("members") / name / page_name
-    heading = Cell(name, "", page.as_posix() if (folder / page).is_file() else "")
+    page = SweepDirectory(folder).member(name).report
+    heading = Cell(name, "", page.relative_to(folder).as_posix() if page.is_file() else "")
     return _line(heading, ended, found.metrics if found is not None else None)
 
 
@@ -279,6 +277,6 @@ def _provenance(results: pd.DataFrame, first: Evaluation) -> list[Part]:
     said = tables.left_out(first.notes)
     parts += [Items(said)] if said else []
     directory = first.directory
-    saved = checkpoint.restore_latest(directory / "checkpoints", lambda message: None)
+    saved = checkpoint.restore_latest(RunDirectory(directory).checkpoints, lambda message: None)
     parts.append(Text(f"What follows is that of the member {directory.name}."))
     return parts + provenance(runs.read_config(directory), read_panel(directory), saved)

@@ -18,7 +18,8 @@ from tftjax.plots import page_forecasts as figures
 from tftjax.plots.page_walkforward import skill_by_fold
 from tftjax.report.page import Facts, Fold, Items, Page, Part, Section, Text
 from tftjax.report.run import provenance
-from tftjax.storage import checkpoint, runs
+from tftjax.storage import checkpoint
+from tftjax.storage.directories import SweepDirectory
 from tftjax.sweep.plan import varied_settings
 from tftjax.walkforward.files import Walk, skills, stormy_days
 from tftjax.walkforward.summary import QUARTERS, TAIL, asked
@@ -34,7 +35,7 @@ def walk_page(walk: Walk) -> Page:
       UserError: the first member's config, data or checkpoints cannot be read.
     """
     first = next(member for member in walk.members if member.name not in walk.lost)
-    panel = read_panel(walk.folder / "members" / first.name)
+    panel = read_panel(SweepDirectory(walk.folder).member(first.name).path)
     folds = walk.folds.index.unique("fold")
     days = walk.losses.index
     sections = [
@@ -258,9 +259,9 @@ def _provenance(walk: Walk, first: str, panel: Panel) -> list[Part]:
         values = {name: settings(by_config[name].config) for name in reversed(by_config)}
         rows = [[Cell(name), *(Cell(json.dumps(own[key])) for key in keys)] for name, own in values.items()]
         parts.append(Table("Settings that vary", ("", *keys), rows))
-    directory = walk.folder / "members" / first
-    saved = checkpoint.restore_latest(directory / "checkpoints", lambda message: None)
+    directory = SweepDirectory(walk.folder).member(first)
+    saved = checkpoint.restore_latest(directory.checkpoints, lambda message: None)
     parts.append(
         Text(f"What follows is that of the member {first}; other folds have other years, other seeds others.")
     )
-    return parts + provenance(runs.read_config(directory), panel, saved)
+    return parts + provenance(directory.read(), panel, saved)

@@ -1,13 +1,12 @@
 """The compiled program of a sweep's members: slots, memory, and one call."""
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import psutil
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from tftjax.config.hyperparameters import Hyperparameters, hyperparameters
@@ -157,17 +156,8 @@ def members_that_fit(shared: MemberProgram, executable: Executable, member: Memb
         # The devices share the memory of the host, where copies of the states lie too.
         state_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(initial_state(shared, member)))
         needed = needed * shared.mesh.size + HOST_COPIES * num_members * state_bytes
-        available = available_memory()
+        available = psutil.virtual_memory().available
     return num_members if needed <= available else max(1, int(num_members * available / needed))
-
-
-def available_memory() -> int:
-    """Bytes of the host's memory that can be used without swapping."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def repacking_saves(num_slots: int, num_live: int, rounds_left: float, seconds: float) -> float:

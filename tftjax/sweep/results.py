@@ -16,13 +16,13 @@ import pandas as pd
 
 from tftjax import files
 from tftjax.config.loading import settings
-from tftjax.errors import UserError
 from tftjax.evaluate.formatting import SHOWN, Shown, line
 from tftjax.evaluate.metrics import flatten
 from tftjax.evaluate.scoring import SPLITS
 from tftjax.evaluate.significance import bootstrap
+from tftjax.storage.directories import SweepDirectory
 from tftjax.sweep.ensembles import title
-from tftjax.sweep.files import Ended
+from tftjax.sweep.members import Ended
 from tftjax.sweep.plan import Member, varied_settings
 
 
@@ -182,27 +182,22 @@ def write_results(
     Raises:
       UserError: a member's evaluation is damaged, or the files cannot be written.
     """
-    metrics = {m.name: _read_metrics(folder, m) for m in members if ended[m.name].status != "diverged"}
+    sweep, metrics = SweepDirectory(folder), {}
+    for member in members:
+        if ended[member.name].status != "diverged":
+            run = sweep.member(member.name)
+            remedy = f"Make it anew: python -m tftjax.evaluate {run.path}"
+            metrics[member.name] = files.read_json(run.evaluation.metrics, remedy)
     results = results_table(members, ended, metrics)
-    files.replace_text(folder / "results.csv", results.to_csv(index=False))
+    files.replace_text(sweep.results, results.to_csv(index=False))
     if not metrics:
         return results, None
     if averaged:
         rows = [{"config": config} | flatten(values) for config, values in averaged.items()]
-        files.replace_text(folder / "ensembles.csv", pd.DataFrame(rows).to_csv(index=False))
+        files.replace_text(sweep.ensembles_table, pd.DataFrame(rows).to_csv(index=False))
     summary = summarise(results)
     first = next(iter(metrics.values()))
     text = markdown(results, summary, {split: first[split]["baselines"] for split in SPLITS}, averaged)
-    files.replace_text(folder / "summary.csv", summary.to_csv(index=False))
-    files.replace_text(folder / "summary.md", text)
+    files.replace_text(sweep.summary_table, summary.to_csv(index=False))
+    files.replace_text(sweep.summary, text)
     return results, text
-
-
-def _read_metrics(folder: Path, member: Member) -> dict[str, dict]:
-    path = folder / "members" / member.name / "evaluation" / "metrics.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path}: cannot be read ({error}). Make it anew: python -m tftjax.evaluate {path.parents[1]}"
-        ) from error

@@ -19,10 +19,11 @@ from tftjax.errors import UserError
 from tftjax.evaluate.evaluation import evaluate
 from tftjax.evaluate.scoring import BaselineScores
 from tftjax.storage import runs
-from tftjax.sweep import files, hosts, plan, progress
+from tftjax.storage.directories import SweepDirectory
+from tftjax.sweep import hosts, plan, progress
 from tftjax.sweep.ensembles import ensembles, evaluate_ensembles
-from tftjax.sweep.files import Ended, read_ended, write_ended
 from tftjax.sweep.hosts import ALONE, Host
+from tftjax.sweep.members import Ended, claim, create_member, read_ended, write_ended
 from tftjax.sweep.plan import Member, static_settings
 from tftjax.sweep.program import data_shapes, member_program
 from tftjax.sweep.results import write_results
@@ -77,14 +78,13 @@ def sweep(
     programs = plan.programs(members, {name: data_shapes(own) for name, own in data.items()})
     if not quiet:
         print(f"{len(members)} members in {len(programs)} program(s), in {folder}")
-    if not (resume and (folder / "sweep.json").exists()):
+    if not (resume and SweepDirectory(folder).plan.exists()):
         check_starts(programs, data, folder)
     with contextlib.ExitStack() as stack:
         if host.index == 0:
-            files.create(folder, members, resume=resume, overwrite=overwrite)
-            stack.enter_context(runs.lock(folder))
+            stack.enter_context(claim(folder, members, resume=resume, overwrite=overwrite))
             for member in members:
-                files.create_member(folder, member, data[member.name].whole, resume=resume)
+                create_member(folder, member, data[member.name].whole, resume=resume)
         same = hashlib.sha256(repr(list(members)).encode()).hexdigest()[:8]
         hosts.wait_for_all(host, f"made {same}")  # unless another process has other members
         train_share(folder, [host.share(group) for group in programs], data, baselines, host, quiet)
@@ -114,12 +114,12 @@ def train_share(
                 show = status.shower(number, len(programs))
                 train_members(Trainer(shared, number, folder, host.index, say, show), group, ended)
     for member in members:
-        how, directory = ended[member.name], folder / "members" / member.name
-        is_evaluated = how.evaluated and (directory / "evaluation" / "metrics.json").exists()
+        how, directory = ended[member.name], SweepDirectory(folder).member(member.name)
+        is_evaluated = how.evaluated and directory.evaluation.metrics.exists()
         if how.status != "diverged" and not is_evaluated:
             # Nobody looks at hundreds of folds one by one: who does, evaluates one anew.
             pictures = not member.fold
-            evaluate(runs.open_run(directory, say, data[member.name]), baselines, say, pictures=pictures)
+            evaluate(runs.open_run(directory.path, say, data[member.name]), baselines, say, pictures=pictures)
             ended[member.name] = how._replace(evaluated=True)
             write_ended(folder, host.index, ended)
 
@@ -144,7 +144,9 @@ def conclude(trained: Trained) -> str:
 
 def all_diverged(folder: Path) -> UserError:
     """What to say where there is nothing to compare."""
-    return UserError(f"every member diverged: see {folder / 'ended.json'}. Lower train.learning_rate.")
+    return UserError(
+        f"every member diverged: see {SweepDirectory(folder).ended()}. Lower train.learning_rate."
+    )
 
 
 def check_starts(programs: Sequence[Sequence[Member]], data: Mapping[str, Data], folder: Path) -> None:

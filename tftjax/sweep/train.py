@@ -15,7 +15,8 @@ import jax
 
 from tftjax.errors import UserError
 from tftjax.storage import checkpoint, runs
-from tftjax.sweep.files import Ended, write_ended
+from tftjax.storage.directories import RunDirectory, SweepDirectory, lock
+from tftjax.sweep.members import Ended, write_ended
 from tftjax.sweep.plan import Member
 from tftjax.sweep.program import (
     Executable,
@@ -74,14 +75,14 @@ class Trainer(NamedTuple):
     say: Callable[[str], Any]
     show: Callable[[Round], Any]
 
-    def member_folder(self, member: Member) -> Path:
+    def run(self, member: Member) -> RunDirectory:
         """The member's run directory."""
-        return self.folder / "members" / member.name
+        return SweepDirectory(self.folder).member(member.name)
 
     @property
     def checkpoints(self) -> Path:
         """Where this process's checkpoints of the program lie."""
-        return self.folder / "checkpoints" / f"{self.number}-{self.host}"
+        return SweepDirectory(self.folder).program_checkpoints(self.number, self.host)
 
 
 def train_members(trainer: Trainer, members: Sequence[Member], ended: dict[str, Ended]) -> None:
@@ -100,8 +101,8 @@ def train_members(trainer: Trainer, members: Sequence[Member], ended: dict[str, 
     states = _restore(trainer, waiting)
     with contextlib.ExitStack() as locks:
         for member in waiting:
-            locks.enter_context(runs.lock(trainer.member_folder(member)))
-            truncate_metrics(trainer.member_folder(member) / "metrics.jsonl", _epoch(states, member))
+            locks.enter_context(lock(trainer.run(member)))
+            truncate_metrics(trainer.run(member).metrics, _epoch(states, member))
         size, halved = len(waiting), False
         while waiting:
             chunk, rest = waiting[:size], waiting[size:]
@@ -134,7 +135,7 @@ def _epoch(states: dict[str, TrainState], member: Member) -> int:
 def _restore(trainer: Trainer, waiting: Sequence[Member]) -> dict[str, TrainState]:
     """Newest states that any process's checkpoints hold of these members; the others begin anew."""
     template, states = initial_state(trainer.shared, waiting[0]), {}
-    for folder in sorted((trainer.folder / "checkpoints").glob(f"{trainer.number}-*")):
+    for folder in SweepDirectory(trainer.folder).all_checkpoints(trainer.number):
         saved = checkpoint.restore_latest(folder, trainer.say)
         names = saved.metadata["members"] if saved else []
         for member in waiting:
@@ -166,7 +167,7 @@ def _train_chunk(
                 member.config,
                 trainer.shared.data_of(member),
                 trainer.shared.program,
-                trainer.member_folder(member),
+                trainer.run(member).path,
                 trainer.say,
             )
     saved = checkpoint.epochs(trainer.checkpoints)
@@ -210,7 +211,7 @@ def _take_in(trainer, live, states, ended, results, seconds) -> dict[str, dict]:
             last = states[member.name]
             over[member] = Ended("diverged", int(last.epoch), int(last.best_epoch), str(error))
             continue
-        append_line(trainer.member_folder(member) / "metrics.jsonl", record)
+        append_line(trainer.run(member).metrics, record)
         states[member.name] = state
         records[member.name] = record
         if is_finished(state, member.config):
@@ -221,7 +222,7 @@ def _take_in(trainer, live, states, ended, results, seconds) -> dict[str, dict]:
         if how.epoch:
             metadata = runs.checkpoint_metadata(member.config, trainer.shared.data_of(member))
             metadata |= {"devices": 1}
-            save_state(trainer.member_folder(member), states[member.name], trainer.shared.program, metadata)
+            save_state(trainer.run(member).path, states[member.name], trainer.shared.program, metadata)
         if how.message:
             trainer.say(f"{member.name} diverged and is frozen, the others go on: {how.message}")
         ended[member.name] = how

@@ -21,6 +21,7 @@ from tftjax.evaluate.evaluation import evaluate
 from tftjax.evaluate.verdict import summary
 from tftjax.model.parameters import control_vectors
 from tftjax.storage import checkpoint, runs
+from tftjax.storage.directories import RunDirectory
 from tftjax.train import monitor, progress, warm_start
 from tftjax.train.step import (
     Program,
@@ -67,7 +68,7 @@ def first_state(config: Config, data: Data, program: Program, directory: Path, s
     if config.train.init_from is None:
         return state
     start = warm_start.read_start(config, data, program.layout, say)
-    files.write_json(directory / "init.json", start.to_json())
+    files.write_json(RunDirectory(directory).init, start.to_json())
     say(f"{config.name} {start}")
     params = warm_start.start_parameters(state.params, start, program.layout)
     return state._replace(params=params, best_params=params.copy())
@@ -128,7 +129,7 @@ def fit(config: Config, data: Data, directory: Path, say, show) -> None:
     """Trains until finished, writing metrics and checkpoints; goes on from the newest whole checkpoint.
 
     Args:
-      directory: a run directory, made by `runs.create`.
+      directory: a run directory, of `runs.claim`.
       say: called with messages.
       show: a display of `progress`.
     Raises:
@@ -142,7 +143,7 @@ def fit(config: Config, data: Data, directory: Path, say, show) -> None:
     mesh = runtime.mesh_for_epoch(mesh, program.layout.size, num_steps)
     program = program._replace(mesh=mesh)
     rates = hyperparameters(config)
-    saved = checkpoint.restore_latest(directory / "checkpoints", say)
+    saved = checkpoint.restore_latest(RunDirectory(directory).checkpoints, say)
     if saved is None:
         state = first_state(config, data, program, directory, say)
     else:
@@ -153,7 +154,7 @@ def fit(config: Config, data: Data, directory: Path, say, show) -> None:
                 f"begun on {saved.metadata['devices']} devices, going on with {mesh.size}: sums are rounded "
                 "differently, so the result will not be the same to the last bit"
             )
-    metrics_file = directory / "metrics.jsonl"
+    metrics_file = RunDirectory(directory).metrics
     truncate_metrics(metrics_file, int(state.epoch))
     everywhere = NamedSharding(mesh, PartitionSpec())
     rates, arrays = jax.device_put((jax.tree.map(np.float32, rates), train_data(data)), everywhere)
@@ -187,7 +188,7 @@ def save_state(directory: Path, state: TrainState, program: Program, metadata: d
     """Writes the checkpoint of a run."""
     epoch, best_epoch = int(state.epoch), int(state.best_epoch)
     arrays = state_to_arrays(state, program.layout)
-    checkpoint.save(directory / "checkpoints", epoch, arrays, metadata, best_epoch=best_epoch)
+    checkpoint.save(RunDirectory(directory).checkpoints, epoch, arrays, metadata, best_epoch=best_epoch)
 
 
 def append_line(path: Path, record: dict) -> None:
@@ -231,22 +232,21 @@ def train(
     """
     data = prepare(load_panel(config.data), config)
     check_data(config, data)
-    if not (resume and checkpoint.epochs(directory / "checkpoints")):
+    if not (resume and checkpoint.epochs(RunDirectory(directory).checkpoints)):
         check_parameters(config, data, directory)
-    if not (resume and runs.check_resumable(directory, config, data.whole)):
-        runs.create(directory, config, data.whole, overwrite=overwrite)
 
     def say(message: str) -> None:
         print(message, file=sys.stderr)
 
-    if not quiet:
-        _introduce(config, data, directory)
-    with runs.lock(directory):
+    with runs.claim(directory, config, data.whole, resume=resume, overwrite=overwrite):
+        if not quiet:
+            _introduce(config, data, directory)
         fit(config, data, directory, say, progress.choose(quiet))
         run = runs.open_run(directory, say, data)  # a large panel is not held twice
         metrics = evaluate(run, say=say)
     if not quiet:
-        print(f"\nbest epoch {run.best_epoch}; evaluation in {directory / 'evaluation'}\n{summary(metrics)}")
+        folder = RunDirectory(directory).evaluation.path
+        print(f"\nbest epoch {run.best_epoch}; evaluation in {folder}\n{summary(metrics)}")
     return metrics
 
 

@@ -25,14 +25,13 @@ from tftjax.evaluate.metrics import evaluate_forecast, flatten, pinball_losses
 from tftjax.evaluate.scoring import Score, by_day, judge, modes_by_series, score
 from tftjax.evaluate.significance import diebold_mariano
 from tftjax.evaluate.trading import PERIODS_A_YEAR
-from tftjax.sweep.ensembles import make_directory
-from tftjax.sweep.files import read_ended
+from tftjax.storage.directories import SweepDirectory, make
+from tftjax.sweep.members import read_ended
 from tftjax.sweep.run import Trained
 from tftjax.walkforward.pool import (
     Pool,
     Pooled,
     baselines_of,
-    forecast_folder,
     headlines,
     make_pool,
     pooled_forecasts,
@@ -51,30 +50,30 @@ def conclude(trained: Trained, say: Callable[[str], Any]) -> str:
     """
     from tftjax.plots import walkforward  # matplotlib takes half a second to import: only where it is needed
 
+    folder = SweepDirectory(trained.folder)
     pool = make_pool(trained, read_ended(trained.folder), say)
     forecasts = pooled_forecasts(pool, trained.members, say)
     if not headlines(forecasts):
         raise UserError(
-            f"no config has a trained member in every fold: see {trained.folder / 'ended.json'}. Lower"
-            " train.learning_rate."
+            f"no config has a trained member in every fold: see {folder.ended()}. Lower train.learning_rate."
         )
     first = trained.members[0]
     frequency = trained.data[first.name].panel.about.get("frequency", "daily")
     metrics = judge_all(pool, forecasts, first.config.evaluation, PERIODS_A_YEAR[frequency])
     gains, folds = gains_table(pool, forecasts), folds_table(pool, forecasts)
-    folder = trained.folder
     for pooled in forecasts:
-        directory = make_directory(forecast_folder(folder, pooled) / "evaluation")
+        evaluation = folder.pooled_forecast(pooled.folder).evaluation
+        make(evaluation.path)
         table = predictions_table(pool, pooled.forecast)
-        files.replace_file(directory / "predictions.csv", partial(table.to_csv, index=False))
-        files.write_json(directory / "metrics.json", {"test": metrics[pooled.name]})
+        files.replace_file(evaluation.predictions, partial(table.to_csv, index=False))
+        files.write_json(evaluation.metrics, {"test": metrics[pooled.name]})
     rows = [_keys(pooled) | flatten(metrics[pooled.name]) for pooled in forecasts]
-    files.replace_text(folder / "pooled.csv", pd.DataFrame(rows).to_csv(index=False))
-    files.replace_text(folder / "gains.csv", gains.to_csv(index=False))
-    files.replace_text(folder / "folds.csv", folds.to_csv(index=False))
+    files.replace_text(folder.pooled_table, pd.DataFrame(rows).to_csv(index=False))
+    files.replace_text(folder.gains, gains.to_csv(index=False))
+    files.replace_text(folder.folds, folds.to_csv(index=False))
     text = markdown(pool, forecasts, metrics, gains, folds)
-    files.replace_text(folder / "summary.md", text)
-    walkforward.draw(folder / "folds.png", pool, headlines(forecasts), reference(forecasts, metrics))
+    files.replace_text(folder.summary, text)
+    walkforward.draw(folder.folds_picture, pool, headlines(forecasts), reference(forecasts, metrics))
     return text
 
 
