@@ -42,6 +42,7 @@ def make_task(config_path: str) -> Task:
     """The train rows of a config's data as its model sees them, and its sizes."""
     from tftjax.config.loading import load
     from tftjax.data.loading import load_panel
+    from tftjax.data.prepared import prepare
 
     config = load(config_path)
     data = prepare(load_panel(config.data), config)

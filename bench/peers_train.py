@@ -127,17 +127,10 @@ def train_tftjax(task: Task, epochs: int, pace: Pace) -> None:
     from tftjax import runtime
     from tftjax.config.loading import load
     from tftjax.data.loading import load_panel
+    from tftjax.data.prepared import prepare
     from tftjax.storage import runs
-    from tftjax.train import progress
-    from tftjax.train.run import fit
-
-    class Paced(progress.NoProgress):
-        def __enter__(self):
-            pace.begin()
-            return self
-
-        def update(self, record):
-            pace.begin()
+    from tftjax.train.engine import BatchEngine, Training
+    from tftjax.train.loop import Group, train_members
 
     runtime.configure()
     keys = ("max_epochs", "patience", "checkpoint_every")
@@ -146,9 +139,11 @@ def train_tftjax(task: Task, epochs: int, pace: Pace) -> None:
     assert len(data.starts["train"]) == task.num_windows
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "run"
-        runs.create(folder, config, data.whole, overwrite=False)
         pace.tell(parameters=count_tftjax(config, data))
-        fit(config, data, folder, print, Paced)
+        with runs.claim(folder, config, data.whole):
+            pace.begin()
+            group = Group([Training(config.name, config, data, folder)])
+            train_members(group, BatchEngine, {}, lambda round_: pace.begin())
 
 
 def count_tftjax(config, data) -> int:

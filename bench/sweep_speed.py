@@ -29,21 +29,29 @@ def measure(config_path: str, num_members: int, rounds: int, cache: str) -> dict
     import jax
 
     jax.config.update("jax_compilation_cache_dir", cache)
+    from tftjax.config.hyperparameters import hyperparameters
     from tftjax.data.loading import load_panel
+    from tftjax.data.prepared import prepare
     from tftjax.sweep.plan import make_plan
-    from tftjax.sweep.program import compile_slots, initial_state, member_program, run_epoch
+    from tftjax.train.engine import MembersEngine, Training
+    from tftjax.train.step import init_state
 
     members = make_plan([config_path], num_seeds=num_members)
     data = prepare(load_panel(members[0].config.data), members[0].config)
-    shared = member_program(members, {member.name: data for member in members})
-    executable = compile_slots(shared, members[0], num_members)
-    states = {member.name: initial_state(shared, member) for member in members}
+    engine = MembersEngine([Training(m.name, m.config, data, Path()) for m in members])
+    started = time.perf_counter()
+    engine.prepare(num_members)
+    compile_seconds = time.perf_counter() - started
+    floats = [hyperparameters(member.config) for member in members]
+    states = [
+        init_state(engine.program, own, m.config.train.seed) for own, m in zip(floats, members, strict=True)
+    ]
     seconds = []
     for _ in range(rounds + 1):
         started = time.perf_counter()
-        trained = run_epoch(shared, executable, members, states)
+        trained = engine.epoch(states, floats, range(num_members))
         seconds.append(time.perf_counter() - started)
-        states = {name: state for name, (state, _) in trained.items()}
+        states = [state for state, _ in trained]
     batch_size = members[0].config.train.batch_size
     windows = len(data.starts["train"]) // batch_size * batch_size
     median = statistics.median(seconds[1:])  # the first round touches memory for the first time
@@ -52,7 +60,7 @@ def measure(config_path: str, num_members: int, rounds: int, cache: str) -> dict
         "windows_per_s": num_members * windows / median,
         "fastest_windows_per_s": num_members * windows / min(seconds[1:]),
         "seconds_per_member_epoch": median / num_members,
-        "compile_s": executable.compile_seconds,
+        "compile_s": compile_seconds,
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
 

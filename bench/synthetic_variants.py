@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from tftjax import runtime
+from tftjax.config.hyperparameters import hyperparameters
 from tftjax.config.loading import Config, from_dict
 from tftjax.data.panel import Panel, make_panel
 from tftjax.data.prepared import Data, cardinalities, prepare
@@ -31,8 +32,8 @@ from tftjax.interpret.weights import attention_summary, collect, learned
 from tftjax.model.forecast import forecast_rows
 from tftjax.model.parameters import build_model, to_tree
 from tftjax.storage import runs
-from tftjax.sweep.plan import Member
-from tftjax.sweep.program import compile_slots, initial_state, member_program, run_epoch
+from tftjax.train.engine import MembersEngine, Training
+from tftjax.train.step import init_state
 
 ROWS = 3000
 UNIT = 0.01  # of returns
@@ -88,17 +89,19 @@ def regime_panel(momentum: int, seed: int) -> Panel:
 def train(panel: Panel, raw: dict, epochs: int, seeds: int) -> list[dict]:
     """Trains seeds side by side; for each the test pinball at its best epoch and what the variant learned."""
     configs = [from_dict(raw | {"train": raw["train"] | {"seed": seed}}, "bench") for seed in range(seeds)]
-    members = [Member(f"s{config.train.seed}", "bench", config) for config in configs]
     data = prepare(panel, configs[0])
-    shared = member_program(members, data)
-    executable = compile_slots(shared, members[0], seeds)
-    states = {member.name: initial_state(shared, member) for member in members}
+    engine = MembersEngine([Training(f"s{config.train.seed}", config, data, Path()) for config in configs])
+    engine.prepare(seeds)
+    floats = [hyperparameters(config) for config in configs]
+    states = [
+        init_state(engine.program, own, config.train.seed)
+        for own, config in zip(floats, configs, strict=True)
+    ]
     for _ in range(epochs):
-        trained = run_epoch(shared, executable, members, states)
-        states = {name: state for name, (state, _) in trained.items()}
+        states = [state for state, _ in engine.epoch(states, floats, range(seeds))]
     return [
-        _outcome(config, data, states[member.name], shared.program.layout)
-        for config, member in zip(configs, members, strict=True)
+        _outcome(config, data, state, engine.program.layout)
+        for config, state in zip(configs, states, strict=True)
     ]
 
 

@@ -78,6 +78,7 @@ def inference(run_directory: Path, repeats: int) -> tuple[list[float], int]:
     import jax
     from jax.sharding import NamedSharding, PartitionSpec
 
+    from tftjax.data.prepared import cardinalities
     from tftjax.model.forecast import compile_forecast
     from tftjax.model.parameters import build_model
     from tftjax.storage import runs

@@ -38,6 +38,7 @@ def work(config_path: str, overrides: list[str]) -> None:
     from tftjax.config.hyperparameters import hyperparameters
     from tftjax.config.loading import load
     from tftjax.data.loading import load_panel
+    from tftjax.data.prepared import prepare
     from tftjax.train.step import compile_epoch, init_state, make_program, train_data
 
     jax.config.update("jax_enable_compilation_cache", False)

@@ -1,24 +1,60 @@
-"""What every command shares: exit codes, and what is said after Ctrl-C."""
+"""The console command `tftjax`, and what every command shares: flags, messages, exit codes.
 
+`tftjax train CONFIG` is `python -m tftjax.train CONFIG`.
+"""
+
+import argparse
+import contextlib
+import importlib
+import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
 
 from tftjax.errors import UserError
 
+# What each command does; its door is `tftjax/COMMAND.py` or `tftjax/COMMAND/__main__.py`.
+COMMANDS = {
+    "train": "train and evaluate a run",
+    "sweep": "train many configs and seeds side by side",
+    "walkforward": "train for every test year, and judge all years together",
+    "evaluate": "judge a run's forecasts beside baselines",
+    "compare": "ask whether one run is worse than another",
+    "predict": "forecast the next steps",
+    "interpret": "show what a run selects and attends to",
+    "report": "write a page on runs, sweeps and walk-forwards",
+    "data": "build, describe and validate data sets",
+    "config": "print the JSON schema of a config",
+}
 # What a command that trains says after Ctrl-C.
 STOPPED = (
     "\nstopped; the same command with --resume (in place of --overwrite) goes on from the last finished epoch"
 )
 
 
+@contextlib.contextmanager
+def _messages_on_stderr() -> Iterator[None]:
+    """Prints what the package logs, as it is: other libraries give the root logger handlers of their own."""
+    logger, handler = logging.getLogger("tftjax"), logging.StreamHandler(sys.stderr)
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = True
+
+
 def exit_code(command: Callable[[], object], stopped: str | None = None) -> int:
     """Runs a command: 0 if it ends well, 2 after an error that the user can mend, 130 after Ctrl-C.
 
     Args:
-        stopped: what to say after Ctrl-C.
+      stopped: what to say after Ctrl-C.
     """
     try:
-        command()
+        with _messages_on_stderr():
+            command()
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -27,3 +63,40 @@ def exit_code(command: Callable[[], object], stopped: str | None = None) -> int:
             print(stopped, file=sys.stderr)
         return 130
     return 0
+
+
+def add_training_flags(parser: argparse.ArgumentParser, kind: str, default_name: str) -> None:
+    """Adds the flags that train, sweep and walkforward share.
+
+    Args:
+      kind: what the command makes, such as "run".
+      default_name: what stands for a missing --name, in words.
+    """
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting, as train.max_epochs=5"
+    )
+    parser.add_argument("--name", help=f"name of the {kind}; default: {default_name}")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of runs; default: runs")
+    exclusive = parser.add_mutually_exclusive_group()
+    exclusive.add_argument("--resume", action="store_true", help=f"go on where the {kind} stopped")
+    exclusive.add_argument("--overwrite", action="store_true", help=f"replace the {kind} of this name")
+    parser.add_argument("--quiet", action="store_true", help="no progress, no summary")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs `tftjax COMMAND ARGUMENTS`."""
+    width = max(map(len, COMMANDS))
+    listed = "\n".join(f"  {name:{width}}  {words}" for name, words in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="tftjax",
+        description="A Temporal Fusion Transformer that forecasts the distribution of returns.",
+        epilog=f"commands:\n{listed}\n\n`tftjax COMMAND --help` lists a command's flags.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"tftjax {metadata.version('tftjax')}")
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="the command's own")
+    arguments = parser.parse_args(argv)
+    is_file = (Path(__file__).parent / f"{arguments.command}.py").is_file()
+    door = importlib.import_module(f"tftjax.{arguments.command}{'' if is_file else '.__main__'}")
+    return door.main(arguments.arguments)

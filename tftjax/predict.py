@@ -135,39 +135,6 @@ def _check_unit(run: runs.Run, panel: Panel, data: str) -> None:
         )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Prints or writes the quantiles of the next steps."""
-    parser = argparse.ArgumentParser(prog="python -m tftjax.predict", description=main.__doc__)
-    parser.add_argument("run", type=Path, help="directory of a run, such as runs/balanced_01, or of a sweep")
-    parser.add_argument("--config", metavar="NAME", help="of a sweep: the config whose seeds are averaged")
-    parser.add_argument("--data", help="folder of raw series or panel CSV; default: the run's own data")
-    parser.add_argument(
-        "--as-of", type=datetime.date.fromisoformat, help="use rows up to this date only (YYYY-MM-DD)"
-    )
-    parser.add_argument("--out", type=Path, help="write a CSV here instead of printing")
-    arguments = parser.parse_args(argv)
-    runtime.configure()
-
-    def say(message: str) -> None:
-        print(message, file=sys.stderr)
-
-    def command() -> None:
-        first, *others = open_runs(arguments.run, arguments.config, say)
-        panel = load_rows(first, arguments.data, arguments.as_of)
-        # What is said of the data is the same for all seeds.
-        tables = [predict(first, panel, say), *(predict(run, panel, lambda message: None) for run in others)]
-        table = average_tables(tables, [f"{q:g}" for q in first.config.model.quantiles])
-        if arguments.out is None:
-            print(f"Forecast from data to {panel.frame.index.max().date()}, returns as decimals:")
-            print(table.to_string(float_format="{:+.5f}".format))
-        elif arguments.out.exists():
-            raise UserError(f"{arguments.out} exists. Choose another file, or remove it.")
-        else:
-            files.replace_text(arguments.out, table.to_csv())
-
-    return exit_code(command)
-
-
 def extend_panel(panel: Panel, steps: int) -> Panel:
     """The panel with `steps` future rows (weekdays, Fridays or last weekdays of months) after its last date.
 
@@ -201,6 +168,39 @@ def _extend_series(panel: Panel, steps: int) -> Panel:
     frame = pd.concat([panel.frame, rows])
     message = f"appended {steps} future rows after {last.date()}"
     return with_rows(panel, frame, panel.staleness.reindex(frame.index), (message,))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints or writes the quantiles of the next steps."""
+    parser = argparse.ArgumentParser(prog="python -m tftjax.predict", description=main.__doc__)
+    parser.add_argument("run", type=Path, help="directory of a run, such as runs/balanced_01, or of a sweep")
+    parser.add_argument("--config", metavar="NAME", help="of a sweep: the config whose seeds are averaged")
+    parser.add_argument("--data", help="folder of raw series or panel CSV; default: the run's own data")
+    parser.add_argument(
+        "--as-of", type=datetime.date.fromisoformat, help="use rows up to this date only (YYYY-MM-DD)"
+    )
+    parser.add_argument("--out", type=Path, help="write a CSV here instead of printing")
+    arguments = parser.parse_args(argv)
+    runtime.configure()
+
+    def say(message: str) -> None:
+        print(message, file=sys.stderr)
+
+    def command() -> None:
+        first, *others = open_runs(arguments.run, arguments.config, say)
+        panel = load_rows(first, arguments.data, arguments.as_of)
+        # What is said of the data is the same for all seeds.
+        tables = [predict(first, panel, say), *(predict(run, panel, lambda message: None) for run in others)]
+        table = average_tables(tables, [f"{q:g}" for q in first.config.model.quantiles])
+        if arguments.out is None:
+            print(f"Forecast from data to {panel.frame.index.max().date()}, returns as decimals:")
+            print(table.to_string(float_format="{:+.5f}".format))
+        elif arguments.out.exists():
+            raise UserError(f"{arguments.out} exists. Choose another file, or remove it.")
+        else:
+            files.replace_text(arguments.out, table.to_csv())
+
+    return exit_code(command)
 
 
 if __name__ == "__main__":

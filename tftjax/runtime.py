@@ -40,12 +40,14 @@ def configure() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
-def device_mesh(batch_size: int | None = None) -> Mesh:
+def device_mesh(batch_size: int | None = None, most: int | None = None) -> Mesh:
     """A 1-D mesh of as many devices as divide the batch into equal shares that are worth a device.
 
-    All devices where there is no batch size.
+    Args:
+      batch_size: windows a step; None takes all devices.
+      most: the most devices to take; None sets no limit.
     """
-    devices = jax.local_devices()
+    devices = jax.local_devices()[:most]
     count = len(devices)
     while batch_size is not None and count > 1 and (batch_size % count or batch_size // count < MIN_SHARE):
         count -= 1

@@ -12,7 +12,7 @@ import pytest
 
 from tftjax.config import loading as config_module
 from tftjax.config.__main__ import main
-from tftjax.config.hyperparameters import NESTED_HYPERPARAMETERS, Hyperparameters, hyperparameters
+from tftjax.config.hyperparameters import Hyperparameters, hyperparameters
 from tftjax.config.loading import (
     Config,
     apply_overrides,
@@ -308,9 +308,9 @@ def test_hyperparameters_are_the_floats_of_the_config():
         "regime_gradient_scale": 10.0,
         "balance_weight": 0.0,
     }
-    assert values == Hyperparameters(
-        0.02, 0.3, 0.05, 5.0, 2.0, 3.0, 0.1, 0.7, 4.0, 5.0, 0.9, 6.0, **attention
-    )
+    loss = {key: float(value) for key, value in raw["loss"].items()}
+    train = {"learning_rate": 0.02, "weight_decay": 0.05, "max_grad_norm": 5.0}
+    assert values == Hyperparameters(dropout_rate=0.3, **loss, **train, **attention)
     assert all(type(value) is float for value in values)
 
 
@@ -325,7 +325,37 @@ def test_hyperparameters_of_nested_sections():
     raw["regime"] = {"by": "thresholds", "column": "VIX", "thresholds": [20]}
     values = hyperparameters(from_dict({"model": {"attention": raw}}, "x"))
     assert (values.regime_low, values.regime_high) == (20, math.inf)
-    assert set(NESTED_HYPERPARAMETERS) <= set(known_keys())
+
+
+NEW_FLOAT = """
+from typing import Annotated
+from pydantic import Field
+import tftjax.config.loss
+from tftjax.config.section import Swept
+
+class LossConfig(tftjax.config.loss.LossConfig):
+    new_weight: Annotated[float, Swept] = Field(0.25, ge=0, le=1, description="new")
+    new_scale: Annotated[float, Swept("other_name")] = Field(0.5, ge=0, le=1, description="new")
+    unmarked: float = Field(0.75, ge=0, le=1, description="new")
+
+tftjax.config.loss.LossConfig = LossConfig
+from tftjax.config.hyperparameters import hyperparameters
+from tftjax.config.loading import Config
+from tftjax.sweep.plan import static_settings
+values, shared = hyperparameters(Config()), static_settings(Config())
+assert (values.new_weight, values.other_name, values.target_std) == (0.25, 0.5, 0.01)
+assert not {"new_scale", "unmarked"} & set(values._fields)
+assert shared["loss.unmarked"] == 0.75
+assert not {"loss.new_weight", "loss.new_scale"} & set(shared)
+"""
+
+
+def test_a_swept_float_is_one_marked_field():
+    """Marking a field is all that puts it into the record and lets members of one program differ in it."""
+    ended = subprocess.run(
+        [sys.executable, "-c", NEW_FLOAT], cwd=CONFIGS.parent, check=False, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
 
 
 ATTENTION = "model.attention."

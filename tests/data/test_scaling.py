@@ -1,11 +1,9 @@
 import json
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from tftjax.data import scaling
-from tftjax.data.volatility import ewma_volatility
 
 
 def test_fit_and_apply_by_hand():
@@ -47,20 +45,6 @@ def test_text_categories():
     categories = scaling.fit_categories(np.array(["us", "de", "us"], dtype=object))
     assert categories == ["de", "us"]
     np.testing.assert_array_equal(scaling.encode(np.array(["us", "fr"], dtype=object), categories), [2, 0])
-
-
-def test_moving_volatility_by_hand():
-    volatility = ewma_volatility(np.array([0.0, 0.03, -0.01, np.nan, 0.02]))
-    second = 0.03**2 / (1 + 0.94)
-    third = (0.94 * 0.03**2 + 0.01**2) / (1 + 0.94 + 0.94**2)
-    np.testing.assert_allclose(volatility[:3], [1e-8, np.sqrt(second), np.sqrt(third)])
-    assert np.isnan(volatility[3:]).all()
-
-
-def test_moving_volatility_agrees_with_pandas():
-    returns = np.random.default_rng(2).normal(0, 0.01, 97)
-    expected = np.sqrt(pd.Series(returns**2).ewm(alpha=0.06, adjust=True).mean())
-    np.testing.assert_allclose(ewma_volatility(returns), expected, rtol=1e-12)
 
 
 def test_robust_scaling_by_hand():

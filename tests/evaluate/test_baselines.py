@@ -54,11 +54,12 @@ def test_baselines_are_causal(name, cut, factor, train_start):
     changed = {column: values.copy() for column, values in {"ret": task.returns, **task.observed}.items()}
     for values in changed.values():
         values[cut:] = np.abs(values[cut:] * factor) + 1
+    changed["ret"][cut:] *= -1  # a GJR-GARCH may answer to losses alone
     other = BASELINES[name](task._replace(returns=changed.pop("ret"), observed=changed))
     # Windows whose first target row is `cut` or earlier have only older rows to go by.
     before = task.target_rows[:, 0] <= cut
     np.testing.assert_array_equal(other[before], forecast[before])
-    if name != "unconditional" and cut < 77:
+    if name != "unconditional" and cut < 77 and train_start == 0:  # else GJR-GARCH fits no reaction
         assert not np.array_equal(other, forecast)
 
 

@@ -83,23 +83,28 @@ def test_baseline_by_hand(trained):
 
 def test_summary_names_every_split_and_baseline(trained):
     metrics = json.loads((trained.directory / "evaluation" / "metrics.json").read_text())
-    lines = summary(metrics).splitlines()
-    names = ["model", *BASELINES]
-    assert [line.split()[:2] for line in lines[1:17]] == [[s, n] for s in ("val", "test") for n in names]
-    assert f"{metrics['test']['pinball'] * 1e3:.4f}" in lines[9]
-    test = metrics["test"]["tests"]["diebold_mariano"]["rolling"]
-    assert p_text(test["p"]) in lines[11]
-    assert lines[-2] == f"test: {verdict(metrics['test'])}"
-    assert lines[-1] == "test: no quality modes: fewer rows than a window"
+
+    def rows(name):
+        """The cells of a forecast's rows, the same number of blocks in either split."""
+        return [line.split()[1:] for line in text.splitlines() if line.split()[:1] == [name]]
+
+    text = summary(metrics)
+    assert max(map(len, text.splitlines())) <= 80
+    blocks = len(rows("model")) // 2
+    assert all(len(rows(name)) == 2 * blocks for name in BASELINES)
+    for place, split in ((0, "val"), (blocks, "test")):
+        assert rows("model")[place][0].rstrip("*") == f"{metrics[split]['pinball'] * 1e3:.4f}"
+        test = metrics[split]["tests"]["diebold_mariano"]["rolling"]
+        assert " ".join(rows("rolling")[place]).endswith(p_text(test["p"]))
+    assert f"Test rows: {verdict(metrics['test'])}" in " ".join(text.split())
+    assert text.endswith("Test rows: no quality modes: fewer rows than a window")
     # Undefined metrics are left out of metrics.json, and shown as a dash.
-    del metrics["test"]["coverage"]["80"]
+    assert rows("model")[-1][-1] != "-"
     test["p"] = None
     del metrics["test"]["correlation"]
-    assert lines[9].split()[-1] != "-"
-    lines = summary(metrics).splitlines()
-    assert " - " in lines[9]
-    assert lines[9].split()[-1] == "-"
-    assert " - " in lines[11]
+    text = summary(metrics)
+    assert rows("model")[-1][-1] == "-"
+    assert rows("rolling")[blocks][-2:] == ["no", "test"]
 
 
 def test_a_damaged_checkpoint_falls_back_and_is_said(copy, capsys):
@@ -108,7 +113,7 @@ def test_a_damaged_checkpoint_falls_back_and_is_said(copy, capsys):
     assert evaluate_main([str(copy)]) == 0
     captured = capsys.readouterr()
     assert "is damaged" in captured.err
-    assert "test model" in captured.out
+    assert "Test rows" in captured.out
 
 
 def test_results_that_cannot_be_written(copy, capsys):
@@ -171,7 +176,8 @@ def test_a_baseline_that_fails_is_left_out_and_said(copy, capsys, monkeypatch):
         raise Unavailable("the fit did not converge")
 
     monkeypatch.setitem(BASELINES, "garch", fails)
-    monkeypatch.setattr("tftjax.data.volatility.VOLATILITY_COLUMNS", ("VIX",))
+    for module in ("data.volatility", "evaluate.baselines"):
+        monkeypatch.setattr(f"tftjax.{module}.VOLATILITY_COLUMNS", ("VIX",))
     assert evaluate_main([str(copy)]) == 0
     captured = capsys.readouterr()
     assert "left out the baseline garch: the fit did not converge" in captured.err

@@ -12,6 +12,7 @@ from tftjax.evaluate.significance import (
     MIN_DAYS,
     diebold_mariano,
     long_run_variance,
+    mean_interval,
     pesaran_timmermann,
     pit_test,
     value_at_risk_tests,
@@ -35,6 +36,15 @@ def test_diebold_mariano_is_a_regression_on_a_constant(count, horizon, lags):
     assert found.t == pytest.approx(fitted.tvalues[0])
     assert found.p == pytest.approx(fitted.pvalues[0])
     np.testing.assert_allclose([found.low, found.high], fitted.conf_int()[0])
+
+
+def test_the_interval_over_seeds_by_hand():
+    # 1, 2, 3: standard deviation 1, standard error 1 / sqrt(3); t of 2 degrees of freedom is 4.30265.
+    mean, low, high = mean_interval(np.array([1.0, 2.0, 3.0]))
+    assert (mean, low, high) == pytest.approx((2, 2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5))
+    # 0, 2: standard error 1; of one degree of freedom 12.7062.
+    assert mean_interval(np.array([0.0, 2.0])) == pytest.approx((1, 1 - 12.706205, 1 + 12.706205))
+    assert mean_interval(np.array([2.0])) == (2.0, None, None)
 
 
 def test_long_run_variance_by_hand():

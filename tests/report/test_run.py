@@ -11,7 +11,6 @@ import pytest
 from pages import Reader, assert_shown
 from tiny import contents
 
-from tftjax.data.volatility import stormy_days
 from tftjax.evaluate import evaluation, tables
 from tftjax.evaluate.baselines import BASELINES
 from tftjax.evaluate.files import read_predictions
@@ -22,7 +21,7 @@ from tftjax.plots.theme import COLORS, themed
 from tftjax.report.__main__ import main as report_main
 from tftjax.storage import runs
 from tftjax.storage.directories import RunDirectory
-from tftjax.sweep.members import Ended
+from tftjax.storage.runs import Ended
 from tftjax.sweep.plan import Member
 from tftjax.sweep.results import write_results
 
@@ -409,16 +408,18 @@ def test_a_sweep_is_ranked_on_validation_and_says_so(swept, capsys):
     assert capsys.readouterr().out.split() == [f"{d}/report.html" for d in (member, swept)]
     found = Reader((swept / "report.html").read_text())
     assert "the ensemble of control, first on validation; it beats" in found.text
-    # The mean of 1.9 and 2.1, and the ends of its resamples.
-    assert found.row("control, 2 seeds")[1] == "2.0000 [1.9000, 2.1000]"
+    # 1.9 and 2.1: the standard error of their mean is 0.1; their t interval reaches 12.706 times as far.
+    assert found.row("control, 2 seeds")[1] == "2.0000 ± 0.1000"
+    assert "validation rows, 1e-3, mean over seeds [95 % t interval]: 2.0000 [0.7294, 3.2706];" in found.text
     headings = [row[0] for row in found.rows]
     assert headings.index("control, 2 seeds") < headings.index("weak, 2 seeds")
     # On test too, where weak is the better one.
     second = headings.index("control, 2 seeds", headings.index("weak, 2 seeds"))
-    assert found.rows[second][1] == "2.6000 [2.5000, 2.7000]"
+    assert found.rows[second][1] == "2.6000 ± 0.1000"
     metrics = json.loads((swept / "ensembles/control/evaluation/metrics.json").read_text())
-    assert found.row("control, ensemble")[1] == f"{1e3 * metrics['val']['pinball']:.4f}"
-    assert found.row("weak")[1:3] == ["+0.3000 [+0.3000, +0.3000]", "-1.0000 [-1.0000, -1.0000]"]
+    assert found.row("control, ensemble of 2")[1] == f"{1e3 * metrics['val']['pinball']:.4f}"
+    differences = [row[1] for row in found.rows if row[0] == "weak"]
+    assert differences[:2] == ["+0.3000 [+0.3000, +0.3000]", "-1.0000 [-1.0000, -1.0000]"]
     assert "Diverged, and left out: weak-s44." in found.text
     assert found.row("weak-s44")[-1] == "no forecast"
     assert [link for link in found.links if not link.startswith("#")] == ["members/control-s43/report.html"]
@@ -469,19 +470,6 @@ def test_headlines_by_hand():
     }
     for expected, given in cases.items():
         assert headline(given) == expected
-
-
-def test_stormy_days_look_at_the_days_before():
-    """The volatility jumps with the return of row 20: row 20 itself could not know it."""
-    from tftjax.data.panel import make_panel
-
-    days = pd.bdate_range("2001-01-01", periods=30, name="date")
-    returns = np.where(np.arange(30) % 2, 0.001, -0.001)
-    returns[20] = 0.05
-    panel = make_panel(pd.DataFrame({"r": returns}, index=days), target="r", observed=("r",))
-    stormy = stormy_days(panel, days[15:], days[10])
-    assert not stormy[:6].any()
-    assert stormy[6:].all()
 
 
 SVG = """<?xml version="1.0"?>

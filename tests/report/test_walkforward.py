@@ -8,7 +8,8 @@ import pytest
 
 from tftjax.data.panel import make_panel
 from tftjax.report.walkforward import verdict_of
-from tftjax.walkforward.files import Walk, headlines, skills, stormy_days
+from tftjax.walkforward.files import Walk, skills, stormy_days
+from tftjax.walkforward.pool import headlines, volatility_name
 
 BETTER = {"difference": -0.1, "low": -0.15, "high": -0.05, "p": 0.001}
 LEVEL = {"difference": -0.1, "low": -0.3, "high": 0.1, "p": 0.3}
@@ -72,7 +73,7 @@ def test_the_forecast_of_a_config_is_its_ensemble_or_its_only_seed():
         ("flat", "baseline", "flat"),
     ]
     table = pd.DataFrame(rows, columns=["forecast", "kind", "config"]).set_index("forecast")
-    assert headlines(table) == ["a of 2", "b, 1"]
+    assert [row.Index for row in headlines(list(table.itertuples()))] == ["a of 2", "b, 1"]
 
 
 def test_skill_of_a_fold_in_which_the_baseline_loses_nothing_is_undefined():
@@ -86,6 +87,11 @@ def test_stormy_is_above_the_median_of_what_was_known_the_day_before():
     days = pd.bdate_range("2005-01-03", periods=6)
     frame = pd.DataFrame({"r": 0.0, "VIX": [10.0, 40.0, 20.0, 30.0, 5.0, 99.0]}, days)
     panel = make_panel(frame, target="r", observed=("r", "VIX"))
-    name, stormy = stormy_days(panel, days[1:])
-    assert name == "VIX"
-    assert stormy.tolist() == [False, True, False, True, False]  # 10 40 20 30 5, their median 20
+    assert volatility_name(panel) == "VIX"
+    assert stormy_days(panel, days[1:]).tolist() == [
+        False,
+        True,
+        False,
+        True,
+        False,
+    ]  # 10 40 20 30 5, their median 20

@@ -11,8 +11,8 @@ from tftjax.config.train import TrainConfig
 from tftjax.errors import UserError
 from tftjax.files import write_json
 from tftjax.storage import runs
+from tftjax.storage.runs import Ended
 from tftjax.sweep.ensembles import average, average_tables, ensembles, open_runs
-from tftjax.sweep.members import Ended
 from tftjax.sweep.plan import Member
 
 

@@ -12,10 +12,10 @@ from tftjax.config.loading import Config
 from tftjax.config.loss import LossConfig
 from tftjax.config.train import TrainConfig
 from tftjax.errors import UserError
-from tftjax.evaluate.metrics import flatten
-from tftjax.evaluate.significance import bootstrap
+from tftjax.evaluate.formatting import BASIS_POINTS
+from tftjax.evaluate.metrics import METRICS, Metric, flatten
 from tftjax.plots.sweeps import draw, response_curves
-from tftjax.sweep.members import Ended
+from tftjax.storage.runs import Ended
 from tftjax.sweep.plan import Member
 from tftjax.sweep.results import results_table, summarise, write_results
 
@@ -83,22 +83,12 @@ def test_summary_by_hand(results):
     # Seed 3 of weak diverged: by the two others it differs by -0.1 and -0.4; unpaired it would be -0.25 too,
     # but from the mean of three -0.2, were the means compared.
     assert weak["difference"] == pytest.approx(-0.25e-3)
-    # Of two values a resample gives -0.4, -0.25 or -0.1, the ends with a quarter each.
-    assert (weak["difference_low"], weak["difference_high"]) == pytest.approx((-0.4e-3, -0.1e-3))
+    # Two values, 0.3 apart: their mean has the standard error 0.15, and t of one degree of freedom is 12.706.
+    bounds = (-0.25e-3 - 12.7062 * 0.15e-3, -0.25e-3 + 12.7062 * 0.15e-3)
+    assert (weak["difference_low"], weak["difference_high"]) == pytest.approx(bounds, rel=1e-5)
     strong = rows.loc[("strong", "test", "pinball")]
     assert (strong["mean"], strong["standard_error"]) == pytest.approx((1e-3, 0.0))
     assert strong["difference"] == pytest.approx(-2.1e-3)
-
-
-def test_bootstrap():
-    # Of 27 resamples of 0, 0, 3 the mean is 3 once (3.7 %), 0 eight times: the 2.5 % and 97.5 % points.
-    assert bootstrap(np.array([0.0, 0.0, 3.0])) == (1.0, 0.0, 3.0)
-    assert bootstrap(np.array([2.0])) == (2.0, None, None)
-    values = np.random.default_rng(1).normal(size=400)
-    mean, low, high = bootstrap(values)
-    half = 1.96 * values.std() / 20
-    np.testing.assert_allclose([low, high], [mean - half, mean + half], atol=0.1 * half)
-    assert bootstrap(values) == (mean, low, high)
 
 
 def test_without_control_the_first_config_is_the_reference(results):
@@ -125,13 +115,18 @@ def test_files(sweep, tmp_path):
     averaged = {"weak": dict(zip(("val", "test"), map(metrics_of, (1.8, 3.0)), strict=True))}
     results, text = write_results(tmp_path, sweep.members, sweep.ended, averaged)
     draw(tmp_path, results)
-    assert (tmp_path / "summary.md").read_text() == text
-    assert "| weak, 2 seeds | 1.9500 ± 0.0500 |" in text
-    assert "\n| weak, ensemble of 2 | 1.8000 | 1.8 |" in text
+    written = (tmp_path / "summary.md").read_text()
+    assert "| weak, 2 seeds | 1.9500 ± 0.0500 | **80.0 ± 0.0** |" in written
+    assert "\n| weak, ensemble of 2 | **1.8000** | **80.0** | 1.8 |" in written
+    assert "\n| weak, ensemble of 2 | 3.0000 | 80.0 |" in written  # test rows rank nothing
     assert pd.read_csv(tmp_path / "ensembles.csv")["test/coverage/80"].tolist() == [0.8]
-    assert "| weak | -0.2500 [-0.4000, -0.1000] |" in text
-    assert "| unconditional (baseline) | 2.1000 |" in text
-    assert "left out: weak-s3" in text
+    assert "| weak | -0.2500 [-2.1559, +1.6559] |" in written
+    assert "| unconditional (baseline) | 2.1000 |" in written
+    for shown in (text, written):
+        assert "left out: weak-s3" in shown
+    row = next(line for line in text.splitlines() if line.startswith("weak, ensemble of 2"))
+    assert row.split()[4:] == ["1.8000*", "80.0*", "1.8", "75.0"]
+    assert max(map(len, text.splitlines())) <= 80
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "results.csv"), results)
     for name in ("metrics.png", "response.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
@@ -154,3 +149,22 @@ def test_response_curves(results):
     assert response_curves(results.assign(**{"train.learning_rate": 0.1})) == {}
     assert response_curves(results.drop(columns="loss.std_weight")) == {}
     assert response_curves(results[results["loss.std_weight"] < 0.05]) == {}
+
+
+def test_a_new_metric_is_in_every_table(sweep, tmp_path, monkeypatch):
+    monkeypatch.setitem(METRICS, "reach", Metric(lambda *_: 0.0, "reach, bp", BASIS_POINTS, "lower"))
+    for number, (name, metrics) in enumerate(sweep.metrics.items()):
+        for values in metrics.values():
+            values["reach"] = values["baselines"]["unconditional"]["reach"] = number * 1e-4
+        folder = tmp_path / "members" / name / "evaluation"
+        folder.mkdir(parents=True)
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+    results, text = write_results(tmp_path, sweep.members, sweep.ended, {})
+    draw(tmp_path, results)
+    assert "reach, bp" in text
+    written = (tmp_path / "summary.md").read_text()
+    assert written.count(" | reach, bp |") == 4  # means and differences of either split
+    # Members 0, 1 and 2 are those of control, 3 and 4 those of weak.
+    assert written.count(" | 1.0 ± 0.6 |") == written.count(" | 3.5 ± 0.5 |") == 2
+    rows = pd.read_csv(tmp_path / "summary.csv").set_index(["config", "split", "metric"])
+    assert rows.loc[("weak", "test", "reach"), "mean"] == pytest.approx(3.5e-4)

@@ -9,7 +9,7 @@ from train.test_step import CONFIG, frame
 from tftjax.config.data import DataConfig
 from tftjax.data.panel import make_panel
 from tftjax.data.prepared import prepare as prepare_data
-from tftjax.sweep.program import data_shapes, stack_data
+from tftjax.train.engine import data_shapes, stack_data
 from tftjax.train.step import ROUNDS, shuffled
 
 

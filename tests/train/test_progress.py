@@ -11,8 +11,10 @@ import pytest
 from rich.console import Console
 from tiny import EPOCHS, ROOT
 
+from tftjax.storage.runs import Ended
 from tftjax.train import progress
-from tftjax.train.progress import LiveProgress, NoProgress, PlainProgress
+from tftjax.train.loop import Round
+from tftjax.train.progress import LiveDisplay, NoDisplay, PlainDisplay, RunView, SweepView
 
 
 def record(epoch, **changes):
@@ -35,6 +37,10 @@ def record(epoch, **changes):
     return values | changes
 
 
+def a_round(number, seconds=1.0, epochs_left=0, **changes):
+    return Round({"a": record(number, **changes)}, seconds, 1, epochs_left)
+
+
 def test_cells_are_in_the_units_of_their_headings():
     expected = (
         "3",
@@ -54,12 +60,10 @@ def test_cells_are_in_the_units_of_their_headings():
     assert len(expected) == len(progress.COLUMNS)
 
 
-def test_plain_lines(capsys, monkeypatch):
-    clock = iter([100.0, 104.0, 106.0])
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
-    with PlainProgress("a", 10, 2) as display:
-        display.update(record(3))
-        display.update(record(4))
+def test_plain_lines(capsys):
+    with PlainDisplay(RunView("a", 10)) as display:
+        display.update(a_round(3, seconds=4.0, epochs_left=7))
+        display.update(a_round(4, seconds=2.0, epochs_left=6))
     first, second = capsys.readouterr().out.splitlines()
     assert first == (
         "epoch 3/10  loss 2.1000 = pinball 2.0000 + mean 0.06000 + std 0.04000 + others 0.03000  "
@@ -75,9 +79,9 @@ SEEN = {"one_sign": "99.9% of the median forecasts are positive"}
 
 
 def test_a_warning_is_said_when_it_begins(capsys):
-    with PlainProgress("a", 10, 0) as display:
+    with PlainDisplay(RunView("a", 10)) as display:
         for epoch, warnings in enumerate(({}, SEEN, SEEN | {"few": "[3] distinct"}, {}, SEEN), start=1):
-            display.update(record(epoch, warnings=warnings))
+            display.update(a_round(epoch, warnings=warnings))
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
     assert said == [
         "warning: epoch 2: 99.9% of the median forecasts are positive",
@@ -90,9 +94,9 @@ def test_warnings_stay_above_the_live_table(monkeypatch):
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=130, height=40)
     monkeypatch.setattr(progress, "Console", lambda: console)
-    with LiveProgress("balanced", 20, 0) as display:
-        display.update(record(1, warnings={"few": "[3] distinct"}))
-        display.update(record(2, warnings={"few": "[3] distinct"}))
+    with LiveDisplay(RunView("balanced", 20)) as display:
+        display.update(a_round(1, warnings={"few": "[3] distinct"}))
+        display.update(a_round(2, warnings={"few": "[3] distinct"}))
     assert screen.getvalue().count("warning: epoch 1: [3] distinct") == 1
     assert "epoch 2: [3]" not in screen.getvalue()
 
@@ -101,11 +105,11 @@ def test_live_table(monkeypatch):
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=130, height=40)
     monkeypatch.setattr(progress, "Console", lambda: console)
-    with LiveProgress("balanced", 20, 0) as display:
-        assert "compiling" in render(display)
+    with LiveDisplay(RunView("balanced", 20)) as display:
+        assert "compiling" in render(display.view.table(None))
         for epoch in range(1, 15):
-            display.update(record(epoch))
-        shown = render(display)
+            display.update(a_round(epoch))
+        shown = render(display.view.table(None))
     assert "balanced" in shown
     for column in progress.COLUMNS:
         assert column in shown
@@ -118,35 +122,78 @@ def test_live_table(monkeypatch):
     assert "\x1b[" in screen.getvalue()  # redrawn in place
 
 
-def render(display):
+def render(table):
     console = Console(file=io.StringIO(), width=130, record=True)
-    console.print(display._draw())
+    console.print(table)
     return console.export_text()
 
 
 def test_live_table_of_a_resumed_run_starts_where_it_stopped():
-    assert "5/20" in render(LiveProgress("a", 20, 5))
+    assert "5/20" in render(RunView("a", 20, 5).table(None))
 
 
 def test_an_exception_passes_through_every_display():
-    for display in (PlainProgress, LiveProgress, NoProgress):
-        with pytest.raises(KeyboardInterrupt), display("a", 3, 0):
+    for display in (PlainDisplay, LiveDisplay, NoDisplay):
+        with pytest.raises(KeyboardInterrupt), display(RunView("a", 3)):
             raise KeyboardInterrupt
 
 
 def test_nothing_is_printed_when_quiet(capsys):
-    with NoProgress("a", 3, 0) as display:
-        display.update(record(1))
+    with progress.display(RunView("a", 3), quiet=True) as display:
+        display.update(a_round(1))
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "")
 
 
 def test_choice_of_the_display(monkeypatch):
-    assert progress.choose(quiet=True) is NoProgress
-    for terminal, display in ((True, LiveProgress), (False, PlainProgress)):
+    for terminal, kind in ((True, LiveDisplay), (False, PlainDisplay)):
         monkeypatch.setattr(sys, "stdout", type("Out", (io.StringIO,), {"isatty": lambda _, t=terminal: t})())
-        assert progress.choose(quiet=False) is display
+        assert type(progress.display(RunView("a", 3), quiet=False)) is kind
+        assert type(progress.display(RunView("a", 3), quiet=True)) is NoDisplay
     monkeypatch.undo()
+
+
+GROUPS = {"control-s1": "control", "control-s2": "control", "pulled-s1": "pulled", "pulled-s2": "pulled"}
+
+
+def swept():
+    """A view of four members after a round: two trained, one has stopped, one diverged."""
+    ended = {"pulled-s1": Ended("stopped early", 2, 1), "pulled-s2": Ended("diverged", 0, 0)}
+    view = SweepView(GROUPS, ended, num_programs=2)
+    view.program = 1
+    rates = {"windows_per_s": 3000.0, "seconds": 2.0, "warnings": {"few": "3 distinct"}}
+    records = {
+        "control-s1": record(3, **rates | {"val/loss": 0.002}),
+        "control-s2": record(2, **rates | {"val/loss": 0.003}),
+    }
+    # 2 x 3,000 windows/s x 2 s in 4 s; 30 epochs at 2 s each.
+    return view, Round(records, 4.0, 2, 30)
+
+
+def test_lines_of_a_sweep(capsys):
+    view, round_ = swept()
+    with PlainDisplay(view) as display:
+        display.update(round_)
+        assert capsys.readouterr().out == (
+            "program 1/2  epoch 3  2 live, 1 stopped, 1 diverged, 2 with warnings  3,000 windows/s  "
+            "at most 60 s left\n"
+        )
+        worse = {"control-s2": record(3, seconds=1.0, **{"val/loss": 0.009})}
+        display.update(Round(worse, 1.0, 1, 0))
+        capsys.readouterr()
+    assert capsys.readouterr().out == (
+        "control: best validation loss 2.5000 (1e-3, mean of 2 runs)\n"
+        "pulled: best validation loss - (1e-3, mean of 0 runs)\n"
+    )
+
+
+def test_table_of_a_sweep(capsys):
+    view, round_ = swept()
+    with LiveDisplay(view) as display:
+        display.update(round_)
+    out = capsys.readouterr().out
+    for text in ("2 live, 1 stopped, 1 diverged", "control", "2.5000", "pulled"):
+        assert text in out
 
 
 @pytest.mark.slow

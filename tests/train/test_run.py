@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from tiny import EPOCHS, HEALTHY, begin_run, contents, make_rows, metric_lines, write_config
 
-from tftjax.config.loading import Config, load
+from tftjax.config.loading import load
 from tftjax.config.train import TrainConfig
 from tftjax.data.loading import load_panel
 from tftjax.data.prepared import prepare
 from tftjax.errors import UserError
 from tftjax.storage import checkpoint
 from tftjax.storage.directories import RunDirectory, lock
-from tftjax.train import progress, run
+from tftjax.train import engine, loop, run
 from tftjax.train.__main__ import main as train_main
 from tftjax.train.step import TrainState
 
@@ -67,21 +67,20 @@ def stand_in(happens):
 
 
 def fit(started, monkeypatch, happens=None):
-    """Trains with the stand-in; returns what was said."""
+    """Trains with the stand-in."""
     config, data, directory = started
-    monkeypatch.setattr(run, "compile_epoch", stand_in(happens or {}))
-    said = []
-    run.fit(config, data, directory, said.append, progress.choose(quiet=True))
-    return said
+    monkeypatch.setattr(engine, "compile_epoch", stand_in(happens or {}))
+    run.fit(config, data, directory, quiet=True)
 
 
 def epochs_seen(directory: Path) -> list[int]:
     return [line["epoch"] for line in metric_lines(directory)]
 
 
-def test_fit_saves_every_epoch_and_keeps_two(begun, monkeypatch):
+def test_fit_saves_every_epoch_and_keeps_two(begun, monkeypatch, caplog):
     started = begun()
-    assert fit(started, monkeypatch) == []
+    fit(started, monkeypatch)
+    assert caplog.messages == []
     assert epochs_seen(started[2]) == list(range(1, EPOCHS + 1))
     assert checkpoint.epochs(started[2] / "checkpoints") == [EPOCHS - 1, EPOCHS]
 
@@ -93,21 +92,22 @@ def test_fit_saves_the_last_epoch_whatever_the_interval(begun, monkeypatch):
 
 
 @pytest.mark.parametrize("every", [1, 3])
-def test_interruption_saves_the_last_finished_epoch(begun, monkeypatch, every):
+def test_interruption_saves_the_last_finished_epoch(begun, monkeypatch, caplog, every):
     started = begun(checkpoint_every=every)
     with pytest.raises(KeyboardInterrupt):
         fit(started, monkeypatch, {6: KeyboardInterrupt()})
     saved = checkpoint.restore_latest(started[2] / "checkpoints")
     assert saved.epoch == saved.arrays["state"]["epoch"] == 5
     assert epochs_seen(started[2]) == [1, 2, 3, 4, 5]
-    assert fit(started, monkeypatch) == ["going on after epoch 5"]
+    fit(started, monkeypatch)
+    assert caplog.messages == ["going on after epoch 5"]
     assert epochs_seen(started[2]) == list(range(1, EPOCHS + 1))
 
 
 def test_interruption_while_a_line_is_written(begun, monkeypatch):
     """State and lines go together: neither an epoch without its line nor a line twice."""
     started = begun(checkpoint_every=3)
-    append = run.append_line
+    append = loop.append_line
 
     def interrupted(path, record):
         append(path, record)
@@ -115,7 +115,7 @@ def test_interruption_while_a_line_is_written(begun, monkeypatch):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "append_line", interrupted)
+        patch.setattr(loop, "append_line", interrupted)
         with pytest.raises(KeyboardInterrupt):
             fit(started, monkeypatch)
     fit(started, monkeypatch)
@@ -164,7 +164,7 @@ def test_divergence_in_the_first_epoch(begun, monkeypatch, wrong, words):
 
 def test_divergence_is_exit_code_2(tmp_path, monkeypatch, capsys):
     config = write_config(tmp_path / "in", make_rows())
-    monkeypatch.setattr(run, "compile_epoch", stand_in({2: {"losses": [1, math.nan, 1, 1, 1, 1]}}))
+    monkeypatch.setattr(engine, "compile_epoch", stand_in({2: {"losses": [1, math.nan, 1, 1, 1, 1]}}))
     assert train_main([str(config), "--runs", str(tmp_path), "--quiet"]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -174,7 +174,7 @@ def test_divergence_is_exit_code_2(tmp_path, monkeypatch, capsys):
 
 def test_interruption_is_exit_code_130(tmp_path, monkeypatch, capsys):
     config = write_config(tmp_path / "in", make_rows())
-    monkeypatch.setattr(run, "compile_epoch", stand_in({3: KeyboardInterrupt()}))
+    monkeypatch.setattr(engine, "compile_epoch", stand_in({3: KeyboardInterrupt()}))
     assert train_main([str(config), "--runs", str(tmp_path)]) == 130
     assert "--resume" in capsys.readouterr().err
     assert checkpoint.epochs(tmp_path / "tiny" / "checkpoints") == [1, 2]
@@ -202,7 +202,7 @@ def test_full_disk_while_training_keeps_the_checkpoints(begun, monkeypatch):
 def test_all_checkpoints_damaged_is_exit_code_2(tmp_path, monkeypatch, capsys):
     config = write_config(tmp_path / "in", make_rows())
     command = [str(config), "--runs", str(tmp_path), "--quiet"]
-    monkeypatch.setattr(run, "compile_epoch", stand_in({4: KeyboardInterrupt()}))
+    monkeypatch.setattr(engine, "compile_epoch", stand_in({4: KeyboardInterrupt()}))
     assert train_main(command) == 130
     for epoch in (2, 3):
         (tmp_path / "tiny" / "checkpoints" / str(epoch) / "SHA256SUMS").write_text("no sums\n")
@@ -212,21 +212,19 @@ def test_all_checkpoints_damaged_is_exit_code_2(tmp_path, monkeypatch, capsys):
     assert contents(tmp_path / "tiny") == before
 
 
-def test_early_stopping_counts_epochs_since_the_best():
-    config = Config(train=TrainConfig(max_epochs=9, patience=3))
+def test_stop_rules_by_hand():
+    config = TrainConfig(max_epochs=9, patience=3)
     empty = np.zeros(1, np.float32)
 
-    def finished(epoch, best):
+    def ending(epoch, best):
         zero, key = np.int32(0), np.zeros(2, np.uint32)
         loss = np.float32(1)
         state = TrainState(empty, (), zero, np.int32(epoch), key, empty, loss, np.int32(best))
-        return run.is_finished(state, config)
+        return loop.ending(state, config)
 
-    assert not finished(0, 0)
-    assert not finished(4, 2)
-    assert finished(5, 2)
-    assert not finished(8, 8)
-    assert finished(9, 9)
+    assert [ending(0, 0), ending(4, 2), ending(8, 8)] == [None] * 3
+    assert ending(5, 2) == "stopped early"
+    assert ending(9, 9) == ending(9, 6) == "finished"
 
 
 # ---- Bad input -------------------------------------------------------------------------------------------
@@ -338,7 +336,7 @@ def test_runs_below_a_file_is_exit_code_2(tmp_path, capsys):
 def test_an_existing_run_needs_a_flag(tmp_path, monkeypatch, capsys):
     config = write_config(tmp_path / "in", make_rows())
     command = [str(config), "--runs", str(tmp_path), "--quiet"]
-    monkeypatch.setattr(run, "compile_epoch", stand_in({4: KeyboardInterrupt()}))
+    monkeypatch.setattr(engine, "compile_epoch", stand_in({4: KeyboardInterrupt()}))
     assert train_main(command) == 130
     before = contents(tmp_path / "tiny")
     assert train_main(command) == 2
@@ -364,7 +362,7 @@ def test_an_existing_run_needs_a_flag(tmp_path, monkeypatch, capsys):
 def test_overwrite_leaves_alone_what_is_being_trained(tmp_path, monkeypatch, capsys):
     config = write_config(tmp_path / "in", make_rows())
     command = [str(config), "--runs", str(tmp_path), "--quiet"]
-    monkeypatch.setattr(run, "compile_epoch", stand_in({4: KeyboardInterrupt()}))
+    monkeypatch.setattr(engine, "compile_epoch", stand_in({4: KeyboardInterrupt()}))
     assert train_main(command) == 130
     before = contents(tmp_path / "tiny")
     with lock(RunDirectory(tmp_path / "tiny")):
@@ -377,6 +375,6 @@ def test_leading_rows_without_values_are_dropped_and_said(tmp_path, monkeypatch,
     rows = make_rows()
     rows.iloc[:4, 3] = np.nan
     config = write_config(tmp_path / "in", rows)
-    monkeypatch.setattr(run, "compile_epoch", stand_in({2: KeyboardInterrupt()}))
+    monkeypatch.setattr(engine, "compile_epoch", stand_in({2: KeyboardInterrupt()}))
     assert train_main([str(config), "--runs", str(tmp_path)]) == 130
     assert "dropped 4 leading rows: no value of AAA_Yield before 2001-01-05" in capsys.readouterr().out

@@ -2,13 +2,14 @@
 
 import json
 import shutil
+from functools import partial
 from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
-from sweep.test_train import Sweep
 from tiny import assert_same_arrays, begin_run, contents, make_rows, write_config
+from train.test_loop import Sweep
 from train.test_run import stand_in
 
 from tftjax.config.hyperparameters import hyperparameters
@@ -18,12 +19,13 @@ from tftjax.data.prepared import prepare
 from tftjax.errors import UserError
 from tftjax.model.parameters import to_tree
 from tftjax.runtime import device_mesh
-from tftjax.storage import checkpoint, runs
+from tftjax.storage import checkpoint
 from tftjax.sweep.__main__ import main as sweep_main
 from tftjax.sweep.plan import make_plan, programs
-from tftjax.train import progress, warm_start
+from tftjax.train import engine, loop, warm_start
 from tftjax.train import run as train
 from tftjax.train.__main__ import main as train_main
+from tftjax.train.engine import Training
 from tftjax.train.step import init_state, make_program
 
 pytestmark = pytest.mark.usefixtures("in_process")
@@ -46,9 +48,8 @@ def untrained_run(folder, **model):
     state = init_state(run.program, hyperparameters(run.config), seed=7)
     best = state.params + np.float32(0.25)
     state = state._replace(best_params=best, epoch=np.int32(3), best_epoch=np.int32(2))
-    train.save_state(
-        folder / "source", state, run.program, runs.checkpoint_metadata(run.config, run.data) | {"devices": 1}
-    )
+    member = Training("source", run.config, run.data, folder / "source")
+    loop.save_state(member, state, run.program, 1)
     return SimpleNamespace(directory=folder / "source", best=to_tree(best, run.program.layout))
 
 
@@ -57,20 +58,25 @@ def source(tmp_path_factory):
     return untrained_run(tmp_path_factory.mktemp("source"), lstm_layers=2)
 
 
-def first_state(tmp_path, source, **model):
+@pytest.fixture
+def first_state(caplog):
+    return partial(make_first_state, caplog)
+
+
+def make_first_state(caplog, tmp_path, source, **model):
     """The state that a run of another model begins with, init.json and what was said."""
     run = prepared(tmp_path / "in", model=model, train={"init_from": str(source.directory)})
-    said = []
-    state = train.first_state(run.config, run.data, run.program, tmp_path, said.append)
+    caplog.clear()
+    state = loop.first_state(Training("tiny", run.config, run.data, tmp_path), run.program)
     cold = init_state(run.program, hyperparameters(run.config), run.config.train.seed)
     record = json.loads((tmp_path / "init.json").read_text())
     tree, cold_tree = (to_tree(s.params, run.program.layout) for s in (state, cold))
     return SimpleNamespace(
-        state=state, cold=cold, tree=tree, cold_tree=cold_tree, record=record, said=said[0]
+        state=state, cold=cold, tree=tree, cold_tree=cold_tree, record=record, said=caplog.messages[0]
     )
 
 
-def test_the_same_model_takes_all(tmp_path, source):
+def test_the_same_model_takes_all(first_state, tmp_path, source):
     begun = first_state(tmp_path, source, lstm_layers=2)
     assert_same_arrays(begun.tree, source.best)
     np.testing.assert_array_equal(begun.state.params, begun.state.best_params)
@@ -87,7 +93,7 @@ def test_the_same_model_takes_all(tmp_path, source):
     assert "0 arrays new, 0 arrays left" in begun.said
 
 
-def test_a_smaller_model_leaves_and_a_larger_one_draws(tmp_path, source):
+def test_a_smaller_model_leaves_and_a_larger_one_draws(first_state, tmp_path, source):
     fewer = first_state(tmp_path / "fewer", source)
     assert fewer.record["new"] == []
     assert {path.partition("/")[0] for path in fewer.record["left"]} == {"lstm_decoder_1", "lstm_encoder_1"}
@@ -102,14 +108,14 @@ def test_a_smaller_model_leaves_and_a_larger_one_draws(tmp_path, source):
 
 
 @pytest.mark.parametrize("model", [{"quantile_head": "monotone"}, {"quantiles": [0.1, 0.5]}])
-def test_an_output_layer_that_means_something_else_begins_anew(tmp_path, source, model):
+def test_an_output_layer_that_means_something_else_begins_anew(first_state, tmp_path, source, model):
     begun = first_state(tmp_path, source, lstm_layers=2, **model)
     assert begun.record["new"] == begun.record["left"] == ["output/bias", "output/kernel"]
     assert_same_arrays(begun.tree["output"], begun.cold_tree["output"])
     assert_same_arrays(begun.tree["output_gate"], source.best["output_gate"])
 
 
-def test_gates_are_taken_only_where_they_mean_the_same(tmp_path):
+def test_gates_are_taken_only_where_they_mean_the_same(first_state, tmp_path):
     regime = {"by": "thresholds", "column": "Realized_Vol_21d", "thresholds": [15]}
     gated = untrained_run(tmp_path, attention={"regime": regime})
     same = first_state(tmp_path / "same", gated, attention={"regime": regime})
@@ -203,7 +209,7 @@ def test_resuming_does_not_read_the_source_again(tmp_path, source, monkeypatch, 
     copy = shutil.copytree(source.directory, tmp_path / "copy")
     config = write_config(tmp_path / "in", make_rows(), train={"init_from": str(copy)})
     command = [str(config), "--runs", str(tmp_path), "--quiet"]
-    monkeypatch.setattr(train, "compile_epoch", stand_in({3: KeyboardInterrupt()}))
+    monkeypatch.setattr(engine, "compile_epoch", stand_in({3: KeyboardInterrupt()}))
     assert train_main(command) == 130
     assert "starts from" in capsys.readouterr().err
     began = (tmp_path / "tiny" / "init.json").read_bytes()
@@ -218,25 +224,24 @@ def test_resuming_does_not_read_the_source_again(tmp_path, source, monkeypatch, 
     assert "checkpoints/2/SHA256SUMS" in contents(tmp_path / "tiny")
 
 
-def test_a_kill_before_the_first_epoch_reads_it_again(tmp_path, source, monkeypatch):
+def test_a_kill_before_the_first_epoch_reads_it_again(tmp_path, source, monkeypatch, caplog):
     run = prepared(tmp_path / "in", train={"init_from": str(source.directory)})
     begin_run(tmp_path / "tiny", run.config, run.data.whole)
     (tmp_path / "tiny" / "init.json.new").write_text("half")
-    monkeypatch.setattr(train, "compile_epoch", stand_in({}))
-    said = []
-    train.fit(run.config, run.data, tmp_path / "tiny", said.append, progress.choose(quiet=True))
-    assert "starts from" in said[0]
+    monkeypatch.setattr(engine, "compile_epoch", stand_in({}))
+    train.fit(run.config, run.data, tmp_path / "tiny", quiet=True)
+    assert "starts from" in caplog.messages[0]
     saved = checkpoint.restore_latest(tmp_path / "tiny" / "checkpoints").arrays["params"]
     assert_same_arrays(saved["lstm_gate"], source.best["lstm_gate"])
 
 
-def test_members_of_a_sweep_start_from_it_and_resume_without_it(tmp_path, source, monkeypatch):
+def test_members_of_a_sweep_start_from_it_and_resume_without_it(tmp_path, source, monkeypatch, caplog):
     copy = shutil.copytree(source.directory, tmp_path / "copy")
     swept = Sweep(tmp_path, monkeypatch, init_from=str(copy))
     swept.events[43, 3] = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
         swept.train()
-    assert len([line for line in swept.said if "starts from" in line]) == 3
+    assert len([line for line in caplog.messages if "starts from" in line]) == 3
     shutil.rmtree(copy)
     del swept.events[43, 3]
     assert {how.status for how in swept.train().values()} == {"finished"}

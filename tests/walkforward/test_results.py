@@ -1,5 +1,7 @@
 """Pooling of folds and what is said of it, on numbers worked out by hand."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,10 +10,14 @@ from tftjax.config.evaluation import EvaluationConfig
 from tftjax.config.loading import Config
 from tftjax.config.train import TrainConfig
 from tftjax.evaluate.files import Predictions
+from tftjax.evaluate.formatting import BASIS_POINTS
+from tftjax.evaluate.metrics import METRICS, Metric
+from tftjax.sweep import files
 from tftjax.sweep.plan import Member
+from tftjax.walkforward.files import read_walk
 from tftjax.walkforward.pool import EWMA, Fold, headlines, join_folds, pooled_forecasts, predictions_table
-from tftjax.walkforward.results import folds_table, gains_table, judge_all
-from tftjax.walkforward.summary import markdown, reference
+from tftjax.walkforward.results import folds_table, gains_table, judge_all, write_tables
+from tftjax.walkforward.summary import make_summary, seeds
 
 LEVELS = (0.1, 0.5, 0.75)
 
@@ -28,7 +34,8 @@ def constant(*medians):
 
 def make_fold(name, days, target, volatility, series=None, **forecasts):
     series = series or [""] * len(days)
-    facts = {"test_from": days[0], "test_windows": len(days)}
+    facts = dict.fromkeys(("train_from", "val_from", "test_from"), days[0])
+    facts |= {"test_to": days[-1], "test_windows": len(days)}
     values = {key.replace("_", "-"): constant(*medians) for key, medians in forecasts.items()}
     return Fold(name, facts, happened(days, series, target), np.array(volatility), values)
 
@@ -159,34 +166,93 @@ def test_folds_by_hand(pooled):
     assert pd.isna(table.loc[("2005", "flat"), "directional_accuracy"])  # no return but zero
 
 
-def test_the_summary(pooled):
+def walk_of(folder, pool, forecasts):
+    """The walk-forward as its files hold it, all members finished but for seed 2 of b in 2006."""
+    metrics = judge_all(pool, forecasts, EvaluationConfig(), 252.0)
+    files.create(folder, members(), resume=False, overwrite=False)
+    lost = {"b-2006-s2": "diverged"}
+    ended = {m.name: files.Ended(lost.get(m.name, "finished"), 5, 4) for m in members()}
+    files.write_ended(folder, 0, ended)
+    for member in members():
+        directory = folder / "members" / member.name / "evaluation"
+        directory.mkdir(parents=True)
+        left_out = {"odd": "no data"} if member.fold == "2006" else {}
+        (directory / "notes.json").write_text(json.dumps({"left_out": left_out}))
+    write_tables(folder, pool, forecasts, metrics)
+    return read_walk(folder), metrics
+
+
+def row_of(text, name):
+    """The cells of the first row with that heading."""
+    return next(line for line in text.splitlines() if line.startswith(f"| {name} |"))[:-2].split(" | ")
+
+
+def test_the_summary(pooled, tmp_path):
     pool, forecasts, _ = pooled
-    everything = list(forecasts.values())
-    metrics = judge_all(pool, everything, EvaluationConfig(), 252.0)
-    assert reference(everything, metrics).name == "flat"
-    text = markdown(pool, everything, metrics, gains_table(pool, everything), folds_table(pool, everything))
+    walk, metrics = walk_of(tmp_path / "walk", pool, list(forecasts.values()))
+    assert walk.hardest == "flat"
+    summary = make_summary(walk, "VIX")
+    text, shown = summary.markdown(), summary.terminal()
     assert "# Walk-forward: 2 folds, 5 test days from 2005-03-01 to 2006-03-03" in text
     assert "5 days are too few for a test" in text
-    assert "- **a, ensemble of 2** no verdict" in text
-    assert "| a, mean of 2 seeds |" in text
-    assert "| flat (baseline) |" in text
+    assert "- a, ensemble of 2: no verdict" in text
+    assert "left out: b-2006-s2." in text
+    assert "odd is left out, in fold 2006: no data." in text
+    assert "Stormy: VIX the day before" in text
     assert "p =" not in text
-    assert "\n| 2006 | 3 |" in text
-    own, flat = (metrics[name]["pinball"] for name in ("a, ensemble of 2", "flat"))
-    assert f"\n| a, ensemble of 2 | {100 * (1 - own / flat):+.2f} |" in text
+    own, other, flat = (metrics[name]["pinball"] for name in ("a, ensemble of 2", "b, ensemble of 2", "flat"))
+    gain, worse = (f"{100 * (1 - loss / flat):+.2f}" for loss in (own, other))
+    assert f"\n| flat | {gain} | {worse} |" in text
+    assert f"\n| all | {gain} | {worse} |" in text
+    assert row_of(text, "2006")[1:6] == [*["2006-03-01"] * 3, "2006-03-03", "3"]
+    assert max(map(len, shown.splitlines())) <= 80
+    assert gain in next(line for line in shown.splitlines() if line.startswith("all "))
 
 
-def test_an_ensemble_without_a_whole_seed_is_in_the_summary(folds):
+def test_means_over_seeds_by_hand(pooled, tmp_path):
+    pool, forecasts, _ = pooled
+    walk, metrics = walk_of(tmp_path / "walk", pool, list(forecasts.values()))
+    rows = {row[0].text: row for row in seeds(walk).rows}
+    assert list(rows)[:4] == ["a, mean of 2 seeds", "a, ensemble of 2", "a, seed 1", "a, seed 2"]
+    one, two = (metrics[f"a, seed {seed}"]["pinball"] for seed in (1, 2))
+    # Of two values the standard error is half of their distance.
+    assert rows["a, mean of 2 seeds"][1].text == f"{500 * (one + two):.4f} ± {500 * abs(one - two):.4f}"
+    flat = metrics["flat"]["pinball"]
+    assert rows["a, seed 1"][2].text == f"{100 * (one / flat - 1):+.2f}"
+    assert "b, mean of 2 seeds" not in rows  # one of them diverged
+
+
+def test_an_ensemble_without_a_whole_seed_is_in_the_summary(folds, tmp_path):
     """Each seed of b diverged in a fold, the other one is trained there."""
     folds[0].forecasts.pop("b-2005-s1")
     pool = join_folds(folds, "VIX")
     everything = pooled_forecasts(pool, members(), print)
     assert [p.name for p in everything if p.config == "b"] == ["b, ensemble of 2"]
-    metrics = judge_all(pool, everything, EvaluationConfig(), 252.0)
-    text = markdown(pool, everything, metrics, gains_table(pool, everything), folds_table(pool, everything))
-    table = text.partition("## All test days together")[2].partition("##")[0]
-    assert "\n| b, ensemble of 2 |" in table
-    assert "| a, mean of 2 seeds |" in table
+    text = make_summary(walk_of(tmp_path / "walk", pool, everything)[0], "VIX").markdown()
+    for title, name in (("All test days together", "b, ensemble of 2"), ("Seeds", "a, mean of 2 seeds")):
+        assert f"\n| {name} |" in text.partition(f"## {title}")[2].partition("##")[0]
+
+
+def test_a_new_metric_is_in_every_table(pooled, tmp_path, monkeypatch):
+    def reach(forecast, target, quantiles):
+        return 1e-4 * float(np.ptp(forecast[..., 1]))
+
+    monkeypatch.setitem(METRICS, "reach", Metric(reach, "reach, bp", BASIS_POINTS, "lower"))
+    pool, forecasts, _ = pooled
+    walk, metrics = walk_of(tmp_path / "walk", pool, list(forecasts.values()))
+    assert metrics["a, ensemble of 2"]["reach"] == pytest.approx(3e-4)  # its medians lie between 0 and 3
+    assert "reach" in pd.read_csv(tmp_path / "walk" / "folds.csv")
+    summary = make_summary(walk, "VIX")
+    text = summary.markdown()
+    tables = [part for part in summary.parts if not isinstance(part, str)]
+    assert [table.title for table in tables if "reach, bp" in table.head] == [
+        "All test days together",
+        "Seeds one by one",
+    ]
+    place = tables[0].head.index("reach, bp")
+    assert row_of(text, "a, ensemble of 2")[place] == "3.0"
+    assert row_of(text, "flat")[place] == "**0.0**"
+    assert "reach" in summary.terminal()
 
 
 def test_several_series_follow_each_other():

@@ -1,4 +1,4 @@
-"""Print the JSON schema of a config: `python -m tftjax.config schema`."""
+"""The JSON schema of a config: `python -m tftjax.config schema`."""
 
 import argparse
 import json
@@ -9,7 +9,7 @@ from tftjax.config.loading import Config
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the JSON schema of a config file."""
+    """Prints the JSON schema of a config file."""
     parser = argparse.ArgumentParser(
         prog="python -m tftjax.config", description="The config files' JSON schema."
     )

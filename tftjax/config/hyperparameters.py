@@ -1,68 +1,30 @@
-"""The floats of a config that members of one compiled program may vary."""
+"""The floats of a config that members of one compiled program may vary: all that are marked `Swept`."""
 
-import math
+import functools
 from typing import NamedTuple
 
 from tftjax.config.loading import Config
+from tftjax.config.section import Swept, fields
 
-# The floats of nested sections among them, by where a config has them.
-NESTED_HYPERPARAMETERS = (
-    "model.attention.staleness.weight",
-    "model.attention.staleness.gradient_scale",
-    "model.attention.staleness.scale",
-    "model.attention.regime.thresholds",
-    "model.attention.regime.gradient_scale",
-    "model.attention.regime.balance_weight",
-)
+# The mark of each field, by its dotted key.
+MARKS = {
+    key: Swept() if mark is Swept else mark
+    for key, field in fields(Config)
+    for mark in field.metadata
+    if mark is Swept or isinstance(mark, Swept)
+}
+# The names in the record of each field's floats, by its dotted key.
+NAMES = {key: mark.names or (key.rpartition(".")[2],) for key, mark in MARKS.items()}
 
-
-class Hyperparameters(NamedTuple):
-    """The floats that may differ between the members of one compiled program."""
-
-    learning_rate: float
-    dropout_rate: float
-    weight_decay: float
-    max_grad_norm: float
-    mean_weight: float
-    std_weight: float
-    target_mean: float
-    target_std: float
-    marginal_weight: float
-    directional_weight: float
-    directional_threshold: float
-    crossing_weight: float
-    staleness_weight: float
-    staleness_gradient_scale: float
-    staleness_scale: float
-    regime_low: float  # the first threshold
-    regime_high: float  # the second, infinity without one
-    regime_gradient_scale: float
-    balance_weight: float
+Hyperparameters = NamedTuple("Hyperparameters", [(name, float) for names in NAMES.values() for name in names])
+Hyperparameters.__doc__ = "The floats that may differ between the members of one compiled program."
 
 
 def hyperparameters(config: Config) -> Hyperparameters:
-    """Pick the floats of a config that a compiled program takes as inputs."""
-    model, loss, train = config.model, config.loss, config.train
-    staleness, regime = model.attention.staleness, model.attention.regime
-    low, high, *_ = *regime.thresholds, math.inf, math.inf
-    return Hyperparameters(
-        learning_rate=train.learning_rate,
-        dropout_rate=model.dropout_rate,
-        weight_decay=train.weight_decay,
-        max_grad_norm=train.max_grad_norm,
-        mean_weight=loss.mean_weight,
-        std_weight=loss.std_weight,
-        target_mean=loss.target_mean,
-        target_std=loss.target_std,
-        marginal_weight=loss.marginal_weight,
-        directional_weight=loss.directional_weight,
-        directional_threshold=loss.directional_threshold,
-        crossing_weight=loss.crossing_weight,
-        staleness_weight=staleness.weight,
-        staleness_gradient_scale=staleness.gradient_scale,
-        staleness_scale=staleness.used_scale,
-        regime_low=low,
-        regime_high=high,
-        regime_gradient_scale=regime.gradient_scale,
-        balance_weight=regime.balance_weight,
-    )
+    """The floats of a config that a compiled program takes as inputs."""
+    floats: dict[str, float] = {}
+    for key, mark in MARKS.items():
+        *sections, leaf = key.split(".")
+        value = getattr(functools.reduce(getattr, sections, config), mark.value or leaf)
+        floats |= zip(NAMES[key], value if isinstance(value, tuple) else (value,), strict=True)
+    return Hyperparameters(**floats)

@@ -1,8 +1,9 @@
 """A run's config: frozen, strict models, one a section; read from one JSON file a run."""
 
+import functools
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from tftjax.config.data import DataConfig
 from tftjax.config.evaluation import EvaluationConfig
 from tftjax.config.loss import LossConfig
 from tftjax.config.model import ModelConfig
-from tftjax.config.section import Section, explain, nearest, show
+from tftjax.config.section import Section, explain, fields, nearest, show
 from tftjax.config.train import TrainConfig
 from tftjax.errors import UserError
 
@@ -37,13 +38,13 @@ class Config(Section):
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a config from a JSON file; keys left out keep their defaults, `name` that of the file's stem.
+    """Reads a config from a JSON file; keys left out keep their defaults, `name` that of the file's stem.
 
     Args:
-        path: the JSON file.
-        overrides: "dotted.key=value" each, applied in order.
+      path: the JSON file.
+      overrides: "dotted.key=value" each, applied in order.
     Raises:
-        UserError: file not readable, not JSON, or any key or value that is not allowed (all listed at once).
+      UserError: file not readable, not JSON, or any key or value that is not allowed (all listed at once).
     """
     path = Path(path)
     try:
@@ -61,13 +62,13 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def from_dict(raw: dict[str, Any], where: str) -> Config:
-    """Check a dict, as JSON holds it, and make a Config of it.
+    """Checks a dict, as JSON holds it, and makes a Config of it.
 
     Args:
-        raw: sections and keys; lists for tuples and ISO strings for dates.
-        where: what error messages call the source, such as its file.
+      raw: sections and keys; lists for tuples and ISO strings for dates.
+      where: what error messages call the source, such as its file.
     Raises:
-        UserError: lists every key or value that is not allowed.
+      UserError: lists every key or value that is not allowed.
     """
     try:
         return Config.model_validate_json(json.dumps(raw))
@@ -80,10 +81,10 @@ def from_dict(raw: dict[str, Any], where: str) -> Config:
 
 
 def apply_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Return a copy of `raw` with "dotted.key=value" set, the value read as JSON or else as a string.
+    """Returns a copy of `raw` with "dotted.key=value" set, the value read as JSON or else as a string.
 
     Raises:
-        UserError: no "=", or a key that does not exist.
+      UserError: no "=", or a key that does not exist.
     """
     result = json.loads(json.dumps(raw))
     known = known_keys()
@@ -109,20 +110,18 @@ def apply_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> dict[str, 
 
 def known_keys() -> tuple[str, ...]:
     """All settings as dotted keys, in the order of the models."""
-    return tuple(settings(Config()))
+    return tuple(key for key, _ in fields(Config))
 
 
 def settings(config: Config) -> dict[str, Any]:
     """All settings of a config by dotted key, values as in JSON, in the order of the models."""
-    return dict(_flatten(config.model_dump(mode="json"), Config))
+    tree = config.model_dump(mode="json")
+    return {key: functools.reduce(dict.__getitem__, key.split("."), tree) for key in known_keys()}
 
 
 def setting_type(key: str) -> Any:
     """The declared type of a setting, by its dotted key."""
-    section: Any = Config
-    for name in key.split("."):
-        section = section.model_fields[name].annotation
-    return section
+    return dict(fields(Config))[key].annotation
 
 
 def changed_keys(a: Config, b: Config) -> list[tuple[str, Any, Any]]:
@@ -137,23 +136,13 @@ def fingerprint(config: Config) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _flatten(tree: dict[str, Any], section: type[Section]) -> Iterator[tuple[str, Any]]:
-    """Dotted keys down to the keys of the innermost sections; what a key holds is one value."""
-    for key, value in tree.items():
-        annotation = section.model_fields[key].annotation
-        if isinstance(annotation, type) and issubclass(annotation, Section):
-            yield from ((f"{key}.{inner}", held) for inner, held in _flatten(value, annotation))
-        else:
-            yield key, value
-
-
 def parse_json(text: str, where: str) -> Any:
-    """Read JSON without NaN or Infinity, and with no key twice in an object (json would keep the last).
+    """Reads JSON without NaN or Infinity, and with no key twice in an object (json would keep the last).
 
     Args:
-        where: what error messages call the text.
+      where: what error messages call the text.
     Raises:
-        UserError: it is not JSON of this kind.
+      UserError: it is not JSON of this kind.
     """
 
     def refuse_constant(constant: str) -> None:

@@ -1,10 +1,10 @@
 """The section `loss`: what is minimised."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tftjax.config.section import Section
+from tftjax.config.section import Section, Swept
 
 
 class LossConfig(Section):
@@ -13,34 +13,38 @@ class LossConfig(Section):
     What each penalty asks for, and when a good forecaster violates it: see `PENALTIES` in losses.py.
     """
 
-    mean_weight: float = Field(0.0, ge=0, le=1e6, description="weight of the mean penalty; sane: 0 to 1")
-    std_weight: float = Field(0.0, ge=0, le=1e6, description="weight of the spread penalty; sane: 0 to 1")
-    marginal_weight: float = Field(
+    mean_weight: Annotated[float, Swept] = Field(
+        0.0, ge=0, le=1e6, description="weight of the mean penalty; sane: 0 to 1"
+    )
+    std_weight: Annotated[float, Swept] = Field(
+        0.0, ge=0, le=1e6, description="weight of the spread penalty; sane: 0 to 1"
+    )
+    marginal_weight: Annotated[float, Swept] = Field(
         0.0,
         ge=0,
         le=1e6,
         description="weight of the penalty on mean and spread of the whole pooled forecast; sane: 0 to 1",
     )
-    directional_weight: float = Field(
+    directional_weight: Annotated[float, Swept] = Field(
         0.0,
         ge=0,
         le=1e6,
         description="weight of the penalty on median forecasts of one sign; the same in both scales;"
         " sane: 0 to 10",
     )
-    directional_threshold: float = Field(
+    directional_threshold: Annotated[float, Swept] = Field(
         0.8, ge=0.5, le=1, description="share of one sign above which that penalty begins; sane: 0.6 to 0.95"
     )
-    crossing_weight: float = Field(
+    crossing_weight: Annotated[float, Swept] = Field(
         0.0,
         ge=0,
         le=1e6,
         description="weight of the penalty on crossing quantiles; the same in both scales; sane: 0 to 10",
     )
-    target_mean: float = Field(
+    target_mean: Annotated[float, Swept] = Field(
         0.0003, ge=-1, le=1, description="return as a decimal (0.01 is one percent); sane: -0.001 to 0.001"
     )
-    target_std: float = Field(
+    target_std: Annotated[float, Swept] = Field(
         0.01, gt=0, le=1, description="return as a decimal (0.01 is one percent); sane: 0.001 to 0.05"
     )
     scale: Literal["return", "standardized"] = Field(

@@ -1,11 +1,12 @@
-"""The section `model.attention`: how attention treats old information and market regimes."""
+"""The section `model`: sizes of the network, and how attention treats old information and market regimes."""
 
 import itertools
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from tftjax.config.section import Fraction, Section
+from tftjax.config.section import Fraction, Section, Swept
 
 MAX_THRESHOLDS = 2
 
@@ -26,16 +27,18 @@ class StalenessConfig(Section):
         description="of a = age / scale: a, 1 - 2^-a (scale is the half-life), log(1 + a), or 1 above scale",
     )
     per_head: bool = Field(False, description="a weight a head, in place of one for all; mode 'attention'")
-    weight: float = Field(0.5, ge=0, le=1000, description="of the penalty, at the start; sane: 0.05 to 2")
-    gradient_scale: float = Field(
+    weight: Annotated[float, Swept("staleness_weight")] = Field(
+        0.5, ge=0, le=1000, description="of the penalty, at the start; sane: 0.05 to 2"
+    )
+    gradient_scale: Annotated[float, Swept("staleness_gradient_scale")] = Field(
         10.0,
         ge=0,
         le=10_000,
         description="steps of the learned weight over the others'; 0 keeps it as it is; sane: 0, or 1 to 30",
     )
-    scale: Annotated[float, Field(gt=0, le=100_000)] | None = Field(
-        None, description="days, in variable_selection usual ages; null: 30 days, 1 usual age"
-    )
+    scale: Annotated[
+        Annotated[float, Field(gt=0, le=100_000)] | None, Swept("staleness_scale", value="used_scale")
+    ] = Field(None, description="days, in variable_selection usual ages; null: 30 days, 1 usual age")
 
     @model_validator(mode="after")
     def _has_effect(self) -> "StalenessConfig":
@@ -65,16 +68,19 @@ class RegimeConfig(Section):
     num_regimes: int = Field(
         2, ge=2, le=8, description="gates a head; thresholds make one more than they are"
     )
-    thresholds: tuple[Annotated[float, Field(ge=-1e9, le=1e9)], ...] = Field(
+    thresholds: Annotated[
+        tuple[Annotated[float, Field(ge=-1e9, le=1e9)], ...],
+        Swept("regime_low", "regime_high", value="bounds"),
+    ] = Field(
         (), description="one or two, ascending, in the column's unit; a value above one is in the next regime"
     )
     renormalise: bool = Field(
         False, description="gates as shares of the heads, whose sum stays; false: free, one may change sign"
     )
-    gradient_scale: float = Field(
+    gradient_scale: Annotated[float, Swept("regime_gradient_scale")] = Field(
         10.0, ge=0, le=10_000, description="steps of the gates over those of other parameters; sane: 1 to 30"
     )
-    balance_weight: float = Field(
+    balance_weight: Annotated[float, Swept] = Field(
         0.0, ge=0, le=1000, description="of the penalty on a router that prefers regimes; sane: 0 to 1"
     )
 
@@ -107,6 +113,11 @@ class RegimeConfig(Section):
             raise ValueError("balance_weight 0, or by 'router'")
         return self
 
+    @property
+    def bounds(self) -> tuple[float, ...]:
+        """MAX_THRESHOLDS thresholds: infinity in place of those that there are not."""
+        return (*self.thresholds, *(math.inf,) * MAX_THRESHOLDS)[:MAX_THRESHOLDS]
+
 
 class AttentionConfig(Section):
     """Variants of the attention; the defaults are the paper's."""
@@ -123,7 +134,9 @@ class ModelConfig(Section):
 
     hidden_size: int = Field(16, ge=1, le=1024, description="units, a multiple of num_heads; sane: 8 to 128")
     num_heads: int = Field(2, ge=1, le=64, description="attention heads; sane: 1 to 8")
-    dropout_rate: float = Field(0.15, ge=0, le=0.95, description="share of units dropped; sane: 0 to 0.5")
+    dropout_rate: Annotated[float, Swept] = Field(
+        0.15, ge=0, le=0.95, description="share of units dropped; sane: 0 to 0.5"
+    )
     lstm_layers: int = Field(1, ge=1, le=8, description="layers; sane: 1 or 2")
     encoder_length: int = Field(20, ge=1, le=4096, description="rows of the past seen; sane: 10 to 252")
     prediction_length: int = Field(1, ge=1, le=512, description="rows forecast; sane: 1 to 20")

@@ -1,13 +1,26 @@
-"""What every section of a config is."""
+"""The base of every section of a config: its rules, its fields, messages on mistakes."""
 
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import pydantic
+from pydantic.fields import FieldInfo
 
 Fraction = Annotated[float, pydantic.Field(gt=0, lt=1)]
+
+
+class Swept:
+    """Marks a field of floats that members of one compiled program may differ in: `Annotated[float, Swept]`.
+
+    Attributes:
+      names: the names of its floats in the record `Hyperparameters`; none given: the field's own name.
+      value: the section's property that holds these floats; none given: the field itself.
+    """
+
+    def __init__(self, *names: str, value: str | None = None):
+        self.names, self.value = names, value
 
 
 class Section(pydantic.BaseModel):
@@ -22,6 +35,15 @@ class Section(pydantic.BaseModel):
         return hash(self.model_dump_json())  # a dict among the values has no hash of its own
 
 
+def fields(section: type[Section], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Dotted keys and fields down to the innermost sections, in the order of the models."""
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from fields(field.annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name, field
+
+
 def show(value: Any) -> str:
     """A value as JSON, cut at 80 characters."""
     text = json.dumps(value, default=str)
@@ -32,9 +54,9 @@ def explain(detail: Any, schema: dict[str, Any], known: Sequence[str]) -> str:
     """One line on one of pydantic's errors: dotted key, value found, what is allowed.
 
     Args:
-        detail: an entry of ValidationError.errors().
-        schema: the JSON schema of the config.
-        known: all dotted keys.
+      detail: an entry of ValidationError.errors().
+      schema: the JSON schema of the config.
+      known: all dotted keys.
     """
     names = [part for part in detail["loc"] if isinstance(part, str)]
     key = ".".join(names)

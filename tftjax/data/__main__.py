@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from tftjax.cli import exit_code
 from tftjax.config import loading as configs
@@ -167,11 +168,12 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--base-url", default=BASE_URL, help="of the web service, for fred-api")
     command.add_argument("--feature-set", required=True, help="a name that `list` shows")
-    command.add_argument("--frequency", choices=["daily", "weekly", "monthly"], default="daily")
-    command.add_argument("--alignment", choices=["vintage", "fixed"], default="vintage")
-    command.add_argument("--vintage", choices=["first", "latest"], default="first")
-    command.add_argument("--missing", choices=["refuse", "mask"], default="refuse", help="see data.missing")
-    command.add_argument("--max-gap", type=int, default=30, metavar="DAYS", help="see data.max_gap")
+    settings = DataConfig.model_fields
+    for name in ("frequency", "alignment", "vintage", "missing"):
+        choices, default = get_args(settings[name].annotation), settings[name].default
+        command.add_argument(f"--{name}", choices=choices, default=default, help=f"see data.{name}")
+    default = settings["max_gap"].default
+    command.add_argument("--max-gap", type=int, default=default, metavar="DAYS", help="see data.max_gap")
     command.add_argument("--lag", action="append", default=[], metavar="SERIES=DAYS", help="for fixed")
     command.add_argument("--start", type=_date, help="first row, YYYY-MM-DD")
     command.add_argument("--end", type=_date, help="last row, YYYY-MM-DD")

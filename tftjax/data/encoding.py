@@ -11,7 +11,7 @@ from tftjax.config.model import PLAIN, AttentionConfig
 from tftjax.data import scaling
 from tftjax.data.conditions import fit_usual_ages, regime_values
 from tftjax.data.panel import Panel, blocks
-from tftjax.data.volatility import EWMA_BURN_IN, MIN_VOLATILITY, volatility_of
+from tftjax.data.volatility import MIN_VOLATILITY, TARGET_SCALES, target_volatility
 from tftjax.errors import UserError
 
 MIN_SHARE_OF_VOLATILITY = 0.01  # of the median one: rows below it do not count for the target's scaler
@@ -50,7 +50,7 @@ def fit_encoding(
     all series.
 
     Args: train_rows: of each series, counted over the whole panel; target_scale: see
-        `scaling.target_volatility`; scalings: by column, a name in SCALINGS other than "standard"; attention:
+        `target_volatility`; scalings: by column, a name in SCALINGS other than "standard"; attention:
         whether it needs ages, or a regime's column.
     Raises: UserError if one of them names a column that is not there, or a column has no value in train rows;
         see `fit_usual_ages` and `regime_values`.
@@ -97,12 +97,12 @@ def _fit_series(
     """Center and scale, [2 1], of each observed and known real column of one series."""
     frame = panel.frame.iloc[train.start : train.stop]
     columns = {name: frame[name].to_numpy(np.float64) for name in panel.observed + panel.known_real}
-    volatility = volatility_of(panel, rows, target_scale)
+    volatility = target_volatility(panel, rows, target_scale)
     if volatility is not None:
         # By the volatility known before the row, as a forecast's is: the first row has none.
-        first, skipped = train.start - rows.start, 1
-        if target_scale == "ewma":
-            skipped = max(1, min(EWMA_BURN_IN - first, len(train) // 2))
+        first = train.start - rows.start
+        burn_in = TARGET_SCALES[target_scale.partition(":")[0]].burn_in
+        skipped = max(1, min(burn_in - first, len(train) // 2))
         before = volatility[first + skipped - 1 : first + len(train) - 1]
         # Where prices stood still, next to no volatility is left, and what follows is out of all proportion.
         known = before[before > MIN_VOLATILITY]

@@ -202,20 +202,11 @@ def built_about(config: DataConfig) -> dict:
 def _read_built(path: Path, config: DataConfig) -> Panel:
     """A panel that `python -m tftjax.data build` made: its own roles and alignment count."""
     panel = read_panel(path)
-    asked = {
-        "feature_set": config.feature_set,
-        "columns": config.columns and config.columns.model_dump(mode="json"),
-        "frequency": None if config.frequency == "daily" else config.frequency,
-        "alignment": None if config.alignment == "vintage" else config.alignment,
-        "vintage": None if config.vintage == "first" else config.vintage,
-        "lags": config.lags or None,
-        "missing": None if config.missing == "refuse" else config.missing,
-        "return_unit": None if config.return_unit == "decimal" else config.return_unit,
-    }
-    for key, value in asked.items():
-        if value is not None and value != panel.about.get(key):
+    asked, unasked = config.model_dump(mode="json"), DataConfig().model_dump(mode="json")
+    for key in (*MAKES_OTHER_VALUES, "columns", "return_unit"):
+        if asked[key] != unasked[key] and asked[key] != panel.about.get(key):
             raise UserError(
-                f"data.{key}: found {value!r} with the built panel {path}, which has"
+                f"data.{key}: found {asked[key]!r} with the built panel {path}, which has"
                 f" {panel.about.get(key)!r}."
                 " Leave the key out, or build the panel anew with it."
             )

@@ -13,7 +13,7 @@ from tftjax.data import scaling
 from tftjax.data.conditions import ages_of, regime_values
 from tftjax.data.encoding import Encoding, categorical_columns, real_columns
 from tftjax.data.panel import Panel, blocks
-from tftjax.data.volatility import volatility_of
+from tftjax.data.volatility import target_volatility
 from tftjax.errors import UserError
 
 Array = jax.Array | np.ndarray
@@ -118,11 +118,11 @@ def make_series(panel: Panel, encoding: Encoding) -> Series:
     observed = _scaled(panel.frame, panel.observed, encoding, numbers, lengths)
     target = panel.frame[panel.target].to_numpy(np.float64)
     target_scaler, volatility = encoding.scaler[panel.target], None
-    if encoding.target_scale != "none":
+    each = [target_volatility(panel, rows, encoding.target_scale) for _, rows in parts]
+    if each[0] is not None:
         # Divided by the scaler here, by the window's volatility in `gather`. The center stays away: it is no
         # constant once the volatility is undone, and a fiftieth of the scale.
         observed[0] = target / np.repeat(target_scaler.scale[numbers], lengths)
-        each = [volatility_of(panel, rows, encoding.target_scale) for _, rows in parts]
         volatility = np.concatenate(each).astype(np.float32)
     missing = np.isnan(observed)
     in_past = missing[1:] & ~missing[:1]  # rows of the future have no target, and no window's past is there

@@ -102,7 +102,7 @@ def rolling(task: Task) -> Forecast:
 def ewma_scaled(task: Task) -> Forecast:
     """Quantiles of the train returns over their recent volatility, times the volatility before the window.
 
-    Source: `scaling.ewma_volatility`.
+    Source: see `EWMA_DECAY`.
     """
     # The first rows have no past to speak of.
     start = task.train_rows.start

@@ -1,66 +1,70 @@
-"""How numbers are written: one place for every table, page and terminal."""
+"""The writing of numbers: one place for every table, page and terminal."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 Metrics = Mapping[str, Any]
 Number = int | float
 
 
-def number(value: Number | None, factor: Number = 1, digits: int = 2, sign: str = "") -> str:
-    """A number for reading; a dash where it is undefined."""
-    if value is None or not math.isfinite(value):
-        return "-"
-    return f"{factor * value:{sign}.{digits}f}"
+class Format(NamedTuple):
+    """A kind of number: the factor into the unit that people read, and the digits behind the point."""
+
+    factor: Number = 1
+    digits: int = 2
+
+    def number(self, value: Number | None, sign: str = "") -> str:
+        """A number for reading; a dash where it is undefined. `sign` "+" writes the sign of both."""
+        if not is_defined(value):
+            return "-"
+        return f"{self.factor * value:{sign}.{self.digits}f}"
+
+    def interval(self, low: Number | None, high: Number | None, sign: str = "") -> str:
+        """An interval in brackets; nothing where it is undefined."""
+        if not (is_defined(low) and is_defined(high)):
+            return ""
+        return f"[{self.number(low, sign)}, {self.number(high, sign)}]"
+
+    def estimate(self, value: Number | None, low: Number | None, high: Number | None, sign: str = "") -> str:
+        """A number, and its interval if it has one."""
+        return f"{self.number(value, sign)} {self.interval(low, high, sign)}".rstrip()
+
+    def mean(self, value: Number | None, error: Number | None) -> str:
+        """A mean, and its standard error if it has one."""
+        return self.number(value) + (f" ± {self.number(error)}" if is_defined(error) else "")
+
+
+LOSS = Format(1e3, 4)  # a loss in 1e-3
+BASIS_POINTS = Format(1e4, 1)
+PERCENT = Format(100, 1)  # a share in percent
+GAIN = Format(100, 2)  # a difference of losses in percent of one
+CORRELATION = Format(1, 3)
+RATIO = Format(1, 2)  # a Sharpe ratio
+
+
+def is_defined(value: Number | None) -> bool:
+    """Whether there is a finite number."""
+    return value is not None and math.isfinite(value)
 
 
 def share(value: Number | None, digits: int = 1) -> str:
-    """A share in percent."""
-    text = number(value, 100, digits)
-    return text if text == "-" else f"{text} %"
+    """A share in percent, with its sign; a dash where it is undefined."""
+    return f"{PERCENT._replace(digits=digits).number(value)} %" if is_defined(value) else "-"
 
 
 def relative(difference: Number | None, loss: Number) -> float | None:
     """A difference of losses as a share of one; None of a loss that is zero, of which nothing is a share."""
-    return None if difference is None or loss == 0 else difference / loss
+    return difference / loss if is_defined(difference) and loss != 0 else None
 
 
-def interval(
-    low: Number | None, high: Number | None, factor: Number = 1, digits: int = 2, sign: str = ""
-) -> str:
-    """An interval in brackets; nothing where it is undefined."""
-    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
-        return ""
-    return f"[{number(low, factor, digits, sign)}, {number(high, factor, digits, sign)}]"
-
-
-def p_text(p: float | None) -> str:
-    """A p-value for reading."""
-    if p is None:
+def p_text(p: Number | None) -> str:
+    """A p-value for reading; a dash where it is undefined."""
+    if not is_defined(p):
         return "-"
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
 
 
-class Shown(NamedTuple):
-    """A metric of the summary: its name in results.csv without the split, and how a person reads it."""
-
-    metric: str
-    title: str
-    factor: float
-    digits: int
-
-
-SHOWN = (
-    Shown("pinball", "pinball, 1e-3", 1e3, 4),
-    Shown("sigma", "sigma, bp", 1e4, 1),
-    Shown("share_positive", "positive, %", 100, 1),
-    Shown("directional_accuracy", "direction right, %", 100, 1),
-    Shown("coverage/80", "80 % interval covers, %", 100, 1),
-    Shown("quality/HEALTHY", "healthy, %", 100, 1),
-)
-
-
-def line(name: str, cells: Sequence[str]) -> str:
-    """A row of a Markdown table."""
-    return f"| {name} | {' | '.join(cells)} |"
+def counted(count: int, what: str) -> str:
+    """A number of things: "1 seed", "2 seeds"."""
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"

@@ -1,16 +1,19 @@
 """Measures of quantile forecasts: plain functions of arrays, in float64; METRICS is what reports show.
 
 Each takes `forecast` [N P Q] and `target` [N P], returns as decimals, and `quantiles`, the Q ascending levels
-with 0.5 among them. N counts windows, P horizons. To add a metric: one function and one line in METRICS.
+with 0.5 among them. N counts windows, P horizons. To add a metric: one function and one line in METRICS;
+metrics.json, results.csv, the terminal, summary.md and the pages then have it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from tftjax.errors import UserError
+from tftjax.evaluate.formatting import BASIS_POINTS, CORRELATION, LOSS, PERCENT, Format, Number
 
 Forecast = Float[np.ndarray, "N P Q"]
 Target = Float[np.ndarray, "N P"]
@@ -185,25 +188,96 @@ def correlation(forecast: Forecast, target: Target, quantiles: Sequence[float]) 
     return float((x * y).sum() / np.sqrt((x * x).sum() * (y * y).sum()))
 
 
-Metric = Callable[[Forecast, Target, Sequence[float]], float | dict[str, float] | None]
+class Metric(NamedTuple):
+    """A measure of forecasts, and how people read it.
+
+    Attributes:
+        function: (forecast, target, quantiles) -> a number; or numbers by name; None where it is undefined.
+        heading: heading of its column, with the unit; of a measure with several numbers, "{}" is the one
+            that is shown. Without a heading it is in metrics.json and the tables of results alone.
+        format: factor into that unit, and digits.
+        better: "lower" or "higher", "nominal" if it is best at the percent that its number is named by; ""
+            if it is no merit.
+        part: name of the number that tables show of several; where there is none of that name, the first.
+    """
+
+    function: Callable[[Forecast, Target, Sequence[float]], float | dict[str, float] | None]
+    heading: str = ""
+    format: Format = Format()
+    better: str = ""
+    part: str = ""
+
+
 METRICS: dict[str, Metric] = {
-    "pinball": pinball,
-    "pinball_by_quantile": pinball_by_quantile,
-    "crps": crps,
-    "coverage": coverage,
-    "interval_score": interval_score,
-    "pit_histogram": pit_histogram,
-    "crossing_rate": crossing_rate,
-    "mae": mae,
-    "rmse": rmse,
-    "mu": mu,
-    "sigma": sigma,
-    "share_positive": share_positive,
-    "directional_accuracy": directional_accuracy,
-    "directional_base_rate": directional_base_rate,
-    "directional_excess": directional_excess,
-    "correlation": correlation,
+    "pinball": Metric(pinball, "pinball, 1e-3", LOSS, "lower"),
+    "pinball_by_quantile": Metric(pinball_by_quantile),
+    "crps": Metric(crps, "CRPS, 1e-3", LOSS._replace(digits=3), "lower"),
+    "coverage": Metric(coverage, "{} % interval covers, %", PERCENT, "nominal", "80"),
+    "interval_score": Metric(interval_score),
+    "pit_histogram": Metric(pit_histogram),
+    "crossing_rate": Metric(crossing_rate),
+    "mae": Metric(mae),
+    "rmse": Metric(rmse),
+    "mu": Metric(mu),
+    "sigma": Metric(sigma, "sigma, bp", BASIS_POINTS),
+    "share_positive": Metric(share_positive, "positive, %", PERCENT),
+    "directional_accuracy": Metric(directional_accuracy, "direction right, %", PERCENT, "higher"),
+    "directional_base_rate": Metric(directional_base_rate),
+    "directional_excess": Metric(directional_excess, "minus base rate, points", PERCENT, "higher"),
+    "correlation": Metric(correlation, "correlation", CORRELATION, "higher"),
 }
+
+
+class Column(NamedTuple):
+    """A column of metrics in a table.
+
+    Attributes:
+        metric: its name in results.csv without the split, such as "coverage/80".
+        title: heading, with the unit.
+        factor, digits: into that unit, and behind the point.
+        better: see `Metric`.
+    """
+
+    metric: str
+    title: str
+    factor: Number
+    digits: int
+    better: str = ""
+
+    @property
+    def format(self) -> Format:
+        """The format of its numbers."""
+        return Format(self.factor, self.digits)
+
+    def distance(self, value: float | None) -> float:
+        """How far a value is from the best one: lower is better; infinite where nothing can be said."""
+        if value is None or not math.isfinite(value):
+            return math.inf
+        if self.better == "nominal":
+            return abs(value - float(self.metric.rpartition("/")[2]) / 100)
+        return {"lower": value, "higher": -value}.get(self.better, math.inf)
+
+
+# The share of rolling windows that are healthy is no function of METRICS, as it takes windows in a row.
+HEALTHY = Column("quality/HEALTHY", "healthy, %", *PERCENT)
+
+
+def columns(names: Iterable[str], prefix: str = "") -> list[Column]:
+    """The columns of a table of metrics: of METRICS those with a heading, and the share of healthy time.
+
+    Args:
+        names: flat names of what there is, such as "coverage/80"; what is not among them has no column.
+        prefix: what stands before the names that count, such as "val/".
+    """
+    names = dict.fromkeys(name.removeprefix(prefix) for name in names if name.startswith(prefix))
+    found = []
+    for name, metric in METRICS.items():
+        parts = [other.removeprefix(name) for other in names if other == name or other.startswith(f"{name}/")]
+        if metric.heading and parts:
+            part = f"/{metric.part}" if f"/{metric.part}" in parts else parts[0]
+            title = metric.heading.format(part.removeprefix("/"))
+            found.append(Column(name + part, title, *metric.format, metric.better))
+    return found + [HEALTHY] * (HEALTHY.metric in names)
 
 
 def evaluate_forecast(
@@ -240,7 +314,7 @@ def evaluate_forecast(
     # One memory layout, so that sums round alike whatever view came in.
     forecast = np.ascontiguousarray(forecast, dtype=np.float64)
     target = np.ascontiguousarray(target, dtype=np.float64)
-    values = {name: metric(forecast, target, quantiles) for name, metric in METRICS.items()}
+    values = {name: metric.function(forecast, target, quantiles) for name, metric in METRICS.items()}
     return {name: value for name, value in values.items() if value is not None}
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from tftjax.data.conditions import regime_of, regime_values
-from tftjax.data.volatility import ewma_volatility
+from tftjax.data.volatility import STORMY, known_volatility, storminess
 from tftjax.evaluate.metrics import evaluate_forecast
 from tftjax.storage.runs import Run
 
@@ -47,17 +47,16 @@ def divisions(run: Run, last_rows: Int[np.ndarray, " W"]) -> list[Division]:
 
 
 def _by_volatility(run: Run, last_rows: Int[np.ndarray, " W"]) -> Int[np.ndarray, " W"]:
-    """The third of its series' train windows in which a window's moving volatility lies (see `scaling`)."""
-    returns = run.data.panel.frame[run.data.panel.target].to_numpy(np.float64)
+    """The third of its series' train windows in which a window's moving volatility lies."""
+    volatility = known_volatility(run.data.panel)
     train_rows = run.data.starts["train"] + run.config.model.encoder_length - 1
     regime = np.zeros(len(last_rows), np.int64)
     for block in run.data.blocks:
-        volatility = ewma_volatility(returns[block.rows.start : block.rows.stop])
         train, own = (
             (rows >= block.rows.start) & (rows < block.rows.stop) for rows in (train_rows, last_rows)
         )
-        thirds = np.quantile(volatility[train_rows[train] - block.rows.start], (1 / 3, 2 / 3))
-        regime[own] = (volatility[last_rows[own] - block.rows.start][:, None] > thirds).sum(axis=1)
+        reference = volatility[train_rows[train]]
+        regime[own] = storminess(volatility[last_rows[own]], reference, (1 / 3, STORMY))
     return regime
 
 

@@ -22,6 +22,7 @@ from tftjax.evaluate.trading import POSITIONS, sharpe_ratios, trades
 from tftjax.storage import runs
 
 SPLITS = ("val", "test")
+SPLIT_NAMES = {"val": "Validation", "test": "Test"}
 Rows = Int[np.ndarray, "W P"]
 
 

@@ -1,4 +1,4 @@
-"""Tests of forecasts: is a difference, a violation rate, a direction more than chance?
+"""Tests of whether a forecast's difference, violation rate or direction is more than chance.
 
 Each takes series in time order, [N] a day, and gives numbers; None where the test says nothing: fewer than
 MIN_DAYS days, or input for which it is undefined, such as a constant sign.
@@ -10,9 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-
-RESAMPLES = 10_000
-NORMAL_975 = 1.959963984540054  # the normal distribution's 97.5 % quantile: 95 % two-sided
 
 MIN_DAYS = 30  # below, the large-sample distributions of these tests are no guide
 ALPHA = 0.05  # of the verdict, and of the intervals
@@ -36,8 +33,8 @@ def diebold_mariano(differences: Float[np.ndarray, " N"], horizon: int = 1) -> D
     Student's t of N - 1 degrees of freedom.
 
     Args:
-        differences: loss of the first forecast minus that of the second, a day.
-        horizon: steps ahead that a day's loss reaches: losses of days that are nearer than it overlap.
+      differences: loss of the first forecast minus that of the second, a day.
+      horizon: steps ahead that a day's loss reaches: losses of days that are nearer than it overlap.
     Source: Diebold and Mariano 1995; Newey and West 1987, lags by their rule of 1994.
     """
     from scipy import stats  # takes a third of a second to import
@@ -58,23 +55,21 @@ def diebold_mariano(differences: Float[np.ndarray, " N"], horizon: int = 1) -> D
 
 def long_run_variance(values: Float[np.ndarray, " N"], lags: int) -> float:
     """Variance of the mean times N: autocovariances up to `lags` with Bartlett weights (Newey, West 1987)."""
-    centered = values - values.mean()
-    total = centered @ centered
-    for lag in range(1, min(lags, len(values) - 1) + 1):
-        total += 2 * (1 - lag / (lags + 1)) * (centered[lag:] @ centered[:-lag])
-    return float(total / len(values))
+    from statsmodels.stats.sandwich_covariance import S_hac_simple  # takes half a second to import
+
+    return S_hac_simple(values - values.mean(), nlags=lags).item() / len(values)
 
 
 def value_at_risk_tests(violations: Bool[np.ndarray, " N"], level: float) -> dict[str, int | float | None]:
     """Kupiec's and Christoffersen's tests of the days on which a return fell outside of a tail quantile.
 
     Args:
-        violations: whether the return was outside, a day.
-        level: the nominal share of such days.
+      violations: whether the return was outside, a day.
+      level: the nominal share of such days.
     Returns:
-        `violations` and `expected` count days. p-values: `kupiec_p` that the share is the level (one degree
-        of freedom), `independence_p` that a violation does not depend on the day before (one), `coverage_p`
-        both (two).
+      `violations` and `expected` count days. p-values: `kupiec_p` that the share is the level (one degree
+      of freedom), `independence_p` that a violation does not depend on the day before (one), `coverage_p`
+      both (two).
     Source: Kupiec 1995; Christoffersen 1998, "Evaluating interval forecasts".
     """
     from scipy.stats import chi2
@@ -109,10 +104,10 @@ def pit_test(counts: Int[np.ndarray, " B"], quantiles: Sequence[float]) -> dict[
     """Pearson's test that the bins between the quantiles hold the shares that their levels say.
 
     Args:
-        counts: days in each of the Q + 1 bins; see `metrics.pit_counts`.
-        quantiles: the Q levels.
+      counts: days in each of the Q + 1 bins; see `metrics.pit_counts`.
+      quantiles: the Q levels.
     Returns:
-        `chi2`, and `p` with Q degrees of freedom.
+      `chi2`, and `p` with Q degrees of freedom.
     Source: Pearson 1900; Diebold, Gunther and Tay 1998.
     """
     from scipy.stats import chi2
@@ -131,7 +126,7 @@ def pesaran_timmermann(
     """Whether a forecast's sign goes with the target's more often than by chance, given how often each is up.
 
     Returns:
-        `statistic`, standard normal without skill, and its one-sided `p`; None for a constant sign.
+      `statistic`, standard normal without skill, and its one-sided `p`; None for a constant sign.
     Source: Pesaran and Timmermann 1992, "A simple nonparametric test of predictive performance", eq. 6.
     """
     from scipy.stats import norm
@@ -155,32 +150,33 @@ def pesaran_timmermann(
 
 
 class Interval(NamedTuple):
-    """A mean over seeds with its 95 % interval; the bounds are None for a single seed."""
+    """A mean over seeds with its 95 % t interval; the bounds are None for a single seed."""
 
     mean: float
     low: float | None
     high: float | None
 
 
-def bootstrap(values: Float[np.ndarray, " S"]) -> Interval:
-    """The mean and its 95 % percentile interval over resampled seeds, the same ones every time.
+def mean_interval(values: Float[np.ndarray, " S"]) -> Interval:
+    """The mean over seeds and its 95 % t interval: Student's t of S - 1 degrees of freedom (1908).
 
-    Efron 1979, "Bootstrap methods". With few seeds it is too narrow: at five, by about a third.
+    It takes the seeds' values as independent and normal. Of two seeds it is 12.7 standard errors wide to
+    either side, of five 2.8.
     """
+    from scipy import stats  # takes a third of a second to import
+
     mean = float(np.mean(values))
     if len(values) < 2:
         return Interval(mean, None, None)
-    picks = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
-    low, high = np.quantile(np.asarray(values)[picks].mean(axis=1), [0.025, 0.975])
-    return Interval(mean, float(low), float(high))
+    error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    half = float(stats.t.ppf(1 - ALPHA / 2, len(values) - 1)) * error
+    return Interval(mean, mean - half, mean + half)
 
 
 def wilson_interval(
     share: Float[np.ndarray, " Q"], count: int
 ) -> tuple[Float[np.ndarray, " Q"], Float[np.ndarray, " Q"]]:
     """95 % interval, (low, high), of a probability seen as `share` of `count` draws (Wilson 1927)."""
-    z2 = NORMAL_975**2
-    center = (share + z2 / (2 * count)) / (1 + z2 / count)
-    spread = share * (1 - share) / count + z2 / (4 * count**2)
-    half = NORMAL_975 * np.sqrt(spread) / (1 + z2 / count)
-    return center - half, center + half
+    from statsmodels.stats.proportion import proportion_confint  # takes a second to import
+
+    return proportion_confint(share * count, count, ALPHA, method="wilson")

@@ -3,8 +3,21 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from tftjax.evaluate.formatting import Metrics, Number, interval, number, p_text, relative, share
+from tftjax.evaluate.formatting import (
+    BASIS_POINTS,
+    CORRELATION,
+    GAIN,
+    LOSS,
+    RATIO,
+    Metrics,
+    Number,
+    p_text,
+    relative,
+    share,
+)
+from tftjax.evaluate.scoring import SPLIT_NAMES
 from tftjax.evaluate.significance import ALPHA, MIN_DAYS
+from tftjax.evaluate.tables import Summary, against_baselines
 from tftjax.evaluate.trading import REFERENCE
 
 
@@ -55,14 +68,13 @@ def verdict_of(metrics: Metrics) -> Verdict:
 
 
 def _hardest(metrics: Metrics) -> str:
-    others = metrics["baselines"]
-    if not others:
+    name = hardest(metrics["baselines"])
+    if name is None:
         return ""
-    name = min(others, key=lambda other: others[other]["pinball"])
-    theirs, test = others[name]["pinball"], metrics["tests"]["diebold_mariano"][name]
+    theirs, test = metrics["baselines"][name]["pinball"], metrics["tests"]["diebold_mariano"][name]
     said = (
-        f"The best baseline, {name}, has a pinball loss of {number(theirs, 1e3, 4)}e-3; the model's is"
-        f" {number(metrics['pinball'], 1e3, 4)}e-3"
+        f"The best baseline, {name}, has a pinball loss of {LOSS.number(theirs)}e-3; the model's is"
+        f" {LOSS.number(metrics['pinball'])}e-3"
     )
     share_text = percent_of(test, theirs)
     return f"{said}, {share_text}." if share_text else f"{said}."
@@ -73,8 +85,8 @@ def percent_of(test: Mapping[str, Any], loss: Number) -> str:
     found = {name: relative(test[name], loss) for name in ("difference", "low", "high")}
     if found["difference"] is None:
         return ""
-    bounds = interval(found["low"], found["high"], 100, 2, "+")
-    return f"{number(found['difference'], 100, 2, '+')} %" + (f", 95 % interval {bounds} %" if bounds else "")
+    bounds = GAIN.interval(found["low"], found["high"], "+")
+    return f"{GAIN.number(found['difference'], '+')} %" + (f", 95 % interval {bounds} %" if bounds else "")
 
 
 def _direction(metrics: Metrics) -> str:
@@ -99,10 +111,10 @@ def _intervals(metrics: Metrics) -> str:
 
 def _spread(metrics: Metrics) -> str:
     correlation = metrics.get("correlation")
-    text = "undefined, as one of them is constant" if correlation is None else number(correlation, 1, 3)
+    text = "undefined, as one of them is constant" if correlation is None else CORRELATION.number(correlation)
     return (
-        f"Median forecasts: sigma {number(metrics['sigma'], 1e4, 1)} bp, {share(metrics['share_positive'])}"
-        f" above zero, correlation with what happened {text}."
+        f"Median forecasts: sigma {BASIS_POINTS.number(metrics['sigma'])} bp,"
+        f" {share(metrics['share_positive'])} above zero, correlation with what happened {text}."
     )
 
 
@@ -110,43 +122,17 @@ def _earned(trading: Metrics) -> str:
     sign, hold = trading["sign"], trading[REFERENCE]
     if sign["sharpe"] is None or hold["sharpe"] is None:
         return ""
-    mine, theirs = (
-        f"{number(held['sharpe'])} {interval(held['low'], held['high'])}".strip() for held in (sign, hold)
-    )
+    mine, theirs = (RATIO.estimate(held["sharpe"], held["low"], held["high"]) for held in (sign, hold))
     return f"Trading the sign, after costs: Sharpe ratio {mine}; buy and hold {theirs}."
 
 
-def summary(metrics: dict[str, dict]) -> str:
-    """For the terminal: a table of the model beside its baselines, by split; what follows of the test."""
-    heads = f"{'pinball':>9}{'DM':>10}{'80 % cov':>10}{'sigma':>9}"
-    lines = [f"{'':25}{heads}{'positive':>10}{'direction':>11}{'base':>8}{'corr':>8}"]
-    for split, model in metrics.items():
-        tests = model["tests"]["diebold_mariano"]
-        for name, values in {"model": model, **model["baselines"]}.items():
-            cover = values["coverage"].get("80")
-            p = p_text(tests[name]["p"]) if name in tests else ""
-            correlation = values.get("correlation")
-            lines.append(
-                f"{split + ' ' + name:25}{values['pinball'] * 1e3:9.4f}{p:>10}"
-                f"{_percent(cover):>10}{values['sigma'] * 1e4:6.1f} bp"
-                f"{_percent(values['share_positive']):>10}"
-                f"{_percent(values.get('directional_accuracy')):>11}"
-                f"{_percent(values.get('directional_base_rate')):>8}"
-                f"{'-' if correlation is None else format(correlation, '.3f'):>8}"
-            )
-    return "\n".join(
-        [
-            *lines,
-            "pinball in 1e-3; DM: Diebold-Mariano test of the difference from the model; direction: share of",
-            "signs right, base: always the more frequent; corr: of median and actual; -: undefined",
-            f"test: {verdict(metrics['test'])}",
-            f"test: {quality_text(metrics['test'])}",
-        ]
-    )
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f} %"
+def summary(metrics: Mapping[str, Metrics]) -> str:
+    """For the terminal: by split a table of the model beside its baselines, then what follows of the test."""
+    tables = [against_baselines(values, f"{SPLIT_NAMES[split]} rows") for split, values in metrics.items()]
+    # The notes differ in the share of the commoner sign alone.
+    parts = [*(table._replace(note="") for table in tables[:-1]), tables[-1]]
+    test = metrics["test"]
+    return Summary("", [*parts, f"Test rows: {verdict(test)}", f"Test rows: {quality_text(test)}"]).terminal()
 
 
 def verdict(metrics: Mapping[str, Any]) -> str:
@@ -175,17 +161,21 @@ def verdict(metrics: Mapping[str, Any]) -> str:
 
 def quality_text(metrics: Mapping[str, Any]) -> str:
     """A line on the modes of one split, the most frequent first, and what chance gives."""
-    found = {name: share for name, share in metrics["quality"].items() if share is not None}
+    found = {name: value for name, value in metrics["quality"].items() if value is not None}
     if not found:
         return "no quality modes: fewer rows than a window"
-    shown = sorted((name for name, share in found.items() if share), key=found.__getitem__, reverse=True)
+    shown = sorted((name for name, value in found.items() if value), key=found.__getitem__, reverse=True)
     shown += [] if "HEALTHY" in shown else ["HEALTHY"]
     random = metrics["quality_random"]
-    parts = [f"{name} {100 * found[name]:.0f} % (chance {100 * random[name]:.0f} %)" for name in shown]
+    parts = [f"{name} {share(found[name], 0)} (chance {share(random[name], 0)})" for name in shown]
     return f"of the time {', '.join(parts)}"
 
 
 def best_on_validation(metrics: Mapping[str, Mapping[str, Any]]) -> str | None:
     """The baseline with the lowest pinball loss on validation; None without any."""
-    validated = metrics["val"]["baselines"]
-    return min(validated, key=lambda name: validated[name]["pinball"], default=None)
+    return hardest(metrics["val"]["baselines"])
+
+
+def hardest(baselines: Mapping[str, Metrics]) -> str | None:
+    """The baseline with the lowest pinball loss; None without any."""
+    return min(baselines, key=lambda name: baselines[name]["pinball"], default=None)

@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tftjax.evaluate.formatting import SHOWN, Shown
-from tftjax.evaluate.significance import bootstrap
+from tftjax.evaluate.metrics import Column, columns
+from tftjax.evaluate.significance import mean_interval
 from tftjax.plots.theme import LIGHT, Key, Picture, picture
 
 SPLIT_COLORS = {"val": "blue", "test": "orange"}
@@ -18,20 +18,26 @@ LEGEND = (
     Key("test", "orange", "dot"),
 )
 SHIFTS = {"val": -0.14, "test": 0.14}
-READING = "Dots are means over seeds with their 95 % bootstrap intervals, rings the seeds."
+RESPONSES = ("sigma", "pinball")
+READING = "Dots are means over seeds with their 95 % t intervals, rings the seeds."
 
 
 class Panel(NamedTuple):
     """A metric, the splits that stand in its panel, and its title."""
 
-    shown: Shown
+    shown: Column
     splits: tuple[str, ...]
     title: str
 
 
-# The level of pinball loss is the period's: beside each other its splits would leave no room for the configs.
-PINBALL = tuple(Panel(SHOWN[0], (split,), f"{SHOWN[0].title}, {split}") for split in SPLIT_COLORS)
-PANELS = (*PINBALL, *(Panel(shown, tuple(SPLIT_COLORS), shown.title) for shown in SHOWN[1:]))
+def panels_of(results: pd.DataFrame) -> list[Panel]:
+    """A panel a metric that there is; of pinball loss one a split.
+
+    The level of pinball loss is the period's: beside each other its splits would leave the configs no room.
+    """
+    pinball, *others = columns(results, "val/")
+    apart = [Panel(pinball, (split,), f"{pinball.title}, {split}") for split in SPLIT_COLORS]
+    return [*apart, *(Panel(column, tuple(SPLIT_COLORS), column.title) for column in others)]
 
 
 def metrics_by_config(results: pd.DataFrame, configs: Sequence[str]) -> Picture:
@@ -41,12 +47,11 @@ def metrics_by_config(results: pd.DataFrame, configs: Sequence[str]) -> Picture:
       results: results.csv.
       configs: as ranked.
     """
-    panels = [panel for panel in PANELS if f"val/{panel.shown.metric}" in results]
-    columns = 4
-    rows = -(-len(panels) // columns)
+    panels, across = panels_of(results), 4
+    rows = -(-len(panels) // across)
 
     def draw(figure: Figure, narrow: bool) -> None:
-        shape = (len(panels), 1) if narrow else (rows, columns)
+        shape = (len(panels), 1) if narrow else (rows, across)
         grid = figure.subplots(*shape, sharey=True, squeeze=False).ravel()
         for axes in grid[len(panels) :]:
             axes.set_visible(False)
@@ -83,7 +88,7 @@ def _interval(axes: Axes, values: np.ndarray, at: float, color: str, *, horizont
     """A mean with its interval, and its seeds."""
     if not len(values):
         return
-    color, (mean, low, high) = LIGHT[color], bootstrap(values)
+    color, (mean, low, high) = LIGHT[color], mean_interval(values)
     seeds, places = values, np.full(len(values), at)
     if low is not None:
         bounds = ([low, high], [at, at])
@@ -99,8 +104,9 @@ def response(curves: Mapping[str, pd.DataFrame]) -> Picture:
     Args:
       curves: what `sweep_plots.response_curves` returns, at least one.
     """
-    # Sigma and pinball loss are the first two that are shown.
-    shown = [(name, rows, panel) for name, rows in curves.items() for panel in (PANELS[2], *PINBALL)]
+    panels = [panel for panel in panels_of(next(iter(curves.values()))) if panel.shown.metric in RESPONSES]
+    panels.sort(key=lambda panel: RESPONSES.index(panel.shown.metric))
+    shown = [(name, rows, panel) for name, rows in curves.items() for panel in panels]
 
     def draw(figure: Figure, narrow: bool) -> None:
         grid = figure.subplots(*((len(shown), 1) if narrow else (len(curves), 3)), squeeze=False).ravel()

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tftjax.errors import UserError
-from tftjax.evaluate.formatting import SHOWN, Shown
-from tftjax.evaluate.significance import bootstrap
+from tftjax.evaluate.metrics import Column, columns
+from tftjax.evaluate.significance import mean_interval
 from tftjax.plots.forecasts import COLORS, save
 from tftjax.storage.directories import SweepDirectory
 from tftjax.sweep.results import ranking
@@ -29,7 +29,9 @@ def draw(folder: Path, results: pd.DataFrame) -> None:
       UserError: they cannot be written.
     """
     try:
-        metrics_by_config(SweepDirectory(folder).metrics_picture, results, ranking(results), SHOWN)
+        metrics_by_config(
+            SweepDirectory(folder).metrics_picture, results, ranking(results), columns(results, "val/")
+        )
         curves = response_curves(results)
         if curves:
             response(SweepDirectory(folder).response_picture, curves)
@@ -38,20 +40,19 @@ def draw(folder: Path, results: pd.DataFrame) -> None:
 
 
 def metrics_by_config(
-    path: Path, results: pd.DataFrame, configs: Sequence[str], shown: Sequence[Shown]
+    path: Path, results: pd.DataFrame, configs: Sequence[str], shown: Sequence[Column]
 ) -> None:
-    """Draws each metric by config: every seed as a ring, the mean with its 95 % bootstrap interval.
+    """Draws each metric by config: every seed as a ring, the mean with its 95 % t interval.
 
     Args:
       results: what `results_table` returns.
       configs: from the top down.
       shown: one panel each.
     """
-    present = [item for item in shown if f"val/{item.metric}" in results]
     height = max(2.6, 1.3 + 0.36 * len(configs))
-    figure = Figure(figsize=(3.1 * len(present) + 1.5, height), dpi=130, layout="constrained")
-    panels = figure.subplots(1, len(present), sharey=True, squeeze=False)[0]
-    for axes, item in zip(panels, present, strict=True):
+    figure = Figure(figsize=(3.1 * len(shown) + 1.5, height), dpi=130, layout="constrained")
+    panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    for axes, item in zip(panels, shown, strict=True):
         for place, config in enumerate(configs):
             own = results[results["config"] == config]
             for split, shift in (("val", -0.14), ("test", 0.14)):
@@ -75,7 +76,7 @@ def _interval(axes: Axes, values: np.ndarray, at: float, color: str, *, horizont
     """A mean with its interval, and its seeds."""
     if not len(values):
         return
-    mean, low, high = bootstrap(values)
+    mean, low, high = mean_interval(values)
     if low is not None:
         bounds = ([low, high], [at, at]) if horizontal else ([at, at], [low, high])
         axes.plot(*bounds, color=color, linewidth=1.4)
@@ -120,10 +121,9 @@ def response(path: Path, curves: Mapping[str, pd.DataFrame]) -> None:
     Args:
       curves: what `response_curves` returns.
     """
-    columns = len(curves)
-    figure = Figure(figsize=(max(5.0, 3.9 * columns), 5.6), dpi=130, layout="constrained")
-    grid = figure.subplots(2, columns, sharex="col", sharey="row", squeeze=False)
-    panels = {item.metric: item for item in SHOWN}
+    figure = Figure(figsize=(max(5.0, 3.9 * len(curves)), 5.6), dpi=130, layout="constrained")
+    grid = figure.subplots(2, len(curves), sharex="col", sharey="row", squeeze=False)
+    panels = {item.metric: item for item in columns(next(iter(curves.values())), "val/")}
     for column, (name, rows) in enumerate(curves.items()):
         for axes, item in zip(grid[:, column], (panels["sigma"], panels["pinball"]), strict=True):
             weights = np.sort(rows["weight"].unique())
@@ -146,6 +146,6 @@ def response(path: Path, curves: Mapping[str, pd.DataFrame]) -> None:
                 axes.set_ylabel(item.title, fontsize=9)
         grid[1, column].set_xlabel(name, fontsize=9)
     handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.suptitle("mean over seeds, 95 % bootstrap interval, each seed a ring", fontsize=10)
+    figure.suptitle("mean over seeds, 95 % t interval, each seed a ring", fontsize=10)
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     save(figure, path)

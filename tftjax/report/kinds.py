@@ -31,14 +31,15 @@ def report(directories: Sequence[Path]) -> list[Path]:
     # With matplotlib: half a second to import.
     from tftjax.report.page import render
     from tftjax.report.run import run_page
-    from tftjax.report.sweep import read_members, read_results, sweep_page
+    from tftjax.report.sweep import sweep_page
     from tftjax.report.walkforward import walk_page
+    from tftjax.sweep.results import read_evaluations, read_results
     from tftjax.walkforward.files import read_walk
 
     kinds = {directory: kind_of(directory) for directory in dict.fromkeys(directories)}
     sweeps = {folder: read_results(folder) for folder, kind in kinds.items() if kind == "sweep"}
     walks = [read_walk(folder) for folder, kind in kinds.items() if kind == "walk-forward"]
-    members = {folder: read_members(folder, results) for folder, results in sweeps.items()}
+    members = {folder: read_evaluations(folder, results) for folder, results in sweeps.items()}
     found = {run: read_evaluation(run) for run, kind in kinds.items() if kind == "run"}
     check_all(found | {folder: next(iter(own.values())) for folder, own in members.items()})
     written = []

@@ -1,4 +1,4 @@
-"""A report's page: sections of texts, tables and figures, made HTML by page.html.j2."""
+"""A report's page: chapters of texts, tables and figures, made HTML by page.html.j2."""
 
 from collections.abc import Sequence
 from importlib import resources
@@ -43,17 +43,17 @@ class Pair(NamedTuple):
     pictures: Sequence[Picture]
 
 
-class Fold(NamedTuple):
+class Details(NamedTuple):
     """Parts that the reader unfolds."""
 
     summary: str
     parts: Sequence["Part"]
 
 
-Part = Text | Items | Facts | Code | Pair | Fold | Table | Picture
+Part = Text | Items | Facts | Code | Pair | Details | Table | Picture
 
 
-class Section(NamedTuple):
+class Chapter(NamedTuple):
     """A part of the page with a heading and an anchor."""
 
     anchor: str
@@ -67,7 +67,7 @@ class Page(NamedTuple):
     title: str
     subtitle: str
     verdict: Verdict
-    sections: Sequence[Section]
+    chapters: Sequence[Chapter]
 
 
 def render(page: Page) -> str:

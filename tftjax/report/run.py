@@ -13,12 +13,13 @@ from tftjax.data.splits import Splits, make_blocks
 from tftjax.data.volatility import stormy_days
 from tftjax.evaluate import tables
 from tftjax.evaluate.files import Evaluation, daily_pinball, period
+from tftjax.evaluate.formatting import share
 from tftjax.evaluate.significance import Difference
 from tftjax.evaluate.verdict import best_on_validation, verdict_of
 from tftjax.interpret.tables import read_interpretation
 from tftjax.plots import page_forecasts as figures
 from tftjax.plots import page_training as training
-from tftjax.report.page import Code, Facts, Fold, Items, Page, Pair, Part, Section, Text
+from tftjax.report.page import Chapter, Code, Details, Facts, Items, Page, Pair, Part, Text
 from tftjax.storage import checkpoint, runs
 from tftjax.storage.directories import RunDirectory
 from tftjax.train.monitor import read_history, warnings_of
@@ -32,33 +33,33 @@ def run_page(found: Evaluation, others: Mapping[str, tuple[float, Difference]]) 
 
     Args:
       found: its evaluation.
-      others: runs of the same call, as `report_tables.against_runs` shows them.
+      others: runs of the same call, as `tables.against_runs` shows them.
     Raises:
       UserError: the run's config, data or checkpoints cannot be read.
     """
     directory = found.directory
     config, panel = runs.read_config(directory), read_panel(directory)
     records = read_history(directory)
-    sections = [
-        Section("baselines", "Against the baselines", _baselines(found, others)),
-        Section("forecast", "Forecast", _forecast(found)),
-        Section("skill", "Skill over time", _skill(found, panel)),
-        Section("regimes", "Calm and stormy", _regimes(found)),
-        Section("quality", "Quality modes", _quality(found)),
-        Section("trading", "What it would have earned", [tables.earnings(found.metrics["test"]["trading"])]),
+    chapters = [
+        Chapter("baselines", "Against the baselines", _baselines(found, others)),
+        Chapter("forecast", "Forecast", _forecast(found)),
+        Chapter("skill", "Skill over time", _skill(found, panel)),
+        Chapter("regimes", "Calm and stormy", _regimes(found)),
+        Chapter("quality", "Quality modes", _quality(found)),
+        Chapter("trading", "What it would have earned", [tables.earnings(found.metrics["test"]["trading"])]),
     ]
     saved = checkpoint.restore_latest(RunDirectory(directory).checkpoints, lambda message: None)
     best_epoch = None if saved is None else int(saved.arrays["state"]["best_epoch"])
-    sections += [
-        Section("training", "Training", _training(records, best_epoch)),
-        Section("variables", "Variables", _variables(directory)),
-        Section("provenance", "Where it comes from", provenance(config, panel, saved)),
+    chapters += [
+        Chapter("training", "Training", _training(records, best_epoch)),
+        Chapter("variables", "Variables", _variables(directory)),
+        Chapter("provenance", "Where it comes from", provenance(config, panel, saved)),
     ]
     return Page(
         config.name,
         f"Run, test rows {period(found.predictions['test'])}",
         verdict_of(found.metrics["test"]),
-        sections,
+        chapters,
     )
 
 
@@ -74,8 +75,8 @@ def _baselines(found: Evaluation, others: Mapping[str, tuple[float, Difference]]
     parts += [tables.against_runs(others)] if others else []
     parts += [tables.by_series(found.by_series)] if found.by_series is not None else []
     which = f"Validation rows, {period(found.predictions['val'])}"
-    parts.append(Fold("The same for validation", [tables.against_baselines(validation, which)]))
-    parts.append(Fold("What the baselines are", [Facts("", tables.described())]))
+    parts.append(Details("The same for validation", [tables.against_baselines(validation, which)]))
+    parts.append(Details("What the baselines are", [Facts("", tables.described())]))
     return parts
 
 
@@ -107,13 +108,13 @@ def _skill(found: Evaluation, panel: Panel) -> list[Part]:
     losses = daily_pinball(found)
     wanted = dict.fromkeys((*SKILL_AGAINST, best_on_validation(found.metrics)))
     names = [name for name in wanted if name in losses]
-    stormy = stormy_days(panel, losses.index, found.predictions["val"].dates[0])
+    stormy = stormy_days(panel, losses.index, panel.frame.index < found.predictions["val"].dates[0])
     picture = figures.rolling_skill(losses, names, stormy)
     if picture is None:
         return [Text(f"Not drawn: {len(losses)} test days are too few.")]
     note = (
         "Shaded: days before which the moving volatility of the returns was above what it was in two thirds"
-        f" of the rows before validation ({100 * np.mean(stormy):.0f} % of the test days)."
+        f" of the rows before validation ({share(np.mean(stormy), 0)} of the test days)."
     )
     return [picture, Text(note)]
 
@@ -169,12 +170,12 @@ def provenance(config: Config, panel: Panel, saved: checkpoint.Checkpoint | None
     parts: list[Part] = [Text(config.notes)] if config.notes else []
     parts.append(Facts("Data", _data_facts(config, panel)))
     if panel.messages:
-        parts.append(Fold("How the data was aligned", [Items(panel.messages)]))
+        parts.append(Details("How the data was aligned", [Items(panel.messages)]))
     if changed:
         head = ("setting", "here", "default")
         parts.append(tables.Table("Settings that are not the defaults", head, changed))
     whole = json.dumps(config.model_dump(mode="json"), indent=2)
-    parts.append(Fold("The whole config", [Code(whole)]))
+    parts.append(Details("The whole config", [Code(whole)]))
     if saved is not None:
         facts = [("best epoch", str(int(saved.arrays["state"]["best_epoch"])))]
         facts.append(("config fingerprint", saved.metadata["config_fingerprint"]))

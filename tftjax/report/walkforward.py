@@ -2,29 +2,25 @@
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-import pandas as pd
 
 from tftjax.config.loading import settings
 from tftjax.data.panel import Panel, read_panel
 from tftjax.evaluate import tables
-from tftjax.evaluate.formatting import interval, number, p_text, relative, share
-from tftjax.evaluate.significance import ALPHA
+from tftjax.evaluate.formatting import LOSS, counted
 from tftjax.evaluate.tables import Cell, Table
 from tftjax.evaluate.verdict import Verdict, count_beaten, headline, percent_of, quality_text, verdict
 from tftjax.plots import page_forecasts as figures
 from tftjax.plots.page_walkforward import skill_by_fold
-from tftjax.report.page import Facts, Fold, Items, Page, Part, Section, Text
+from tftjax.report.page import Chapter, Details, Facts, Items, Page, Part, Text
 from tftjax.report.run import provenance
 from tftjax.storage import checkpoint
 from tftjax.storage.directories import SweepDirectory
 from tftjax.sweep.plan import varied_settings
+from tftjax.sweep.results import diverged_text
+from tftjax.walkforward import summary
 from tftjax.walkforward.files import Walk, skills, stormy_days
-from tftjax.walkforward.summary import QUARTERS, TAIL, asked
+from tftjax.walkforward.pool import QUARTERS, volatility_name
 
-PARTS = ("all", "calm", "stormy", "centre", "tails", *QUARTERS)
 CALIBRATED = 4  # configs in the picture of calibration: with two baselines, all that can be told apart
 
 
@@ -38,19 +34,19 @@ def walk_page(walk: Walk) -> Page:
     panel = read_panel(SweepDirectory(walk.folder).member(first.name).path)
     folds = walk.folds.index.unique("fold")
     days = walk.losses.index
-    sections = [
-        Section("together", "All test days together", _together(walk)),
-        Section("skill", "Fold by fold", _by_fold(walk, panel)),
-        Section("parts", "Where the difference comes from", _parts(walk, panel)),
-        Section("configs", "Config by config", _configs(walk)),
-        Section("provenance", "Where it comes from", _provenance(walk, first.name, panel)),
+    chapters = [
+        Chapter("together", "All test days together", _together(walk)),
+        Chapter("skill", "Fold by fold", _by_fold(walk, panel)),
+        Chapter("parts", "Where the gain comes from", _parts(walk, panel)),
+        Chapter("configs", "Config by config", _configs(walk)),
+        Chapter("provenance", "Where it comes from", _provenance(walk, first.name, panel)),
     ]
-    count = len({member.group for member in walk.members})
+    configs = counted(len({member.group for member in walk.members}), "config")
     subtitle = (
-        f"Walk-forward of {count} {'config' if count == 1 else 'configs'}, {len(folds)} folds, test days"
+        f"Walk-forward of {configs}, {len(folds)} folds, test days"
         f" {days[0].date()} to {days[-1].date()} ({len(days):,} days)"
     )
-    return Page(walk.folder.resolve().name, subtitle, verdict_of(walk), sections)
+    return Page(walk.folder.resolve().name, subtitle, verdict_of(walk), chapters)
 
 
 def verdict_of(walk: Walk) -> Verdict:
@@ -79,153 +75,62 @@ def verdict_of(walk: Walk) -> Verdict:
             "No config was chosen by a test row, and all are here; the best of several is better by chance"
             " too."
         )
-    points += [f"Diverged, and left out: {', '.join(walk.lost)}."] if walk.lost else []
+    points += diverged_text(walk.lost)
     line = "Every fold trains anew on its own years; its baselines are estimated on the same train rows."
     return Verdict(mark, said, line, points)
 
 
 def _against_hardest(walk: Walk) -> str:
     loss = walk.pooled.loc[walk.hardest, "pinball"]
-    said = f"The best baseline, {walk.hardest}, has a pinball loss of {number(loss, 1e3, 4)}e-3"
-    found = {name: percent_of(_test(values, walk.hardest), loss) for name, values in walk.metrics.items()}
+    said = f"The best baseline, {walk.hardest}, has a pinball loss of {LOSS.number(loss)}e-3"
+    found = {name: percent_of(test, loss) for name, test in summary.hardest_tests(walk).items()}
     return "; ".join([said, *(f"{name} {text}" for name, text in found.items() if text)]) + "."
 
 
-def _test(metrics: Mapping[str, Any], baseline: str) -> Mapping[str, Any]:
-    return metrics["tests"]["diebold_mariano"][baseline]
-
-
 def _together(walk: Walk) -> list[Part]:
-    tests = {name: _test(values, walk.hardest) for name, values in walk.metrics.items()}
+    tests = summary.hardest_tests(walk)
     loss = walk.pooled.loc[walk.hardest, "pinball"]
     title = f"Each config minus {walk.hardest}, the best baseline"
     picture = figures.differences(tests, dict.fromkeys(tests, loss), title)
     parts: list[Part] = [picture] if picture is not None else []
-    baselines = next(iter(walk.metrics.values()))["baselines"]
-    everyone = {**walk.metrics, **baselines}
-    order = "Configs in the order of the command, then baselines"
-    difference = f"minus {walk.hardest}"
-    parts.append(
-        tables.compared("Configs and baselines", everyone, list(walk.metrics), tests, difference, order)
-    )
-    parts.append(_differences(walk, list(baselines)))
-    parts += [Items([f"{name} is left out, {why}." for name, why in walk.left_out.items()])]
-    parts.append(Fold("Seeds one by one", [_seeds(walk)]))
-    parts.append(Fold("What the baselines are", [Facts("", tables.described())]))
-    return [part for part in parts if part != Items([])]
+    together = summary.together(walk)._replace(title="Configs and baselines")
+    parts += [together, summary.gains(walk)]
+    left_out = summary.left_out(walk)
+    parts += [Items(left_out)] if left_out else []
+    parts.append(folded(summary.seeds(walk)))
+    parts.append(Details("What the baselines are", [Facts("", tables.described())]))
+    return parts
 
 
-def _differences(walk: Walk, baselines: Sequence[str]) -> Table:
-    rows = [
-        [Cell(name), *(_percent(_test(values, b), values["baselines"][b]["pinball"]) for b in baselines)]
-        for name, values in walk.metrics.items()
-    ]
-    note = (
-        "In percent of the baseline's pinball loss [95 % interval], and p of Diebold and Mariano's test over"
-        " all test days. Below zero the config is better."
-    )
-    return Table("Each config minus each baseline, %", ("", *baselines), rows, note)
-
-
-def _percent(test: Mapping[str, Any], loss: float) -> Cell:
-    """A difference in percent of a loss, its interval and p; green where significantly below zero."""
-    found = {name: relative(test[name], loss) for name in ("difference", "low", "high")}
-    bounds = interval(found["low"], found["high"], 100, 2, "+")
-    tested = test["p"] is not None and not pd.isna(test["p"])
-    mark = ("good" if test["difference"] < 0 else "bad") if tested and test["p"] < ALPHA else ""
-    p = p_text(test["p"]) if tested else ""
-    return Cell(f"{number(found['difference'], 100, 2, '+')} {bounds} {p}".strip(), mark)
-
-
-def _seeds(walk: Walk) -> Table:
-    own = walk.pooled[walk.pooled["kind"] != "baseline"]
-    losses = own["pinball"]
-    theirs = walk.pooled.loc[walk.hardest, "pinball"]
-    rows = []
-    for name, row in own.iterrows():
-        best = "best" if row["pinball"] == losses.min() else ""
-        rows.append(
-            [
-                Cell(str(name), "model" if row["kind"] == "ensemble" else ""),
-                Cell(number(row["pinball"], 1e3, 4), best),
-                Cell(number(relative(row["pinball"] - theirs, theirs), 100, 2, "+")),
-                Cell(number(row["sigma"], 1e4, 1)),
-                Cell(share(row.get("directional_accuracy"))),
-                Cell(number(row.get("correlation"), 1, 3)),
-            ]
-        )
-    head = ("", "pinball, 1e-3", f"minus {walk.hardest}, %", "sigma, bp", "direction right", "correlation")
-    return Table("", head, rows, "An ensemble is the mean of its seeds' quantiles, level by level.")
+def folded(table: Table) -> Details:
+    """A table that the reader unfolds, under its title."""
+    return Details(table.title, [table._replace(title="")])
 
 
 def _by_fold(walk: Walk, panel: Panel) -> list[Part]:
     found = skills(walk)
-    spans = walk.folds.xs(walk.hardest, level="forecast")
+    spans = summary.spans(walk)
     parts: list[Part] = []
     stormy = None
     if panel.id_column is None:
-        name, stormy = stormy_days(panel, walk.losses.index)
+        stormy, name = stormy_days(panel, walk.losses.index), volatility_name(panel)
         parts = [Text(f"Shaded: days before which {name} was above its median over these test days.")]
     parts.insert(0, skill_by_fold(walk.losses, walk.hardest, found, spans, stormy))
-    rows = [
-        [
-            Cell(fold),
-            *(Cell(str(row[name])) for name in ("train_from", "val_from", "test_from", "test_to")),
-            Cell(f"{row['test_windows']:,}"),
-            Cell(number(row["pinball"], 1e3, 4)),
-            *(Cell(number(skill[fold], 1, 2, "+")) for skill in found.values()),
-        ]
-        for fold, row in spans.iterrows()
-    ]
-    head = ("fold", "train from", "validation from", "test from", "to", "windows", f"{walk.hardest}, 1e-3")
-    note = f"By how many percent the pinball loss is below that of {walk.hardest}; above zero is better."
-    skill = Table("Pinball skill, %", (*head, *found), rows, note)
-    return [*parts, Fold("Fold by fold in numbers", [skill, _directions(walk, spans)])]
-
-
-def _directions(walk: Walk, spans: pd.DataFrame) -> Table:
-    rows = []
-    for fold, row in spans.iterrows():
-        own = [walk.folds.loc[(fold, name)].get("directional_accuracy") for name in walk.metrics]
-        base = row.get("directional_base_rate")
-        rows.append([Cell(fold), Cell(share(base)), *(Cell(share(value)) for value in own)])
-    note = "The base rate is the share of the more frequent sign in the fold, known in hindsight only."
-    return Table("Direction right", ("fold", "base rate", *walk.metrics), rows, note)
+    return [*parts, Details("Fold by fold in numbers", [summary.skill(walk), summary.directions(walk)])]
 
 
 def _parts(walk: Walk, panel: Panel) -> list[Part]:
-    baselines = list(next(iter(walk.metrics.values()))["baselines"])
-    volatility = "The volatility" if panel.id_column is not None else stormy_days(panel, walk.losses.index)[0]
-    parts: list[Part] = [
-        Text(
-            f"Stormy: {volatility} the day before was above its median over these days. Tails: levels up to"
-            f" {TAIL:g} and from {1 - TAIL:g} on. Each part is what it adds to the difference, in percent of"
-            " the baseline's whole pinball loss: the quarters sum to all, and so do calm and stormy, centre"
-            " and tails. Below zero the config is better."
-        )
-    ]
+    signs = "The pictures show differences: below zero the config is better, and a gain is above zero."
+    parts: list[Part] = [Text(f"{summary.parts_text(volatility_name(panel))} {signs}")]
+    loss = walk.pooled.loc[walk.hardest, "pinball"]
     for number_of, name in enumerate(walk.metrics):
-        rows = walk.gains.loc[(name, walk.hardest)]
-        tests = {part: _defined(rows.loc[part]) for part in ("all", *QUARTERS) if part in rows.index}
-        losses = dict.fromkeys(tests, rows.loc["all", "baseline_pinball"])
+        tests = summary.part_tests(walk, name, walk.hardest)
+        tests = {part: tests[part] for part in ("all", *QUARTERS) if part in tests}
+        losses = dict.fromkeys(tests, loss)
         title = f"{name} minus {walk.hardest}, by part"
         picture = figures.differences(tests, losses, title, f"parts-{number_of}")
         parts += [picture] if picture is not None else []
-    head = ("", *PARTS)
-    for baseline in asked(baselines, walk.hardest):
-        table = []
-        for name in walk.metrics:
-            rows = walk.gains.loc[(name, baseline)]
-            loss = rows.loc["all", "baseline_pinball"]
-            cells = [_percent(_defined(rows.loc[p]), loss) if p in rows.index else Cell("-") for p in PARTS]
-            table.append([Cell(name), *cells])
-        parts.append(Fold(f"In numbers, against {baseline}", [Table("", head, table)]))
-    return parts
-
-
-def _defined(row: pd.Series) -> dict[str, float | None]:
-    """A test of gains.csv, in which an empty cell is what is undefined."""
-    return {name: None if pd.isna(row[name]) else row[name] for name in ("difference", "low", "high", "p")}
+    return [*parts, *map(folded, summary.gains_by_part(walk).values())]
 
 
 def _configs(walk: Walk) -> list[Part]:
@@ -240,7 +145,7 @@ def _configs(walk: Walk) -> list[Part]:
         outer = tables.tails(values["tests"])
         own += [outer] if outer is not None else []
         own += [tables.modes(values), tables.earnings(values["trading"])]
-        parts.append(Fold(f"{name} beside the baselines", own))
+        parts.append(Details(f"{name} beside the baselines", own))
     return parts
 
 

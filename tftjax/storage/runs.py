@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import metadata as packages
 from pathlib import Path
+from typing import NamedTuple
 
 from tftjax.config.loading import Config, changed_keys, from_dict
 from tftjax.config.loading import fingerprint as config_fingerprint
@@ -30,6 +31,24 @@ class Run:
     data: Data
     parameters: dict
     best_epoch: int
+
+
+class Ended(NamedTuple):
+    """How a member ended.
+
+    Attributes:
+      status: "diverged", or the name of a stop rule.
+      epoch: the epochs that count.
+      best_epoch: the one of the lowest validation loss.
+      message: why it diverged.
+      evaluated: whether its evaluation is written.
+    """
+
+    status: str
+    epoch: int
+    best_epoch: int
+    message: str = ""
+    evaluated: bool = False
 
 
 def versions() -> dict[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tftjax import runtime
-from tftjax.cli import STOPPED, exit_code
+from tftjax.cli import STOPPED, add_training_flags, exit_code
 from tftjax.config.loading import from_dict
 from tftjax.errors import UserError
 from tftjax.sweep import hosts, plan
@@ -18,20 +18,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tftjax.sweep", description=main.__doc__)
     parser.add_argument("config", nargs="+", help="JSON files, such as configs/*.json")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="train.seed, train.seed + 1, ...")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for all members")
     parser.add_argument(
         "--grid", action="append", default=[], metavar="KEY=A,B,...", help="loss.std_weight=0,0.01,0.1"
     )
     parser.add_argument("--sample", type=int, default=0, metavar="N", help="points drawn from --space")
     parser.add_argument("--space", type=Path, metavar="FILE", help='{KEY: {"low", "high", "log"}, ...}')
     parser.add_argument("--mixed-data", action="store_true", help="members may differ in data and splits")
-    parser.add_argument("--name", help="name of the sweep; default: the config's, or 'sweep' for several")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of runs; default: runs")
-    exclusive = parser.add_mutually_exclusive_group()
-    exclusive.add_argument("--resume", action="store_true", help="go on where the sweep stopped")
-    exclusive.add_argument("--overwrite", action="store_true", help="replace the sweep of this name")
+    add_training_flags(parser, "sweep", "the config's, or 'sweep' for several")
     hosts.add_arguments(parser)
-    parser.add_argument("--quiet", action="store_true", help="no progress, no summary")
     return parser
 
 

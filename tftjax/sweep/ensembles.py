@@ -16,7 +16,8 @@ from tftjax.evaluate.files import read_predictions
 from tftjax.evaluate.scoring import SPLITS, BaselineScores
 from tftjax.storage import runs
 from tftjax.storage.directories import SweepDirectory, make
-from tftjax.sweep.members import Ended, read_ended, read_members
+from tftjax.storage.runs import Ended
+from tftjax.sweep.members import read_ended, read_members
 from tftjax.sweep.plan import Member
 
 
@@ -120,9 +121,8 @@ def evaluate_ensembles(
     metrics = {}
     for config, members in groups.items():
         forecasts = {split: average(forecasts_of(folder, members, split)) for split in SPLITS}
-        directory = SweepDirectory(folder).ensemble(config)
-        make(directory.path)
-        run = stand_in(directory.path, title(config, len(members)), members[0], data[members[0].name])
+        directory = make(SweepDirectory(folder).ensemble(config).path)
+        run = stand_in(directory, title(config, len(members)), members[0], data[members[0].name])
         metrics[config] = evaluate_forecasts(run, forecasts, known, say)
     return metrics
 

@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from tftjax import files
 from tftjax.config.loading import from_dict
@@ -12,17 +11,8 @@ from tftjax.data.panel import Panel
 from tftjax.errors import UserError
 from tftjax.storage import directories, runs
 from tftjax.storage.directories import REMEDY, SweepDirectory
+from tftjax.storage.runs import Ended
 from tftjax.sweep.plan import Member
-
-
-class Ended(NamedTuple):
-    """How a member ended: `status` is "finished", "stopped early" or "diverged"; `message` says why."""
-
-    status: str
-    epoch: int
-    best_epoch: int
-    message: str = ""
-    evaluated: bool = False
 
 
 @contextlib.contextmanager

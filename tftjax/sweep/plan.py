@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tftjax.config.hyperparameters import NESTED_HYPERPARAMETERS, Hyperparameters
+from tftjax.config.hyperparameters import MARKS
 from tftjax.config.loading import Config, from_dict, known_keys, load, parse_json, setting_type, settings
 from tftjax.config.section import nearest, show
 from tftjax.errors import UserError
@@ -20,10 +20,6 @@ from tftjax.errors import UserError
 # What a member's name and seed follow from; text without effect; and what has no part in training.
 NOT_SWEPT = {"name": "--name", "notes": "nothing", "train.seed": "--seeds", "evaluation": "--set"}
 STATE_KEYS = ("train.init_from",)  # of which a member's first state follows, and nothing else
-HYPERPARAMETER_KEYS = (
-    *(key for key in known_keys() if key.partition(".")[2] in Hyperparameters._fields),
-    *NESTED_HYPERPARAMETERS,
-)
 
 
 class Member(NamedTuple):
@@ -239,7 +235,7 @@ def programs(members: Sequence[Member], shapes: Mapping[str, Any]) -> list[list[
 
 def static_settings(config: Config) -> dict[str, Any]:
     """The settings that members of one compiled program share, by dotted key; data comes in by its shapes."""
-    varied = {*HYPERPARAMETER_KEYS, *NOT_SWEPT, *STATE_KEYS, "data"}
+    varied = {*MARKS, *NOT_SWEPT, *STATE_KEYS, "data"}
     return {
         key: value for key, value in settings(config).items() if not {key, key.partition(".")[0]} & varied
     }

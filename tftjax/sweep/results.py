@@ -1,4 +1,4 @@
-"""What a sweep found: a table of members, a summary by config, pictures.
+"""Results of a sweep: a table of members, a summary by config, pictures.
 
 results.csv   a row a member: settings that vary, and all metrics of validation and test
 ensembles.csv a row a config of several seeds: all metrics of their ensemble
@@ -11,19 +11,26 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from tftjax import files
 from tftjax.config.loading import settings
-from tftjax.evaluate.formatting import SHOWN, Shown, line
-from tftjax.evaluate.metrics import flatten
-from tftjax.evaluate.scoring import SPLITS
-from tftjax.evaluate.significance import bootstrap
+from tftjax.errors import UserError
+from tftjax.evaluate.files import Evaluation, read_evaluation
+from tftjax.evaluate.formatting import counted
+from tftjax.evaluate.metrics import Column, columns, flatten
+from tftjax.evaluate.scoring import SPLIT_NAMES, SPLITS
+from tftjax.evaluate.significance import mean_interval
+from tftjax.evaluate.tables import Cell, Summary, Table, best_of, metric_cells
 from tftjax.storage.directories import SweepDirectory
+from tftjax.storage.runs import Ended
 from tftjax.sweep.ensembles import title
-from tftjax.sweep.members import Ended
 from tftjax.sweep.plan import Member, varied_settings
+
+REMEDY = "the command that began the sweep, with --resume."
+Metrics = Mapping[str, Mapping[str, Any]]  # by split, what metrics.json holds
 
 
 def results_table(
@@ -57,128 +64,136 @@ def ranking(results: pd.DataFrame) -> list[str]:
     return list(results.groupby("config", sort=False)["val/pinball"].mean().dropna().sort_values().index)
 
 
+def diverged(results: pd.DataFrame) -> list[str]:
+    """Names of the members that diverged, which are left out of all means."""
+    return results.loc[results["status"] == "diverged", "member"].tolist()
+
+
+def diverged_text(names: Sequence[str]) -> list[str]:
+    """A sentence that names the members that diverged; none without any."""
+    return [f"Diverged, and left out: {', '.join(names)}."] if names else []
+
+
 def summarise(results: pd.DataFrame) -> pd.DataFrame:
     """A row a config, split and metric, configs as ranked; units as in metrics.json.
 
-    The difference from the reference is the mean over the seeds that both have, seed by seed.
+    The difference from the reference is the mean over the seeds that both have, seed by seed, with its 95 %
+    t interval over these seeds.
     """
     reference = results[results["config"] == reference_config(results)].set_index("seed")
     rows = []
     for config in ranking(results):
         own = results[results["config"] == config].set_index("seed")
         for split in SPLITS:
-            for shown in SHOWN:
-                name = f"{split}/{shown.metric}"
-                if name not in results:  # quantiles without an 80 % interval
-                    continue
+            for column in columns(results, f"{split}/"):
+                name = f"{split}/{column.metric}"
                 values = own[name].dropna()
                 error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else None
-                row = {"config": config, "split": split, "metric": shown.metric, "seeds": len(values)}
+                row = {"config": config, "split": split, "metric": column.metric, "seeds": len(values)}
                 row |= {"mean": values.mean(), "standard_error": error}
                 pairs = (own[name] - reference[name]).dropna()
                 if config != reference_config(results) and len(pairs):
-                    difference = bootstrap(pairs.to_numpy())
+                    difference = mean_interval(pairs.to_numpy())
                     row |= {"pairs": len(pairs), "difference": difference.mean}
                     row |= {"difference_low": difference.low, "difference_high": difference.high}
                 rows.append(row)
-    columns = ["config", "split", "metric", "seeds", "mean", "standard_error", "pairs", "difference"]
-    table = pd.DataFrame(rows, columns=[*columns, "difference_low", "difference_high"])
+    names = ["config", "split", "metric", "seeds", "mean", "standard_error", "pairs", "difference"]
+    table = pd.DataFrame(rows, columns=[*names, "difference_low", "difference_high"])
     return table.astype({"pairs": "Int64"})
 
 
-def markdown(
-    results: pd.DataFrame,
+def means_table(
     summary: pd.DataFrame,
-    baselines: Mapping[str, Mapping[str, dict]],
-    averaged: Mapping[str, Mapping[str, dict]],
-) -> str:
-    """The summary for reading: by split a table of means and one of differences.
+    shown: Sequence[Column],
+    split: str,
+    baselines: Mapping[str, Any],
+    averaged: Mapping[str, Metrics],
+) -> Table:
+    """Means over seeds of each config in one split, under each its ensemble, then the baselines.
 
     Args:
+      summary: what `summarise` returns.
+      baselines: by name, their metrics in the split.
       averaged: by config and split, the metrics of its ensemble.
-      baselines: by split and name, their metrics.
     """
-    reference = reference_config(results)
-    lost = results[results["val/pinball"].isna()]["member"].tolist()
-    lines = [
-        "# What the sweep found",
-        "",
-        "Configs are ranked by mean validation pinball; test rows rank nothing. ± is the standard error over "
-        f"seeds. Differences are from `{reference}`, seed by seed, with 95 % bootstrap intervals over seeds, "
-        "which are too narrow with few seeds (at five, by about a third): an interval that just excludes 0 "
-        "shows little. The more configs, the more of them exclude 0 by chance.",
+    rows = []  # heading, values, standard errors
+    for config, own in summary[summary["split"] == split].groupby("config", sort=False):
+        by_metric, seeds = own.set_index("metric"), int(own["seeds"].max())
+        heading = Cell(f"{config}, {counted(seeds, 'seed')}", "model")
+        rows.append((heading, by_metric["mean"].to_dict(), by_metric["standard_error"].to_dict()))
+        if config in averaged:
+            rows.append((Cell(title(config, seeds)), flatten(averaged[config][split]), {}))
+    rows += [(Cell(f"{name} (baseline)"), flatten(values), {}) for name, values in baselines.items()]
+    ranks = split == "val"
+    best = best_of([values for _, values, _ in rows], shown) if ranks else {}
+    cells = [[heading, *metric_cells(values, shown, best, errors)] for heading, values, errors in rows]
+    note = (
+        "Configs in the order of their mean pinball loss, under each its ensemble, baselines below; the best"
+        " of a column is marked."
+        if ranks
+        else "In the order of validation: test rows rank nothing."
+    )
+    head = ("mean ± standard error", *(column.title for column in shown))
+    return Table(SPLIT_NAMES[split], head, cells, note)
+
+
+def differences_table(
+    summary: pd.DataFrame, shown: Sequence[Column], split: str, reference: str
+) -> Table | None:
+    """Each config minus the reference in one split, of what `summarise` returns; None of a single config."""
+    rows = []
+    for config, own in summary[summary["split"] == split].groupby("config", sort=False):
+        if config != reference:
+            found = own.set_index("metric")[["difference", "difference_low", "difference_high"]]
+            rows.append([Cell(config)])
+            rows[-1] += [Cell(c.format.estimate(*found.loc[c.metric], "+")) for c in shown]
+    head = (f"minus {reference} [95 %]", *(column.title for column in shown))
+    note = (
+        "Seed by seed, with 95 % t intervals over seeds. The more configs, the more of them exclude 0 by"
+        " chance."
+    )
+    return Table(f"{SPLIT_NAMES[split]}, minus {reference}", head, rows, note) if rows else None
+
+
+def tables(results: pd.DataFrame, first: Metrics, averaged: Mapping[str, Metrics]) -> list[Table]:
+    """The tables of a sweep, for its summary and its page.
+
+    Args:
+      first: metrics of a member, whose baselines are everyone's.
+      averaged: by config and split, the metrics of its ensemble.
+    """
+    summary, reference, found = summarise(results), reference_config(results), []
+    for split in SPLITS:
+        shown = columns(results, f"{split}/")
+        found.append(means_table(summary, shown, split, first[split]["baselines"], averaged))
+        found.append(differences_table(summary, shown, split, reference))
+    return [table for table in found if table is not None]
+
+
+def make_summary(results: pd.DataFrame, first: Metrics, averaged: Mapping[str, Metrics]) -> Summary:
+    """The summary for reading; arguments as of `tables`."""
+    parts: list[str | Table] = [
+        "Configs are ranked by mean validation pinball; test rows rank nothing. ± is the standard error over"
+        f" seeds. Differences are from {reference_config(results)}."
     ]
     if averaged:
-        lines += ["", "An ensemble is the mean of the seeds' quantiles, level by level: one forecast."]
-    if lost:
-        lines += ["", f"Diverged, and left out: {', '.join(lost)}."]
-    for split in SPLITS:
-        present = [s for s in SHOWN if f"{split}/{s.metric}" in results]
-        header = [f"| {{}} | {' | '.join(s.title for s in present)} |", "|---" * (len(present) + 1) + "|"]
-        own = summary[summary["split"] == split]
-        means = []
-        for config, rows in own.groupby("config", sort=False):
-            count = int(rows["seeds"].max())
-            means.append(line(f"{config}, {_seeds(count)}", [_mean_cell(rows, s) for s in present]))
-            if config in averaged:
-                values = flatten(averaged[config][split])
-                cells = [number(values.get(shown.metric), shown) for shown in present]
-                means.append(line(title(config, count), cells))
-        means += [
-            line(f"{name} (baseline)", [number(flatten(values).get(s.metric), s) for s in present])
-            for name, values in baselines[split].items()
-        ]
-        differences = [
-            line(config, [_difference_cell(rows, s) for s in present])
-            for config, rows in own.groupby("config", sort=False)
-            if config != reference
-        ]
-        heading = {"val": "Validation", "test": "Test"}[split]
-        lines += ["", f"## {heading}", "", header[0].format("mean ± standard error"), header[1], *means]
-        if differences:
-            lines += ["", header[0].format(f"minus {reference} [95 %]"), header[1], *differences]
-    return "\n".join(lines) + "\n"
-
-
-def _seeds(count: int) -> str:
-    return f"{count} seed" if count == 1 else f"{count} seeds"
-
-
-def number(value: int | float | None, shown: Shown, sign: str = "") -> str:
-    """A value as people read it; "-" where there is none."""
-    if value is None or not math.isfinite(value):
-        return "-"
-    return f"{value * shown.factor:{sign}.{shown.digits}f}"
-
-
-def _row(rows: pd.DataFrame, shown: Shown) -> pd.Series:
-    return rows[rows["metric"] == shown.metric].iloc[0]
-
-
-def _mean_cell(rows: pd.DataFrame, shown: Shown) -> str:
-    row = _row(rows, shown)
-    error = number(row["standard_error"], shown)
-    return number(row["mean"], shown) + ("" if error == "-" else f" ± {error}")
-
-
-def _difference_cell(rows: pd.DataFrame, shown: Shown) -> str:
-    row = _row(rows, shown)
-    low, high = (number(row[f"difference_{bound}"], shown, "+") for bound in ("low", "high"))
-    return number(row["difference"], shown, "+") + ("" if low == "-" else f" [{low}, {high}]")
+        parts.append("An ensemble is the mean of the seeds' quantiles, level by level: one forecast.")
+    parts += diverged_text(diverged(results))
+    return Summary("Results of the sweep", [*parts, *tables(results, first, averaged)])
 
 
 def write_results(
     folder: Path,
     members: Sequence[Member],
     ended: Mapping[str, Ended],
-    averaged: Mapping[str, Mapping[str, dict]],
+    averaged: Mapping[str, Metrics],
 ) -> tuple[pd.DataFrame, str | None]:
     """Writes the tables of a sweep whose members have all ended and are evaluated.
 
     Args:
       averaged: by config and split, the metrics of its ensemble.
     Returns:
-      The table of members, and the summary as Markdown, None if every member diverged.
+      The table of members, and the summary for the terminal, None if every member diverged.
     Raises:
       UserError: a member's evaluation is damaged, or the files cannot be written.
     """
@@ -195,9 +210,50 @@ def write_results(
     if averaged:
         rows = [{"config": config} | flatten(values) for config, values in averaged.items()]
         files.replace_text(sweep.ensembles_table, pd.DataFrame(rows).to_csv(index=False))
-    summary = summarise(results)
-    first = next(iter(metrics.values()))
-    text = markdown(results, summary, {split: first[split]["baselines"] for split in SPLITS}, averaged)
-    files.replace_text(sweep.summary_table, summary.to_csv(index=False))
-    files.replace_text(sweep.summary, text)
-    return results, text
+    files.replace_text(sweep.summary_table, summarise(results).to_csv(index=False))
+    summary = make_summary(results, next(iter(metrics.values())), averaged)
+    files.replace_text(sweep.summary, summary.markdown())
+    return results, summary.terminal()
+
+
+def read_results(folder: Path) -> pd.DataFrame:
+    """Reads results.csv of a sweep.
+
+    Raises:
+      UserError: it has not been written, or every member diverged.
+    """
+    path = SweepDirectory(folder).results
+    if not path.is_file():
+        raise UserError(f"{path}: missing. Finish it: {REMEDY}")
+    try:
+        results = pd.read_csv(path).copy()  # in one piece, which pandas is quicker with
+        lost = results["status"].eq("diverged").all()
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: cannot be read ({error}). Make it anew: {REMEDY}") from error
+    if lost:
+        raise UserError(f"{folder}: every member diverged: there is nothing to report.")
+    return results
+
+
+def read_evaluations(folder: Path, results: pd.DataFrame) -> dict[str, Evaluation]:
+    """The evaluations of the members that did not diverge, by name.
+
+    Raises:
+      UserError: one cannot be read.
+    """
+    names = results.loc[results["status"] != "diverged", "member"]
+    return {name: read_evaluation(SweepDirectory(folder).member(name).path) for name in names}
+
+
+def read_ensembles(folder: Path, configs: Sequence[str]) -> dict[str, Evaluation]:
+    """The evaluations of the seeds of a config as one forecast, of those that there are.
+
+    Raises:
+      UserError: one cannot be read.
+    """
+    directories = {config: SweepDirectory(folder).ensemble(config) for config in configs}
+    return {
+        config: read_evaluation(directory.path, REMEDY)
+        for config, directory in directories.items()
+        if directory.evaluation.metrics.is_file()
+    }

@@ -1,12 +1,13 @@
 """Train many configs and seeds in one compiled program: `python -m tftjax.sweep configs/*.json --seeds 5`."""
 
 import contextlib
+import functools
 import hashlib
 import json
 import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,15 +20,17 @@ from tftjax.errors import UserError
 from tftjax.evaluate.evaluation import evaluate
 from tftjax.evaluate.scoring import BaselineScores
 from tftjax.storage import runs
-from tftjax.storage.directories import SweepDirectory
-from tftjax.sweep import hosts, plan, progress
+from tftjax.storage.directories import RunDirectory, SweepDirectory, lock
+from tftjax.storage.runs import Ended
+from tftjax.sweep import hosts, plan
 from tftjax.sweep.ensembles import ensembles, evaluate_ensembles
 from tftjax.sweep.hosts import ALONE, Host
-from tftjax.sweep.members import Ended, claim, create_member, read_ended, write_ended
+from tftjax.sweep.members import claim, create_member, read_ended, write_ended
 from tftjax.sweep.plan import Member, static_settings
-from tftjax.sweep.program import data_shapes, member_program
 from tftjax.sweep.results import write_results
-from tftjax.sweep.train import Round, Trainer, train_members
+from tftjax.train import progress
+from tftjax.train.engine import MembersEngine, Training, data_shapes
+from tftjax.train.loop import Group, Round, train_members
 from tftjax.train.run import check_parameters
 
 # Settings of data that change nothing in what `load_panel` reads.
@@ -106,13 +109,12 @@ def train_share(
     """Trains and evaluates one process's members of every program; adds to `baselines`."""
     members = [member for group in programs for member in group]
     ended = read_ended(folder)
-    with progress.choose(quiet)(members) as display:
-        status = _Tally(members, ended, display)
-        for number, group in enumerate(programs, start=1):
-            if group:
-                shared = member_program(group, data)
-                show = status.shower(number, len(programs))
-                train_members(Trainer(shared, number, folder, host.index, say, show), group, ended)
+    groups = {member.name: member.group for member in members}
+    view = progress.SweepView(groups, ended, len(programs))
+    with progress.display(view, quiet) as display:
+        for view.program, program in enumerate(programs, start=1):
+            if program:
+                train_program(folder, view.program, program, data, ended, host, display.update)
     for member in members:
         how, directory = ended[member.name], SweepDirectory(folder).member(member.name)
         is_evaluated = how.evaluated and directory.evaluation.metrics.exists()
@@ -122,6 +124,35 @@ def train_share(
             evaluate(runs.open_run(directory.path, say, data[member.name]), baselines, say, pictures=pictures)
             ended[member.name] = how._replace(evaluated=True)
             write_ended(folder, host.index, ended)
+
+
+def train_program(
+    folder: Path,
+    number: int,
+    members: Sequence[Member],
+    data: Mapping[str, Data],
+    ended: dict[str, Ended],
+    host: Host,
+    show: Callable[[Round], Any],
+) -> None:
+    """Trains one process's members of one program until each has ended; adds to `ended`."""
+    sweep = SweepDirectory(folder)
+    trainings = [
+        Training(member.name, member.config, data[member.name], sweep.member(member.name).path)
+        for member in members
+    ]
+    group = Group(
+        trainings,
+        label=f"program {number}: ",
+        checkpoints=sweep.program_checkpoints(number, host.index),
+        restored=sweep.all_checkpoints(number),
+        write_ended=functools.partial(write_ended, folder, host.index),
+    )
+    with contextlib.ExitStack() as locks:
+        for training in trainings:
+            if training.name not in ended:
+                locks.enter_context(lock(RunDirectory(training.directory)))
+        train_members(group, MembersEngine, ended, show)
 
 
 def conclude(trained: Trained) -> str:
@@ -154,45 +185,6 @@ def check_starts(programs: Sequence[Sequence[Member]], data: Mapping[str, Data],
     for group in programs:
         for member in {(member.config.train.init_from, member.fold): member for member in group}.values():
             check_parameters(member.config, data[member.name], folder)
-
-
-class _Tally:
-    """Counts, for the display, what the calls of the programs bring."""
-
-    def __init__(self, members: Sequence[Member], ended: dict[str, Ended], display):
-        self.members, self.ended, self.display = members, ended, display
-        self.best: dict[str, float] = {}
-
-    def shower(self, number: int, num_programs: int):
-        """Returns what shows a Round of a program."""
-
-        def show(done: Round) -> None:
-            for name, record in done.records.items():
-                self.best[name] = min(self.best.get(name, np.inf), record["val/loss"])
-            best: dict[str, list[float]] = {}
-            for member in self.members:
-                if member.name in self.best:
-                    best.setdefault(member.group, []).append(self.best[member.name])
-            over = [self.ended[member.name].status for member in self.members if member.name in self.ended]
-            diverged = over.count("diverged")
-            count = max(1, len(done.records))
-            windows = sum(record["windows_per_s"] * record["seconds"] for record in done.records.values())
-            self.display.update(
-                progress.Status(
-                    number,
-                    num_programs,
-                    max((record["epoch"] for record in done.records.values()), default=0),
-                    len(self.members) - len(over),
-                    len(over) - diverged,
-                    diverged,
-                    sum(bool(record["warnings"]) for record in done.records.values()),
-                    windows / done.seconds,
-                    done.epochs_left * done.seconds / count,
-                    best,
-                )
-            )
-
-        return show
 
 
 def say(message: str) -> None:

@@ -4,10 +4,9 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from tftjax import runtime
-from tftjax.cli import STOPPED, exit_code
+from tftjax.cli import STOPPED, add_training_flags, exit_code
 from tftjax.config.loading import load
 from tftjax.train.run import train
 
@@ -16,13 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Trains one config, with checkpoints every epoch, and evaluates the result."""
     parser = argparse.ArgumentParser(prog="python -m tftjax.train", description=main.__doc__)
     parser.add_argument("config", help="a JSON file, such as configs/balanced_01.json")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="train.max_epochs=5")
-    parser.add_argument("--name", help="name of the run; default: the config's")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of runs; default: runs")
-    exclusive = parser.add_mutually_exclusive_group()
-    exclusive.add_argument("--resume", action="store_true", help="go on where the run stopped")
-    exclusive.add_argument("--overwrite", action="store_true", help="replace the run of this name")
-    parser.add_argument("--quiet", action="store_true", help="no progress, no summary")
+    add_training_flags(parser, "run", "the config's")
     arguments = parser.parse_args(argv)
     runtime.configure()
 

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from tftjax import runtime
-from tftjax.cli import STOPPED, exit_code
+from tftjax.cli import STOPPED, add_training_flags, exit_code
 from tftjax.config.loading import from_dict
 from tftjax.data.prepared import Data
 from tftjax.data.splits import Splits
@@ -56,16 +56,8 @@ def _parser() -> argparse.ArgumentParser:
         "--expanding", action="store_true", help="later folds train on all years from the first fold's on"
     )
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="train.seed, train.seed + 1, ...")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for all members")
-    parser.add_argument(
-        "--name", help="name of the walk-forward; default: CONFIG-walk, or 'walk' for several"
-    )
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of runs; default: runs")
-    exclusive = parser.add_mutually_exclusive_group()
-    exclusive.add_argument("--resume", action="store_true", help="go on where it stopped")
-    exclusive.add_argument("--overwrite", action="store_true", help="replace the one of this name")
+    add_training_flags(parser, "walk-forward", "CONFIG-walk, or 'walk' for several")
     hosts.add_arguments(parser)
-    parser.add_argument("--quiet", action="store_true", help="no progress, no summary")
     return parser
 
 

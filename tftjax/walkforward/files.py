@@ -1,4 +1,4 @@
-"""What the report of a walk-forward shows, read from the files that walk_results.py wrote."""
+"""The results of a walk-forward, read from the files that `results.conclude` wrote."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,15 +8,15 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
+from tftjax.data import volatility
 from tftjax.data.panel import Panel
-from tftjax.data.volatility import ewma_volatility, volatility_column
 from tftjax.errors import UserError
 from tftjax.evaluate.files import daily_losses, read_forecast, read_metrics, read_table
 from tftjax.files import read_json
 from tftjax.storage.directories import SweepDirectory
 from tftjax.sweep.members import read_ended, read_members
 from tftjax.sweep.plan import Member
-from tftjax.walkforward.pool import EWMA, folder_name
+from tftjax.walkforward.pool import STORMY, folder_name, headlines
 
 REMEDY = "the command that began the walk-forward, with --resume."
 COLUMNS = {
@@ -83,7 +83,8 @@ def read_walk(folder: Path) -> Walk:
     if baselines.empty:
         raise UserError(f"{folder}: no baseline has a forecast in every fold: there is nothing to report.")
     hardest = baselines["pinball"].idxmin()
-    shown, metrics, losses = headlines(pooled), {}, {}
+    shown = [row.Index for row in headlines(list(pooled.itertuples()))]
+    metrics, losses = {}, {}
     for name in (*shown, hardest):
         directory = walk.pooled_forecast(_folder(pooled.loc[name]))
         predictions = read_forecast(directory.path, "test", REMEDY)
@@ -118,17 +119,6 @@ def _folder(row: pd.Series) -> str:
     return folder_name(row["kind"], row["config"], None if pd.isna(row["seed"]) else int(row["seed"]))
 
 
-def headlines(pooled: pd.DataFrame) -> list[str]:
-    """A forecast a config: its ensemble, or its only seed; in the order of the command.
-
-    Args:
-      pooled: pooled.csv by forecast.
-    """
-    averaged = set(pooled.loc[pooled["kind"] == "ensemble", "config"])
-    alone = (pooled["kind"] == "seed") & ~pooled["config"].isin(averaged)
-    return list(pooled.index[(pooled["kind"] == "ensemble") | alone])
-
-
 def _left_out(folder: Path, alive: Sequence[Member]) -> dict[str, str]:
     """By baseline, the first fold in which it has no forecast, and the reason there."""
     found: dict[str, str] = {}
@@ -139,13 +129,11 @@ def _left_out(folder: Path, alive: Sequence[Member]) -> dict[str, str]:
     return found
 
 
-def stormy_days(panel: Panel, dates: pd.DatetimeIndex) -> tuple[str, Bool[np.ndarray, " T"]]:
-    """What walk_results.py calls stormy, in a panel of one series: the volatility's name, and which days."""
-    name = volatility_column(panel.observed[1:])
-    values = panel.frame[name or panel.target]
-    known = values.ffill() if name else pd.Series(ewma_volatility(values.to_numpy(np.float64)), values.index)
-    before = known.shift()[dates]
-    return name or EWMA, (before > before.median()).to_numpy()
+def stormy_days(panel: Panel, dates: pd.DatetimeIndex) -> Bool[np.ndarray, " T"]:
+    """Which days are stormy, as `results.parts_of` divides them, in a panel of one series."""
+    column = volatility.volatility_column(panel.observed[1:])
+    judged = panel.frame.index.isin(dates)
+    return volatility.stormy_days(panel, dates, judged, column=column, level=STORMY)
 
 
 def skills(walk: Walk) -> Mapping[str, pd.Series]:

@@ -7,19 +7,24 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int, Shaped
 
+from tftjax.data.panel import Panel
 from tftjax.data.prepared import Data
-from tftjax.data.volatility import ewma_volatility, volatility_column
+from tftjax.data.volatility import known_volatility, volatility_column
 from tftjax.errors import UserError
 from tftjax.evaluate.files import Predictions, check_comparable, read_predictions
 from tftjax.evaluate.metrics import Forecast
 from tftjax.evaluate.scoring import Windows, baseline_forecasts, score_baselines, split_windows, target_rows
 from tftjax.storage.directories import SweepDirectory
+from tftjax.storage.runs import Ended
 from tftjax.sweep.ensembles import average, stand_in, title
-from tftjax.sweep.members import Ended
 from tftjax.sweep.plan import Member
 from tftjax.sweep.run import Trained
 
 EWMA = "moving volatility of the target"
+STORMY = 0.5  # quantile over the pool of the volatility before a window, above which it is stormy
+TAIL = 0.1  # levels up to it, and from 1 minus it on, are the tails
+QUARTERS = ("calm centre", "calm tails", "stormy centre", "stormy tails")
+GAIN_PARTS = ("all", "calm", "stormy", "centre", "tails", *QUARTERS)  # parts into which a gain is divided
 
 
 class Fold(NamedTuple):
@@ -120,11 +125,12 @@ def make_fold(
     baselines = scored.forecasts["test"]
     if len(data.blocks) > 1:  # of several series they are not kept
         baselines = {name: baseline_forecasts(run, name)["test"] for name in scored.scores["test"]}
+    volatility = known_volatility(data.panel, volatility_column(data.panel.observed[1:]))
     return Fold(
         name=alive[0].fold,
         facts=fold_facts(data),
         happened=first,
-        volatility=volatility_before(data, target_rows(run, "test")[:, 0]),
+        volatility=volatility[target_rows(run, "test")[:, 0] - 1],
         forecasts=baselines | {name: predictions.forecast for name, predictions in read.items()},
     )
 
@@ -140,17 +146,9 @@ def fold_facts(data: Data) -> dict[str, str | int]:
     return facts
 
 
-def volatility_before(data: Data, rows: Int[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
-    """The volatility that was known before these rows: of the column that `vix_scaled` takes, or EWMA."""
-    panel = data.panel
-    name = volatility_column(panel.observed[1:])
-    values = panel.frame[name or panel.target].to_numpy(np.float64)
-    known = np.empty(len(values))
-    for block in data.blocks:
-        own = values[block.rows.start : block.rows.stop]
-        filled = pd.Series(own).ffill().to_numpy() if name else ewma_volatility(own)
-        known[block.rows.start : block.rows.stop] = filled
-    return known[rows - 1]
+def volatility_name(panel: Panel) -> str:
+    """The name of the volatility that divides a panel's days into calm and stormy ones."""
+    return volatility_column(panel.observed[1:]) or EWMA
 
 
 def make_pool(trained: Trained, ended: Mapping[str, Ended], say: Callable[[str], Any]) -> Pool:
@@ -169,8 +167,7 @@ def make_pool(trained: Trained, ended: Mapping[str, Ended], say: Callable[[str],
                 " train.learning_rate."
             )
     folds = tuple(make_fold(trained, by_fold[name], ended, say) for name in sorted(by_fold))
-    panel = next(iter(trained.data.values())).panel
-    return join_folds(folds, volatility_column(panel.observed[1:]) or EWMA)
+    return join_folds(folds, volatility_name(next(iter(trained.data.values())).panel))
 
 
 def join_folds(folds: Sequence[Fold], volatility_name: str) -> Pool:
@@ -239,8 +236,12 @@ def pooled_forecasts(pool: Pool, members: Sequence[Member], say: Callable[[str],
     return found
 
 
-def headlines(forecasts: Sequence[Pooled]) -> list[Pooled]:
-    """A forecast a config: its ensemble, or its only seed; those that have every fold."""
+def headlines(forecasts: Sequence[Any]) -> list[Any]:
+    """A forecast a config: its ensemble, or its only seed; those that have every fold.
+
+    Args:
+      forecasts: `Pooled`, or rows of pooled.csv.
+    """
     averaged = {pooled.config for pooled in forecasts if pooled.kind == "ensemble"}
     return [p for p in forecasts if p.kind == "ensemble" or (p.kind == "seed" and p.config not in averaged)]
 

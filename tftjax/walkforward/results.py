@@ -1,4 +1,4 @@
-"""What a walk-forward found: forecasts pooled over the test rows of all folds, beside baselines.
+"""Results of a walk-forward: forecasts pooled over the test rows of all folds, beside baselines.
 
 pooled/NAME/evaluation/  of each ensemble, seed and baseline, over all folds:
                   predictions.csv and metrics.json as `evaluate` writes them, of the split test alone;
@@ -10,8 +10,9 @@ summary.md        the same for reading; nothing is ranked: the order is that of 
 folds.png         gain in each fold and over time
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from jaxtyping import Bool
 
 from tftjax import files
 from tftjax.config.evaluation import EvaluationConfig
+from tftjax.data.volatility import storminess
 from tftjax.errors import UserError
 from tftjax.evaluate.metrics import evaluate_forecast, flatten, pinball_losses
 from tftjax.evaluate.scoring import Score, by_day, judge, modes_by_series, score
@@ -28,7 +30,11 @@ from tftjax.evaluate.trading import PERIODS_A_YEAR
 from tftjax.storage.directories import SweepDirectory, make
 from tftjax.sweep.members import read_ended
 from tftjax.sweep.run import Trained
+from tftjax.walkforward.files import read_walk
 from tftjax.walkforward.pool import (
+    GAIN_PARTS,
+    STORMY,
+    TAIL,
     Pool,
     Pooled,
     baselines_of,
@@ -37,44 +43,55 @@ from tftjax.walkforward.pool import (
     pooled_forecasts,
     predictions_table,
 )
-from tftjax.walkforward.summary import QUARTERS, TAIL, markdown, reference
-
-PARTS = ("all", "calm", "stormy", "centre", "tails", *QUARTERS)
+from tftjax.walkforward.summary import make_summary
 
 
 def conclude(trained: Trained, say: Callable[[str], Any]) -> str:
-    """Pools the folds, writes what the head of this file lists, and returns the summary.
+    """Pools the folds, writes what the head of this file lists, and returns the summary for the terminal.
 
     Raises:
       UserError: no config that is trained in every fold, an evaluation that cannot be read, or a full disk.
     """
     from tftjax.plots import walkforward  # matplotlib takes half a second to import: only where it is needed
 
-    folder = SweepDirectory(trained.folder)
     pool = make_pool(trained, read_ended(trained.folder), say)
     forecasts = pooled_forecasts(pool, trained.members, say)
     if not headlines(forecasts):
         raise UserError(
-            f"no config has a trained member in every fold: see {folder.ended()}. Lower train.learning_rate."
+            f"no config has a trained member in every fold: see {SweepDirectory(trained.folder).ended()}."
+            " Lower train.learning_rate."
         )
     first = trained.members[0]
     frequency = trained.data[first.name].panel.about.get("frequency", "daily")
     metrics = judge_all(pool, forecasts, first.config.evaluation, PERIODS_A_YEAR[frequency])
-    gains, folds = gains_table(pool, forecasts), folds_table(pool, forecasts)
+    write_tables(trained.folder, pool, forecasts, metrics)
+    walk = read_walk(trained.folder)
+    summary = make_summary(walk, pool.volatility_name)
+    files.replace_text(SweepDirectory(trained.folder).summary, summary.markdown())
+    best = baselines_of(forecasts)[walk.hardest]
+    walkforward.draw(SweepDirectory(trained.folder).folds_picture, pool, headlines(forecasts), best)
+    return summary.terminal()
+
+
+def write_tables(
+    folder: Path, pool: Pool, forecasts: Sequence[Pooled], metrics: Mapping[str, dict[str, Any]]
+) -> None:
+    """Writes what `read_walk` reads: the pooled forecasts, pooled.csv, gains.csv and folds.csv.
+
+    Raises:
+      UserError: they cannot be written.
+    """
+    walk = SweepDirectory(folder)
     for pooled in forecasts:
-        evaluation = folder.pooled_forecast(pooled.folder).evaluation
+        evaluation = walk.pooled_forecast(pooled.folder).evaluation
         make(evaluation.path)
         table = predictions_table(pool, pooled.forecast)
         files.replace_file(evaluation.predictions, partial(table.to_csv, index=False))
         files.write_json(evaluation.metrics, {"test": metrics[pooled.name]})
     rows = [_keys(pooled) | flatten(metrics[pooled.name]) for pooled in forecasts]
-    files.replace_text(folder.pooled_table, pd.DataFrame(rows).to_csv(index=False))
-    files.replace_text(folder.gains, gains.to_csv(index=False))
-    files.replace_text(folder.folds, folds.to_csv(index=False))
-    text = markdown(pool, forecasts, metrics, gains, folds)
-    files.replace_text(folder.summary, text)
-    walkforward.draw(folder.folds_picture, pool, headlines(forecasts), reference(forecasts, metrics))
-    return text
+    files.replace_text(walk.pooled_table, pd.DataFrame(rows).to_csv(index=False))
+    files.replace_text(walk.gains, gains_table(pool, forecasts).to_csv(index=False))
+    files.replace_text(walk.folds, folds_table(pool, forecasts).to_csv(index=False))
 
 
 def _keys(pooled: Pooled) -> dict[str, Any]:
@@ -114,11 +131,11 @@ def parts_of(pool: Pool) -> Iterator[tuple[str, Bool[np.ndarray, " N"], Bool[np.
     knew beforehand, which is fit to describe and not to trade on. One without a volatility counts as calm.
     """
     levels = np.asarray(pool.quantiles)
-    stormy = pool.volatility > np.nanmedian(pool.volatility)
+    stormy = storminess(pool.volatility, pool.volatility, (STORMY,)) == 1
     tails = (levels <= TAIL + 1e-9) | (levels >= 1 - TAIL - 1e-9)
     days = {"calm": ~stormy, "stormy": stormy}
     places = {"centre": ~tails, "tails": tails}
-    for name in PARTS:
+    for name in GAIN_PARTS:
         chosen_days, chosen_places = np.ones(len(stormy), bool), np.ones(len(levels), bool)
         for word in name.split():
             chosen_days = chosen_days & days.get(word, True)

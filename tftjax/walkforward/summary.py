@@ -1,156 +1,178 @@
-"""A walk-forward's results for reading: summary.md."""
+"""The tables of a walk-forward, for its summary.md, the terminal and its page."""
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from tftjax.evaluate.formatting import SHOWN, Shown, line, p_text
-from tftjax.evaluate.metrics import flatten
+from tftjax.evaluate.formatting import GAIN, LOSS, PERCENT, Format, counted, is_defined, relative
+from tftjax.evaluate.metrics import columns
 from tftjax.evaluate.significance import MIN_DAYS
+from tftjax.evaluate.tables import Cell, Summary, Table, best_of, compared, gain_cell, metric_cells
 from tftjax.evaluate.verdict import verdict
-from tftjax.sweep.results import number
-from tftjax.walkforward.pool import Pool, Pooled, baselines_of, headlines
+from tftjax.sweep.results import diverged_text
+from tftjax.walkforward.files import Walk, skills
+from tftjax.walkforward.pool import GAIN_PARTS, TAIL
 
-EXCESS = Shown("directional_excess", "minus base rate, points", 100, 1)
-TAIL = 0.1  # levels up to it, and from 1 minus it on, are the tails
-QUARTERS = ("calm centre", "calm tails", "stormy centre", "stormy tails")
-
-
-def reference(forecasts: Sequence[Pooled], metrics: Mapping[str, dict]) -> Pooled:
-    """The baseline of the lowest pinball loss over all folds: the hardest one to beat."""
-    return min(baselines_of(forecasts).values(), key=lambda pooled: metrics[pooled.name]["pinball"])
+Tested = Mapping[str, float | None]  # a test of Diebold and Mariano
+ASKED = ("vix_scaled", "gjr_garch")  # the baselines that a model must beat, beside the hardest
 
 
-def markdown(
-    pool: Pool,
-    forecasts: Sequence[Pooled],
-    metrics: Mapping[str, dict],
-    gains: pd.DataFrame,
-    folds: pd.DataFrame,
-) -> str:
-    """The summary for reading."""
-    shown, best = headlines(forecasts), reference(forecasts, metrics)
-    first, last = (f"{pool.dates[place].date()}" for place in (pool.dates.argmin(), pool.dates.argmax()))
-    days = len(pool.dates.unique())
-    lines = [
-        f"# Walk-forward: {len(pool.folds)} folds, {days} test days from {first} to {last}",
-        "",
+def make_summary(walk: Walk, volatility: str) -> Summary:
+    """The summary for reading.
+
+    Args:
+      volatility: what divides the days into calm and stormy ones.
+    """
+    days = walk.losses.index
+    parts: list[str | Table] = [
         "Every fold trains anew on its own years, and baselines are estimated on the same train rows. The "
         "order is that of the command, and nothing was chosen by a test row. An ensemble is the mean of its "
-        "seeds' quantiles, level by level.",
-        "",
-        *(f"- **{pooled.name}** {verdict(metrics[pooled.name])}" for pooled in shown),
-        "",
-        "## All test days together",
-        "",
-        *_pooled_lines(forecasts, metrics),
-        "",
-        "## Gain over each baseline",
-        "",
-        "Percent of the baseline's pinball loss, and p of Diebold and Mariano's test. Above 0 is better than "
-        "the baseline.",
-        "",
-        *_gain_lines(shown, list(baselines_of(forecasts)), gains),
-        "",
-        "## Where the gain comes from",
-        "",
-        f"Stormy: {pool.volatility_name} the day before above its median over these days. Tails: levels up "
-        f"to {TAIL:g} and from {1 - TAIL:g} on. What each part adds to the gain, in percent of the "
-        "baseline's whole pinball loss (p): the parts sum to the gain.",
-        "",
-        *_part_lines(shown, asked(baselines_of(forecasts), best.name), gains),
-        "",
-        "## Folds",
-        "",
-        f"Gain over {best.name}, the best baseline over all folds, in percent of its pinball loss there.",
-        "",
-        *_fold_lines(pool, shown, best, folds, "pinball"),
-        "",
-        "Direction right, %; the base rate is the share of the more frequent sign, known in hindsight only.",
-        "",
-        *_fold_lines(pool, shown, best, folds, "directional_accuracy"),
+        "seeds' quantiles, level by level."
     ]
-    if days < MIN_DAYS:
-        lines.insert(2, f"{days} days are too few for a test, which takes {MIN_DAYS}: no p is given.\n")
-    return "\n".join(lines) + "\n"
+    if len(days) < MIN_DAYS:
+        parts.append(f"{len(days)} days are too few for a test, which takes {MIN_DAYS}: no p is given.")
+    parts += [*diverged_text(walk.lost), *left_out(walk)]
+    parts += [f"- {name}: {verdict(values)}" for name, values in walk.metrics.items()]
+    parts += [together(walk), seeds(walk), gains(walk), parts_text(volatility)]
+    parts += [*gains_by_part(walk).values(), skill(walk), directions(walk)]
+    folds = counted(len(walk.folds.index.unique("fold")), "fold")
+    span = f"{counted(len(days), 'test day')} from {days[0].date()} to {days[-1].date()}"
+    return Summary(f"Walk-forward: {folds}, {span}", parts)
 
 
-def _header(names: Sequence[str]) -> list[str]:
-    return [line("", names), "|---" * (len(names) + 1) + "|"]
+def left_out(walk: Walk) -> list[str]:
+    """The baselines without a forecast in every fold, and why."""
+    return [f"{name} is left out, {why}." for name, why in walk.left_out.items()]
 
 
-def _pooled_lines(forecasts: Sequence[Pooled], metrics: Mapping[str, dict]) -> Iterator[str]:
-    """Means over seeds ± their standard error, ensembles, baselines."""
-    flat = {name: flatten(values) for name, values in metrics.items()}
-    shown = [s for s in (*SHOWN, EXCESS) if any(s.metric in values for values in flat.values())]
-    yield from _header([s.title for s in shown])
-    for headline in headlines(forecasts):
-        names = [p.name for p in forecasts if p.kind == "seed" and p.config == headline.config]
-        if len(names) > 1:
-            cells = [_mean_cell([flat[name].get(s.metric) for name in names], s) for s in shown]
-            yield line(f"{headline.config}, mean of {len(names)} seeds", cells)
-        yield line(headline.name, [number(flat[headline.name].get(s.metric), s) for s in shown])
-    for name in baselines_of(forecasts):
-        yield line(f"{name} (baseline)", [number(flat[name].get(s.metric), s) for s in shown])
+def hardest_tests(walk: Walk) -> dict[str, Tested]:
+    """Diebold and Mariano's test of each config against the hardest baseline."""
+    return {name: values["tests"]["diebold_mariano"][walk.hardest] for name, values in walk.metrics.items()}
 
 
-def _mean_cell(values: Sequence[float | None], shown: Shown) -> str:
-    there = [value for value in values if value is not None]
-    if len(there) < len(values):
-        return "-"
-    error = float(np.std(there, ddof=1)) / math.sqrt(len(there))
-    return f"{number(float(np.mean(there)), shown)} ± {number(error, shown)}"
+def together(walk: Walk) -> Table:
+    """Each config's forecast and the baselines over all test days."""
+    everyone = {**walk.metrics, **next(iter(walk.metrics.values()))["baselines"]}
+    order = "Configs in the order of the command, then baselines"
+    tests = hardest_tests(walk)
+    return compared(
+        "All test days together", everyone, list(walk.metrics), tests, f"minus {walk.hardest}", order
+    )
 
 
-def _gain_cell(row: pd.Series, whole: float) -> str:
-    p = "" if pd.isna(row["p"]) else f" ({p_text(row['p'])})"
-    return f"{-100 * row['difference'] / whole:+.2f}{p}"
+def seeds(walk: Walk) -> Table:
+    """The ensemble of each config, the mean of its seeds that have every fold, and these one by one."""
+    own = walk.pooled[walk.pooled["kind"] != "baseline"]
+    pinball, *others = columns(walk.pooled)
+    best = best_of(own.to_dict("records"), [pinball])
+    theirs = walk.pooled.loc[walk.hardest, "pinball"]
+    rows = []
+
+    def add(heading: Cell, values: Mapping[str, Any], errors: Mapping[str, float], marked: dict) -> None:
+        cells = metric_cells(values, [pinball, *others], marked, errors)
+        minus = Cell(GAIN.number(relative(values["pinball"] - theirs, theirs), "+"))
+        rows.append([heading, cells[0], minus, *cells[1:]])
+
+    for config, forecasts in own.groupby("config", sort=False):
+        trained = forecasts.loc[forecasts["kind"] == "seed", [c.metric for c in (pinball, *others)]]
+        if len(trained) > 1:
+            errors = trained.std(ddof=1, skipna=False) / math.sqrt(len(trained))
+            heading = Cell(f"{config}, mean of {len(trained)} seeds", "model")
+            add(heading, trained.mean(skipna=False).to_dict(), errors.to_dict(), {})
+        for name, row in forecasts.iterrows():
+            add(Cell(str(name), "model" if row["kind"] == "ensemble" else ""), row.to_dict(), {}, best)
+    head = ("", pinball.title, f"minus {walk.hardest}, %", *(column.title for column in others))
+    note = (
+        "± is the standard error over seeds. An ensemble is the mean of its seeds' quantiles, level by level."
+    )
+    return Table("Seeds one by one", head, rows, note)
 
 
-def _gain_lines(shown: Sequence[Pooled], baselines: Sequence[str], gains: pd.DataFrame) -> Iterator[str]:
-    yield from _header(baselines)
-    rows = gains[gains["part"] == "all"].set_index(["forecast", "baseline"])
-    for pooled in shown:
-        own = [rows.loc[(pooled.name, name)] for name in baselines]
-        yield line(pooled.name, [_gain_cell(row, row["baseline_pinball"]) for row in own])
+def part_tests(walk: Walk, forecast: str, baseline: str) -> dict[str, Tested]:
+    """By part of the days and levels, the test of what it adds to the difference from a baseline."""
+    rows = walk.gains.loc[(forecast, baseline)]
+    return {
+        part: {
+            key: float(row[key]) if is_defined(row[key]) else None
+            for key in ("difference", "low", "high", "p")
+        }
+        for part, row in rows.iterrows()
+    }
 
 
-def asked(known: Collection[str], hardest: str) -> list[str]:
-    """The baselines by which a gain is taken apart: the hardest, and the two that a model must beat."""
-    return list(dict.fromkeys(n for n in (hardest, "vix_scaled", "gjr_garch") if n in known))
+def gains(walk: Walk) -> Table:
+    """Each config's gain over each baseline, over all test days."""
+    rows = []
+    for baseline in walk.pooled.index[walk.pooled["kind"] == "baseline"]:
+        loss = walk.pooled.loc[baseline, "pinball"]
+        tests = [part_tests(walk, name, baseline)["all"] for name in walk.metrics]
+        rows.append([Cell(baseline), *(gain_cell(test, loss) for test in tests)])
+    note = (
+        "In percent of the baseline's pinball loss [95 % interval], and p of Diebold and Mariano's test over"
+        " all test days. Above zero is better than the baseline."
+    )
+    return Table("Gain over each baseline", ("over", *walk.metrics), rows, note)
 
 
-def _part_lines(shown: Sequence[Pooled], baselines: Sequence[str], gains: pd.DataFrame) -> Iterator[str]:
-    there = [part for part in ("all", *QUARTERS) if part in set(gains["part"])]
-    rows = gains.set_index(["forecast", "baseline", "part"])
-    yield from _header(["over", *there])
-    for pooled in shown:
-        for name in baselines:
-            whole = rows.loc[(pooled.name, name, "all")]["baseline_pinball"]
-            cells = [_gain_cell(rows.loc[(pooled.name, name, part)], whole) for part in there]
-            yield line(pooled.name, [name, *cells])
+def parts_text(volatility: str) -> str:
+    """The meaning of the parts into which gains are divided."""
+    return (
+        f"Stormy: {volatility} the day before was above its median over these days. Tails: levels up to"
+        f" {TAIL:g} and from {1 - TAIL:g} on. Each part is what it adds to the gain, in percent of the"
+        " baseline's whole pinball loss: the quarters sum to all, and so do calm and stormy, and centre and"
+        " tails."
+    )
 
 
-def _fold_lines(
-    pool: Pool, shown: Sequence[Pooled], best: Pooled, folds: pd.DataFrame, metric: str
-) -> Iterator[str]:
-    """A row a fold: what does not depend on the forecast, then a column a forecast."""
-    rows = folds.set_index(["fold", "forecast"])
-    is_loss = metric == "pinball"
-    beside = f"{best.name}, 1e-3" if is_loss else "base rate"
-    yield from _header(["test windows", beside, *(pooled.name for pooled in shown)])
-    for fold in pool.folds:
-        known = rows.loc[(fold.name, best.name)]
-        values = [rows.loc[(fold.name, pooled.name)].get(metric) for pooled in shown]
-        if is_loss:
-            cells = [f"{1e3 * known[metric]:.4f}"]
-            cells += [f"{100 * (1 - value / known[metric]):+.2f}" for value in values]
-        else:
-            cells = [_percent(known.get("directional_base_rate")), *map(_percent, values)]
-        yield line(fold.name, [str(fold.facts["test_windows"]), *cells])
+def gains_by_part(walk: Walk) -> dict[str, Table]:
+    """By baseline, the hardest and those of ASKED, where each config's gain over it comes from."""
+    found = {}
+    for baseline in dict.fromkeys((walk.hardest, *(name for name in ASKED if name in walk.pooled.index))):
+        tests = {name: part_tests(walk, name, baseline) for name in walk.metrics}
+        loss = walk.pooled.loc[baseline, "pinball"]
+        rows = [
+            [Cell(part), *(gain_cell(own[part], loss) for own in tests.values())]
+            for part in GAIN_PARTS
+            if all(part in own for own in tests.values())
+        ]
+        found[baseline] = Table(f"Parts of the gain over {baseline}", ("", *walk.metrics), rows)
+    return found
 
 
-def _percent(share: float | None) -> str:
-    return "-" if share is None or pd.isna(share) else f"{100 * share:.1f}"
+def spans(walk: Walk) -> pd.DataFrame:
+    """By fold its dates, numbers of windows, and what the hardest baseline scores there."""
+    return walk.folds.xs(walk.hardest, level="forecast")
+
+
+def skill(walk: Walk) -> Table:
+    """Each config's gain over the hardest baseline, fold by fold."""
+    found = skills(walk)
+    rows = [
+        [
+            Cell(fold),
+            *(Cell(str(row[name])) for name in ("train_from", "val_from", "test_from", "test_to")),
+            Cell(f"{row['test_windows']:,}"),
+            Cell(LOSS.number(row["pinball"])),
+            *(Cell(Format().number(own[fold], "+")) for own in found.values()),
+        ]
+        for fold, row in spans(walk).iterrows()
+    ]
+    head = ("fold", "train from", "validation from", "test from", "to", "windows", f"{walk.hardest}, 1e-3")
+    note = (
+        f"By how many percent the pinball loss is below that of {walk.hardest}, the best baseline over all"
+        " folds; above zero is better."
+    )
+    return Table("Pinball skill by fold, %", (*head, *found), rows, note)
+
+
+def directions(walk: Walk) -> Table:
+    """The share of days whose direction each config has right, fold by fold, beside the base rate."""
+    rows = []
+    for fold, row in spans(walk).iterrows():
+        own = [walk.folds.loc[(fold, name)].get("directional_accuracy") for name in walk.metrics]
+        values = (row.get("directional_base_rate"), *own)
+        rows.append([Cell(fold), *(Cell(PERCENT.number(value)) for value in values)])
+    note = "The base rate is the share of the more frequent sign in the fold, known in hindsight only."
+    return Table("Direction right by fold, %", ("fold", "base rate", *walk.metrics), rows, note)

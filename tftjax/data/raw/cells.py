@@ -4,6 +4,7 @@ import csv
 import datetime
 import difflib
 import itertools
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -118,17 +119,30 @@ def parse_dates(path: Path, column: str, cells: list[str]) -> pd.DatetimeIndex:
     return pd.DatetimeIndex(dates, name="date").as_unit("ns")
 
 
-def to_dates(path: Path, column: str, cells: list[str], first_line: int) -> Shaped[np.ndarray, "N"]:
-    """ISO dates as datetime64[D]; UserError names the first line that has none."""
+def iso_dates(path: Path, column: str, cells: list[str], first_line: int = 2) -> Shaped[np.ndarray, "N"]:
+    """ISO dates of any year as datetime64[D]; UserError names the first line that has none."""
     try:
         dates = np.array(cells, dtype="datetime64[D]")
     except ValueError:
         dates = np.full(len(cells), "NaT", dtype="datetime64[D]")
     # numpy also takes "2018-01" and "2018"; the length tells them from a full date.
     if np.isnat(dates).any() or any(len(cell) != 10 for cell in cells):
-        row = next(i for i, cell in enumerate(cells) if not is_iso_date(cell))
+        row = next(i for i, cell in enumerate(cells) if not _is_iso_date(cell))
         found, advice = repr(cells[row]), "Write every date in that form."
         raise fail(path, row + first_line, column, found, "a date as YYYY-MM-DD", advice)
+    return dates
+
+
+def _is_iso_date(cell: str) -> bool:
+    try:
+        return len(cell) == 10 and not np.isnat(np.datetime64(cell, "D"))
+    except ValueError:
+        return False
+
+
+def to_dates(path: Path, column: str, cells: list[str], first_line: int) -> Shaped[np.ndarray, "N"]:
+    """ISO dates that nanoseconds can hold as datetime64[D]; UserError names the first line without one."""
+    dates = iso_dates(path, column, cells, first_line)
     outside = (dates < FIRST_DATE) | (dates > LAST_DATE)
     if outside.any():
         row = int(np.argmax(outside))
@@ -150,53 +164,25 @@ def check_ascending(
         raise fail(path, int(lines[row]), column, found, "ascending dates, each once", advice)
 
 
-def is_iso_date(cell: str) -> bool:
-    try:
-        return len(cell) == 10 and not np.isnat(np.datetime64(cell, "D"))
-    except ValueError:
-        return False
-
-
 def parse_numbers(path: Path, column: str, cells: list[str], first_line: int = 2) -> Float64[np.ndarray, "N"]:
     """Numbers, NaN where the cell is empty; UserError names the first line with text or what is too large."""
-    try:
-        values = np.array([np.nan if cell in MISSING else _number(cell) for cell in cells])
-    except ValueError:
-        row = next(i for i, cell in enumerate(cells) if cell not in MISSING and not _is_number(cell))
-        raise fail(
-            path,
-            row + first_line,
-            column,
-            f"the text {cells[row]!r}",
-            "a number or an empty cell",
-            "Correct the cell; decimals are written with a point, thousands without a mark.",
-        ) from None
+    numbers = []
+    for cell in cells:
+        try:
+            # Python's own mark of thousands, which no data file means, is no part of a number.
+            numbers.append(math.nan if cell in MISSING else float(cell.replace("_", "?")))
+        except ValueError:
+            line, found = len(numbers) + first_line, f"the text {cell!r}"
+            advice = "Correct the cell; decimals are written with a point, thousands without a mark."
+            raise fail(path, line, column, found, "a number or an empty cell", advice) from None
+    values = np.array(numbers)
     too_large = np.abs(values) > LARGEST
     if too_large.any():
         row = int(np.argmax(too_large))
-        raise fail(
-            path,
-            row + first_line,
-            column,
-            repr(cells[row]),
-            f"a finite number, of at most {LARGEST:g} in size",
-            "An infinity often comes from a division by zero: correct the value or leave the cell empty.",
-        )
+        expected = f"a finite number, of at most {LARGEST:g} in size"
+        advice = "An infinity often comes from a division by zero: correct the value or leave the cell empty."
+        raise fail(path, row + first_line, column, repr(cells[row]), expected, advice)
     return values
-
-
-def _number(cell: str) -> float:
-    if "_" in cell:  # Python's own mark of thousands, which no data file means
-        raise ValueError(cell)
-    return float(cell)
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        _number(cell)
-    except ValueError:
-        return False
-    return True
 
 
 def check_not_ahead(

@@ -13,7 +13,7 @@ from tftjax.data.raw.cells import (
     NEVER,
     check_not_ahead,
     fail,
-    is_iso_date,
+    iso_dates,
     near,
     parse_dates,
     parse_numbers,
@@ -81,14 +81,7 @@ def _parse_releases(
     path: Path, cells: dict[str, list[str]]
 ) -> tuple[Shaped[np.ndarray, "N"], Shaped[np.ndarray, "N"]]:
     """Observation and release dates of a file that has both, sorted by both, each pair once."""
-    columns = {}
-    for column in ("observation_date", "release_date"):
-        for row, cell in enumerate(cells[column]):
-            if not is_iso_date(cell):
-                advice = "Write every date in that form."
-                raise fail(path, row + 2, column, repr(cell), "a date as YYYY-MM-DD", advice)
-        columns[column] = np.array(cells[column], dtype="datetime64[D]")
-    dates, releases = columns["observation_date"], columns["release_date"]
+    dates, releases = (iso_dates(path, name, cells[name]) for name in ("observation_date", "release_date"))
     if dates.min() < FIRST_DATE:
         row = int(np.argmin(dates))
         expected = f"a date from {FIRST_DATE} on"

@@ -11,17 +11,19 @@ import numpy as np
 import pytest
 from tiny import EPOCHS, HEALTHY, make_rows, metric_lines, write_config
 
+from tftjax.config.hyperparameters import hyperparameters
 from tftjax.config.loading import load
 from tftjax.data.loading import load_panel
 from tftjax.data.prepared import prepare
 from tftjax.errors import UserError
 from tftjax.storage import checkpoint
-from tftjax.sweep import program
-from tftjax.sweep import train as sweep_train
+from tftjax.sweep.hosts import ALONE
 from tftjax.sweep.members import create_member, read_ended
 from tftjax.sweep.plan import make_plan
-from tftjax.sweep.program import Executable, member_program
-from tftjax.sweep.train import Trainer, train_members
+from tftjax.sweep.run import train_program
+from tftjax.train import engine, loop
+from tftjax.train.engine import Executable, MembersEngine, Training
+from tftjax.train.step import init_state
 
 STEPS = 6  # 219 train windows, batches of 32
 
@@ -32,16 +34,16 @@ class Sweep:
     def __init__(self, folder, monkeypatch, **train):
         path = write_config(folder / "in", make_rows(), train=train)
         config = load(path)
-        self.folder, self.said, self.rounds, self.calls = folder, [], [], []
+        self.folder, self.rounds, self.calls = folder, [], []
         self.members = make_plan([path], num_seeds=3)
         data = prepare(load_panel(config.data), config)
         self.data = {member.name: data for member in self.members}
         for member in self.members:
             create_member(folder, member, data.panel, resume=False)
         self.events = {}
-        monkeypatch.setattr(sweep_train, "compile_slots", self.compile_slots)
+        monkeypatch.setattr(MembersEngine, "compile_slots", lambda _, count: self.compile_slots(count))
 
-    def compile_slots(self, shared, member, num_members):
+    def compile_slots(self, num_members):
         num_slots = num_members + num_members % 2
 
         def run(states, rates, numbers, live):
@@ -74,10 +76,18 @@ class Sweep:
 
     def train(self):
         """Trains to the end; returns how the members ended."""
-        shared = member_program(self.members, self.data)
-        trainer = Trainer(shared, 1, self.folder, 0, self.said.append, self.rounds.append)
-        train_members(trainer, self.members, read_ended(self.folder))
+        ended = read_ended(self.folder)
+        train_program(self.folder, 1, self.members, self.data, ended, ALONE, self.rounds.append)
         return read_ended(self.folder)
+
+    def trainings(self):
+        """The members as the loop takes them."""
+        folder = self.folder / "members"
+        return [Training(m.name, m.config, self.data[m.name], folder / m.name) for m in self.members]
+
+    def engine(self):
+        """The engine of these members."""
+        return MembersEngine(self.trainings())
 
     def epochs_seen(self, seed):
         return [line["epoch"] for line in metric_lines(self.folder / "members" / f"tiny-s{seed}")]
@@ -89,6 +99,53 @@ class Sweep:
 @pytest.fixture
 def begun(tmp_path, monkeypatch):
     return lambda **train: Sweep(tmp_path, monkeypatch, **train)
+
+
+class Elsewhere:
+    """Another engine: it takes two members at once, and adds its number of epochs to the parameters."""
+
+    devices = 1
+
+    def __init__(self, members, devices=None):
+        self.program = MembersEngine(members).program
+        self.asked, self.lived = [], []
+
+    def prepare(self, count):
+        self.asked.append(count)
+        return min(count, 2)
+
+    def epoch(self, states, hyperparameters, live):
+        self.lived.append(list(live))
+        results = []
+        for state, floats in zip(states, hyperparameters, strict=True):
+            assert floats.learning_rate == 0.003
+            epoch = state.epoch + 1
+            step = np.int32(STEPS * epoch)
+            state = state._replace(epoch=epoch, best_epoch=epoch, step=step, params=state.params + 1)
+            results.append((state, HEALTHY | {"losses": np.ones(STEPS), "loss": 1.0, "val/loss": 1.0}))
+        return results
+
+
+@pytest.mark.parametrize(
+    ("alone", "lived"), [(True, [[0]] * EPOCHS), (False, [[0, 1]] * EPOCHS + [[2]] * EPOCHS)]
+)
+def test_another_engine_needs_no_other_loop(begun, alone, lived):
+    sweep = begun()
+    members = sweep.trainings()[:1] if alone else sweep.trainings()
+    group = loop.Group(members, checkpoints=None if alone else sweep.folder / "checkpoints" / "1-0")
+    engines, ended = [], {}
+
+    def make(*arguments):
+        engines.append(Elsewhere(*arguments))
+        return engines[0]
+
+    loop.train_members(group, make, ended, sweep.rounds.append)
+    assert engines[0].lived == lived
+    assert {how[:3] for how in ended.values()} == {("finished", EPOCHS, EPOCHS)}
+    for member in members:
+        saved = checkpoint.restore_latest(member.directory / "checkpoints")
+        first = init_state(engines[0].program, hyperparameters(member.config), member.config.train.seed)
+        np.testing.assert_allclose(saved.arrays["state"]["params"], first.params + EPOCHS, rtol=1e-6)
 
 
 WHOLE = list(range(1, EPOCHS + 1))
@@ -107,14 +164,14 @@ def test_all_epochs(begun):
     assert len(sweep.calls) == EPOCHS  # nothing is left to do
 
 
-def test_a_diverging_member_is_frozen_at_its_last_good_epoch(begun):
+def test_a_diverging_member_is_frozen_at_its_last_good_epoch(begun, caplog):
     sweep = begun()
     sweep.events[43, 4] = "nan"
     ended = sweep.train()
     assert ended["tiny-s43"][:3] == ("diverged", 3, 3)
     # Three epochs of 6 steps came before, and the third of the fourth is step 21.
     assert "the loss became nan at step 21 (epoch 4)" in ended["tiny-s43"].message
-    assert "the others go on" in sweep.said[0]
+    assert "the others go on" in caplog.messages[0]
     assert sweep.calls == [[42, 43, 44]] * 4 + [[42, 44]] * (EPOCHS - 4)
     assert (sweep.epochs_seen(42), sweep.epochs_seen(43)) == (WHOLE, [1, 2, 3])
     state = sweep.saved(43).arrays["state"]
@@ -140,7 +197,7 @@ def test_early_stopping_freezes_one_member(begun):
 
 
 @pytest.mark.parametrize("every", [1, 3])
-def test_interrupted_and_resumed(begun, every):
+def test_interrupted_and_resumed(begun, every, caplog):
     sweep = begun(checkpoint_every=every, patience=2)
     sweep.events |= {(44, epoch): "worse" for epoch in (2, 3)} | {(43, 6): KeyboardInterrupt()}
     with pytest.raises(KeyboardInterrupt):
@@ -149,7 +206,7 @@ def test_interrupted_and_resumed(begun, every):
     del sweep.events[43, 6]
     calls = len(sweep.calls)
     sweep.train()
-    assert sweep.said == ["program 1: 2 members go on after epoch 5"]
+    assert caplog.messages == ["program 1: going on after epoch 5, 2 members"]
     assert sweep.calls[calls:] == [[42, 43]] * (EPOCHS - 5)
     assert sweep.epochs_seen(42) == sweep.epochs_seen(43) == WHOLE
     np.testing.assert_array_equal(
@@ -168,53 +225,50 @@ def test_lines_beyond_the_checkpoint_are_dropped(begun):
     assert sweep.epochs_seen(43) == WHOLE
 
 
-def test_chunks_that_fit_into_memory(begun, monkeypatch):
+def test_chunks_that_fit_into_memory(begun, monkeypatch, caplog):
     sweep = begun()
-    monkeypatch.setattr(sweep_train, "members_that_fit", lambda *_: 2)
+    monkeypatch.setattr(MembersEngine, "members_that_fit", lambda *_: 2)
     sweep.train()
-    assert "memory suffices for 2 of 3 members" in sweep.said[0]
+    assert "memory suffices for 2 of 3 members" in caplog.messages[0]
     assert sweep.calls == [[42, 43]] * EPOCHS + [[44]] * EPOCHS
     assert sweep.rounds[0].epochs_left == 2 * (EPOCHS - 1) + EPOCHS
     assert all(sweep.epochs_seen(seed) == WHOLE for seed in (42, 43, 44))
 
 
 def test_memory_is_estimated(begun, monkeypatch):
-    sweep = begun()
-    shared, member = member_program(sweep.members, sweep.data), sweep.members[0]
-    states = sum(leaf.nbytes for leaf in jax.tree.leaves(program.initial_state(shared, member)))
+    members = begun().engine()
+    state = init_state(members.program, hyperparameters(members.program.config), 42)
+    states = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     executable = Executable(None, 4, 0.0, memory=1000)
-    needed = 1000 * shared.mesh.size + program.HOST_COPIES * 4 * states
+    needed = 1000 * members.mesh.size + engine.HOST_COPIES * 4 * states
     for available, expected in ((needed, 4), (needed * 0.76, 3), (1, 1)):
         memory = SimpleNamespace(available=available)
-        monkeypatch.setattr(program.psutil, "virtual_memory", lambda memory=memory: memory)
-        assert program.members_that_fit(shared, executable, member, 4) == expected
-    monkeypatch.undo()
-    assert program.members_that_fit(shared, executable, member, 4) == 4  # of the machine's own memory
+        monkeypatch.setattr(engine.psutil, "virtual_memory", lambda memory=memory: memory)
+        assert members.members_that_fit(executable, 4) == expected
 
 
-def test_out_of_memory_halves_once(begun):
+def test_out_of_memory_halves_once(begun, caplog):
     sweep = begun()
     sweep.events[44, 3] = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
     with pytest.raises(UserError, match="out of memory with 1 members at once"):
         sweep.train()
-    assert sweep.said[0] == "out of memory with 3 members at once: going on with 1"
+    assert caplog.messages[0] == "out of memory with 3 members at once: going on with 1"
     assert sweep.epochs_seen(42) == sweep.epochs_seen(43) == WHOLE
     sweep.events.clear()
     sweep.train()
     assert sweep.epochs_seen(44) == WHOLE
 
 
-def test_repacking_pays_or_not(begun):
-    sweep = begun()
-    shared = member_program(sweep.members, sweep.data)._replace(vectorised=True)
-    trainer = Trainer(shared, 1, sweep.folder, 0, sweep.said.append, sweep.rounds.append)
-    live = sweep.members[:2]
-    executable = Executable(None, 8, 30.0, 0)
+def test_repacking_pays_or_not(begun, caplog):
+    members = begun().engine()
+    members.vectorised = True
+    members.executable = executable = Executable(None, 8, 30.0, 0)
     # 20 rounds of 4 s, of which three quarters are for frozen slots: 60 s.
-    assert sweep_train._repacked(trainer, executable, live, 40, 4.0).num_slots == 2
-    assert "2 of 8 members go on" in sweep.said[0]
+    assert members.repacked(2, 40, 4.0).num_slots == 2
+    assert "2 of 8 members go on" in caplog.messages[0]
+    assert members.repacked(2, 0, 4.0) is executable  # all have ended
     for changed in ({"compile_seconds": 61.0}, {"num_slots": 3}):
-        kept = executable._replace(**changed)
-        assert sweep_train._repacked(trainer, kept, live, 40, 4.0) is kept
-    one_by_one = trainer._replace(shared=shared._replace(vectorised=False))
-    assert sweep_train._repacked(one_by_one, executable, live, 40, 4.0) is executable
+        members.executable = kept = executable._replace(**changed)
+        assert members.repacked(2, 40, 4.0) is kept
+    members.executable, members.vectorised = executable, False
+    assert members.repacked(2, 40, 4.0) is executable

@@ -9,8 +9,7 @@ from train.test_data import prepare
 from train.test_step import CONFIG, assert_same, rates
 
 from tftjax.runtime import device_mesh
-from tftjax.sweep.program import stack_data
-from tftjax.sweep.step import arrange, compile_members, stack, unstack
+from tftjax.train.engine import arrange, compile_members, stack, stack_data, unstack
 from tftjax.train.step import compile_epoch, init_state, make_program, train_data
 
 # Number of the data set, seed, learning rate, dropout rate, std weight; the third diverges.

@@ -1,0 +1,358 @@
+"""Engines: what computes an epoch of one member or of many. They hold no member's state and write nothing.
+
+An engine is made for members of one static config (`Training`), and has
+  program             the static side of their training,
+  devices             over how many devices one member's sums are divided: they decide its last bits,
+  prepare(count)      makes ready for that many members at once; returns how many it takes, at least one,
+  epoch(states, hyperparameters, live)
+                      trains an epoch of each live member: their next states and metrics, in that order.
+Another engine, on a cluster for example, needs no more, and the loop does not change for it.
+"""
+
+import contextlib
+import functools
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import psutil
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Bool, Int32
+
+from tftjax.config.hyperparameters import Hyperparameters
+from tftjax.config.hyperparameters import hyperparameters as hyperparameters_of
+from tftjax.config.loading import Config
+from tftjax.data.prepared import Data, cardinalities
+from tftjax.runtime import MESH_AXIS, compiler_options, device_mesh, mesh_for_epoch
+from tftjax.train.step import (
+    Program,
+    TrainData,
+    TrainState,
+    compile_epoch,
+    init_state,
+    make_program,
+    train_data,
+    train_epoch,
+)
+
+HOST_COPIES = 6  # of a state, at most: old, new, stacked, in and out of the program, being written
+Slot = TypeVar("Slot")
+Results = list[tuple[TrainState, dict[str, Any]]]
+
+log = logging.getLogger(__name__)
+
+
+class Training(NamedTuple):
+    """A member, as the loop and an engine see it.
+
+    Attributes:
+      name: the member's name, unique among those trained together.
+      config: the member's config.
+      data: the member's data; the same object for members that share a data set.
+      directory: the member's run directory.
+    """
+
+    name: str
+    config: Config
+    data: Data
+    directory: Path
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """What the loop asks of an engine: see the head of this file."""
+
+    program: Program
+    devices: int
+
+    def prepare(self, count: int) -> int: ...
+
+    def epoch(
+        self, states: Sequence[TrainState], hyperparameters: Sequence[Hyperparameters], live: Sequence[int]
+    ) -> Results: ...
+
+
+class OutOfMemory(Exception):
+    """The devices' memory does not suffice for as many members as were asked for."""
+
+
+class BatchEngine:
+    """One member at a time, its batch divided over the devices.
+
+    Args:
+      members: a single member.
+      devices: the most devices to use; None uses all that the batch can be divided over.
+    """
+
+    def __init__(self, members: Sequence[Training], devices: int | None = None):
+        (member,) = members
+        config, data = member.config, member.data
+        mesh = device_mesh(config.train.batch_size, devices)
+        program = make_program(config, data, mesh)
+        num_steps = len(data.starts["train"]) // config.train.batch_size
+        mesh = mesh_for_epoch(mesh, program.layout.size, num_steps)
+        self.program, self.devices = program._replace(mesh=mesh), mesh.size
+        self._everywhere = NamedSharding(mesh, PartitionSpec())
+        self._arrays = jax.device_put(train_data(data), self._everywhere)
+        self._run = compile_epoch(self.program)
+
+    def prepare(self, count: int) -> int:
+        """Takes one member, whatever the count; the program is compiled by its first epoch."""
+        return 1
+
+    def epoch(
+        self, states: Sequence[TrainState], hyperparameters: Sequence[Hyperparameters], live: Sequence[int]
+    ) -> Results:
+        """Trains an epoch: see the head of this file."""
+        inputs = states[0], jax.tree.map(np.float32, hyperparameters[0])
+        return [jax.device_get(self._run(*jax.device_put(inputs, self._everywhere), self._arrays))]
+
+
+class Executable(NamedTuple):
+    """A program compiled for a number of slots.
+
+    Attributes:
+      run: states, hyperparameters, numbers of data sets and live, stacked by slot, on the host -> states and
+        metrics there.
+      num_slots: members that it trains at once, at most.
+      compile_seconds: the time that its compilation took.
+      memory: bytes on one device while it runs.
+    """
+
+    run: Callable
+    num_slots: int
+    compile_seconds: float
+    memory: int
+
+
+class MembersEngine:
+    """Members divided over the devices, each trained on one: all at once on a GPU, in turn on a CPU.
+
+    Args:
+      members: members of one static config and data of one shape.
+      devices: not used; a member's sums are never divided.
+    """
+
+    devices = 1
+
+    def __init__(self, members: Sequence[Training], devices: int | None = None):
+        self.datasets = tuple({id(member.data): member.data for member in members}.values())
+        places = {id(data): place for place, data in enumerate(self.datasets)}
+        self.numbers = [places[id(member.data)] for member in members]
+        # A member is a run on one device: the devices are divided among members.
+        program = make_program(members[0].config, self.datasets[0], device_mesh(1))
+        counts = sorted({len(data.starts["val"]) for data in self.datasets})
+        self.program = program._replace(val_counts=tuple(counts))
+        self.mesh = device_mesh()
+        self.vectorised = jax.default_backend() != "cpu"
+        self.executable: Executable | None = None
+
+    def prepare(self, count: int) -> int:
+        """Compiles the program for as many members, and returns how many memory suffices for."""
+        with _memory_errors():
+            self.executable = self.compile_slots(count)
+        return self.members_that_fit(self.executable, count)
+
+    def epoch(
+        self, states: Sequence[TrainState], hyperparameters: Sequence[Hyperparameters], live: Sequence[int]
+    ) -> Results:
+        """Trains an epoch: see the head of this file. Packs the members into fewer slots if that pays."""
+        num_slots, started = self.executable.num_slots, time.perf_counter()
+        slots = arrange(range(len(live)), num_slots, self.mesh.size)
+        filled = [place or 0 for place in slots]
+        rates = [jax.tree.map(np.float32, values) for values in hyperparameters]
+        with _memory_errors():
+            trained = self.executable.run(
+                stack([states[place] for place in filled]),
+                stack([rates[place] for place in filled]),
+                np.array([self.numbers[live[place]] for place in filled], np.int32),
+                np.array([place is not None for place in slots]),
+            )
+        results = {place: unstack(trained, slot) for slot, place in enumerate(slots) if place is not None}
+        ordered = [results[place] for place in range(len(live))]
+        max_epochs = self.program.config.train.max_epochs
+        epochs_left = sum(max_epochs - int(state.epoch) for state, _ in ordered)
+        self.executable = self.repacked(len(live), epochs_left, time.perf_counter() - started)
+        return ordered
+
+    def compile_slots(self, num_members: int) -> Executable:
+        """Compiles the program for as many slots as members, rounded up to equal numbers on all devices."""
+        started = time.perf_counter()
+        num_slots = -(-num_members // self.mesh.size) * self.mesh.size
+        divided = NamedSharding(self.mesh, PartitionSpec(MESH_AXIS))
+        rates = jax.tree.map(np.float32, hyperparameters_of(self.program.config))
+        example = init_state(self.program, rates, 0), rates, np.int32(0), np.bool_(True)
+        slots = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((num_slots, *leaf.shape), leaf.dtype, sharding=divided), example
+        )
+        arrays = jax.device_put(stack_data(self.datasets), NamedSharding(self.mesh, PartitionSpec()))
+        members = compile_members(self.program, self.mesh, vectorised=self.vectorised)
+        compiled = members.lower(*slots, arrays).compile()
+
+        def run(states, hyperparameters, numbers, live):
+            inputs = jax.device_put((states, hyperparameters, numbers, live), divided)
+            return jax.device_get(compiled(*inputs, arrays))
+
+        sizes = compiled.memory_analysis()
+        memory = sizes.temp_size_in_bytes + sizes.argument_size_in_bytes + sizes.output_size_in_bytes
+        return Executable(run, num_slots, time.perf_counter() - started, memory)
+
+    def members_that_fit(self, executable: Executable, num_members: int) -> int:
+        """How many members memory suffices for: those asked for, or fewer, but at least one."""
+        needed, stats = executable.memory, self.mesh.devices.flat[0].memory_stats()
+        if stats and "bytes_limit" in stats:
+            available = stats["bytes_limit"] - stats["bytes_in_use"]
+        else:
+            # The devices share the memory of the host, where copies of the states lie too.
+            state = init_state(self.program, hyperparameters_of(self.program.config), 0)
+            state_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+            needed = needed * self.mesh.size + HOST_COPIES * num_members * state_bytes
+            available = psutil.virtual_memory().available
+        return num_members if needed <= available else max(1, int(num_members * available / needed))
+
+    def repacked(self, num_live: int, epochs_left: int, seconds: float) -> Executable:
+        """The program, or a smaller one if at least half its slots are frozen and that pays for compilation.
+
+        Where a device trains its members one by one, a frozen slot costs nothing: there it never pays.
+
+        Args:
+          num_live: members of the last epoch.
+          epochs_left: epochs of all of them together, at most.
+          seconds: the time that the last epoch took; a smaller program saves the share of the frozen slots.
+        """
+        executable = self.executable
+        if not self.vectorised or not epochs_left or num_live > executable.num_slots // 2:
+            return executable
+        saved = epochs_left / num_live * seconds * (1 - num_live / executable.num_slots)
+        if saved <= executable.compile_seconds:
+            return executable
+        log.warning(
+            f"{num_live} of {executable.num_slots} members go on: packed into a smaller program; that takes "
+            f"about {executable.compile_seconds:.0f} s and saves up to {saved:.0f} s"
+        )
+        return self.compile_slots(num_live)
+
+
+@contextlib.contextmanager
+def _memory_errors() -> Iterator[None]:
+    """Turns the errors of memory that is used up into `OutOfMemory`."""
+    try:
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+            raise OutOfMemory from error
+        raise
+
+
+def train_if_live(
+    state: TrainState,
+    hyperparameters: Hyperparameters,
+    number: Int32[Array, ""],
+    live: Bool[Array, ""],
+    datasets: TrainData,
+    *,
+    program: Program,
+) -> tuple[TrainState, dict[str, Array]]:
+    """Trains one member for an epoch; a slot that is not live keeps its state, and its metrics are 0.
+
+    Args:
+      number: the place of the member's data set along the first axis of `datasets`.
+    """
+
+    def epoch():
+        # A single data set is never copied: it may be large.
+        place = 0 if datasets.num_train.shape[0] == 1 else number
+        data = jax.tree.map(lambda leaf: jnp.asarray(leaf)[place], datasets)
+        return train_epoch(state, hyperparameters, data, program=program)
+
+    _, metrics = jax.eval_shape(epoch)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), metrics)
+    return jax.lax.cond(live, epoch, lambda: (state, zeros))
+
+
+def compile_members(program: Program, mesh: Mesh, *, vectorised: bool):
+    """Returns `train_if_live` as a compiled function of (states, hyperparameters, numbers, live, datasets).
+
+    All but the last have a leading axis of slots, a multiple of the mesh's size, divided over its devices. No
+    member ever sees another, and no device waits for another.
+
+    Args:
+      program: the program of one member, on a mesh of one device.
+      mesh: the devices.
+      vectorised: whether a device computes all its members at once, as a GPU should; a CPU device has one
+        thread: one member after another takes as long or less, needs the memory of one, and none for a slot
+        that is not live.
+    """
+
+    def members(states, hyperparameters, numbers, live, datasets):
+        member = functools.partial(train_if_live, datasets=datasets, program=program)
+        if vectorised:
+            return jax.vmap(member)(states, hyperparameters, numbers, live)
+        return jax.lax.map(lambda slot: member(*slot), (states, hyperparameters, numbers, live))
+
+    divided, everywhere = PartitionSpec(MESH_AXIS), PartitionSpec()
+    sharded = jax.shard_map(
+        members,
+        mesh=mesh,
+        in_specs=(divided, divided, divided, divided, everywhere),
+        out_specs=divided,
+        check_vma=False,
+    )
+    return jax.jit(sharded, compiler_options=compiler_options())
+
+
+def arrange(members: Sequence[Slot], num_slots: int, num_devices: int) -> list[Slot | None]:
+    """Lays members into slots so that each device has as many, to within one; None is a slot left frozen.
+
+    Args:
+      num_slots: a multiple of num_devices, at least as many as members.
+
+    >>> arrange("abc", num_slots=6, num_devices=2)
+    ['a', 'c', None, 'b', None, None]
+    """
+    per_device = num_slots // num_devices
+    slots: list[Slot | None] = []
+    for device in range(num_devices):
+        share = list(members[device::num_devices])
+        slots += [*share, *[None] * (per_device - len(share))]
+    return slots
+
+
+def stack(trees: Sequence[Any]) -> Any:
+    """Joins trees of equal structure, leaf by leaf, along a new first axis; on the host."""
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+
+
+def unstack(tree: Any, place: int) -> Any:
+    """Returns one entry of the first axis of every leaf, copied: a view would keep the whole alive."""
+    return jax.tree.map(lambda leaf: np.array(leaf[place]), tree)
+
+
+def stack_data(datasets: Sequence[Data]) -> TrainData:
+    """Data sets of equal `data_shapes` along a new first axis, their starts filled up to the most windows."""
+    parts = [train_data(data) for data in datasets]
+
+    def filled(name: str) -> list[np.ndarray]:
+        most = max(len(getattr(part, name)) for part in parts)
+        return [
+            np.pad(starts, (0, most - len(starts)), mode="edge")
+            for starts in (getattr(part, name) for part in parts)
+        ]
+
+    starts = zip(filled("train_starts"), filled("val_starts"), strict=True)
+    padded = [
+        part._replace(train_starts=train, val_starts=val)
+        for part, (train, val) in zip(parts, starts, strict=True)
+    ]
+    return stack(padded)
+
+
+def data_shapes(data: Data) -> dict[str, Any]:
+    """What of a data set is constant in a compiled program, as JSON holds it; numbers of windows are not."""
+    shapes = {name: None if leaf is None else leaf.shape for name, leaf in data.series._asdict().items()}
+    return shapes | {"cardinalities": cardinalities(data.panel, data.encoding)}

@@ -1,0 +1,405 @@
+"""The training loop, of one member or of many: it alone decides, writes and shows; an engine computes.
+
+Members are independent: each is at an epoch of its own, and what is kept between two epochs is one
+`TrainState` a member, on the host. A member that has ended has the checkpoint of a run in its own directory.
+What lives is saved every `train.checkpoint_every` epochs: a single member as that same checkpoint, several
+as one checkpoint of all their states, which costs a fraction of many. Killed at any moment, it goes on in the
+same bits.
+"""
+
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tftjax import files
+from tftjax.config.hyperparameters import hyperparameters
+from tftjax.config.loading import Config
+from tftjax.config.train import TrainConfig
+from tftjax.errors import UserError
+from tftjax.storage import checkpoint, runs
+from tftjax.storage.directories import RunDirectory
+from tftjax.storage.runs import Ended
+from tftjax.train import monitor, warm_start
+from tftjax.train.engine import Engine, OutOfMemory, Training, stack, unstack
+from tftjax.train.step import Program, TrainState, init_state, state_from_arrays, state_to_arrays
+
+log = logging.getLogger(__name__)
+
+
+class Round(NamedTuple):
+    """An epoch of all live members, as a display needs it.
+
+    Attributes:
+      records: the epoch's line of each member that trained, by name.
+      seconds: the time of the round, with what was written after it.
+      live: members that will be trained on.
+      epochs_left: epochs of all of them together, at most, those of waiting members included.
+    """
+
+    records: dict[str, dict]
+    seconds: float
+    live: int
+    epochs_left: int
+
+
+class Group(NamedTuple):
+    """Members that are trained together, and what they share on the disk.
+
+    Attributes:
+      members: all of them, of one static config.
+      label: what messages begin with; empty for a run.
+      checkpoints: the folder of the checkpoints of all live members; None where a member is alone.
+      restored: folders whose checkpoints of several members may hold states of these.
+      write_ended: writes who has ended, and how; None where nobody asks.
+    """
+
+    members: Sequence[Training]
+    label: str = ""
+    checkpoints: Path | None = None
+    restored: Sequence[Path] = ()
+    write_ended: Callable[[Mapping[str, Ended]], Any] | None = None
+
+
+# ---- What ends a member ----------------------------------------------------------------------------------
+
+
+def all_epochs(state: TrainState, config: TrainConfig) -> bool:
+    """Whether `train.max_epochs` are done."""
+    return int(state.epoch) >= config.max_epochs
+
+
+def out_of_patience(state: TrainState, config: TrainConfig) -> bool:
+    """Whether `train.patience` epochs brought no better validation loss."""
+    return int(state.epoch) - int(state.best_epoch) >= config.patience
+
+
+# By the name of how a member ends; the first that holds counts. A loss that is not finite ends one too.
+STOP_RULES: dict[str, Callable[[TrainState, TrainConfig], bool]] = {
+    "finished": all_epochs,
+    "stopped early": out_of_patience,
+}
+
+
+def ending(state: TrainState, config: TrainConfig) -> str | None:
+    """The stop rule that ends a member; None if it goes on."""
+    return next((name for name, holds in STOP_RULES.items() if holds(state, config)), None)
+
+
+class Diverged(UserError):
+    """A loss that is not finite."""
+
+
+def epoch_record(
+    state: TrainState, metrics: dict, seconds: float, config: Config, num_val_windows: int
+) -> dict:
+    """Makes an epoch's line of metrics.jsonl: plain numbers, and `warnings`, by name what is worth one.
+
+    Raises:
+      Diverged: a loss, or another metric, is not finite; names the step.
+    """
+    epoch = int(state.epoch)
+    steps = int(state.step) // epoch
+    losses = np.asarray(metrics["losses"])[:steps]
+    record = {name: float(value) for name, value in sorted(metrics.items()) if name != "losses"}
+    bad = np.flatnonzero(~np.isfinite(losses))
+    wrong = [name for name, value in record.items() if not math.isfinite(value)]
+    if bad.size or wrong:
+        last_step = epoch * steps
+        if bad.size:
+            step = last_step - steps + int(bad[0]) + 1
+            event = f"the loss became {losses[bad[0]]} at step {step}"
+        else:
+            name = "val/loss" if "val/loss" in wrong else wrong[0]
+            event = f"{name} became {record[name]} after step {last_step}"
+        kept = f"the last good checkpoint is kept, of epoch {epoch - 1}" if epoch > 1 else "no checkpoint yet"
+        raise Diverged(
+            f"{event} (epoch {epoch}); {kept}. Under another --name, try a lower train.learning_rate "
+            f"(now {config.train.learning_rate:g}) or train.max_grad_norm "
+            f"(now {config.train.max_grad_norm:g})."
+        )
+    record["output_to_encoder_gradient"] = monitor.gradient_ratio(record)
+    num_forecasts = num_val_windows * config.model.prediction_length
+    windows = steps * config.train.batch_size
+    return {
+        "epoch": epoch,
+        "improved": int(state.best_epoch) == epoch,
+        **record,
+        "warnings": monitor.warnings(record, monitor.Watched(config.loss.target_std, num_forecasts)),
+        "seconds": seconds,
+        "windows_per_s": windows / seconds,
+    }
+
+
+# ---- The loop --------------------------------------------------------------------------------------------
+
+
+def train_members(
+    group: Group,
+    engine_type: Callable[[Sequence[Training], int | None], Engine],
+    ended: dict[str, Ended],
+    show: Callable[[Round], Any],
+) -> None:
+    """Trains every member until it has ended, writing metrics and checkpoints into its directory.
+
+    A member goes on from its newest whole checkpoint. One that diverges is frozen at its last good epoch; the
+    others go on.
+
+    Args:
+      group: the members; their run directories are made, and locked by the caller.
+      engine_type: makes the engine, of the members and the number of devices that a checkpoint names.
+      ended: who has ended, by name; added to.
+      show: called with every round.
+    Raises:
+      UserError: a disk that cannot be written to, or memory that does not suffice for half a chunk; the
+        checkpoints stay.
+      KeyboardInterrupt: after the last finished epochs were saved.
+    """
+    waiting = [member for member in group.members if member.name not in ended]
+    if not waiting:
+        return
+    saved = _restore(group, waiting)
+    begun = {one.devices for one in saved.values()}
+    engine = engine_type(group.members, min(begun, default=None))
+    template = init_state(engine.program, hyperparameters(waiting[0].config), 0)
+    states = {name: state_from_arrays(one.arrays, template) for name, one in saved.items()}
+    _say_begun(group, states, begun, engine)
+    for member in waiting:
+        epoch = int(states[member.name].epoch) if member.name in states else 0
+        truncate_metrics(RunDirectory(member.directory).metrics, epoch)
+    restored = [member for member in waiting if member.name in states]
+    _end(group, engine, restored, states, ended, {}, save=False)
+    waiting = [member for member in waiting if member.name not in ended]
+    size, halved = len(waiting), False
+    while waiting:
+        chunk, rest = waiting[:size], waiting[size:]
+        try:
+            size = engine.prepare(len(chunk))
+            if size < len(chunk):
+                if group.checkpoints is not None:
+                    log.warning(f"memory suffices for {size} of {len(chunk)} members at once: others follow")
+                continue
+            _train_chunk(group, engine, chunk, states, ended, show, len(rest))
+        except OutOfMemory as error:
+            if halved or len(chunk) == 1:
+                raise UserError(
+                    f"out of memory with {len(chunk)} members at once. Free memory and --resume, or make "
+                    "train.batch_size or the model smaller."
+                ) from error
+            size, halved = len(chunk) // 2, True
+            log.warning(f"out of memory with {len(chunk)} members at once: going on with {size}")
+        waiting = [member for member in (*chunk, *rest) if member.name not in ended]
+
+
+def _train_chunk(
+    group: Group,
+    engine: Engine,
+    chunk: Sequence[Training],
+    states: dict[str, TrainState],
+    ended: dict[str, Ended],
+    show: Callable[[Round], Any],
+    num_waiting: int,
+) -> None:
+    """Trains some members until each has ended; `states` and `ended` are kept up to date."""
+    config = engine.program.config.train
+    places = {member.name: place for place, member in enumerate(group.members)}
+    for member in chunk:
+        if member.name not in states:
+            states[member.name] = first_state(member, engine.program)
+    live, unsaved = list(chunk), 0
+    try:
+        while live:
+            started = time.perf_counter()
+            results = engine.epoch(
+                [states[member.name] for member in live],
+                [hyperparameters(member.config) for member in live],
+                [places[member.name] for member in live],
+            )
+            records = _take_in(group, engine, live, results, states, ended, time.perf_counter() - started)
+            live = [member for member in live if member.name not in ended]
+            unsaved += 1
+            if live and unsaved >= config.checkpoint_every:
+                _save(group, engine, live, states, unsaved)
+                unsaved = 0
+            epochs_left = sum(config.max_epochs - int(states[member.name].epoch) for member in live)
+            epochs_left += num_waiting * config.max_epochs
+            show(Round(records, time.perf_counter() - started, len(live), epochs_left))
+    except KeyboardInterrupt:
+        if group.write_ended:
+            group.write_ended(ended)
+        live = [member for member in live if member.name not in ended]
+        if unsaved and live:
+            _save(group, engine, live, states, unsaved)
+        raise
+    for member in chunk:  # the memory is the next chunk's
+        del states[member.name]
+
+
+def _take_in(group, engine, live, results, states, ended, seconds) -> dict[str, dict]:
+    """Writes an epoch's lines, keeps the new states, and ends the members whose time has come."""
+    records, diverged = {}, {}
+    for member, (state, metrics) in zip(live, results, strict=True):
+        num_val = len(member.data.starts["val"])
+        try:
+            record = epoch_record(state, metrics, seconds / len(live), member.config, num_val)
+        except Diverged as error:
+            # Its state stays the last good one; the others have never seen it.
+            diverged[member.name] = str(error)
+            continue
+        append_line(RunDirectory(member.directory).metrics, record)
+        states[member.name] = state  # after its line: an interruption must not leave a state without one
+        records[member.name] = record
+    _end(group, engine, live, states, ended, diverged)
+    return records
+
+
+def _end(group, engine, members, states, ended, diverged: Mapping[str, str], *, save: bool = True) -> None:
+    """Adds members that diverged or that a rule stops to `ended`, after their checkpoints are written."""
+    over = {}
+    for member in members:
+        state = states[member.name]
+        status = "diverged" if member.name in diverged else ending(state, member.config.train)
+        if status:
+            message = diverged.get(member.name, "")
+            over[member.name] = Ended(status, int(state.epoch), int(state.best_epoch), message)
+            if save and int(state.epoch):
+                save_state(member, state, engine.program, engine.devices)
+            if message and group.label:
+                log.warning(f"{member.name} diverged and is frozen, the others go on: {message}")
+    ended |= over
+    if over and group.write_ended:
+        group.write_ended(ended)
+
+
+def first_state(member: Training, program: Program) -> TrainState:
+    """Returns the state before the first step: drawn by the seed, or of the run `train.init_from`.
+
+    init.json is written into the member's directory if it starts from another run.
+    """
+    config = member.config
+    state = init_state(program, hyperparameters(config), config.train.seed)
+    if config.train.init_from is None:
+        return state
+    start = warm_start.read_start(config, member.data, program.layout, log.warning)
+    files.write_json(RunDirectory(member.directory).init, start.to_json())
+    log.warning(f"{config.name} {start}")
+    params = warm_start.start_parameters(state.params, start, program.layout)
+    return state._replace(params=params, best_params=params.copy())
+
+
+# ---- What is written -------------------------------------------------------------------------------------
+
+
+def save_state(member: Training, state: TrainState, program: Program, devices: int) -> None:
+    """Writes the checkpoint of a run into the member's directory.
+
+    Args:
+      devices: the number of devices over which the member's sums are divided.
+    """
+    arrays = state_to_arrays(state, program.layout)
+    metadata = runs.checkpoint_metadata(member.config, member.data) | {"devices": devices}
+    epoch, best_epoch = int(state.epoch), int(state.best_epoch)
+    checkpoint.save(
+        RunDirectory(member.directory).checkpoints, epoch, arrays, metadata, best_epoch=best_epoch
+    )
+
+
+def _save(
+    group: Group, engine: Engine, live: Sequence[Training], states: Mapping[str, TrainState], rounds: int
+) -> None:
+    """Writes the states of the live members: each one's own checkpoint, or one of all.
+
+    Args:
+      rounds: epochs since the last time: a checkpoint of all is numbered by the group's rounds.
+    """
+    if group.checkpoints is None:
+        for member in live:
+            save_state(member, states[member.name], engine.program, engine.devices)
+        return
+    arrays = [state_to_arrays(states[member.name], engine.program.layout)["state"] for member in live]
+    metadata = {
+        "members": [member.name for member in live],
+        "devices": engine.devices,
+        "versions": runs.versions(),
+    }
+    number = max(checkpoint.epochs(group.checkpoints), default=0) + rounds
+    checkpoint.save(group.checkpoints, number, {"state": stack(arrays)}, metadata, best_epoch=None)
+
+
+class _Saved(NamedTuple):
+    """A member's state as a checkpoint holds it.
+
+    Attributes:
+      arrays: the state's arrays, under "state".
+      devices: the number of devices over which its sums were divided.
+    """
+
+    arrays: dict[str, Any]
+    devices: int
+
+
+def _restore(group: Group, waiting: Sequence[Training]) -> dict[str, _Saved]:
+    """The newest states that any checkpoint holds of these members; the others begin anew."""
+    saved: dict[str, _Saved] = {}
+
+    def take(name: str, state: dict[str, Any], devices: int) -> None:
+        if name not in saved or int(state["epoch"]) >= int(saved[name].arrays["state"]["epoch"]):
+            saved[name] = _Saved({"state": state}, devices)
+
+    for folder in group.restored:
+        together = checkpoint.restore_latest(folder, log.warning)
+        names = together.metadata["members"] if together else []
+        for member in waiting:
+            if member.name in names:
+                state = unstack(together.arrays["state"], names.index(member.name))
+                take(member.name, state, 1)  # several members are trained on one device each
+    for member in waiting:
+        alone = checkpoint.restore_latest(RunDirectory(member.directory).checkpoints, log.warning)
+        if alone is not None:
+            take(member.name, alone.arrays["state"], alone.metadata["devices"])
+    return saved
+
+
+def _say_begun(group: Group, states: Mapping[str, TrainState], begun: set[int], engine: Engine) -> None:
+    """Says from which epoch training goes on, and whether it can end in the same bits."""
+    if not states:
+        return
+    first = min(int(state.epoch) for state in states.values())
+    several = f", {len(states)} members" if len(states) > 1 else ""
+    log.warning(f"{group.label}going on after epoch {first}{several}")
+    if begun != {engine.devices}:
+        devices = "device" if max(begun) == 1 else "devices"
+        log.warning(
+            f"begun on {max(begun)} {devices}, going on with {engine.devices}: sums are rounded differently, "
+            "so the result will not be the same to the last bit"
+        )
+
+
+def append_line(path: Path, record: dict) -> None:
+    """Adds an epoch's line to metrics.jsonl."""
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record, allow_nan=False) + "\n")
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}). Free space, then --resume."
+        ) from error
+
+
+def truncate_metrics(path: Path, last_epoch: int) -> None:
+    """Drops lines of epochs after the checkpoint, and half a line that a kill left."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            if json.loads(line)["epoch"] <= last_epoch:
+                kept.append(line + "\n")
+        except (ValueError, KeyError, TypeError):
+            continue
+    files.replace_text(path, "".join(kept))
