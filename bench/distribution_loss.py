@@ -19,6 +19,8 @@ import pandas as pd
 from peers import NINE, ROOT
 from scipy.stats import t as student
 
+from tftjax.storage.directories import SweepDirectory
+
 WEIGHTS = (0.003, 0.01, 0.03, 0.1, 0.3)
 SPLITS = ("val", "test")
 KINDS = {"mean": (1, 0), "std": (0, 1), "both": (1, 1)}
@@ -118,8 +120,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
-    sweep = arguments.runs / "sweep"
-    if not (sweep / "results.csv").exists():
+    sweep = SweepDirectory(arguments.runs / "sweep")
+    if not sweep.results.exists():
         paths = [ROOT / "configs" / f"{name}.json" for name in NINE]
         command = [sys.executable, "-m", "tftjax.sweep", *map(str, paths)]
         command += [*map(str, write_configs(arguments.runs / "configs")), "--seeds", str(arguments.seeds)]
@@ -127,14 +129,14 @@ def main() -> None:
         for setting in (f"data.dataset={arguments.dataset}", *arguments.set):
             command += ["--set", setting]
         subprocess.run(command, check=True)
-    results = pd.read_csv(sweep / "results.csv")
+    results = pd.read_csv(sweep.results)
     above = {}
     for split in SPLITS:  # above what random forecasts of the same spread get
         healthy, by_chance = (results[f"{split}/{of}/HEALTHY"] for of in ("quality", "quality_random"))
         above[f"{split}/above_chance"] = healthy - by_chance
     results = pd.concat([results, pd.DataFrame(above)], axis=1)
-    first = sweep / "members" / results["member"].iloc[0] / "evaluation" / "metrics.json"
-    metrics = json.loads(first.read_text(encoding="utf-8"))
+    first = sweep.member(results["member"].iloc[0])
+    metrics = json.loads(first.evaluation.metrics.read_text(encoding="utf-8"))
     print(f"epochs: {results['epochs'].describe()[['min', '50%', 'max']].to_dict()}\n")
     others = [standardized(kind, weight) for kind in KINDS for weight in WEIGHTS]
     for split in SPLITS:

@@ -16,6 +16,8 @@ from pathlib import Path
 
 from peers import NINE, ROOT
 
+from tftjax.storage.directories import SweepDirectory
+
 SEEDS = 8
 SETTINGS = ("data.start=2015-01-01", "data.end=2016-12-31", "train.patience=100")
 
@@ -37,7 +39,7 @@ def sweep(epochs: int, timeout: float, folder: Path) -> str | None:
         log.seek(0)
         if code:
             return f"ended with code {code}: {log.read()[-2000:]}"
-    rows = (folder / "sweep" / "results.csv").read_text().splitlines()[1:]
+    rows = SweepDirectory(folder / "sweep").results.read_text().splitlines()[1:]
     return None if len(rows) == len(NINE) * SEEDS else f"summarised {len(rows)} members"
 
 

@@ -23,6 +23,8 @@ from pathlib import Path
 import numpy as np
 from peers_train import LIBRARIES, Task, is_installed
 
+from tftjax.storage.directories import SweepDirectory
+
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN = Path(__file__).with_name("peers_train.py")
 OWN = "tftjax"
@@ -151,7 +153,8 @@ def nine_as_a_sweep(epochs: int) -> tuple[float, float]:
         started = time.perf_counter()
         subprocess.run(command, cwd=ROOT, env=environment, check=True)
         seconds = time.perf_counter() - started
-        lines = [path.read_text().splitlines() for path in Path(folder).glob("sweep/members/*/metrics.jsonl")]
+        runs = SweepDirectory(Path(folder) / "sweep").runs()
+        lines = [run.metrics.read_text().splitlines() for run in runs]
     assert [len(member) for member in lines] == [epochs] * len(NINE)
     return seconds, sum(json.loads(line)["seconds"] for member in lines for line in member) / epochs
 

@@ -139,11 +139,11 @@ def train_tftjax(task: Task, epochs: int, pace: Pace) -> None:
     assert len(data.starts["train"]) == task.num_windows
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "run"
-        runs.create(folder, config, data.whole, overwrite=False)
         pace.tell(parameters=count_tftjax(config, data))
-        pace.begin()
-        group = Group([Training(config.name, config, data, folder)])
-        train_members(group, BatchEngine, {}, lambda round_: pace.begin())
+        with runs.claim(folder, config, data.whole):
+            pace.begin()
+            group = Group([Training(config.name, config, data, folder)])
+            train_members(group, BatchEngine, {}, lambda round_: pace.begin())
 
 
 def count_tftjax(config, data) -> int:

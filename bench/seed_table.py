@@ -9,6 +9,8 @@ import statistics
 import sys
 from pathlib import Path
 
+from tftjax.storage.directories import RunDirectory
+
 # 97.5 % quantile of Student's t by degrees of freedom (any table, such as NIST/SEMATECH 1.3.6.7.2).
 T = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 COLUMNS = {
@@ -38,7 +40,7 @@ def main() -> None:
         raise SystemExit(__doc__)
     groups: dict[str, list[dict]] = {}
     for run in map(Path, sys.argv[1:]):
-        test = json.loads((run / "evaluation" / "metrics.json").read_text())["test"]
+        test = json.loads(RunDirectory(run).evaluation.metrics.read_text())["test"]
         groups.setdefault(run.name.rpartition("-s")[0] or run.name, []).append(test)
     baselines = next(iter(groups.values()))[0]["baselines"]
     rows = {f"{name}, {len(runs)} seeds": runs for name, runs in groups.items()}

@@ -18,6 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from tftjax.storage.directories import RunDirectory
+
 ROOT = Path(__file__).resolve().parent.parent
 INFERENCE_BATCH = 256
 
@@ -35,7 +37,7 @@ def first_epoch_seconds(config: str, folder: Path, name: str, environment: dict[
         name,
         "--quiet",
     ]
-    metrics = folder / name / "metrics.jsonl"
+    metrics = RunDirectory(folder / name).metrics
     started = time.monotonic()
     process = subprocess.Popen([*command, "--set", "train.max_epochs=1"], env=environment, cwd=ROOT)
     while not (metrics.exists() and metrics.stat().st_size) and process.poll() is None:
@@ -63,7 +65,7 @@ def train_rates(
     ]
     overrides = ["--set", f"train.max_epochs={epochs}", "--set", f"train.patience={epochs}"]
     subprocess.run([*command, *overrides], env=environment, cwd=ROOT, check=True)
-    lines = (folder / "steady" / "metrics.jsonl").read_text().splitlines()
+    lines = RunDirectory(folder / "steady").metrics.read_text().splitlines()
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     return [json.loads(line)["windows_per_s"] for line in lines[2:]], peak
 

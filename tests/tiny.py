@@ -13,7 +13,9 @@ import pandas as pd
 import pytest
 
 from tftjax import runtime
-from tftjax.storage import checkpoint
+from tftjax.config.loading import Config
+from tftjax.data.panel import Panel
+from tftjax.storage import checkpoint, runs
 
 ROOT = Path(__file__).parents[1]
 EPOCHS = 8
@@ -71,6 +73,12 @@ def write_config(folder: Path, rows: pd.DataFrame | str, **sections: dict) -> Pa
     path = folder / "tiny.json"
     path.write_text(json.dumps(content), encoding="utf-8")
     return path
+
+
+def begin_run(directory: Path, config: Config, panel: Panel, **how: bool) -> bool:
+    """Makes a run's directory, or finds the one to go on with; returns whether there was one."""
+    with runs.claim(directory, config, panel, **how) as goes_on:
+        return goes_on
 
 
 def contents(directory: Path) -> dict[str, bytes]:

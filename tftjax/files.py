@@ -1,4 +1,4 @@
-"""Writing files whole or not at all."""
+"""Reading JSON, and writing files whole or not at all."""
 
 import contextlib
 import json
@@ -8,6 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from tftjax.errors import UserError
+
+
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
+    """Reads an object.
+
+    Args:
+      remedy: what to do if there is none, a sentence.
+    Raises:
+      UserError: it is missing or damaged.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("no JSON object")
+        return content
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}). {remedy}") from error
 
 
 def write_json(path: Path, content: dict) -> None:

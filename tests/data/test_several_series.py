@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pages import Reader
+from tiny import begin_run
 
 from tftjax import predict
 from tftjax.config import loading
@@ -161,10 +162,10 @@ def test_a_run_is_opened_with_the_splits_that_it_was_trained_with(path, table, t
     wanted = settings(path, split=[0.5, 0.2, 0.3])
     data = prepare(load_panel(wanted.data), wanted)
     assert [block.name for block in data.blocks] == ["A", "B"]
-    runs.create(tmp_path / "run", wanted, data.whole, overwrite=False)
+    begin_run(tmp_path / "run", wanted, data.whole)
     again = prepare(read_panel(tmp_path / "run"), wanted)
     assert again.blocks == data.blocks
-    assert runs.check_resumable(tmp_path / "run", wanted, data.whole)
+    begin_run(tmp_path / "run", wanted, data.whole, resume=True)
 
 
 def test_windows_that_only_left_out_series_have_do_not_count():

@@ -19,6 +19,7 @@ from tftjax.evaluate.verdict import headline, verdict
 from tftjax.plots import theme
 from tftjax.report.__main__ import main as report_main
 from tftjax.storage import runs
+from tftjax.storage.directories import RunDirectory
 from tftjax.storage.runs import Ended
 from tftjax.sweep.plan import Member
 from tftjax.sweep.results import write_results
@@ -48,7 +49,7 @@ def judged(trained, tmp_path_factory):
     run = copy_of(trained, tmp_path_factory.mktemp("judged"))
     change(run / "config.json", lambda config: config.update(evaluation={"quality_window": 20}))
     forecasts = {split: read_predictions(run, split).forecast for split in ("val", "test")}  # no compilation
-    evaluation.evaluate_forecasts(runs.open_run(run), forecasts, run / "evaluation")
+    evaluation.evaluate_forecasts(runs.open_run(run), forecasts)
     (run / "interpretation").mkdir()
     importance = [
         (split, kind, name, mean, mean - 0.1, mean + 0.1)
@@ -224,7 +225,7 @@ def test_the_same_run_gives_the_same_bytes_and_nothing_else_changes(judged, page
     (judged / "report.html").write_text("what lies there is replaced")
     assert report_main([str(judged)]) == 0
     assert contents(judged) == before
-    assert not runs.foreign_files(judged)
+    assert not RunDirectory(judged).foreign()
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -279,7 +280,7 @@ def test_bad_input(trained, tmp_path, capsys):
         (run / "evaluation" / name).write_bytes(kept)
     change(run / "evaluation" / "metrics.json", lambda metrics: metrics["val"].pop("trading"))
     assert report_main([str(run)]) == 2
-    assert "val lacks trading: it was made by an earlier version" in capsys.readouterr().err
+    assert "damaged: val lacks trading" in capsys.readouterr().err
     assert not (run / "report.html").exists()
 
 
@@ -319,7 +320,7 @@ def test_constant_forecasts(trained, tmp_path):
     counts = {split: len(run.data.starts[split]) for split in ("val", "test")}
     levels = np.linspace(-0.02, 0.02, 7)
     forecasts = {split: np.tile(levels, (count, 1, 1)) for split, count in counts.items()}
-    evaluation.evaluate_forecasts(run, forecasts, run.directory / "evaluation")
+    evaluation.evaluate_forecasts(run, forecasts)
     assert report_main([str(run.directory)]) == 0
     found = Reader((run.directory / "report.html").read_text())
     assert "correlation with what happened undefined, as one of them is constant" in found.text
@@ -430,7 +431,7 @@ def test_sweeps_without_results(swept, tmp_path, capsys):
     assert "the command that began the walk-forward, with --resume" in error
     (folder / "sweep.json").write_text('{"members": [')
     assert report_main([str(folder)]) == 2
-    assert "sweep.json: damaged" in capsys.readouterr().err
+    assert "sweep.json: cannot be read" in capsys.readouterr().err
 
 
 def test_an_ensemble_that_is_damaged(swept, tmp_path, capsys):

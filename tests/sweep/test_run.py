@@ -17,9 +17,9 @@ from tftjax.errors import UserError
 from tftjax.evaluate.files import read_predictions
 from tftjax.storage import checkpoint
 from tftjax.storage import runs as storage_runs
-from tftjax.sweep import files
 from tftjax.sweep.__main__ import _parser, plan_of
 from tftjax.sweep.__main__ import main as sweep_main
+from tftjax.sweep.members import claim, read_members
 from tftjax.sweep.run import load_data
 
 NAMES = ["control-s42", "control-s43", "tiny-s42", "tiny-s43"]
@@ -121,7 +121,7 @@ def test_resume_with_other_evaluation_settings_evaluates_anew(swept, configs, co
     shares = after[[name for name in after if name.startswith("test/quality/")]]
     assert "test/quality/HEALTHY" not in before
     np.testing.assert_allclose(shares.sum(axis=1), 1)
-    for member in files.read_members(folder):
+    for member in read_members(folder):
         assert member.config.evaluation.quality_window == 20
         assert storage_runs.read_config(folder / "members" / member.name) == member.config
 
@@ -235,30 +235,6 @@ def test_bad_arguments_make_nothing(configs, tmp_path, capsys):
     assert len(load_data(members, True)) == 2
 
 
-def test_half_a_plan_is_no_sweep_yet(configs, tmp_path):
-    members, _ = plan_of(parse(*configs))
-    (tmp_path / "sweep.json.new").write_text("{")
-    files.create(tmp_path, members, resume=False, overwrite=False)
-    assert files.read_members(tmp_path) == members
-
-
-def test_overwrite_takes_the_forecasts_of_ensembles_and_nothing_else(configs, tmp_path):
-    members, _ = plan_of(parse(*configs))
-    files.create(tmp_path, members, resume=False, overwrite=False)
-    for kind in ("ensembles", "pooled"):
-        (tmp_path / kind / "tiny" / "evaluation").mkdir(parents=True)
-        (tmp_path / kind / "tiny" / "evaluation" / "metrics.json").write_text("{}")
-    for mine in (tmp_path / "pooled" / "mine.txt", tmp_path / "ensembles" / "tiny" / "mine.txt"):
-        mine.write_text("work")
-        before = contents(tmp_path)
-        with pytest.raises(UserError, match=r"mine\.txt"):
-            files.create(tmp_path, members, resume=False, overwrite=True)
-        assert contents(tmp_path) == before
-        mine.unlink()
-    files.create(tmp_path, members, resume=False, overwrite=True)
-    assert list(contents(tmp_path)) == ["sweep.json"]
-
-
 def parse(*arguments):
     return _parser().parse_args([str(argument) for argument in arguments])
 
@@ -270,6 +246,17 @@ def test_what_lies_there_is_left_alone(way, configs, tmp_path, capsys):
     (tmp_path / "sweep" / "mine.txt").write_text("work")
     fails(capsys, *configs, "--runs", tmp_path, *way)
     assert contents(tmp_path) == {"sweep/mine.txt": b"work"}
+
+
+@pytest.mark.usefixtures("in_process")
+def test_overwrite_leaves_alone_what_is_being_trained(configs, tmp_path, capsys):
+    members, _ = plan_of(parse(*configs))
+    with claim(tmp_path / "sweep", members):
+        (tmp_path / "sweep" / "results.csv").write_text("work")
+        before = contents(tmp_path)
+        error = fails(capsys, *configs, "--runs", tmp_path, "--overwrite")
+    assert "sweep: another process is training there" in error
+    assert contents(tmp_path) == before
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 The program is replaced by a stand-in that counts epochs: it needs no compilation.
 """
 
-import json
 import math
 from types import SimpleNamespace
 
@@ -18,8 +17,8 @@ from tftjax.data.loading import load_panel
 from tftjax.data.prepared import prepare
 from tftjax.errors import UserError
 from tftjax.storage import checkpoint
-from tftjax.sweep.files import create_member, read_ended
 from tftjax.sweep.hosts import ALONE
+from tftjax.sweep.members import create_member, read_ended
 from tftjax.sweep.plan import make_plan
 from tftjax.sweep.run import train_program
 from tftjax.train import engine, loop
@@ -273,9 +272,3 @@ def test_repacking_pays_or_not(begun, caplog):
         assert members.repacked(2, 40, 4.0) is kept
     members.executable, members.vectorised = executable, False
     assert members.repacked(2, 40, 4.0) is executable
-
-
-def test_damaged_list_of_the_ended(tmp_path):
-    (tmp_path / "ended.json").write_text(json.dumps({"a": {"state": 1}}))
-    with pytest.raises(UserError, match=r"ended\.json: damaged"):
-        read_ended(tmp_path)

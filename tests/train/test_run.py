@@ -9,14 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import EPOCHS, HEALTHY, contents, make_rows, metric_lines, write_config
+from tiny import EPOCHS, HEALTHY, begin_run, contents, make_rows, metric_lines, write_config
 
 from tftjax.config.loading import load
 from tftjax.config.train import TrainConfig
 from tftjax.data.loading import load_panel
 from tftjax.data.prepared import prepare
 from tftjax.errors import UserError
-from tftjax.storage import checkpoint, runs
+from tftjax.storage import checkpoint
+from tftjax.storage.directories import RunDirectory, lock
 from tftjax.train import engine, loop, run
 from tftjax.train.__main__ import main as train_main
 from tftjax.train.step import TrainState
@@ -33,7 +34,7 @@ def begun(tmp_path):
     def begin(**section):
         config = load(write_config(tmp_path / "in", make_rows(), train=section))
         data = prepare(load_panel(config.data), config)
-        runs.create(tmp_path / "tiny", config, data.panel, overwrite=False)
+        begin_run(tmp_path / "tiny", config, data.panel)
         return config, data, tmp_path / "tiny"
 
     return begin
@@ -356,6 +357,18 @@ def test_an_existing_run_needs_a_flag(tmp_path, monkeypatch, capsys):
     assert contents(tmp_path / "tiny") == before
     assert train_main([*command, "--overwrite", *changes]) == 130
     assert json.loads((tmp_path / "tiny" / "config.json").read_text())["train"]["seed"] == 7
+
+
+def test_overwrite_leaves_alone_what_is_being_trained(tmp_path, monkeypatch, capsys):
+    config = write_config(tmp_path / "in", make_rows())
+    command = [str(config), "--runs", str(tmp_path), "--quiet"]
+    monkeypatch.setattr(engine, "compile_epoch", stand_in({4: KeyboardInterrupt()}))
+    assert train_main(command) == 130
+    before = contents(tmp_path / "tiny")
+    with lock(RunDirectory(tmp_path / "tiny")):
+        assert train_main([*command, "--overwrite"]) == 2
+    assert "another process is training there" in capsys.readouterr().err
+    assert contents(tmp_path / "tiny") == before
 
 
 def test_leading_rows_without_values_are_dropped_and_said(tmp_path, monkeypatch, capsys):

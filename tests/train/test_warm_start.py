@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
-from tiny import assert_same_arrays, contents, make_rows, write_config
+from tiny import assert_same_arrays, begin_run, contents, make_rows, write_config
 from train.test_loop import Sweep
 from train.test_run import stand_in
 
@@ -19,7 +19,7 @@ from tftjax.data.prepared import prepare
 from tftjax.errors import UserError
 from tftjax.model.parameters import to_tree
 from tftjax.runtime import device_mesh
-from tftjax.storage import checkpoint, runs
+from tftjax.storage import checkpoint
 from tftjax.sweep.__main__ import main as sweep_main
 from tftjax.sweep.plan import make_plan, programs
 from tftjax.train import engine, loop, warm_start
@@ -44,7 +44,7 @@ def prepared(folder, **sections):
 def untrained_run(folder, **model):
     """A run after an epoch of nothing: its directory, and its best parameters, which are not its last."""
     run = prepared(folder / "in", model=model)
-    runs.create(folder / "source", run.config, run.data.whole, overwrite=False)
+    begin_run(folder / "source", run.config, run.data.whole)
     state = init_state(run.program, hyperparameters(run.config), seed=7)
     best = state.params + np.float32(0.25)
     state = state._replace(best_params=best, epoch=np.int32(3), best_epoch=np.int32(2))
@@ -226,7 +226,7 @@ def test_resuming_does_not_read_the_source_again(tmp_path, source, monkeypatch, 
 
 def test_a_kill_before_the_first_epoch_reads_it_again(tmp_path, source, monkeypatch, caplog):
     run = prepared(tmp_path / "in", train={"init_from": str(source.directory)})
-    runs.create(tmp_path / "tiny", run.config, run.data.whole, overwrite=False)
+    begin_run(tmp_path / "tiny", run.config, run.data.whole)
     (tmp_path / "tiny" / "init.json.new").write_text("half")
     monkeypatch.setattr(engine, "compile_epoch", stand_in({}))
     train.fit(run.config, run.data, tmp_path / "tiny", quiet=True)

@@ -18,7 +18,7 @@ from tftjax.data.checks import findings
 from tftjax.data.description import describe, draw
 from tftjax.data.feature_sets import CALENDAR, FEATURE_SETS, SERIES
 from tftjax.data.loading import feature_set_of, find_dataset, load_panel
-from tftjax.data.panel import PANEL_FILES, write_panel
+from tftjax.data.panel import PANEL_FILES, ROLES_FILE, write_panel
 from tftjax.data.raw.fred_api import BASE_URL, download
 from tftjax.data.raw.yahoo import download_sp500
 from tftjax.errors import UserError
@@ -82,7 +82,7 @@ def _fetch(data: DataConfig, arguments: argparse.Namespace) -> None:
 
 def _holds_only_a_panel(folder: Path) -> bool:
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    return "panel.json" in names and names <= set(PANEL_FILES)
+    return ROLES_FILE in names and names <= set(PANEL_FILES)
 
 
 def _lag(text: str) -> tuple[str, int]:

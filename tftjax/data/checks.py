@@ -11,7 +11,7 @@ from tftjax.config.model import RegimeConfig
 from tftjax.data.conditions import regime_of, regime_values
 from tftjax.data.encoding import fit_encoding
 from tftjax.data.loading import feature_set_of, find_dataset, load_panel
-from tftjax.data.panel import Panel
+from tftjax.data.panel import ROLES_FILE, Panel
 from tftjax.data.prepared import Data
 from tftjax.data.raw.fred_csv import read_fred_csv
 from tftjax.data.splits import make_blocks, starts_of
@@ -34,7 +34,7 @@ def findings(config: Config) -> list[str]:
         feature_set = feature_set_of(config.data)
     except UserError as error:
         return [str(error)]
-    if path.is_dir() and not (path / "panel.json").is_file():
+    if path.is_dir() and not (path / ROLES_FILE).is_file():
         for name in feature_set.series_names():
             found += _error_of(read_fred_csv, path / f"{name}.csv", name)
     elif path.is_file():

@@ -23,7 +23,17 @@ from tftjax.data.alignment import (
     snapshot,
 )
 from tftjax.data.feature_sets import CALENDAR, SERIES, FeatureSet, from_columns, get_feature_set
-from tftjax.data.panel import ROLES, Panel, blocks, join_series, make_panel, name_of, read_panel, select_rows
+from tftjax.data.panel import (
+    ROLES,
+    ROLES_FILE,
+    Panel,
+    blocks,
+    join_series,
+    make_panel,
+    name_of,
+    read_panel,
+    select_rows,
+)
 from tftjax.data.raw.cells import near
 from tftjax.data.raw.fred_csv import read_fred_folder
 from tftjax.data.table import read_panel_csv
@@ -47,7 +57,7 @@ def load_panel(config: DataConfig) -> Panel:
     Raises: UserError for anything wrong in the files, an unknown name, or a range without rows.
     """
     path = find_dataset(config.dataset)
-    if (path / "panel.json").is_file():
+    if (path / ROLES_FILE).is_file():
         return _read_built(path, config)
     panel = _from_raw_series(path, config) if path.is_dir() else _from_table(path, config)
     missing = panel.frame.isna().mean()

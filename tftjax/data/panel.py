@@ -16,7 +16,8 @@ from tftjax.data.raw.cells import read_parts
 from tftjax.errors import UserError
 from tftjax.files import replace_file, write_json
 
-PANEL_FILES = ("panel.csv", "staleness.csv", "panel.json")  # of `write_panel`
+# Of `write_panel`.
+PANEL_FILES = ROWS_FILE, AGES_FILE, ROLES_FILE = "panel.csv", "staleness.csv", "panel.json"
 ROLES = ("observed", "known_real", "known_categorical", "static_real", "static_categorical")
 
 
@@ -180,19 +181,19 @@ def make_panel(
 
 
 def write_panel(directory: Path, panel: Panel) -> None:
-    """Writes panel.csv, staleness.csv (where there is a low-frequency column) and panel.json.
+    """Writes the rows, their staleness (where there is a low-frequency column), and the columns' roles.
 
     Raises: UserError if they cannot be written.
     """
-    replace_file(directory / "panel.csv", panel.frame.to_csv)
+    replace_file(directory / ROWS_FILE, panel.frame.to_csv)
     if len(panel.staleness.columns):
-        replace_file(directory / "staleness.csv", panel.staleness.to_csv)
+        replace_file(directory / AGES_FILE, panel.staleness.to_csv)
     roles = {role: list(getattr(panel, role)) for role in ROLES}
     content = {"target": panel.target, **roles, "messages": list(panel.messages), "about": panel.about}
     content["id_column"] = panel.id_column
     content["staleness"] = list(panel.staleness.columns)
     content["text"] = [name for name in panel.frame if panel.frame[name].dtype.kind not in "fiu"]
-    write_json(directory / "panel.json", content | {"fingerprint": panel.fingerprint})
+    write_json(directory / ROLES_FILE, content | {"fingerprint": panel.fingerprint})
 
 
 def read_panel(directory: Path) -> Panel:
@@ -200,10 +201,10 @@ def read_panel(directory: Path) -> Panel:
 
     Raises: UserError if it is missing or not as it was written.
     """
-    path = directory / "panel.csv"
+    path = directory / ROWS_FILE
     advice = "Bring a copy back, or make it again."
     try:
-        about = json.loads((directory / "panel.json").read_text(encoding="utf-8"))
+        about = json.loads((directory / ROLES_FILE).read_text(encoding="utf-8"))
         roles = {role: tuple(about[role]) for role in ROLES}
         real = (*roles["observed"], *roles["known_real"], *roles["static_real"])
         id_column = about.get("id_column")
@@ -211,9 +212,9 @@ def read_panel(directory: Path) -> Panel:
         staleness = pd.DataFrame(index=frame.index)
         if about.get("staleness"):
             ages = dict.fromkeys(about["staleness"], float)
-            staleness = _read_rows(directory / "staleness.csv", ages)[about["staleness"]]
+            staleness = _read_rows(directory / AGES_FILE, ages)[about["staleness"]]
             if not staleness.index.equals(frame.index):
-                raise ValueError("staleness.csv has other rows")
+                raise ValueError(f"{AGES_FILE} has other rows")
         messages = tuple(about["messages"])
         how = dict(about.get("about", {}))
         panel = make_panel(

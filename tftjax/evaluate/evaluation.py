@@ -21,7 +21,6 @@ notes.json        left_out: the baselines without a forecast, and why; volatilit
 """
 
 from collections.abc import Callable, Hashable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,7 +30,6 @@ from jaxtyping import Float
 from tftjax import files
 from tftjax.data.prepared import cardinalities
 from tftjax.data.volatility import volatility_column
-from tftjax.errors import UserError
 from tftjax.evaluate.files import Predictions, write_by_series, write_tables
 from tftjax.evaluate.metrics import Forecast, Target
 from tftjax.evaluate.regimes import regime_metrics
@@ -49,6 +47,7 @@ from tftjax.evaluate.trading import PERIODS_A_YEAR
 from tftjax.model.forecast import forecast_rows
 from tftjax.model.parameters import build_model
 from tftjax.storage import runs
+from tftjax.storage.directories import RunDirectory, make
 
 
 class Evaluated(NamedTuple):
@@ -90,31 +89,26 @@ def evaluate(
     Raises:
       UserError: the results cannot be written.
     """
-    forecasts = forecast_splits(run)
-    return evaluate_forecasts(run, forecasts, run.directory / "evaluation", known, say)
+    return evaluate_forecasts(run, forecast_splits(run), known, say)
 
 
 def evaluate_forecasts(
     run: runs.Run,
     forecasts: Mapping[str, Float[np.ndarray, "W P Q"]],
-    directory: Path,
     known: dict[Hashable, BaselineScores] | None = None,
     say: Callable[[str], Any] = print,
 ) -> Evaluated:
     """Evaluates forecasts of a run's windows, whoever made them: writes what the head of this file lists.
 
     Args:
-      run: its config and data say what was forecast.
+      run: its config and data say what was forecast, its directory where the results lie.
       forecasts: by split, returns as decimals.
-      directory: is made, or its files are replaced.
       known, say: see `evaluate`.
     Raises:
       UserError: the results cannot be written.
     """
-    try:
-        directory.mkdir(exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{directory}: cannot be made ({error.strerror}).") from error
+    directory = RunDirectory(run.directory).evaluation
+    make(directory.path)
     quantiles, settings, panel = run.config.model.quantiles, run.config.evaluation, run.data.panel
     windows = {split: split_windows(run, split) for split in SPLITS}
     baselines = score_baselines(run, windows, known, say)
@@ -136,9 +130,9 @@ def evaluate_forecasts(
         )
         all_forecasts = {"model": forecast, **baselines.forecasts[split]}
         metrics[split]["regimes"] = regime_metrics(run, target_rows(run, split), all_forecasts)
-    files.write_json(directory / "metrics.json", metrics)
+    files.write_json(directory.metrics, metrics)
     notes = {"left_out": baselines.left_out, "volatility_column": volatility_column(panel.observed[1:])}
-    files.write_json(directory / "notes.json", notes)
+    files.write_json(directory.notes, notes)
     write_tables(run, directory, forecasts, baselines, modes)
     if panel.id_column is not None:
         write_by_series(run, directory, scores, baselines)

@@ -1,6 +1,5 @@
 """What a report page shows, read from the files that training, evaluation and interpretation wrote."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from tftjax.evaluate.metrics import median, pinball_losses
 from tftjax.evaluate.quality import MODES
 from tftjax.evaluate.scoring import SPLITS, BaselineScores, Score, by_day, rows_by_series, target_rows
 from tftjax.storage import runs
+from tftjax.storage.directories import EvaluationDirectory, ForecastDirectory
 
 Forecast = Float[np.ndarray, "N P Q"]
 Target = Float[np.ndarray, "N P"]
@@ -29,7 +29,7 @@ LOSSES: dict[str, Callable[[Forecast, Target, Sequence[float]], Target]] = {
     "squared_error": lambda forecast, target, quantiles: np.square(target - median(forecast, quantiles)),
 }
 
-# What a split of metrics.json holds since there are tests.
+# What is read of a split of metrics.json.
 NEEDED = (
     "pinball",
     "coverage",
@@ -42,38 +42,20 @@ NEEDED = (
 )
 
 
-def read_metrics(path: Path, splits: Sequence[str], remedy: str) -> dict[str, dict[str, Any]]:
+def read_metrics(
+    path: Path, splits: Sequence[str], remedy: str, needed: Sequence[str] = NEEDED
+) -> dict[str, dict[str, Any]]:
     """Reads metrics.json of an evaluation.
 
     Raises:
-      UserError: it is missing, damaged, or of a version that made no tests.
-    """
-    metrics = read_json(path, remedy)
-    for split in splits:
-        lacking = [name for name in NEEDED if name not in metrics.get(split, {})]
-        if lacking:
-            raise UserError(
-                f"{path}: {split} lacks {', '.join(lacking)}: it was made by an earlier version. Make it"
-                f" anew: {remedy}"
-            )
-    return metrics
-
-
-def read_json(path: Path, remedy: str) -> dict[str, Any]:
-    """Reads an object from one of an evaluation's files.
-
-    Args:
-      remedy: what makes the file anew.
-    Raises:
       UserError: it is missing or damaged.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError("no JSON object")
-        return content
-    except (OSError, ValueError) as error:
-        raise UserError(_unreadable(path, error, remedy)) from error
+    metrics = files.read_json(path, f"Make it anew: {remedy}")
+    for split in splits:
+        lacking = [name for name in needed if name not in metrics.get(split, {})]
+        if lacking:
+            raise UserError(f"{path}: damaged: {split} lacks {', '.join(lacking)}. Make it anew: {remedy}")
+    return metrics
 
 
 def read_table(path: Path, remedy: str, **keywords: Any) -> pd.DataFrame:
@@ -97,7 +79,7 @@ def _unreadable(path: Path, error: Exception, remedy: str) -> str:
 
 def write_tables(
     run: runs.Run,
-    directory: Path,
+    directory: EvaluationDirectory,
     forecasts: Mapping[str, np.ndarray],
     baselines: BaselineScores,
     modes: Mapping[str, list[np.ndarray]],
@@ -119,10 +101,10 @@ def write_tables(
         ends = [rows[own.stop - len(found) : own.stop, :1] for (_, own), found in own]
         table = _rows_table(run, split, np.concatenate(ends))
         quality.append(table.assign(mode=np.array(MODES)[np.concatenate(modes[split])]))
-    files.replace_file(directory / "predictions.csv", partial(pd.concat(tables).to_csv, index=False))
-    files.replace_file(directory / "quality.csv", partial(pd.concat(quality).to_csv, index=False))
+    files.replace_file(directory.predictions, partial(pd.concat(tables).to_csv, index=False))
+    files.replace_file(directory.quality, partial(pd.concat(quality).to_csv, index=False))
     if len(run.data.blocks) == 1:
-        files.replace_file(directory / "baselines.csv", partial(pd.concat(compared).to_csv, index=False))
+        files.replace_file(directory.baselines, partial(pd.concat(compared).to_csv, index=False))
 
 
 def _rows_table(run: runs.Run, split: str, rows: Int[np.ndarray, "W P"]) -> pd.DataFrame:
@@ -139,7 +121,7 @@ def _rows_table(run: runs.Run, split: str, rows: Int[np.ndarray, "W P"]) -> pd.D
 
 
 def write_by_series(
-    run: runs.Run, directory: Path, scores: Mapping[str, Score], baselines: BaselineScores
+    run: runs.Run, directory: EvaluationDirectory, scores: Mapping[str, Score], baselines: BaselineScores
 ) -> None:
     """by_series.csv: a row a series and split, the pinball loss of every forecast."""
     table = []
@@ -148,7 +130,7 @@ def write_by_series(
         for place, (block, own) in enumerate(rows_by_series(run, target_rows(run, split))):
             row = {"series": block.name, "split": split, "windows": own.stop - own.start}
             table.append(row | {name: scored.by_series[place] for name, scored in everyone.items()})
-    files.replace_text(directory / "by_series.csv", pd.DataFrame(table).to_csv(index=False))
+    files.replace_text(directory.by_series, pd.DataFrame(table).to_csv(index=False))
 
 
 class Predictions(NamedTuple):
@@ -189,21 +171,21 @@ def read_evaluation(directory: Path, remedy: str | None = None) -> Evaluation:
     Args:
       remedy: what makes it anew; None names the command for a run.
     Raises:
-      UserError: a file is missing, damaged, or of a version that made no tests.
+      UserError: a file is missing or damaged.
     """
-    folder = directory / "evaluation"
+    folder = ForecastDirectory(directory).evaluation
     remedy = remedy or f"python -m tftjax.evaluate {directory}"
     predictions = {split: read_forecast(directory, split, remedy) for split in SPLITS}
-    metrics = read_metrics(folder / "metrics.json", SPLITS, remedy)
+    metrics = read_metrics(folder.metrics, SPLITS, remedy, (*NEEDED, "regimes"))
     several = len(set(predictions["test"].series)) > 1
     return Evaluation(
         directory,
         metrics,
-        read_json(folder / "notes.json", remedy),
+        files.read_json(folder.notes, f"Make it anew: {remedy}"),
         predictions,
-        {} if several else _read_baselines(folder / "baselines.csv", predictions["test"], remedy),
-        read_table(folder / "quality.csv", remedy, parse_dates=["date"], dtype={"series": str}),
-        read_table(folder / "by_series.csv", remedy, dtype={"series": str}) if several else None,
+        {} if several else _read_baselines(folder.baselines, predictions["test"], remedy),
+        read_table(folder.quality, remedy, parse_dates=["date"], dtype={"series": str}),
+        read_table(folder.by_series, remedy, dtype={"series": str}) if several else None,
     )
 
 
@@ -261,7 +243,7 @@ def read_predictions(run: Path, split: str) -> Predictions:
     Raises:
       UserError: there is none, or it is damaged.
     """
-    path = run / "evaluation" / "predictions.csv"
+    path = ForecastDirectory(run).evaluation.predictions
     if not path.is_file():
         raise UserError(f"{path}: missing. Make it: python -m tftjax.evaluate {run}")
     try:

@@ -28,6 +28,7 @@ from tftjax.errors import UserError
 from tftjax.evaluate.regimes import Division, divisions
 from tftjax.interpret.weights import Weights, attention_summary, collect, lags_of, learned, regime_shift
 from tftjax.storage import runs
+from tftjax.storage.directories import InterpretationDirectory, RunDirectory, make
 
 PERCENTILES = (10, 50, 90)
 KINDS = ("static", "encoder", "decoder")
@@ -39,11 +40,8 @@ def interpret(run: runs.Run) -> dict[str, dict]:
     Raises:
       UserError: weights that do not sum to 1, or files that cannot be written.
     """
-    directory = run.directory / "interpretation"
-    try:
-        directory.mkdir(exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{directory}: cannot be made ({error.strerror}).") from error
+    directory = RunDirectory(run.directory).interpretation
+    make(directory.path)
     starts = {split: run.data.starts[split] for split in Splits._fields if len(run.data.starts[split])}
     weights = {split: collect(run, own) for split, own in starts.items()}
     named = {split: _divisions(run, starts[split], own) for split, own in weights.items()}
@@ -71,8 +69,8 @@ def interpret(run: runs.Run) -> dict[str, dict]:
     }
     for name, table in tables.items():
         write = partial(table.to_csv, index=False, float_format="%.6g")
-        files.replace_file(directory / f"{name}.csv", write)
-    files.write_json(directory / "summary.json", summary)
+        files.replace_file(directory.table(name), write)
+    files.write_json(directory.summary, summary)
     _draw(run, directory, tables)
     return summary
 
@@ -193,10 +191,10 @@ def _shift(windows: pd.DataFrame, weights: dict[str, Weights]) -> Float[np.ndarr
     return result
 
 
-def _draw(run: runs.Run, directory: Path, tables: dict[str, pd.DataFrame]) -> None:
+def _draw(run: runs.Run, directory: InterpretationDirectory, tables: dict[str, pd.DataFrame]) -> None:
     from tftjax.plots import interpretation
 
-    interpretation.draw(directory, run.config.name, tables)
+    interpretation.draw(directory.path, run.config.name, tables)
 
 
 def table_of(summaries: dict[str, dict[str, dict[str, Any]]]) -> str:
@@ -231,7 +229,7 @@ def read_interpretation(directory: Path) -> dict[str, pd.DataFrame]:
         ("importance", ("split", "kind", "variable", "mean", "p10", "p90")),
         ("attention_by_lag", ("split", "horizon", "step", "mean", "p10", "p90")),
     ):
-        path = directory / "interpretation" / f"{name}.csv"
+        path = RunDirectory(directory).interpretation.table(name)
         if not path.is_file():
             continue
         try:

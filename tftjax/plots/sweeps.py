@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from tftjax.evaluate.metrics import Column, columns
 from tftjax.evaluate.significance import mean_interval
 from tftjax.plots.theme import LIGHT, Key, Picture, Theme, name_rows, picture, save
+from tftjax.storage.directories import SweepDirectory
 
 WEIGHTS = ("loss.mean_weight", "loss.std_weight")
 SPLIT_COLORS = {"val": "blue", "test": "orange"}
@@ -50,11 +51,11 @@ def draw(folder: Path, results: pd.DataFrame, configs: Sequence[str]) -> None:
       UserError: they cannot be written.
     """
     by_config = partial(metrics_by_config, results=results, configs=configs)
-    save(folder / "metrics.png", by_config, f"Metrics by config. {READING}", LEGEND)
+    save(SweepDirectory(folder).metrics_picture, by_config, f"Metrics by config. {READING}", LEGEND)
     curves = response_curves(results)
     if curves:
         title = f"Response to the penalties' weights. {READING}"
-        save(folder / "response.png", partial(response, curves=curves), title, LEGEND)
+        save(SweepDirectory(folder).response_picture, partial(response, curves=curves), title, LEGEND)
 
 
 def metrics_by_config(figure: Figure, theme: Theme, results: pd.DataFrame, configs: Sequence[str]) -> None:
@@ -140,10 +141,6 @@ def response(figure: Figure, theme: Theme, curves: Mapping[str, pd.DataFrame]) -
     Args:
       curves: what `response_curves` returns, at least one.
     """
-    by_name = {
-        name: [axis for axis in axes_of(rows) if axis.shown.metric in RESPONSES]
-        for name, rows in curves.items()
-    }
     pairs = [
         (name, rows, axis)
         for name, rows in curves.items()

@@ -70,8 +70,7 @@ def course(
     """Draws lines over the epochs, the best epoch and those with warnings marked.
 
     Args:
-      records: the epochs' lines of metrics.jsonl; a quantity that they lack, as those of earlier versions
-        may, is left out.
+      records: the epochs' lines of metrics.jsonl; a quantity that they lack is left out.
       best_epoch: None marks none.
     """
     columns = 1 if theme.narrow else 3

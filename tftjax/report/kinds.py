@@ -8,7 +8,6 @@ to them. A walk-forward's page has its own forecasts alone, whatever is given be
 """
 
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,8 +16,7 @@ from tftjax.compare import compare
 from tftjax.errors import UserError
 from tftjax.evaluate.files import Evaluation, check_comparable, read_evaluation
 from tftjax.evaluate.significance import MIN_DAYS, Difference
-
-NAME = "report.html"
+from tftjax.storage.directories import RunDirectory, SweepDirectory
 
 
 def report(directories: Sequence[Path]) -> list[Path]:
@@ -46,15 +44,14 @@ def report(directories: Sequence[Path]) -> list[Path]:
     check_all(found | {folder: next(iter(own.values())) for folder, own in members.items()})
     written = []
     for run, evaluation in found.items():
-        files.replace_text(run / NAME, render(run_page(evaluation, against(run, found))))
-        written.append(run / NAME)
+        written.append(RunDirectory(run).report)
+        files.replace_text(written[-1], render(run_page(evaluation, against(run, found))))
     for folder, results in sweeps.items():
-        page = sweep_page(folder, results, members[folder], NAME)
-        files.replace_text(folder / NAME, render(page))
-        written.append(folder / NAME)
+        written.append(SweepDirectory(folder).report)
+        files.replace_text(written[-1], render(sweep_page(folder, results, members[folder])))
     for walk in walks:
-        files.replace_text(walk.folder / NAME, render(walk_page(walk)))
-        written.append(walk.folder / NAME)
+        written.append(SweepDirectory(walk.folder).report)
+        files.replace_text(written[-1], render(walk_page(walk)))
     return written
 
 
@@ -64,17 +61,13 @@ def kind_of(directory: Path) -> str:
     Raises:
       UserError: none of these, or its sweep.json is damaged.
     """
-    path = directory / "sweep.json"
-    if path.is_file():
-        try:
-            members = json.loads(path.read_text(encoding="utf-8"))["members"]
-            return "walk-forward" if any(member.get("fold") for member in members) else "sweep"
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{path}: damaged ({error}). Bring a copy back.") from error
-    if not (directory / "config.json").is_file():
+    run, sweep = RunDirectory(directory), SweepDirectory(directory)
+    if sweep.plan.is_file():
+        return "walk-forward" if any(member.get("fold") for member in sweep.read()) else "sweep"
+    if not run.config.is_file():
         raise UserError(
-            f"{directory}: neither a run (it has no config.json) nor a sweep or walk-forward (it has no"
-            " sweep.json). Give a directory that tftjax.train, tftjax.sweep or tftjax.walkforward made."
+            f"{directory}: neither a run (it has no {run.config.name}) nor a sweep or walk-forward (it has no"
+            f" {sweep.plan.name}). Give a directory that {run.made_by}, {sweep.made_by} made."
         )
     return "run"
 

@@ -21,6 +21,7 @@ from tftjax.plots import forecasts as figures
 from tftjax.plots import interpretation, training
 from tftjax.report.page import Chapter, Code, Details, Facts, Items, Page, Pair, Part, Text
 from tftjax.storage import checkpoint, runs
+from tftjax.storage.directories import RunDirectory
 from tftjax.train.monitor import read_history, warnings_of
 
 # Of three lines one can tell apart, the first is the floor, and the second what the design measures by.
@@ -47,7 +48,7 @@ def run_page(found: Evaluation, others: Mapping[str, tuple[float, Difference]]) 
         Chapter("quality", "Quality modes", _quality(found)),
         Chapter("trading", "What it would have earned", [tables.earnings(found.metrics["test"]["trading"])]),
     ]
-    saved = checkpoint.restore_latest(directory / "checkpoints", lambda message: None)
+    saved = checkpoint.restore_latest(RunDirectory(directory).checkpoints, lambda message: None)
     best_epoch = None if saved is None else int(saved.arrays["state"]["best_epoch"])
     chapters += [
         Chapter("training", "Training", _training(records, best_epoch)),
@@ -119,11 +120,7 @@ def _skill(found: Evaluation, panel: Panel) -> list[Part]:
 
 
 def _regimes(found: Evaluation) -> list[Part]:
-    regimes = found.metrics["test"].get("regimes")
-    if regimes is None:
-        return [
-            Text("Not shown: the evaluation was made by an earlier version. Make it, and this page, anew.")
-        ]
+    regimes = found.metrics["test"]["regimes"]
     return [tables.by_regime(division, parts) for division, parts in regimes.items()]
 
 

@@ -19,19 +19,19 @@ from tftjax.plots import sweeps as figures
 from tftjax.report.page import Chapter, Code, Details, Items, Page, Part, Text
 from tftjax.report.run import provenance
 from tftjax.storage import checkpoint, runs
+from tftjax.storage.directories import RunDirectory, SweepDirectory
 from tftjax.sweep import results as sweep_results
 from tftjax.sweep.results import diverged, diverged_text, ranking, read_ensembles
 
 Found = Mapping[str, Evaluation]
 
 
-def sweep_page(folder: Path, results: pd.DataFrame, members: Found, page_name: str) -> Page:
+def sweep_page(folder: Path, results: pd.DataFrame, members: Found) -> Page:
     """The page of a sweep.
 
     Args:
       results: results.csv.
       members: evaluations of the members, by name.
-      page_name: of the report of a member, linked where there is one.
     Raises:
       UserError: a member's files cannot be read.
     """
@@ -46,7 +46,7 @@ def sweep_page(folder: Path, results: pd.DataFrame, members: Found, page_name: s
     chapters = [
         Chapter("configs", "Configs, ranked on validation", compared),
         Chapter("pictures", "In pictures", pictures),
-        Chapter("members", "Verdicts by config", _by_config(folder, results, members, ensembles, page_name)),
+        Chapter("members", "Verdicts by config", _by_config(folder, results, members, ensembles)),
         Chapter("provenance", "Where it comes from", _provenance(results, first)),
     ]
     days = period(first.predictions["test"])
@@ -107,14 +107,12 @@ def _own(results: pd.DataFrame, members: Found, config: str) -> dict[str, Evalua
     return {name: members[name] for name in names if name in members}
 
 
-def _by_config(
-    folder: Path, results: pd.DataFrame, members: Found, ensembles: Found, page_name: str
-) -> list[Part]:
+def _by_config(folder: Path, results: pd.DataFrame, members: Found, ensembles: Found) -> list[Part]:
     parts: list[Part] = []
     for config in ranking(results):
         rows = []
         for _, row in results[results["config"] == config].iterrows():
-            rows.append(_member_row(folder, row, members.get(row["member"]), page_name))
+            rows.append(_member_row(folder, row, members.get(row["member"])))
         if config in ensembles:
             rows.append(_line(Cell("ensemble"), "", ensembles[config].metrics))
         head = ("member", "ended", "pinball, 1e-3, validation", "test", "test rows: DM test of each baseline")
@@ -122,20 +120,20 @@ def _by_config(
         if config in ensembles:
             found = tables.against_baselines(ensembles[config].metrics["test"], "Ensemble, test rows")
             parts.append(Details(f"The ensemble of {config} beside the baselines", [found]))
-    linked = any((folder / "members" / name / page_name).is_file() for name in members)
+    linked = any(SweepDirectory(folder).member(name).report.is_file() for name in members)
     if not linked:
         parts.append(
             Text("Members that have a page of their own are linked. To make them, and this page again:")
         )
-        parts.append(Code(f"python -m tftjax.report {folder}/members/* {folder}"))
+        parts.append(Code(f"python -m tftjax.report {SweepDirectory(folder).members}/* {folder}"))
     return parts
 
 
-def _member_row(folder: Path, row: pd.Series, found: Evaluation | None, page_name: str) -> list[Cell]:
+def _member_row(folder: Path, row: pd.Series, found: Evaluation | None) -> list[Cell]:
     name = row["member"]
     ended = f"{row['status']}, epoch {row['epochs']}, best {row['best_epoch']}"
-    page = Path("members") / name / page_name
-    heading = Cell(name, "", page.as_posix() if (folder / page).is_file() else "")
+    page = SweepDirectory(folder).member(name).report
+    heading = Cell(name, "", page.relative_to(folder).as_posix() if page.is_file() else "")
     return _line(heading, ended, found.metrics if found is not None else None)
 
 
@@ -157,6 +155,6 @@ def _provenance(results: pd.DataFrame, first: Evaluation) -> list[Part]:
     said = tables.left_out(first.notes)
     parts += [Items(said)] if said else []
     directory = first.directory
-    saved = checkpoint.restore_latest(directory / "checkpoints", lambda message: None)
+    saved = checkpoint.restore_latest(RunDirectory(directory).checkpoints, lambda message: None)
     parts.append(Text(f"What follows is that of the member {directory.name}."))
     return parts + provenance(runs.read_config(directory), read_panel(directory), saved)

@@ -13,7 +13,8 @@ from tftjax.plots import forecasts as figures
 from tftjax.plots.walkforward import gain_picture
 from tftjax.report.page import Chapter, Details, Facts, Items, Page, Part, Text
 from tftjax.report.run import provenance
-from tftjax.storage import checkpoint, runs
+from tftjax.storage import checkpoint
+from tftjax.storage.directories import SweepDirectory
 from tftjax.sweep.plan import varied_settings
 from tftjax.sweep.results import diverged_text
 from tftjax.walkforward import summary
@@ -30,7 +31,7 @@ def walk_page(walk: Walk) -> Page:
       UserError: the first member's config, data or checkpoints cannot be read.
     """
     first = next(member for member in walk.members if member.name not in walk.lost)
-    panel = read_panel(walk.folder / "members" / first.name)
+    panel = read_panel(SweepDirectory(walk.folder).member(first.name).path)
     folds = walk.folds.index.unique("fold")
     days = walk.losses.index
     chapters = [
@@ -161,9 +162,9 @@ def _provenance(walk: Walk, first: str, panel: Panel) -> list[Part]:
         values = {name: settings(by_config[name].config) for name in reversed(by_config)}
         rows = [[Cell(name), *(Cell(json.dumps(own[key])) for key in keys)] for name, own in values.items()]
         parts.append(Table("Settings that vary", ("", *keys), rows))
-    directory = walk.folder / "members" / first
-    saved = checkpoint.restore_latest(directory / "checkpoints", lambda message: None)
+    directory = SweepDirectory(walk.folder).member(first)
+    saved = checkpoint.restore_latest(directory.checkpoints, lambda message: None)
     parts.append(
         Text(f"What follows is that of the member {first}; other folds have other years, other seeds others.")
     )
-    return parts + provenance(runs.read_config(directory), panel, saved)
+    return parts + provenance(directory.read(), panel, saved)

@@ -15,8 +15,9 @@ from tftjax.evaluate.evaluation import evaluate_forecasts
 from tftjax.evaluate.files import read_predictions
 from tftjax.evaluate.scoring import SPLITS, BaselineScores
 from tftjax.storage import runs
+from tftjax.storage.directories import SweepDirectory, make
 from tftjax.storage.runs import Ended
-from tftjax.sweep.files import read_ended, read_members
+from tftjax.sweep.members import read_ended, read_members
 from tftjax.sweep.plan import Member
 from tftjax.train import pictures
 
@@ -67,7 +68,7 @@ def open_runs(folder: Path, config: str | None, say: Callable[[str], Any]) -> li
     Raises:
       UserError: neither a run nor a sweep, a config that the sweep has not, or none of its seeds is trained.
     """
-    if not (folder / "sweep.json").is_file():
+    if not SweepDirectory(folder).plan.is_file():
         if config is not None:
             raise UserError(f"--config {config}: {folder} is no sweep. Leave --config out, or give a sweep.")
         return [runs.open_run(folder, say)]
@@ -92,9 +93,10 @@ def open_runs(folder: Path, config: str | None, say: Callable[[str], Any]) -> li
     if len(trained) < len(seeds):
         missing = [member.name for member in seeds if member not in trained]
         say(f"left out, as they diverged or have not ended: {', '.join(missing)}")
-    first = runs.open_run(folder / "members" / trained[0].name, say)
+    paths = [SweepDirectory(folder).member(member.name).path for member in trained]
+    first = runs.open_run(paths[0], say)
     # All seeds have the same data and scalers.
-    others = [runs.open_run(folder / "members" / member.name, say, first.data) for member in trained[1:]]
+    others = [runs.open_run(path, say, first.data) for path in paths[1:]]
     return [first, *others]
 
 
@@ -120,9 +122,9 @@ def evaluate_ensembles(
     metrics = {}
     for config, members in groups.items():
         forecasts = {split: average(forecasts_of(folder, members, split)) for split in SPLITS}
-        directory = make_directory(folder / "ensembles" / config)
+        directory = make(SweepDirectory(folder).ensemble(config).path)
         run = stand_in(directory, title(config, len(members)), members[0], data[members[0].name])
-        evaluated = evaluate_forecasts(run, forecasts, directory / "evaluation", known, say)
+        evaluated = evaluate_forecasts(run, forecasts, known, say)
         pictures.draw(run, evaluated)
         metrics[config] = evaluated.metrics
     return metrics
@@ -130,22 +132,10 @@ def evaluate_ensembles(
 
 def forecasts_of(folder: Path, members: Sequence[Member], split: str) -> list[Float[np.ndarray, "W P Q"]]:
     """What members' evaluations hold of a split, returns as decimals."""
-    return [read_predictions(folder / "members" / member.name, split).forecast for member in members]
+    sweep = SweepDirectory(folder)
+    return [read_predictions(sweep.member(member.name).path, split).forecast for member in members]
 
 
 def stand_in(directory: Path, name: str, member: Member, data: Data) -> runs.Run:
     """A run without parameters, for forecasts that no single run made: its config and data say of what."""
     return runs.Run(directory, member.config.model_copy(update={"name": name}), data, {}, 0)
-
-
-def make_directory(directory: Path) -> Path:
-    """Makes a directory with its parents.
-
-    Raises:
-      UserError: it cannot be made.
-    """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{directory}: cannot be made ({error.strerror}).") from error
-    return directory

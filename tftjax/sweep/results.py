@@ -18,12 +18,13 @@ import pandas as pd
 from tftjax import files
 from tftjax.config.loading import settings
 from tftjax.errors import UserError
-from tftjax.evaluate.files import Evaluation, read_evaluation, read_json
+from tftjax.evaluate.files import Evaluation, read_evaluation
 from tftjax.evaluate.formatting import counted
 from tftjax.evaluate.metrics import Column, columns, flatten
 from tftjax.evaluate.scoring import SPLIT_NAMES, SPLITS
 from tftjax.evaluate.significance import mean_interval
 from tftjax.evaluate.tables import Cell, Summary, Table, best_of, metric_cells
+from tftjax.storage.directories import SweepDirectory
 from tftjax.storage.runs import Ended
 from tftjax.sweep.ensembles import title
 from tftjax.sweep.plan import Member, varied_settings
@@ -196,22 +197,22 @@ def write_results(
     Raises:
       UserError: a member's evaluation is damaged, or the files cannot be written.
     """
-    metrics = {}
+    sweep, metrics = SweepDirectory(folder), {}
     for member in members:
         if ended[member.name].status != "diverged":
-            directory = folder / "members" / member.name
-            path, remedy = directory / "evaluation" / "metrics.json", f"python -m tftjax.evaluate {directory}"
-            metrics[member.name] = read_json(path, remedy)
+            run = sweep.member(member.name)
+            remedy = f"Make it anew: python -m tftjax.evaluate {run.path}"
+            metrics[member.name] = files.read_json(run.evaluation.metrics, remedy)
     results = results_table(members, ended, metrics)
-    files.replace_text(folder / "results.csv", results.to_csv(index=False))
+    files.replace_text(sweep.results, results.to_csv(index=False))
     if not metrics:
         return results, None
     if averaged:
         rows = [{"config": config} | flatten(values) for config, values in averaged.items()]
-        files.replace_text(folder / "ensembles.csv", pd.DataFrame(rows).to_csv(index=False))
-    files.replace_text(folder / "summary.csv", summarise(results).to_csv(index=False))
+        files.replace_text(sweep.ensembles_table, pd.DataFrame(rows).to_csv(index=False))
+    files.replace_text(sweep.summary_table, summarise(results).to_csv(index=False))
     summary = make_summary(results, next(iter(metrics.values())), averaged)
-    files.replace_text(folder / "summary.md", summary.markdown())
+    files.replace_text(sweep.summary, summary.markdown())
     return results, summary.terminal()
 
 
@@ -221,7 +222,7 @@ def read_results(folder: Path) -> pd.DataFrame:
     Raises:
       UserError: it has not been written, or every member diverged.
     """
-    path = folder / "results.csv"
+    path = SweepDirectory(folder).results
     if not path.is_file():
         raise UserError(f"{path}: missing. Finish it: {REMEDY}")
     try:
@@ -241,7 +242,7 @@ def read_evaluations(folder: Path, results: pd.DataFrame) -> dict[str, Evaluatio
       UserError: one cannot be read.
     """
     names = results.loc[results["status"] != "diverged", "member"]
-    return {name: read_evaluation(folder / "members" / name) for name in names}
+    return {name: read_evaluation(SweepDirectory(folder).member(name).path) for name in names}
 
 
 def read_ensembles(folder: Path, configs: Sequence[str]) -> dict[str, Evaluation]:
@@ -250,9 +251,9 @@ def read_ensembles(folder: Path, configs: Sequence[str]) -> dict[str, Evaluation
     Raises:
       UserError: one cannot be read.
     """
-    directories = {config: folder / "ensembles" / config for config in configs}
+    directories = {config: SweepDirectory(folder).ensemble(config) for config in configs}
     return {
-        config: read_evaluation(directory, REMEDY)
+        config: read_evaluation(directory.path, REMEDY)
         for config, directory in directories.items()
-        if (directory / "evaluation" / "metrics.json").is_file()
+        if directory.evaluation.metrics.is_file()
     }

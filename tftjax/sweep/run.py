@@ -20,11 +20,12 @@ from tftjax.errors import UserError
 from tftjax.evaluate.evaluation import evaluate
 from tftjax.evaluate.scoring import BaselineScores
 from tftjax.storage import runs
+from tftjax.storage.directories import RunDirectory, SweepDirectory, lock
 from tftjax.storage.runs import Ended
-from tftjax.sweep import files, hosts, plan
+from tftjax.sweep import hosts, plan
 from tftjax.sweep.ensembles import ensembles, evaluate_ensembles
-from tftjax.sweep.files import read_ended, write_ended
 from tftjax.sweep.hosts import ALONE, Host
+from tftjax.sweep.members import claim, create_member, read_ended, write_ended
 from tftjax.sweep.plan import Member, static_settings
 from tftjax.sweep.results import ranking, write_results
 from tftjax.train import pictures, progress
@@ -80,14 +81,13 @@ def sweep(
     programs = plan.programs(members, {name: data_shapes(own) for name, own in data.items()})
     if not quiet:
         print(f"{len(members)} members in {len(programs)} program(s), in {folder}")
-    if not (resume and (folder / "sweep.json").exists()):
+    if not (resume and SweepDirectory(folder).plan.exists()):
         check_starts(programs, data, folder)
     with contextlib.ExitStack() as stack:
         if host.index == 0:
-            files.create(folder, members, resume=resume, overwrite=overwrite)
-            stack.enter_context(runs.lock(folder))
+            stack.enter_context(claim(folder, members, resume=resume, overwrite=overwrite))
             for member in members:
-                files.create_member(folder, member, data[member.name].whole, resume=resume)
+                create_member(folder, member, data[member.name].whole, resume=resume)
         same = hashlib.sha256(repr(list(members)).encode()).hexdigest()[:8]
         hosts.wait_for_all(host, f"made {same}")  # unless another process has other members
         train_share(folder, [host.share(group) for group in programs], data, baselines, host, quiet)
@@ -116,10 +116,10 @@ def train_share(
             if program:
                 train_program(folder, view.program, program, data, ended, host, display.update)
     for member in members:
-        how, directory = ended[member.name], folder / "members" / member.name
-        is_evaluated = how.evaluated and (directory / "evaluation" / "metrics.json").exists()
+        how, directory = ended[member.name], SweepDirectory(folder).member(member.name)
+        is_evaluated = how.evaluated and directory.evaluation.metrics.exists()
         if how.status != "diverged" and not is_evaluated:
-            run = runs.open_run(directory, say, data[member.name])
+            run = runs.open_run(directory.path, say, data[member.name])
             evaluated = evaluate(run, baselines, say)
             if not member.fold:  # nobody looks at hundreds of folds one by one: who does, evaluates one anew
                 pictures.draw(run, evaluated)
@@ -137,22 +137,22 @@ def train_program(
     show: Callable[[Round], Any],
 ) -> None:
     """Trains one process's members of one program until each has ended; adds to `ended`."""
-    checkpoints = folder / "checkpoints"
+    sweep = SweepDirectory(folder)
     trainings = [
-        Training(member.name, member.config, data[member.name], folder / "members" / member.name)
+        Training(member.name, member.config, data[member.name], sweep.member(member.name).path)
         for member in members
     ]
     group = Group(
         trainings,
         label=f"program {number}: ",
-        checkpoints=checkpoints / f"{number}-{host.index}",
-        restored=sorted(checkpoints.glob(f"{number}-*")),
+        checkpoints=sweep.program_checkpoints(number, host.index),
+        restored=sweep.all_checkpoints(number),
         write_ended=functools.partial(write_ended, folder, host.index),
     )
     with contextlib.ExitStack() as locks:
         for training in trainings:
             if training.name not in ended:
-                locks.enter_context(runs.lock(training.directory))
+                locks.enter_context(lock(RunDirectory(training.directory)))
         train_members(group, MembersEngine, ended, show)
 
 
@@ -176,7 +176,9 @@ def conclude(trained: Trained) -> str:
 
 def all_diverged(folder: Path) -> UserError:
     """What to say where there is nothing to compare."""
-    return UserError(f"every member diverged: see {folder / 'ended.json'}. Lower train.learning_rate.")
+    return UserError(
+        f"every member diverged: see {SweepDirectory(folder).ended()}. Lower train.learning_rate."
+    )
 
 
 def check_starts(programs: Sequence[Sequence[Member]], data: Mapping[str, Data], folder: Path) -> None:

@@ -23,6 +23,7 @@ from tftjax.config.loading import Config
 from tftjax.config.train import TrainConfig
 from tftjax.errors import UserError
 from tftjax.storage import checkpoint, runs
+from tftjax.storage.directories import RunDirectory
 from tftjax.storage.runs import Ended
 from tftjax.train import monitor, warm_start
 from tftjax.train.engine import Engine, OutOfMemory, Training, stack, unstack
@@ -170,7 +171,7 @@ def train_members(
     _say_begun(group, states, begun, engine)
     for member in waiting:
         epoch = int(states[member.name].epoch) if member.name in states else 0
-        truncate_metrics(member.directory / "metrics.jsonl", epoch)
+        truncate_metrics(RunDirectory(member.directory).metrics, epoch)
     restored = [member for member in waiting if member.name in states]
     _end(group, engine, restored, states, ended, {}, save=False)
     waiting = [member for member in waiting if member.name not in ended]
@@ -250,7 +251,7 @@ def _take_in(group, engine, live, results, states, ended, seconds) -> dict[str, 
             # Its state stays the last good one; the others have never seen it.
             diverged[member.name] = str(error)
             continue
-        append_line(member.directory / "metrics.jsonl", record)
+        append_line(RunDirectory(member.directory).metrics, record)
         states[member.name] = state  # after its line: an interruption must not leave a state without one
         records[member.name] = record
     _end(group, engine, live, states, ended, diverged)
@@ -285,7 +286,7 @@ def first_state(member: Training, program: Program) -> TrainState:
     if config.train.init_from is None:
         return state
     start = warm_start.read_start(config, member.data, program.layout, log.warning)
-    files.write_json(member.directory / "init.json", start.to_json())
+    files.write_json(RunDirectory(member.directory).init, start.to_json())
     log.warning(f"{config.name} {start}")
     params = warm_start.start_parameters(state.params, start, program.layout)
     return state._replace(params=params, best_params=params.copy())
@@ -303,7 +304,9 @@ def save_state(member: Training, state: TrainState, program: Program, devices: i
     arrays = state_to_arrays(state, program.layout)
     metadata = runs.checkpoint_metadata(member.config, member.data) | {"devices": devices}
     epoch, best_epoch = int(state.epoch), int(state.best_epoch)
-    checkpoint.save(member.directory / "checkpoints", epoch, arrays, metadata, best_epoch=best_epoch)
+    checkpoint.save(
+        RunDirectory(member.directory).checkpoints, epoch, arrays, metadata, best_epoch=best_epoch
+    )
 
 
 def _save(
@@ -356,7 +359,7 @@ def _restore(group: Group, waiting: Sequence[Training]) -> dict[str, _Saved]:
                 state = unstack(together.arrays["state"], names.index(member.name))
                 take(member.name, state, 1)  # several members are trained on one device each
     for member in waiting:
-        alone = checkpoint.restore_latest(member.directory / "checkpoints", log.warning)
+        alone = checkpoint.restore_latest(RunDirectory(member.directory).checkpoints, log.warning)
         if alone is not None:
             take(member.name, alone.arrays["state"], alone.metadata["devices"])
     return saved

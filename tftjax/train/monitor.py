@@ -21,6 +21,7 @@ from jaxtyping import Array, Float
 from tftjax.config.model import ModelConfig
 from tftjax.model.attention import MASKS
 from tftjax.model.tft import TFTOutput
+from tftjax.storage.directories import RunDirectory
 
 RESOLUTION = 1e-6  # returns that differ by less than about 0.01 bp are one forecast
 ENCODER_PARTS = ("embeddings", "variable_selection", "lstm")  # of `PARTS`, up to the encoder's output
@@ -154,7 +155,7 @@ def warnings(record: Mapping[str, float], watched: Watched) -> dict[str, str]:
 
 def read_history(directory: Path) -> list[dict[str, Any]]:
     """The epochs' lines of metrics.jsonl; none where there is no such file."""
-    path = directory / "metrics.jsonl"
+    path = RunDirectory(directory).metrics
     records = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         with contextlib.suppress(ValueError):  # half a line that a kill left

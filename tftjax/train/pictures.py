@@ -3,6 +3,7 @@
 from tftjax.evaluate.evaluation import Evaluated
 from tftjax.evaluate.verdict import best_on_validation
 from tftjax.storage import runs
+from tftjax.storage.directories import RunDirectory
 from tftjax.train.monitor import read_history
 
 
@@ -17,10 +18,10 @@ def draw(run: runs.Run, evaluated: Evaluated) -> None:
     """
     from tftjax.plots import forecasts, training  # matplotlib takes half a second to import
 
-    folder, name, test = run.directory / "evaluation", run.config.name, evaluated.test
+    folder, name, test = RunDirectory(run.directory).evaluation, run.config.name, evaluated.test
     first = test.series == test.series[0]
     forecasts.draw_fan_chart(
-        folder / "fan_chart.png",
+        folder.fan_chart,
         test.dates[first],
         test.target[first, 0],
         test.forecast[first, 0],
@@ -34,6 +35,6 @@ def draw(run: runs.Run, evaluated: Evaluated) -> None:
         if other in evaluated.shares
     }
     forecasts.draw_calibration(
-        folder / "calibration.png", shares, test.quantiles, len(test.target), f"{name}: calibration on test"
+        folder.calibration, shares, test.quantiles, len(test.target), f"{name}: calibration on test"
     )
-    training.draw(folder / "monitor.png", read_history(run.directory), run.best_epoch, name)
+    training.draw(folder.monitor, read_history(run.directory), run.best_epoch, name)

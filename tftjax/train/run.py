@@ -13,6 +13,7 @@ from tftjax.evaluate.evaluation import evaluate
 from tftjax.evaluate.verdict import summary
 from tftjax.model.parameters import control_vectors
 from tftjax.storage import checkpoint, runs
+from tftjax.storage.directories import RunDirectory, SweepDirectory
 from tftjax.storage.runs import Ended
 from tftjax.train import pictures, progress, warm_start
 from tftjax.train.engine import BatchEngine, MembersEngine, Training
@@ -44,9 +45,10 @@ def check_parameters(config: Config, data: Data, folder: Path) -> None:
 
 def in_sweep(directory: Path) -> list[Path] | None:
     """The folders that may hold a sweep's member's state beside those of others; None if the run is none."""
-    sweep = directory.resolve().parent.parent
-    is_member = directory.resolve().parent.name == "members" and (sweep / "sweep.json").is_file()
-    return sorted((sweep / "checkpoints").glob("*")) if is_member else None
+    path = directory.resolve()
+    sweep = SweepDirectory(path.parent.parent)
+    is_member = sweep.member(path.name).path == path and sweep.plan.is_file()
+    return sorted(sweep.checkpoints.glob("*")) if is_member else None
 
 
 def fit(config: Config, data: Data, directory: Path, quiet: bool = False) -> Ended:
@@ -55,7 +57,7 @@ def fit(config: Config, data: Data, directory: Path, quiet: bool = False) -> End
     Args:
       config: the run's config.
       data: the run's data.
-      directory: the run's directory, made by `runs.create` and locked.
+      directory: the run's directory, of `runs.claim`.
       quiet: whether to show no progress.
     Returns:
       How it ended.
@@ -67,7 +69,7 @@ def fit(config: Config, data: Data, directory: Path, quiet: bool = False) -> End
     member_of = in_sweep(directory)
     group = Group([Training(config.name, config, data, directory)], restored=member_of or ())
     engine = BatchEngine if member_of is None else MembersEngine  # a member ends in the bits of its sweep
-    finished = max(checkpoint.epochs(directory / "checkpoints"), default=0)
+    finished = max(checkpoint.epochs(RunDirectory(directory).checkpoints), default=0)
     view = progress.RunView(config.name, config.train.max_epochs, finished)
     with progress.display(view, quiet) as display:
         train_members(group, engine, ended, display.update)
@@ -93,24 +95,22 @@ def train(
     """
     data = prepare(load_panel(config.data), config)
     check_data(config, data)
-    if not (resume and checkpoint.epochs(directory / "checkpoints")):
+    if not (resume and checkpoint.epochs(RunDirectory(directory).checkpoints)):
         check_parameters(config, data, directory)
-    if not (resume and runs.check_resumable(directory, config, data.whole)):
-        runs.create(directory, config, data.whole, overwrite=overwrite)
 
     def say(message: str) -> None:
         print(message, file=sys.stderr)
 
-    if not quiet:
-        _introduce(config, data, directory)
-    with runs.lock(directory):
+    with runs.claim(directory, config, data.whole, resume=resume, overwrite=overwrite):
+        if not quiet:
+            _introduce(config, data, directory)
         fit(config, data, directory, quiet)
         run = runs.open_run(directory, say, data)  # a large panel is not held twice
         evaluated = evaluate(run, say=say)
         pictures.draw(run, evaluated)
     if not quiet:
-        print(f"\nbest epoch {run.best_epoch}; evaluation in {directory / 'evaluation'}")
-        print(summary(evaluated.metrics))
+        folder = RunDirectory(directory).evaluation.path
+        print(f"\nbest epoch {run.best_epoch}; evaluation in {folder}\n{summary(evaluated.metrics)}")
     return evaluated.metrics
 
 

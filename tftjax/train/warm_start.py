@@ -20,6 +20,7 @@ from tftjax.data.splits import Block, make_blocks
 from tftjax.errors import UserError
 from tftjax.model.parameters import Layout
 from tftjax.storage import checkpoint, runs
+from tftjax.storage.directories import RunDirectory
 
 # Settings that give the numbers of a part of the model their meaning: where one differs, it begins anew.
 _STALENESS = tuple(
@@ -83,7 +84,7 @@ def read_start(config: Config, data: Data, layout: Layout, say: Callable[[str], 
     source = str(config.train.init_from)
     try:
         runs.read_config(Path(source))
-        saved = checkpoint.restore_latest(Path(source) / "checkpoints", say)
+        saved = checkpoint.restore_latest(RunDirectory(Path(source)).checkpoints, say)
     except UserError as error:
         raise UserError(f"train.init_from: {error}") from error
     if saved is None:

@@ -11,14 +11,16 @@ from jaxtyping import Bool
 from tftjax.data import volatility
 from tftjax.data.panel import Panel
 from tftjax.errors import UserError
-from tftjax.evaluate.files import daily_losses, read_forecast, read_json, read_metrics, read_table
-from tftjax.sweep import files
+from tftjax.evaluate.files import daily_losses, read_forecast, read_metrics, read_table
+from tftjax.files import read_json
+from tftjax.storage.directories import SweepDirectory
+from tftjax.sweep.members import read_ended, read_members
 from tftjax.sweep.plan import Member
 from tftjax.walkforward.pool import STORMY, folder_name, headlines
 
 REMEDY = "the command that began the walk-forward, with --resume."
 COLUMNS = {
-    "pooled": ("forecast", "kind", "config", "seed", "pinball"),
+    "pooled_table": ("forecast", "kind", "config", "seed", "pinball"),
     "gains": ("forecast", "baseline", "part", "baseline_pinball", "difference", "low", "high", "p"),
     "folds": (
         "fold",
@@ -67,13 +69,15 @@ def read_walk(folder: Path) -> Walk:
     Raises:
       UserError: it is not finished, or a file is damaged.
     """
-    missing = [f"{name}.csv" for name in COLUMNS if not (folder / f"{name}.csv").is_file()]
+    walk = SweepDirectory(folder)
+    tables = {getattr(walk, name): columns for name, columns in COLUMNS.items()}
+    missing = [path.name for path in tables if not path.is_file()]
     if missing:
         raise UserError(
             f"{folder}: the walk-forward is not finished: it has no {', '.join(missing)} yet. Finish it:"
             f" {REMEDY}"
         )
-    pooled, gains, folds = (_read(folder / f"{name}.csv", columns) for name, columns in COLUMNS.items())
+    pooled, gains, folds = (_read(path, columns) for path, columns in tables.items())
     pooled = pooled.set_index("forecast")
     baselines = pooled[pooled["kind"] == "baseline"]
     if baselines.empty:
@@ -82,13 +86,12 @@ def read_walk(folder: Path) -> Walk:
     shown = [row.Index for row in headlines(list(pooled.itertuples()))]
     metrics, losses = {}, {}
     for name in (*shown, hardest):
-        directory = folder / "pooled" / _folder(pooled.loc[name])
-        predictions = read_forecast(directory, "test", REMEDY)
-        losses[name] = daily_losses(predictions, "pinball", str(directory))
+        directory = walk.pooled_forecast(_folder(pooled.loc[name]))
+        predictions = read_forecast(directory.path, "test", REMEDY)
+        losses[name] = daily_losses(predictions, "pinball", str(directory.path))
         if name != hardest:
-            path = directory / "evaluation" / "metrics.json"
-            metrics[name] = read_metrics(path, ("test",), REMEDY)["test"]
-    members, ended = files.read_members(folder), files.read_ended(folder)
+            metrics[name] = read_metrics(directory.evaluation.metrics, ("test",), REMEDY)["test"]
+    members, ended = read_members(folder), read_ended(folder)
     lost = [member.name for member in members if ended[member.name].status == "diverged"]
     return Walk(
         folder=folder,
@@ -120,7 +123,8 @@ def _left_out(folder: Path, alive: Sequence[Member]) -> dict[str, str]:
     """By baseline, the first fold in which it has no forecast, and the reason there."""
     found: dict[str, str] = {}
     for member in {member.fold: member for member in reversed(alive)}.values():
-        notes = read_json(folder / "members" / member.name / "evaluation" / "notes.json", REMEDY)
+        path = SweepDirectory(folder).member(member.name).evaluation.notes
+        notes = read_json(path, f"Make it anew: {REMEDY}")
         found |= {name: f"in fold {member.fold}: {why}" for name, why in notes["left_out"].items()}
     return found
 

@@ -1,7 +1,6 @@
 """A walk-forward's forecasts, joined over the test rows of all folds."""
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ from tftjax.errors import UserError
 from tftjax.evaluate.files import Predictions, check_comparable, read_predictions
 from tftjax.evaluate.metrics import Forecast
 from tftjax.evaluate.scoring import Windows, baseline_forecasts, score_baselines, split_windows, target_rows
+from tftjax.storage.directories import SweepDirectory
 from tftjax.storage.runs import Ended
 from tftjax.sweep.ensembles import average, stand_in, title
 from tftjax.sweep.plan import Member
@@ -113,7 +113,8 @@ def make_fold(
       UserError: a member's evaluation cannot be read, or is of other rows than the others'.
     """
     alive = [member for member in members if ended[member.name].status != "diverged"]
-    read = {m.name: read_predictions(trained.folder / "members" / m.name, "test") for m in alive}
+    sweep = SweepDirectory(trained.folder)
+    read = {m.name: read_predictions(sweep.member(m.name).path, "test") for m in alive}
     first = read[alive[0].name]
     for name, predictions in read.items():
         check_comparable(first, predictions, (alive[0].name, name))
@@ -162,7 +163,7 @@ def make_pool(trained: Trained, ended: Mapping[str, Ended], say: Callable[[str],
     for name, members in by_fold.items():
         if all(ended[member.name].status == "diverged" for member in members):
             raise UserError(
-                f"fold {name}: every member diverged: see {trained.folder / 'ended.json'}. Lower"
+                f"fold {name}: every member diverged: see {SweepDirectory(trained.folder).ended()}. Lower"
                 " train.learning_rate."
             )
     folds = tuple(make_fold(trained, by_fold[name], ended, say) for name in sorted(by_fold))
@@ -261,8 +262,3 @@ def predictions_table(pool: Pool, forecast: Forecast) -> pd.DataFrame:
     table["actual"] = pool.windows.target.ravel()
     levels = [f"{level:g}" for level in pool.quantiles]
     return table.join(pd.DataFrame(forecast.reshape(len(table), -1), columns=levels))
-
-
-def forecast_folder(folder: Path, pooled: Pooled) -> Path:
-    """Where a pooled forecast lies: a folder that `compare` takes for a run's."""
-    return folder / "pooled" / pooled.folder

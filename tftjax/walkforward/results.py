@@ -27,8 +27,8 @@ from tftjax.evaluate.metrics import evaluate_forecast, flatten, pinball_losses
 from tftjax.evaluate.scoring import Score, by_day, judge, modes_by_series, score
 from tftjax.evaluate.significance import diebold_mariano
 from tftjax.evaluate.trading import PERIODS_A_YEAR
-from tftjax.sweep.ensembles import make_directory
-from tftjax.sweep.files import read_ended
+from tftjax.storage.directories import SweepDirectory, make
+from tftjax.sweep.members import read_ended
 from tftjax.sweep.run import Trained
 from tftjax.walkforward.files import read_walk, stormy_days
 from tftjax.walkforward.pool import (
@@ -38,7 +38,6 @@ from tftjax.walkforward.pool import (
     Pool,
     Pooled,
     baselines_of,
-    forecast_folder,
     headlines,
     make_pool,
     pooled_forecasts,
@@ -59,8 +58,8 @@ def conclude(trained: Trained, say: Callable[[str], Any]) -> str:
     forecasts = pooled_forecasts(pool, trained.members, say)
     if not headlines(forecasts):
         raise UserError(
-            f"no config has a trained member in every fold: see {trained.folder / 'ended.json'}. Lower"
-            " train.learning_rate."
+            f"no config has a trained member in every fold: see {SweepDirectory(trained.folder).ended()}."
+            " Lower train.learning_rate."
         )
     first = trained.members[0]
     frequency = trained.data[first.name].panel.about.get("frequency", "daily")
@@ -68,10 +67,10 @@ def conclude(trained: Trained, say: Callable[[str], Any]) -> str:
     write_tables(trained.folder, pool, forecasts, metrics)
     walk = read_walk(trained.folder)
     summary = make_summary(walk, pool.volatility_name)
-    files.replace_text(trained.folder / "summary.md", summary.markdown())
+    files.replace_text(SweepDirectory(trained.folder).summary, summary.markdown())
     panel = trained.data[first.name].panel
     stormy = stormy_days(panel, walk.losses.index) if panel.id_column is None else None
-    walkforward.draw(trained.folder / "folds.png", gain_data(walk, stormy))
+    walkforward.draw(SweepDirectory(trained.folder).folds_picture, gain_data(walk, stormy))
     return summary.terminal()
 
 
@@ -83,15 +82,17 @@ def write_tables(
     Raises:
       UserError: they cannot be written.
     """
+    walk = SweepDirectory(folder)
     for pooled in forecasts:
-        directory = make_directory(forecast_folder(folder, pooled) / "evaluation")
+        evaluation = walk.pooled_forecast(pooled.folder).evaluation
+        make(evaluation.path)
         table = predictions_table(pool, pooled.forecast)
-        files.replace_file(directory / "predictions.csv", partial(table.to_csv, index=False))
-        files.write_json(directory / "metrics.json", {"test": metrics[pooled.name]})
+        files.replace_file(evaluation.predictions, partial(table.to_csv, index=False))
+        files.write_json(evaluation.metrics, {"test": metrics[pooled.name]})
     rows = [_keys(pooled) | flatten(metrics[pooled.name]) for pooled in forecasts]
-    files.replace_text(folder / "pooled.csv", pd.DataFrame(rows).to_csv(index=False))
-    files.replace_text(folder / "gains.csv", gains_table(pool, forecasts).to_csv(index=False))
-    files.replace_text(folder / "folds.csv", folds_table(pool, forecasts).to_csv(index=False))
+    files.replace_text(walk.pooled_table, pd.DataFrame(rows).to_csv(index=False))
+    files.replace_text(walk.gains, gains_table(pool, forecasts).to_csv(index=False))
+    files.replace_text(walk.folds, folds_table(pool, forecasts).to_csv(index=False))
 
 
 def _keys(pooled: Pooled) -> dict[str, Any]:

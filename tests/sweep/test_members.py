@@ -1,0 +1,77 @@
+"""A sweep's directory: its plan, what --overwrite may remove of it, and how its members ended."""
+
+import json
+
+import pytest
+from tiny import begin_run, contents, make_rows, write_config
+
+from tftjax.data.loading import load_panel
+from tftjax.errors import UserError
+from tftjax.storage.directories import RunDirectory, lock
+from tftjax.sweep.members import claim, create_member, read_ended, read_members
+from tftjax.sweep.plan import make_plan
+
+
+@pytest.fixture
+def members(tmp_path_factory):
+    """Two seeds of a config."""
+    return make_plan([write_config(tmp_path_factory.mktemp("configs"), make_rows())], num_seeds=2)
+
+
+def make(folder, members, **how):
+    """Makes a sweep's directory, or finds the one to go on with."""
+    with claim(folder, members, **how):
+        pass
+
+
+def test_half_a_plan_is_no_sweep_yet(members, tmp_path):
+    (tmp_path / "sweep.json.new").write_text("{")
+    make(tmp_path, members)
+    assert read_members(tmp_path) == members
+
+
+def test_overwrite_takes_the_forecasts_of_ensembles_and_nothing_else(members, tmp_path):
+    make(tmp_path, members)
+    for kind in ("ensembles", "pooled"):
+        (tmp_path / kind / "tiny" / "evaluation").mkdir(parents=True)
+        (tmp_path / kind / "tiny" / "evaluation" / "metrics.json").write_text("{}")
+    for mine in (tmp_path / "pooled" / "mine.txt", tmp_path / "ensembles" / "tiny" / "mine.txt"):
+        mine.write_text("work")
+        before = contents(tmp_path)
+        with pytest.raises(UserError, match=r"mine\.txt"):
+            make(tmp_path, members, overwrite=True)
+        assert contents(tmp_path) == before
+        mine.unlink()
+    make(tmp_path, members, overwrite=True)
+    assert set(contents(tmp_path)) == {"sweep.json", "lock"}
+
+
+def test_overwrite_leaves_a_sweep_alone_of_which_a_member_is_trained(members, tmp_path):
+    make(tmp_path, members)
+    panel = load_panel(members[0].config.data)
+    for member in members:
+        create_member(tmp_path, member, panel, resume=False)
+    before = contents(tmp_path)
+    with (
+        lock(RunDirectory(tmp_path / "members" / members[1].name)),
+        pytest.raises(UserError, match=f"{members[1].name}: another process is training there"),
+    ):
+        make(tmp_path, members, overwrite=True)
+    assert contents(tmp_path) == before
+    make(tmp_path, members, overwrite=True)
+    assert set(contents(tmp_path)) == {"sweep.json", "lock"}
+
+
+def test_overwrite_removes_no_run_that_is_no_member(members, tmp_path):
+    make(tmp_path, members)
+    begin_run(tmp_path / "members" / "mine", members[0].config, load_panel(members[0].config.data))
+    before = contents(tmp_path)
+    with pytest.raises(UserError, match=r"sweep directories only.*found mine"):
+        make(tmp_path, members, overwrite=True)
+    assert contents(tmp_path) == before
+
+
+def test_damaged_list_of_the_ended(tmp_path):
+    (tmp_path / "ended.json").write_text(json.dumps({"a": {"state": 1}}))
+    with pytest.raises(UserError, match=r"ended\.json: damaged"):
+        read_ended(tmp_path)

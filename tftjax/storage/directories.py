@@ -1,0 +1,361 @@
+"""Directories of runs, sweeps and walk-forwards: the name of everything in them; made, locked and removed."""
+
+import contextlib
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from tftjax.config.loading import Config, from_dict
+from tftjax.data.panel import PANEL_FILES
+from tftjax.errors import UserError
+from tftjax.files import read_json, write_json
+
+REMEDY = "Bring a copy back, or train again under another --name."
+
+
+class Inside:
+    """A file or a folder of a fixed name: read from a `Directory`, its place there.
+
+    Args:
+      kind: makes that place of its path: Path, or another `Directory`.
+    """
+
+    def __init__(self, name: str, kind: Callable[[Path], Any] = Path):
+        self.name, self.kind = name, kind
+
+    def __get__(self, directory: "Directory", owner: type | None = None) -> Any:
+        return self.kind(directory.path / self.name)
+
+
+@dataclass(frozen=True)
+class Directory:
+    """A directory in which nothing but `Inside` lies."""
+
+    path: Path
+
+    def owns(self, name: str) -> bool:
+        """Whether a name is one that is given here."""
+        return name in {i.name for c in type(self).__mro__ for i in vars(c).values() if isinstance(i, Inside)}
+
+    def foreign(self) -> list[str]:
+        """What lies there under names that are not given here; `.new` is being written."""
+        return sorted(p.name for p in self.path.iterdir() if not self.owns(p.name.removesuffix(".new")))
+
+
+class EvaluationDirectory(Directory):
+    """What `tftjax.evaluate.evaluation` writes, which says what is in it."""
+
+    metrics = Inside("metrics.json")
+    notes = Inside("notes.json")
+    predictions = Inside("predictions.csv")
+    baselines = Inside("baselines.csv")
+    quality = Inside("quality.csv")
+    by_series = Inside("by_series.csv")
+    fan_chart = Inside("fan_chart.png")
+    calibration = Inside("calibration.png")
+    monitor = Inside("monitor.png")
+
+
+class InterpretationDirectory(Directory):
+    """What `tftjax.interpret.tables` writes, which says what is in it."""
+
+    summary = Inside("summary.json")
+
+    def table(self, name: str) -> Path:
+        """The file of a table."""
+        return self.path / f"{name}.csv"
+
+
+class ForecastDirectory(Directory):
+    """A forecast that no single run made: an ensemble's, or one over all folds."""
+
+    evaluation = Inside("evaluation", EvaluationDirectory)
+
+
+class TrainingDirectory(Directory):
+    """What runs and sweeps have in common.
+
+    Attributes:
+      kind: "run" or "sweep".
+      made_by: the commands that make one.
+      identity: the file by which one is told from other directories: written first and removed last.
+      checkpoints: of a run see `storage.checkpoint`; of a sweep a folder of them a program and process.
+      report: a page for reading.
+      lock_file: held by the process that trains there.
+    """
+
+    kind: ClassVar[str]
+    made_by: ClassVar[str]
+    checkpoints = Inside("checkpoints")
+    report = Inside("report.html")
+    lock_file = Inside("lock")
+
+    def _read_identity(self) -> dict[str, Any]:
+        if not self.identity.is_file():
+            raise UserError(
+                f"{self.path}: not a {self.kind} (it has no {self.identity.name}). Give a directory that"
+                f" {self.made_by} made, or choose another place (--name, --runs)."
+            )
+        return read_json(self.identity, REMEDY)
+
+    def runs(self) -> list["RunDirectory"]:
+        """The runs in it that have a lock of their own."""
+        return []
+
+
+class RunDirectory(TrainingDirectory, ForecastDirectory):
+    """A run's directory: one training of one config.
+
+    Attributes:
+      config: the whole config, every default written out.
+      rows, ages, roles: the data as the model saw it, so that a run can be evaluated without its
+        source; see `write_panel`.
+      init: what was taken from another run's parameters, where `train.init_from` names one.
+      metrics: a line an epoch.
+    """
+
+    kind, made_by = "run", "tftjax.train"
+    config = identity = Inside("config.json")
+    rows, ages, roles = map(Inside, PANEL_FILES)
+    init = Inside("init.json")
+    metrics = Inside("metrics.jsonl")
+    interpretation = Inside("interpretation", InterpretationDirectory)
+
+    def read(self) -> Config:
+        """Reads the config.
+
+        Raises:
+          UserError: there is none, or it is damaged.
+        """
+        return from_dict(self._read_identity(), str(self.config))
+
+
+class SweepDirectory(TrainingDirectory):
+    """The directory of a sweep or a walk-forward.
+
+    Attributes:
+      plan: the members and their configs.
+      members: a run each.
+      ensembles: a forecast a config, the mean of its seeds'.
+      pooled: in a walk-forward, each forecast over the test rows of all folds.
+      results, ensembles_table, summary_table, summary, metrics_picture, response_picture: of a sweep, see
+        sweep/results.py; a walk-forward has a summary too.
+      pooled_table, gains, folds, folds_picture: of a walk-forward, see walkforward/results.py.
+    """
+
+    kind, made_by = "sweep", "tftjax.sweep or tftjax.walkforward"
+    plan = identity = Inside("sweep.json")
+    members = Inside("members")
+    ensembles = Inside("ensembles")
+    pooled = Inside("pooled")
+    results = Inside("results.csv")
+    ensembles_table = Inside("ensembles.csv")
+    summary_table = Inside("summary.csv")
+    summary = Inside("summary.md")
+    metrics_picture = Inside("metrics.png")
+    response_picture = Inside("response.png")
+    pooled_table = Inside("pooled.csv")
+    gains = Inside("gains.csv")
+    folds = Inside("folds.csv")
+    folds_picture = Inside("folds.png")
+
+    def member(self, name: str) -> RunDirectory:
+        """A member's run."""
+        return RunDirectory(self.members / name)
+
+    def ensemble(self, config: str) -> ForecastDirectory:
+        """The forecast of a config's seeds together."""
+        return ForecastDirectory(self.ensembles / config)
+
+    def pooled_forecast(self, name: str) -> ForecastDirectory:
+        """A forecast over all folds."""
+        return ForecastDirectory(self.pooled / name)
+
+    def ended(self, process: int = 0) -> Path:
+        """The members that have ended, and how, as far as one of several processes knows."""
+        return self.path / (f"ended-{process}.json" if process else "ended.json")
+
+    def all_ended(self) -> list[Path]:
+        """`ended` of each process that wrote one."""
+        return sorted(path for path in self.path.glob("*") if _ENDED.fullmatch(path.name))
+
+    def program_checkpoints(self, program: int, process: int) -> Path:
+        """One process's states of the members of a program that have not ended."""
+        return self.checkpoints / f"{program}-{process}"
+
+    def all_checkpoints(self, program: int) -> list[Path]:
+        """`program_checkpoints` of each process that wrote some."""
+        return sorted(self.checkpoints.glob(f"{program}-*"))
+
+    def read(self) -> list[dict[str, Any]]:
+        """Reads the members of the plan, their configs as JSON has them.
+
+        Raises:
+          UserError: there is none, or it is damaged.
+        """
+        members = self._read_identity().get("members")
+        if not isinstance(members, list) or not all(isinstance(member, dict) for member in members):
+            raise UserError(f"{self.plan}: damaged (it has no list of members). {REMEDY}")
+        return members
+
+    def write(self, members: Sequence[dict[str, Any]]) -> None:
+        """Writes the plan that `read` reads."""
+        write_json(self.plan, {"members": members})
+
+    def owns(self, name: str) -> bool:
+        """Whether a name is one that is given here."""
+        return super().owns(name) or _ENDED.fullmatch(name) is not None
+
+    def runs(self) -> list[RunDirectory]:
+        """The members that have begun."""
+        return [RunDirectory(path) for path in self.members.glob("*") if path.is_dir()]
+
+    def foreign(self) -> list[str]:
+        """What lies there, and in the folders there, under names that are not given here."""
+        found, names = super().foreign(), {member.get("name") for member in self.read()}
+        parts = [RunDirectory(path) for path in self.members.glob("*")]
+        parts += [ForecastDirectory(p) for folder in (self.ensembles, self.pooled) for p in folder.glob("*")]
+        for part in parts:
+            stranger = isinstance(part, RunDirectory) and part.path.name not in names
+            if stranger or part.path.is_symlink() or not part.path.is_dir():
+                found.append(part.path.name)
+            else:
+                found += [f"{part.path.name}/{name}" for name in part.foreign()]
+        return sorted(found)
+
+
+_ENDED = re.compile(r"ended(-\d+)?\.json")
+
+
+def make(path: Path) -> Path:
+    """Makes a folder with its parents, unless it is there.
+
+    Raises:
+      UserError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be made ({error.strerror}). Choose a writable folder.") from error
+    return path
+
+
+@contextlib.contextmanager
+def lock(directory: TrainingDirectory) -> Iterator[None]:
+    """Keeps a directory for one process; the system frees it when the process ends, however it ends.
+
+    Raises:
+      UserError: another process is training there, or it cannot be written to.
+    """
+    import filelock  # 0.05 s, which only training need pay
+
+    held = filelock.FileLock(directory.lock_file, timeout=0)
+    try:
+        held.acquire()
+    except filelock.Timeout as error:
+        raise UserError(
+            f"{directory.path}: another process is training there. Wait for it, or choose another --name."
+        ) from error
+    except OSError as error:
+        raise UserError(f"{directory.path}: cannot be written ({error.strerror}).") from error
+    try:
+        yield
+    finally:
+        held.release()
+
+
+@contextlib.contextmanager
+def claim(
+    directory: TrainingDirectory,
+    write: Callable[[], Any],
+    check: Callable[[], Any],
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Iterator[bool]:
+    """Keeps a directory for this process to train in: made anew, or one to go on with.
+
+    Nothing is written into a directory that is not to be used, and nothing removed that another process uses.
+
+    Args:
+      write: writes what lies there before any training, `identity` first.
+      check: raises UserError if what lies there cannot be gone on with; changes nothing.
+      resume: go on with what lies there, or begin it.
+      overwrite: replace what lies there.
+    Returns:
+      A context that holds the lock; its value says whether there is something to go on with.
+    Raises:
+      UserError: something lies there that is not to be used, another process is training there, or it cannot
+        be written to.
+    """
+    begun = _is_begun(directory)
+    if begun and resume:
+        check()
+    elif begun and overwrite:
+        _check_removable(directory)
+    elif begun:
+        raise UserError(
+            f"{directory.path} exists. Go on with it (--resume), replace it (--overwrite), "
+            "or choose another place (--name, --runs)."
+        )
+    make(directory.path)
+    with lock(directory):
+        if not (begun and resume):
+            if begun:
+                _remove(directory)
+            try:
+                write()
+            except UserError:
+                shutil.rmtree(directory.path, ignore_errors=True)  # half of it would stand in the way
+                raise
+        yield begun and resume
+
+
+def _is_begun(directory: TrainingDirectory) -> bool:
+    """Whether anything lies there but what a kill leaves before `identity` is written."""
+    path, first = directory.path, directory.identity.name
+    if not path.is_dir():
+        return path.exists()
+    return not {inside.name for inside in path.iterdir()} <= {f"{first}.new", directory.lock_file.name}
+
+
+def _check_removable(directory: TrainingDirectory) -> None:
+    """Refuses to remove what is not of this kind, or has anything else in it."""
+    path = directory.path
+    if path.is_symlink() or not path.is_dir():
+        foreign = ["a link" if path.is_symlink() else "a file"]
+    else:
+        try:
+            directory.read()
+            foreign = directory.foreign()
+        except UserError:
+            foreign = [f"no {directory.identity.name} that is tftjax's"]
+    if foreign:
+        raise UserError(
+            f"{path}: --overwrite removes {directory.kind} directories only, with nothing else in them (found"
+            f" {', '.join(foreign[:5])}). Remove it yourself, or choose another place (--name, --runs)."
+        )
+
+
+def _remove(directory: TrainingDirectory) -> None:
+    """Removes everything but the lock, which this process holds.
+
+    Raises:
+      UserError: another process is training one of the runs in it, or it cannot be removed.
+    """
+    for run in directory.runs():
+        if run.lock_file.exists():
+            with lock(run):
+                pass
+    try:
+        # The identity last: a kill halfway leaves what can still be told from a foreign directory.
+        for path in sorted(directory.path.iterdir(), key=lambda path: path == directory.identity):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path != directory.lock_file:
+                path.unlink()
+    except OSError as error:
+        raise UserError(f"{directory.path}: cannot be removed ({error.strerror}).") from error

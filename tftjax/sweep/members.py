@@ -1,0 +1,112 @@
+"""The members of a sweep on disk: their plan, their runs, and how each ended."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from tftjax import files
+from tftjax.config.loading import from_dict
+from tftjax.data.panel import Panel
+from tftjax.errors import UserError
+from tftjax.storage import directories, runs
+from tftjax.storage.directories import REMEDY, SweepDirectory
+from tftjax.storage.runs import Ended
+from tftjax.sweep.plan import Member
+
+
+@contextlib.contextmanager
+def claim(
+    folder: Path, members: Sequence[Member], *, resume: bool = False, overwrite: bool = False
+) -> Iterator[None]:
+    """Keeps a sweep's directory for this process to train in: made anew, or one to go on with.
+
+    Settings of `evaluation` may have changed in between: the sweep takes the new ones.
+
+    Args:
+      resume, overwrite: see `directories.claim`.
+    Raises:
+      UserError: see there; or to go on with, it is a sweep of other members.
+    """
+    write, check = (partial(step, folder, members) for step in (_write_plan, _check_same))
+    with directories.claim(
+        SweepDirectory(folder), write, check, resume=resume, overwrite=overwrite
+    ) as goes_on:
+        if goes_on:
+            write()
+        yield
+
+
+def _write_plan(folder: Path, members: Sequence[Member]) -> None:
+    plan = [member._asdict() | {"config": member.config.model_dump(mode="json")} for member in members]
+    SweepDirectory(folder).write(plan)
+
+
+def create_member(folder: Path, member: Member, panel: Panel, *, resume: bool) -> None:
+    """Makes a member's run directory, unless there is one to go on with.
+
+    Raises:
+      UserError: something lies there, or it is a run of another config or other data.
+    """
+    with runs.claim(SweepDirectory(folder).member(member.name).path, member.config, panel, resume=resume):
+        pass
+
+
+def read_members(folder: Path) -> list[Member]:
+    """Reads the members of a sweep.
+
+    Raises:
+      UserError: no sweep, or damaged.
+    """
+    sweep = SweepDirectory(folder)
+    try:
+        return [
+            Member(**m | {"config": from_dict(m["config"], f"{sweep.plan}, {m['name']}")})
+            for m in sweep.read()
+        ]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{sweep.plan}: damaged ({error}). {REMEDY}") from error
+
+
+def read_ended(folder: Path) -> dict[str, Ended]:
+    """The members of a sweep that have ended, by name, whichever process trained them.
+
+    Raises:
+      UserError: a file is damaged.
+    """
+    ended: dict[str, Ended] = {}
+    remedy = "Delete it: --resume makes it anew."
+    for path in SweepDirectory(folder).all_ended():
+        try:
+            for name, value in files.read_json(path, remedy).items():
+                how = Ended(**value)
+                evaluated = how.evaluated or (name in ended and ended[name].evaluated)
+                ended[name] = how._replace(evaluated=evaluated)
+        except TypeError as error:
+            raise UserError(f"{path}: damaged ({error}). {remedy}") from error
+    return ended
+
+
+def write_ended(folder: Path, host: int, ended: dict[str, Ended]) -> None:
+    """Writes which members have ended, as far as this process knows, whole or not at all."""
+    files.write_json(SweepDirectory(folder).ended(host), {name: how._asdict() for name, how in ended.items()})
+
+
+def _check_same(folder: Path, members: Sequence[Member]) -> None:
+    """Refuses members that differ in more than how they are evaluated."""
+    stored, planned = ({m.name: m.config for m in plan} for plan in (read_members(folder), members))
+    for name in stored.keys() & planned.keys():
+        stored[name] = stored[name].model_copy(update={"evaluation": planned[name].evaluation})
+    if stored == planned:
+        return
+    gone, new = (sorted(a.keys() - b.keys()) for a, b in ((stored, planned), (planned, stored)))
+    changed = sorted(name for name in stored.keys() & planned.keys() if stored[name] != planned[name])
+    lines = [
+        f"\n  {what}: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
+        for what, names in (("no longer there", gone), ("new", new), ("with other settings", changed))
+        if names
+    ]
+    raise UserError(
+        f"{folder}: --resume with other members:{''.join(lines)}\n"
+        "Resume with the command that began the sweep, or use another --name."
+    )
