@@ -147,7 +147,7 @@ def test_evaluating_again_gives_the_same_bytes(trained, commands, tmp_path):
     (copy / "config.json").write_text(json.dumps(config))
     shutil.rmtree(copy / "evaluation")
     out, _ = commands.run("evaluate", copy)
-    assert "test model" in out
+    assert "\nmodel " in out.partition("Test rows")[2]
     for name in ("metrics.json", "predictions.csv"):
         expected = (trained.directory / "evaluation" / name).read_bytes()
         assert (copy / "evaluation" / name).read_bytes() == expected

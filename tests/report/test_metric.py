@@ -33,7 +33,7 @@ def test_a_new_metric_is_everywhere(trained, tmp_path, monkeypatch):
     shutil.copytree(trained.directory, run)
     forecasts = {split: read_predictions(run, split).forecast for split in ("val", "test")}
     opened = runs.open_run(run)
-    metrics = evaluation.evaluate_forecasts(opened, forecasts, run / "evaluation").metrics
+    metrics = evaluation.evaluate_forecasts(opened, forecasts).metrics
     stored = json.loads((run / "evaluation" / "metrics.json").read_text())["test"]
     own = np.ptp(forecasts["test"][:, 0, [0, -1]], axis=-1).mean()
     assert stored["width"] == pytest.approx(own)

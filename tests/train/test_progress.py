@@ -222,5 +222,5 @@ def test_on_a_real_terminal(trained, commands, tmp_path):
     assert "windows/s" in text
     assert f"{EPOCHS}/{EPOCHS}" in text
     assert "\x1b[" in text
-    assert "test model" in text
+    assert "Test rows" in text
     assert "epoch 1/" not in text

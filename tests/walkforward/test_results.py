@@ -12,7 +12,8 @@ from tftjax.config.train import TrainConfig
 from tftjax.evaluate.files import Predictions
 from tftjax.evaluate.formatting import BASIS_POINTS
 from tftjax.evaluate.metrics import METRICS, Metric
-from tftjax.sweep import files
+from tftjax.storage.runs import Ended
+from tftjax.sweep.members import claim, write_ended
 from tftjax.sweep.plan import Member
 from tftjax.walkforward.files import read_walk
 from tftjax.walkforward.pool import EWMA, Fold, headlines, join_folds, pooled_forecasts, predictions_table
@@ -169,10 +170,11 @@ def test_folds_by_hand(pooled):
 def walk_of(folder, pool, forecasts):
     """The walk-forward as its files hold it, all members finished but for seed 2 of b in 2006."""
     metrics = judge_all(pool, forecasts, EvaluationConfig(), 252.0)
-    files.create(folder, members(), resume=False, overwrite=False)
+    with claim(folder, members()):
+        pass
     lost = {"b-2006-s2": "diverged"}
-    ended = {m.name: files.Ended(lost.get(m.name, "finished"), 5, 4) for m in members()}
-    files.write_ended(folder, 0, ended)
+    ended = {m.name: Ended(lost.get(m.name, "finished"), 5, 4) for m in members()}
+    write_ended(folder, 0, ended)
     for member in members():
         directory = folder / "members" / member.name / "evaluation"
         directory.mkdir(parents=True)
