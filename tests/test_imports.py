@@ -1,6 +1,7 @@
 """Imports go one way, and nothing that runs code from a file is imported at all."""
 
 import ast
+import importlib
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -69,6 +70,28 @@ def is_door(name):
     return name.endswith(".__main__") or package(name) in {"cli", "predict", "compare"}
 
 
+FACES = ["tftjax", *(f"tftjax.{name}" for name in ORDER if (PACKAGE / name).is_dir())]
+
+
+@pytest.mark.parametrize("name", FACES)
+def test_a_face_resolves_what_it_names(name):
+    face = importlib.import_module(name)
+    assert face.__all__
+    for public in face.__all__:
+        getattr(face, public)
+    with pytest.raises(AttributeError, match="no attribute 'private'"):
+        face.private  # noqa: B018
+
+
+def test_packages_use_of_each_other_what_their_faces_name():
+    for name in MODULES:
+        for other in own(name) - {"tftjax"}:
+            if other.count(".") > 1 and package(other) != package(name) and not is_door(name):
+                module = other.split(".")[2]
+                face = importlib.import_module(f"tftjax.{package(other)}")
+                assert module in face.__all__, f"{name} imports {other}"
+
+
 def test_every_package_is_in_the_order():
     assert {package(name) for name in MODULES if name != "tftjax"} == {*ORDER, "cli"}
 
@@ -78,7 +101,7 @@ def test_imports_only_what_comes_before(name):
     if name == "tftjax":
         assert not own(name)
         return
-    for other in own(name):
+    for other in own(name) - ({"tftjax"} if name in FACES else set()):
         assert other != "tftjax", f"{name} imports the package and not a module"
         assert is_door(name) or package(other) != "cli", f"{name} imports {other}"
         if not name.endswith(".__main__") and package(name) != "cli" and package(other) != "cli":

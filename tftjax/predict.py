@@ -6,10 +6,10 @@ fold.
 
 import argparse
 import datetime
+import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,8 @@ from tftjax.model.parameters import build_model
 from tftjax.storage import runs
 from tftjax.sweep.ensembles import average_tables, open_runs
 
+log = logging.getLogger(__name__)
+
 FOLLOWING = {"daily": "B", "weekly": "W-FRI", "monthly": "BME"}  # expected dates of the next rows
 
 # Between the spread of the returns given and of those trained on: percent for decimals is a factor of 100,
@@ -36,18 +38,26 @@ UNIT_FACTOR = 20.0
 EWMA_ROWS = 75  # of past that hold 99 % of the weight of a moving volatility with decay 0.94
 
 
-def predict(run: runs.Run, panel: Panel, say: Callable[[str], Any] = print) -> pd.DataFrame:
+def predict(run: runs.Run, panel: Panel) -> pd.DataFrame:
     """Forecasts the steps after the last row (of each series); no future target is needed.
 
     Args:
       run: an opened run.
       panel: rows up to the day of the forecast, with the run's columns.
-      say: called with a message about series that are left out.
     Returns:
       A row a step: its expected date (the next weekdays), the series' name if there are several, a column a
       quantile, returns as decimals.
     Raises:
-      UserError: fewer rows than the encoder needs, other columns, or no series that was trained on.
+      UserError: see `forecastable`, or other columns than the run's.
+    """
+    return forecast_next(run, forecastable(run, panel))
+
+
+def forecastable(run: runs.Run, panel: Panel) -> Panel:
+    """The series of a panel that a run can forecast; what is left out is logged.
+
+    Raises:
+      UserError: fewer rows than the encoder needs, or no series that was trained on.
     """
     model_config, encoding = run.config.model, run.data.encoding
     needed = model_config.encoder_length
@@ -61,7 +71,7 @@ def predict(run: runs.Run, panel: Panel, say: Callable[[str], Any] = print) -> p
             f" ({', '.join(encoding.series[:5])}): their scalers are unknown. Give data of those series."
         )
     if unknown:
-        say(f"left out {len(unknown)} series that the run was not trained on: {', '.join(unknown)}")
+        log.warning(f"left out {len(unknown)} series that the run was not trained on: {', '.join(unknown)}")
     short = [name for name in parts if name not in unknown and len(parts[name].frame) < needed]
     long_enough = [part for name, part in parts.items() if name not in (*unknown, *short)]
     if not long_enough:
@@ -72,13 +82,20 @@ def predict(run: runs.Run, panel: Panel, say: Callable[[str], Any] = print) -> p
             " --as-of."
         )
     if short:
-        say(f"left out {len(short)} series with fewer than {needed} rows: {', '.join(short)}")
+        log.warning(f"left out {len(short)} series with fewer than {needed} rows: {', '.join(short)}")
     panel = join_series(long_enough)
     newest = panel.frame.index.max()
     ended = {name_of(part): part.frame.index[-1] for part in long_enough}
     early = [f"{name} ({last.date()})" for name, last in ended.items() if last < newest]
     if early:
-        say(f"series that end before {newest.date()}, forecast from their own last rows: {', '.join(early)}")
+        names = ", ".join(early)
+        log.warning(f"series that end before {newest.date()}, forecast from their own last rows: {names}")
+    return panel
+
+
+def forecast_next(run: runs.Run, panel: Panel) -> pd.DataFrame:
+    """`predict` for a panel of series that can be forecast."""
+    model_config, encoding = run.config.model, run.data.encoding
     # All rows, not only the encoder's: a moving volatility looks further back.
     extended = extend_panel(panel, model_config.prediction_length)
     model = build_model(run.config, *cardinalities(panel, encoding))
@@ -183,15 +200,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     runtime.configure()
 
-    def say(message: str) -> None:
-        print(message, file=sys.stderr)
-
     def command() -> None:
-        first, *others = open_runs(arguments.run, arguments.config, say)
-        panel = load_rows(first, arguments.data, arguments.as_of)
-        # What is said of the data is the same for all seeds.
-        tables = [predict(first, panel, say), *(predict(run, panel, lambda message: None) for run in others)]
-        table = average_tables(tables, [f"{q:g}" for q in first.config.model.quantiles])
+        seeds = open_runs(arguments.run, arguments.config)
+        panel = load_rows(seeds[0], arguments.data, arguments.as_of)
+        rows = forecastable(seeds[0], panel)
+        tables = [forecast_next(run, rows) for run in seeds]
+        table = average_tables(tables, [f"{q:g}" for q in seeds[0].config.model.quantiles])
         if arguments.out is None:
             print(f"Forecast from data to {panel.frame.index.max().date()}, returns as decimals:")
             print(table.to_string(float_format="{:+.5f}".format))

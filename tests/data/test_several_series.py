@@ -324,7 +324,7 @@ def test_a_panel_of_several_series_is_read_as_it_was_written(path, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("frequency", ["daily", "weekly"])
-def test_a_run_of_several_series(path, tmp_path, frequency, capsys):
+def test_a_run_of_several_series(path, tmp_path, frequency, capsys, caplog):
     lengths = {} if frequency == "daily" else {"encoder_length": 2, "prediction_length": 1}
     wanted = settings(path, frequency=frequency)
     wanted = wanted.model_copy(update={"model": wanted.model.model_copy(update=lengths)})
@@ -342,9 +342,9 @@ def test_a_run_of_several_series(path, tmp_path, frequency, capsys):
             scores = metrics[split] if name == "model" else metrics[split]["baselines"][name]
             pooled = np.average(own[name], weights=own["windows"])
             np.testing.assert_allclose(scores["pinball"], pooled, rtol=1e-5)
-    table = predict.predict(run, predict.load_rows(run, str(path), None), say=print)
-    said = capsys.readouterr().out
-    assert ("left out 1 series that the run was not trained on: C" in said) == (frequency == "daily")
+    table = predict.predict(run, predict.load_rows(run, str(path), None))
+    left_out = "left out 1 series that the run was not trained on: C"
+    assert (left_out in caplog.messages) == (frequency == "daily")
     steps = wanted.model.prediction_length
     assert table["series"].tolist() == ["A"] * steps + ["B"] * steps
     assert np.isfinite(table[["0.02", "0.98"]].to_numpy()).all()
@@ -373,7 +373,7 @@ def test_prediction_is_the_evaluation_s_forecast(path, tmp_path):
 
 
 @pytest.mark.slow
-def test_baselines_of_a_series_are_those_of_the_series_alone(path, tmp_path, monkeypatch):
+def test_baselines_of_a_series_are_those_of_the_series_alone(path, tmp_path, monkeypatch, caplog):
     directory = tmp_path / "several"
     train.train(settings(path), directory, quiet=True)
     run = runs.open_run(directory)
@@ -387,9 +387,8 @@ def test_baselines_of_a_series_are_those_of_the_series_alone(path, tmp_path, mon
         found = baseline_forecasts(run, name)["test"]
         np.testing.assert_array_equal(found[-len(own) :], BASELINES[name](task))
     monkeypatch.setattr("tftjax.evaluate.scoring.MAX_FITTED_SERIES", 1)
-    said = []
     windows = {split: split_windows(run, split) for split in ("val", "test")}
-    scored = score_baselines(run, windows, say=said.append)
+    scored = score_baselines(run, windows)
     assert set(scored.scores["test"]) == {"unconditional", "rolling", "ewma_scaled"}
-    assert "left out the baseline garch: 2 series, and it is fitted to at most 1" in said
+    assert "left out the baseline garch: 2 series, and it is fitted to at most 1" in caplog.messages
     assert not scored.forecasts["test"]

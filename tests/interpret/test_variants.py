@@ -102,7 +102,7 @@ def test_penalties_act_beside_a_baseline_without_them(swept):
 def test_weights_of_age_and_gates_are_learned(swept):
     params = checkpoint.restore_latest(swept[0] / "all-s42" / "checkpoints").arrays["params"]
     aged = params["encoder_selection_staleness"]["raw_weight"] != 0
-    observed = runs.open_run(swept[0] / "all-s42", print).data.panel.observed
+    observed = runs.open_run(swept[0] / "all-s42").data.panel.observed
     assert [name for name, moved in zip(observed, aged, strict=True) if moved] == ["Core_Inflation_YoY"]
     assert (params["attention_gates"]["gate"] != 0).all()
 

@@ -179,26 +179,26 @@ def flip(path):
 
 
 @pytest.mark.parametrize("damage", [truncate, empty, flip, Path.unlink], ids=lambda f: f.__name__)
-def test_damage_of_any_file_is_noticed_or_harmless(run, damage):
+def test_damage_of_any_file_is_noticed_or_harmless(run, damage, caplog):
     pristine = run.with_name("pristine")
     shutil.copytree(run, pristine)
     noticed = []
     for path in files(run / "4"):
         damage(path)
-        messages = []
-        restored = checkpoint.restore_latest(run, messages.append)
+        caplog.clear()
+        restored = checkpoint.restore_latest(run)
         assert_same(tree(restored.epoch), restored.arrays)
         assert restored.metadata["epoch"] == restored.epoch
         if restored.epoch == 3:
             noticed.append(path)
-            assert len(messages) == 1
-            assert str(run / "4") in messages[0]
-            assert path.name in messages[0] or path.name == "SHA256SUMS"
-            assert "using the one before" in messages[0]
+            assert len(caplog.messages) == 1
+            assert str(run / "4") in caplog.messages[0]
+            assert path.name in caplog.messages[0] or path.name == "SHA256SUMS"
+            assert "using the one before" in caplog.messages[0]
             with pytest.raises(UserError, match=r"damaged"):
                 checkpoint.restore(run, 4)
         else:
-            assert messages == []
+            assert caplog.messages == []
         shutil.copy(pristine / path.relative_to(run), path)
     # Truncating or flipping what is empty changes nothing; all else must show, the markers too.
     changeable = [p for p in files(run / "4") if p.stat().st_size or damage is Path.unlink]
@@ -218,11 +218,10 @@ def test_wrong_contents_in_files_as_they_were_written_are_noticed(tmp_path, monk
         checkpoint.restore(tmp_path, 0)
 
 
-def test_a_checkpoint_under_another_epochs_name_is_noticed(run):
+def test_a_checkpoint_under_another_epochs_name_is_noticed(run, caplog):
     (run / "4").rename(run / "9")
-    messages = []
-    assert checkpoint.restore_latest(run, messages.append).epoch == 3
-    assert "checksum" in messages[0]
+    assert checkpoint.restore_latest(run).epoch == 3
+    assert "checksum" in caplog.messages[0]
 
 
 def test_a_newer_format_is_said(run, monkeypatch):
@@ -233,13 +232,12 @@ def test_a_newer_format_is_said(run, monkeypatch):
         checkpoint.restore(run, 5)
 
 
-def test_all_damaged_is_an_error_and_a_new_save_replaces_them(run, capfd):
+def test_all_damaged_is_an_error_and_a_new_save_replaces_them(run, capfd, caplog):
     for path in files(run):
         truncate(path)
-    messages = []
     with pytest.raises(UserError, match=r"none of the checkpoints in .* is whole \(epochs 3, 4\)"):
-        checkpoint.restore_latest(run, messages.append)
-    assert ["using the one before" in m for m in messages] == [True, False]
+        checkpoint.restore_latest(run)
+    assert ["using the one before" in m for m in caplog.messages] == [True, False]
     save(run, 3)
     assert checkpoint.restore_latest(run).epoch == 3
     assert checkpoint.epochs(run) == [3]
@@ -419,7 +417,7 @@ while True:
 
 
 @pytest.mark.slow
-def test_kills_at_random_moments_leave_the_last_complete_one(tmp_path):
+def test_kills_at_random_moments_leave_the_last_complete_one(tmp_path, caplog):
     rng = random.Random(7)
     complete = -1
     for _ in range(5):
@@ -436,9 +434,9 @@ def test_kills_at_random_moments_leave_the_last_complete_one(tmp_path):
         process.wait()
         process.stdout.close()
         assert said[0] == complete + 1
-        messages = []
-        restored = checkpoint.restore_latest(tmp_path, messages.append)
-        assert messages == []
+        caplog.clear()
+        restored = checkpoint.restore_latest(tmp_path)
+        assert caplog.messages == []
         # One more than was said may be complete: the kill came between the save and the print.
         assert restored.epoch in (said[-1], said[-1] + 1)
         assert all((restored.arrays[f"p{i}"] == restored.epoch).all() for i in range(20))

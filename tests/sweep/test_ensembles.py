@@ -60,7 +60,7 @@ def folder(tmp_path, monkeypatch):
     write_json(tmp_path / "sweep.json", {"members": plan})
     write_json(tmp_path / "ended.json", {name: how._asdict() for name, how in ENDED.items()})
 
-    def open_run(directory, say, data=None):
+    def open_run(directory, data=None):
         run = object.__new__(runs.Run)
         vars(run).update(directory=directory, data=data or f"data of {directory.name}")
         return run
@@ -69,25 +69,24 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_newest_fold_opens(folder):
-    said = []
-    opened = open_runs(folder, "a", said.append)
+def test_the_newest_fold_opens(folder, caplog):
+    opened = open_runs(folder, "a")
     assert [run.directory.name for run in opened] == ["a-2006-s1", "a-2006-s2", "a-2006-s3"]
     assert {run.data for run in opened} == {"data of a-2006-s1"}
-    assert said == ["a, ensemble of 3, fold 2006"]
-    said.clear()
-    assert len(open_runs(folder, "b", said.append)) == 1
-    assert said[1] == "left out, as they diverged or have not ended: b-2006-s1, b-2006-s2"
+    assert caplog.messages == ["a, ensemble of 3, fold 2006"]
+    caplog.clear()
+    assert len(open_runs(folder, "b")) == 1
+    assert caplog.messages[1] == "left out, as they diverged or have not ended: b-2006-s1, b-2006-s2"
 
 
 def test_what_does_not_open(folder):
     with pytest.raises(UserError, match="--config a or b"):
-        open_runs(folder, None, print)
+        open_runs(folder, None)
     with pytest.raises(UserError, match="--config c: unknown"):
-        open_runs(folder, "c", print)
+        open_runs(folder, "c")
     (folder / "ended.json").write_text(json.dumps({}))
     with pytest.raises(UserError, match="no seed of a has ended"):
-        open_runs(folder, "a", print)
+        open_runs(folder, "a")
     with pytest.raises(UserError, match="Leave --config out"):
-        open_runs(folder / "members", "a", print)
-    assert len(open_runs(folder / "members", None, print)) == 1  # a run
+        open_runs(folder / "members", "a")
+    assert len(open_runs(folder / "members", None)) == 1  # a run

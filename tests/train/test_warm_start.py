@@ -262,4 +262,4 @@ def test_nothing_in_common_is_refused(tmp_path, source):
     run = prepared(tmp_path, train={"init_from": str(source.directory)})
     other = run.program.layout._replace(paths=tuple(("x", *path) for path in run.program.layout.paths))
     with pytest.raises(UserError, match="no parameter has a place here"):
-        warm_start.read_start(run.config, run.data, other, print)
+        warm_start.read_start(run.config, run.data, other)

@@ -84,10 +84,11 @@ def members():
 
 
 @pytest.fixture
-def pooled(folds):
-    """The pool, its forecasts by name, and what was said."""
-    pool, said = join_folds(folds, "VIX"), []
-    return pool, {p.name: p for p in pooled_forecasts(pool, members(), said.append)}, said
+def pooled(folds, caplog):
+    """The pool, its forecasts by name, and what was logged."""
+    pool = join_folds(folds, "VIX")
+    forecasts = pooled_forecasts(pool, members())
+    return pool, {p.name: p for p in forecasts}, list(caplog.messages)
 
 
 def test_what_has_a_forecast_in_every_fold(pooled):
@@ -113,14 +114,13 @@ def test_what_has_a_forecast_in_every_fold(pooled):
     assert [p.name for p in headlines(list(forecasts.values()))] == ["a, ensemble of 2", "b, ensemble of 2"]
 
 
-def test_seeds_without_an_ensemble(folds):
+def test_seeds_without_an_ensemble(folds, caplog):
     alone = [member for member in members() if member.config.train.seed == 1]
-    forecasts = pooled_forecasts(join_folds(folds, "VIX"), alone, print)
+    forecasts = pooled_forecasts(join_folds(folds, "VIX"), alone)
     assert [p.name for p in headlines(forecasts)] == ["a, seed 1", "b, seed 1"]
-    said = []
     lost = [member for member in members() if member.config.train.seed == 2]
-    assert "a, seed 2" in [p.name for p in pooled_forecasts(join_folds(folds, "VIX"), lost, said.append)]
-    assert "left out b: no seed of it is trained in every fold" in said
+    assert "a, seed 2" in [p.name for p in pooled_forecasts(join_folds(folds, "VIX"), lost)]
+    assert "left out b: no seed of it is trained in every fold" in caplog.messages
 
 
 def losses_by_hand(median, target):
@@ -242,7 +242,7 @@ def test_an_ensemble_without_a_whole_seed_is_in_the_summary(folds, tmp_path):
     """Each seed of b diverged in a fold, the other one is trained there."""
     folds[0].forecasts.pop("b-2005-s1")
     pool = join_folds(folds, "VIX")
-    everything = pooled_forecasts(pool, members(), print)
+    everything = pooled_forecasts(pool, members())
     assert [p.name for p in everything if p.config == "b"] == ["b, ensemble of 2"]
     text = make_summary(walk_of(tmp_path / "walk", pool, everything)[0], "VIX").markdown()
     for title, name in (("All test days together", "b, ensemble of 2"), ("Seeds", "a, mean of 2 seeds")):
@@ -292,7 +292,7 @@ def test_several_series_follow_each_other():
     assert pool.windows.day.tolist() == [0, 1, 2, 3] * 2
     assert pool.windows.series == [slice(0, 4), slice(4, 8)]
     assert pool.fold.tolist() == [0, 0, 1, 1] * 2
-    (flat,) = pooled_forecasts(pool, [], print)
+    (flat,) = pooled_forecasts(pool, [])
     assert flat.forecast[:, 0, 1].tolist() == [1, 2, 1, 2, 3, 4, 3, 4]
     table = predictions_table(pool, flat.forecast)
     assert table["series"].tolist() == pool.series.tolist()

@@ -1,1 +1,20 @@
-"""A run's config: a module a section, read from JSON, checked and overridden in `loading`."""
+"""A run's config: frozen and strict, a section a module, read from one JSON file.
+
+A field has its default, its unit and its sane range where it is declared, and nowhere else. `loading` reads,
+checks and overrides; `hyperparameters` makes the record of the floats that a sweep may vary, which are marked
+`Swept` on their fields.
+"""
+
+from tftjax import face
+
+__all__, __getattr__ = face(
+    __name__,
+    data="DataConfig",
+    evaluation="EvaluationConfig",
+    hyperparameters="Hyperparameters",
+    loading="Config from_dict load settings",
+    loss="LossConfig",
+    model="ModelConfig",
+    section="",
+    train="TrainConfig",
+)

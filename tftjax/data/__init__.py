@@ -1,1 +1,24 @@
-"""From CSV files to windows on the device: reading, release-date alignment, splits, scaling, gathering."""
+"""Panels: rows that hold what was known at the end of each day, from raw series or a table of one's own.
+
+`loading` finds and aligns, `prepared` splits, scales and cuts into windows for a config, `checks` refuses
+what cannot be trained on, and `volatility` has every volatility that is known at a row. The sources of raw
+series are in `raw`.
+"""
+
+from tftjax import face
+
+__all__, __getattr__ = face(
+    __name__,
+    alignment="",
+    checks="check_data",
+    conditions="",
+    encoding="Encoding",
+    feature_sets="",
+    loading="load_panel",
+    panel="Panel make_panel",
+    prepared="Data prepare",
+    scaling="",
+    splits="",
+    volatility="",
+    windows="Series",
+)

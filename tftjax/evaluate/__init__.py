@@ -1,1 +1,23 @@
-"""How good forecasts are: metrics, baselines, tests of significance, tables, and the verdict."""
+"""How good forecasts are, beside forecasts that need no network.
+
+`metrics`, `baselines`, `quality` and `trading` are tables of functions on arrays, `significance` has the
+tests, `scoring` applies them to a split, `evaluation` to a run; `tables` and `formatting` make what is shown,
+`verdict` says what it means. Nothing here draws or trains.
+"""
+
+from tftjax import face
+
+__all__, __getattr__ = face(
+    __name__,
+    evaluation="Evaluated evaluate",
+    files="Evaluation read_evaluation",
+    formatting="",
+    metrics="METRICS",
+    quality="MODES",
+    regimes="",
+    scoring="",
+    significance="diebold_mariano",
+    tables="Table",
+    trading="",
+    verdict="summary",
+)

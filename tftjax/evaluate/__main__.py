@@ -20,12 +20,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     runtime.configure()
 
-    def say(message: str) -> None:
-        print(message, file=sys.stderr)
-
     def command() -> None:
-        run = runs.open_run(arguments.run, say)
-        evaluated = evaluate(run, say=say)
+        run = runs.open_run(arguments.run)
+        evaluated = evaluate(run)
         pictures.draw(run, evaluated)
         print(summary(evaluated.metrics))
 

@@ -20,8 +20,8 @@ by_series.csv     pinball loss of the model and of each baseline by series, if t
 notes.json        left_out: the baselines without a forecast, and why; volatility_column: that vix_scaled uses
 """
 
-from collections.abc import Callable, Hashable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Hashable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -78,32 +78,29 @@ def forecast_splits(run: runs.Run) -> dict[str, Float[np.ndarray, "W P Q"]]:
 def evaluate(
     run: runs.Run,
     known: dict[Hashable, BaselineScores] | None = None,
-    say: Callable[[str], Any] = print,
 ) -> Evaluated:
     """Forecasts a run's validation and test rows, and evaluates that under `evaluation/`.
 
     Args:
       run: an opened run.
       known: baselines that evaluations of runs on the same data share; a dict that is filled here.
-      say: called with messages.
     Raises:
       UserError: the results cannot be written.
     """
-    return evaluate_forecasts(run, forecast_splits(run), known, say)
+    return evaluate_forecasts(run, forecast_splits(run), known)
 
 
 def evaluate_forecasts(
     run: runs.Run,
     forecasts: Mapping[str, Float[np.ndarray, "W P Q"]],
     known: dict[Hashable, BaselineScores] | None = None,
-    say: Callable[[str], Any] = print,
 ) -> Evaluated:
     """Evaluates forecasts of a run's windows, whoever made them: writes what the head of this file lists.
 
     Args:
       run: its config and data say what was forecast, its directory where the results lie.
       forecasts: by split, returns as decimals.
-      known, say: see `evaluate`.
+      known: see `evaluate`.
     Raises:
       UserError: the results cannot be written.
     """
@@ -111,7 +108,7 @@ def evaluate_forecasts(
     make(directory.path)
     quantiles, settings, panel = run.config.model.quantiles, run.config.evaluation, run.data.panel
     windows = {split: split_windows(run, split) for split in SPLITS}
-    baselines = score_baselines(run, windows, known, say)
+    baselines = score_baselines(run, windows, known)
     metrics, scores, modes = {}, {}, {}
     for split, forecast in forecasts.items():
         others = baselines.scores[split]

@@ -6,7 +6,8 @@ in losses; everything else looks at the first.
 """
 
 import itertools
-from collections.abc import Callable, Hashable, Mapping, Sequence
+import logging
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,8 @@ from tftjax.evaluate.quality import quality_modes, random_modes, shares
 from tftjax.evaluate.significance import diebold_mariano, pesaran_timmermann, pit_test, value_at_risk_tests
 from tftjax.evaluate.trading import POSITIONS, sharpe_ratios, trades
 from tftjax.storage import runs
+
+log = logging.getLogger(__name__)
 
 SPLITS = ("val", "test")
 SPLIT_NAMES = {"val": "Validation", "test": "Test"}
@@ -191,14 +194,12 @@ def score_baselines(
     run: runs.Run,
     windows: dict[str, Windows],
     known: dict[Hashable, BaselineScores] | None = None,
-    say: Callable[[str], Any] = print,
 ) -> BaselineScores:
     """Scores every baseline that has a forecast of the run's windows.
 
     Args:
       windows: of each split.
       known: scores that runs on the same data share; filled by this function.
-      say: called with a message about each baseline that is left out.
     """
     model = run.config.model
     lengths = model.encoder_length, model.prediction_length
@@ -207,7 +208,7 @@ def score_baselines(
     if key not in known:
         known[key] = _score_all(run, windows)
         for name, reason in known[key].left_out.items():
-            say(f"left out the baseline {name}: {reason}")
+            log.warning(f"left out the baseline {name}: {reason}")
     return known[key]
 
 

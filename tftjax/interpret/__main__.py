@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def command() -> None:
         summaries = {}
         for directory in arguments.run:
-            run = runs.open_run(directory, say=lambda message: print(message, file=sys.stderr))
+            run = runs.open_run(directory)
             summaries[directory.name] = interpret(run)
         print(table_of(summaries))
 

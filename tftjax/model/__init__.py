@@ -1,1 +1,18 @@
-"""The Temporal Fusion Transformer: layers, attention, wiring, parameters."""
+"""The network of Lim et al. 2021, module by module, with its variants in tables.
+
+`tft` is the wiring in the order of the paper, `parameters` names, initialises and flattens, `forecast` runs
+windows through a trained network.
+"""
+
+from tftjax import face
+
+__all__, __getattr__ = face(
+    __name__,
+    attention="MASKS",
+    forecast="forecast_rows",
+    layers="",
+    parameters="build_model",
+    regime="GATES",
+    staleness="",
+    tft="TFTOutput TemporalFusionTransformer",
+)

@@ -1,1 +1,14 @@
-"""What lies on the disk: a run's directory and its checkpoints."""
+"""What lies on the disk: directories, runs and checkpoints.
+
+`directories` names every file of a run, a sweep and a walk-forward, and makes, locks and removes them;
+`checkpoint` saves and restores named arrays and JSON; `runs` opens what was trained.
+"""
+
+from tftjax import face
+
+__all__, __getattr__ = face(
+    __name__,
+    checkpoint="",
+    directories="RunDirectory SweepDirectory",
+    runs="Run open_run",
+)

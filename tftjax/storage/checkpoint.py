@@ -20,19 +20,22 @@ import contextlib
 import functools
 import hashlib
 import json
+import logging
 import re
 import shutil
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tftjax.errors import UserError
+
+log = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 KEPT = 2  # newest checkpoints that stay, besides the best: if one is damaged there is another
@@ -134,12 +137,11 @@ def restore(directory: Path, epoch: int) -> Checkpoint:
         ) from error
 
 
-def restore_latest(directory: Path, say: Callable[[str], Any] = print) -> Checkpoint | None:
+def restore_latest(directory: Path) -> Checkpoint | None:
     """Return the newest whole checkpoint, or None if there has never been one.
 
     Args:
       directory: the run's checkpoint directory; may be missing.
-      say: called with one message for each damaged checkpoint that was skipped.
     Raises:
       UserError: there are checkpoints, but all of them are damaged.
     """
@@ -153,7 +155,7 @@ def restore_latest(directory: Path, say: Callable[[str], Any] = print) -> Checkp
             raise
         except Exception as error:
             following = "using the one before" if number < len(found) else "there is none before it"
-            say(f"checkpoint {path} is damaged ({_reason(error)}): {following}")
+            log.warning(f"checkpoint {path} is damaged ({_reason(error)}): {following}")
     if found:
         raise UserError(
             f"none of the checkpoints in {directory} is whole (epochs {', '.join(map(str, found))}): "

@@ -144,17 +144,16 @@ def checkpoint_metadata(config: Config, data: Data) -> dict:
     }
 
 
-def open_run(directory: Path, say=print, data: Data | None = None) -> Run:
+def open_run(directory: Path, data: Data | None = None) -> Run:
     """Opens a run with the best parameters of its newest whole checkpoint.
 
     Args:
-      say: called with messages.
       data: the run's, if at hand; None reads what the run stores.
     Raises:
       UserError: no run, no checkpoint yet, none that is whole, or another model than the config's.
     """
     config = read_config(directory)
-    saved = checkpoint.restore_latest(RunDirectory(directory).checkpoints, say)
+    saved = checkpoint.restore_latest(RunDirectory(directory).checkpoints)
     if saved is None:
         raise UserError(f"{directory}: no checkpoint yet. Train it: python -m tftjax.train ... --resume")
     trained = from_dict(saved.metadata["config"], f"{directory}, checkpoint of epoch {saved.epoch}")

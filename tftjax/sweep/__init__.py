@@ -1,1 +1,13 @@
-"""Many configs and seeds trained side by side: plan, training, results, ensembles."""
+"""Many configs and seeds: how members are planned, trained together, averaged and compared."""
+
+from tftjax import face
+
+__all__, __getattr__ = face(
+    __name__,
+    ensembles="",
+    hosts="",
+    members="",
+    plan="Member make_plan",
+    results="",
+    run="sweep",
+)

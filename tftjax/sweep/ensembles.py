@@ -1,8 +1,8 @@
 """Ensembles: the seeds of a config as one forecast, their quantiles averaged level by level."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+import logging
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,8 @@ from tftjax.storage.runs import Ended
 from tftjax.sweep.members import read_ended, read_members
 from tftjax.sweep.plan import Member
 from tftjax.train import pictures
+
+log = logging.getLogger(__name__)
 
 
 def average(forecasts: Sequence[Float[np.ndarray, "*W Q"]]) -> Float[np.ndarray, "*W Q"]:
@@ -58,20 +60,19 @@ def ensembles(members: Sequence[Member], ended: Mapping[str, Ended]) -> dict[tup
     return {key: seeds for key, seeds in found.items() if len(seeds) > 1}
 
 
-def open_runs(folder: Path, config: str | None, say: Callable[[str], Any]) -> list[runs.Run]:
+def open_runs(folder: Path, config: str | None) -> list[runs.Run]:
     """Opens a run, or all seeds of a config of a sweep; of a walk-forward, those of its newest fold.
 
     Args:
       folder: of the run or the sweep.
       config: name of a config of the sweep; None for a run, or for the only config.
-      say: called with messages.
     Raises:
       UserError: neither a run nor a sweep, a config that the sweep has not, or none of its seeds is trained.
     """
     if not SweepDirectory(folder).plan.is_file():
         if config is not None:
             raise UserError(f"--config {config}: {folder} is no sweep. Leave --config out, or give a sweep.")
-        return [runs.open_run(folder, say)]
+        return [runs.open_run(folder)]
     members, ended = read_members(folder), read_ended(folder)
     known = list(dict.fromkeys(member.group for member in members))
     if config is None and len(known) > 1:
@@ -89,14 +90,14 @@ def open_runs(folder: Path, config: str | None, say: Callable[[str], Any]) -> li
             f"{folder}: no seed of {config} has ended without diverging. Go on with the sweep: --resume."
         )
     fold = f", fold {newest}" if newest else ""
-    say(f"{title(config, len(trained)) if len(trained) > 1 else trained[0].name}{fold}")
+    log.warning(f"{title(config, len(trained)) if len(trained) > 1 else trained[0].name}{fold}")
     if len(trained) < len(seeds):
         missing = [member.name for member in seeds if member not in trained]
-        say(f"left out, as they diverged or have not ended: {', '.join(missing)}")
+        log.warning(f"left out, as they diverged or have not ended: {', '.join(missing)}")
     paths = [SweepDirectory(folder).member(member.name).path for member in trained]
-    first = runs.open_run(paths[0], say)
+    first = runs.open_run(paths[0])
     # All seeds have the same data and scalers.
-    others = [runs.open_run(path, say, first.data) for path in paths[1:]]
+    others = [runs.open_run(path, first.data) for path in paths[1:]]
     return [first, *others]
 
 
@@ -105,7 +106,6 @@ def evaluate_ensembles(
     groups: Mapping[str, Sequence[Member]],
     data: Mapping[str, Data],
     known: dict[Hashable, BaselineScores],
-    say: Callable[[str], Any],
 ) -> dict[str, dict]:
     """Evaluates the ensemble of each config of a sweep, and draws it.
 
@@ -113,7 +113,7 @@ def evaluate_ensembles(
       folder: of the sweep, its members evaluated.
       groups: by config, the members of its ensemble.
       data: by name of a member.
-      known, say: see `evaluate`.
+      known: see `evaluate`.
     Returns:
       By config, the metrics that `evaluate` returns.
     Raises:
@@ -124,7 +124,7 @@ def evaluate_ensembles(
         forecasts = {split: average(forecasts_of(folder, members, split)) for split in SPLITS}
         directory = make(SweepDirectory(folder).ensemble(config).path)
         run = stand_in(directory, title(config, len(members)), members[0], data[members[0].name])
-        evaluated = evaluate_forecasts(run, forecasts, known, say)
+        evaluated = evaluate_forecasts(run, forecasts, known)
         pictures.draw(run, evaluated)
         metrics[config] = evaluated.metrics
     return metrics

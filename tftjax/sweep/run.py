@@ -4,7 +4,6 @@ import contextlib
 import functools
 import hashlib
 import json
-import sys
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -119,8 +118,8 @@ def train_share(
         how, directory = ended[member.name], SweepDirectory(folder).member(member.name)
         is_evaluated = how.evaluated and directory.evaluation.metrics.exists()
         if how.status != "diverged" and not is_evaluated:
-            run = runs.open_run(directory.path, say, data[member.name])
-            evaluated = evaluate(run, baselines, say)
+            run = runs.open_run(directory.path, data[member.name])
+            evaluated = evaluate(run, baselines)
             if not member.fold:  # nobody looks at hundreds of folds one by one: who does, evaluates one anew
                 pictures.draw(run, evaluated)
             ended[member.name] = how._replace(evaluated=True)
@@ -166,7 +165,7 @@ def conclude(trained: Trained) -> str:
 
     folder, members, ended = trained.folder, trained.members, read_ended(trained.folder)
     groups = {config: seeds for (config, _), seeds in ensembles(members, ended).items()}
-    averaged = evaluate_ensembles(folder, groups, trained.data, trained.baselines, say)
+    averaged = evaluate_ensembles(folder, groups, trained.data, trained.baselines)
     results, summary = write_results(folder, members, ended, averaged)
     if summary is None:
         raise all_diverged(folder)
@@ -186,11 +185,6 @@ def check_starts(programs: Sequence[Sequence[Member]], data: Mapping[str, Data],
     for group in programs:
         for member in {(member.config.train.init_from, member.fold): member for member in group}.values():
             check_parameters(member.config, data[member.name], folder)
-
-
-def say(message: str) -> None:
-    """Prints what needs action."""
-    print(message, file=sys.stderr)
 
 
 def load_data(members: Sequence[Member], mixed_data: bool) -> dict[str, Data]:

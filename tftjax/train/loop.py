@@ -285,7 +285,7 @@ def first_state(member: Training, program: Program) -> TrainState:
     state = init_state(program, hyperparameters(config), config.train.seed)
     if config.train.init_from is None:
         return state
-    start = warm_start.read_start(config, member.data, program.layout, log.warning)
+    start = warm_start.read_start(config, member.data, program.layout)
     files.write_json(RunDirectory(member.directory).init, start.to_json())
     log.warning(f"{config.name} {start}")
     params = warm_start.start_parameters(state.params, start, program.layout)
@@ -352,14 +352,14 @@ def _restore(group: Group, waiting: Sequence[Training]) -> dict[str, _Saved]:
             saved[name] = _Saved({"state": state}, devices)
 
     for folder in group.restored:
-        together = checkpoint.restore_latest(folder, log.warning)
+        together = checkpoint.restore_latest(folder)
         names = together.metadata["members"] if together else []
         for member in waiting:
             if member.name in names:
                 state = unstack(together.arrays["state"], names.index(member.name))
                 take(member.name, state, 1)  # several members are trained on one device each
     for member in waiting:
-        alone = checkpoint.restore_latest(RunDirectory(member.directory).checkpoints, log.warning)
+        alone = checkpoint.restore_latest(RunDirectory(member.directory).checkpoints)
         if alone is not None:
             take(member.name, alone.arrays["state"], alone.metadata["devices"])
     return saved

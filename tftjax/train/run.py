@@ -1,6 +1,5 @@
 """Train one run, from config to evaluation: `python -m tftjax.train configs/balanced_01.json`."""
 
-import sys
 from pathlib import Path
 
 from tftjax import runtime
@@ -40,7 +39,7 @@ def check_parameters(config: Config, data: Data, folder: Path) -> None:
             raise UserError(
                 f"train.init_from: {source} lies in {folder}, which this one makes. Use another --name."
             )
-        warm_start.read_start(config, data, layout, say=lambda message: None)
+        warm_start.read_start(config, data, layout)
 
 
 def in_sweep(directory: Path) -> list[Path] | None:
@@ -98,15 +97,12 @@ def train(
     if not (resume and checkpoint.epochs(RunDirectory(directory).checkpoints)):
         check_parameters(config, data, directory)
 
-    def say(message: str) -> None:
-        print(message, file=sys.stderr)
-
     with runs.claim(directory, config, data.whole, resume=resume, overwrite=overwrite):
         if not quiet:
             _introduce(config, data, directory)
         fit(config, data, directory, quiet)
-        run = runs.open_run(directory, say, data)  # a large panel is not held twice
-        evaluated = evaluate(run, say=say)
+        run = runs.open_run(directory, data)  # a large panel is not held twice
+        evaluated = evaluate(run)
         pictures.draw(run, evaluated)
     if not quiet:
         folder = RunDirectory(directory).evaluation.path

@@ -5,7 +5,7 @@ What was taken, what is new and what was left is written to the run's `init.json
 
 import datetime
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,14 +69,13 @@ class Start(NamedTuple):
         return "\n".join(lines)
 
 
-def read_start(config: Config, data: Data, layout: Layout, say: Callable[[str], Any]) -> Start:
+def read_start(config: Config, data: Data, layout: Layout) -> Start:
     """Reads the best parameters of the run `train.init_from`, and sorts them by what can be used.
 
     Args:
       config: of the run that begins; `train.init_from` is given.
       data: its data.
       layout: its parameters.
-      say: called with a message for each damaged checkpoint that was skipped.
     Raises:
       UserError: no run, none that is trained, one on other columns or categories or on rows that this run
         is tested on, a parameter of another shape, or nothing that can be taken.
@@ -84,7 +83,7 @@ def read_start(config: Config, data: Data, layout: Layout, say: Callable[[str], 
     source = str(config.train.init_from)
     try:
         runs.read_config(Path(source))
-        saved = checkpoint.restore_latest(RunDirectory(Path(source)).checkpoints, say)
+        saved = checkpoint.restore_latest(RunDirectory(Path(source)).checkpoints)
     except UserError as error:
         raise UserError(f"train.init_from: {error}") from error
     if saved is None:

@@ -1,1 +1,14 @@
-"""A training for every test year, pooled and summarised."""
+"""A training for every test year, judged over all years together.
+
+`plan` makes the folds, `pool` joins their forecasts, `results` writes and `summary` tabulates them.
+"""
+
+from tftjax import face
+
+__all__, __getattr__ = face(
+    __name__,
+    files="Walk read_walk",
+    plan="folds",
+    pool="",
+    summary="",
+)

@@ -3,7 +3,6 @@
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 from tftjax import runtime
@@ -13,7 +12,7 @@ from tftjax.data.prepared import Data
 from tftjax.data.splits import Splits
 from tftjax.sweep import hosts
 from tftjax.sweep.plan import Member, make_plan
-from tftjax.sweep.run import load_data, say, sweep
+from tftjax.sweep.run import load_data, sweep
 from tftjax.walkforward import results
 from tftjax.walkforward.plan import check_history, folds, with_folds
 from tftjax.walkforward.pool import fold_facts
@@ -87,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             members,
             data,
             folder,
-            partial(results.conclude, say=say),
+            results.conclude,
             resume=arguments.resume,
             overwrite=arguments.overwrite,
             quiet=arguments.quiet,

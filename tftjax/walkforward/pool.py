@@ -1,6 +1,7 @@
 """A walk-forward's forecasts, joined over the test rows of all folds."""
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,8 @@ from tftjax.storage.runs import Ended
 from tftjax.sweep.ensembles import average, stand_in, title
 from tftjax.sweep.plan import Member
 from tftjax.sweep.run import Trained
+
+log = logging.getLogger(__name__)
 
 EWMA = "moving volatility of the target"
 STORMY = 0.5  # quantile over the pool of the volatility before a window, above which it is stormy
@@ -102,9 +105,7 @@ def folder_name(kind: str, config: str, seed: int | None) -> str:
     return f"{config}-s{seed}" if kind == "seed" else f"{config}-{kind}"
 
 
-def make_fold(
-    trained: Trained, members: Sequence[Member], ended: Mapping[str, Ended], say: Callable[[str], Any]
-) -> Fold:
+def make_fold(trained: Trained, members: Sequence[Member], ended: Mapping[str, Ended]) -> Fold:
     """Collects what the members of a fold forecast, and the baselines by the train rows of its first member.
 
     Args:
@@ -121,7 +122,7 @@ def make_fold(
     data = trained.data[alive[0].name]
     run = stand_in(trained.folder, alive[0].fold, alive[0], data)
     windows = {split: split_windows(run, split) for split in ("val", "test")}
-    scored = score_baselines(run, windows, trained.baselines, say)
+    scored = score_baselines(run, windows, trained.baselines)
     baselines = scored.forecasts["test"]
     if len(data.blocks) > 1:  # of several series they are not kept
         baselines = {name: baseline_forecasts(run, name)["test"] for name in scored.scores["test"]}
@@ -151,7 +152,7 @@ def volatility_name(panel: Panel) -> str:
     return volatility_column(panel.observed[1:]) or EWMA
 
 
-def make_pool(trained: Trained, ended: Mapping[str, Ended], say: Callable[[str], Any]) -> Pool:
+def make_pool(trained: Trained, ended: Mapping[str, Ended]) -> Pool:
     """Joins the test windows of all folds.
 
     Raises:
@@ -166,7 +167,7 @@ def make_pool(trained: Trained, ended: Mapping[str, Ended], say: Callable[[str],
                 f"fold {name}: every member diverged: see {SweepDirectory(trained.folder).ended()}. Lower"
                 " train.learning_rate."
             )
-    folds = tuple(make_fold(trained, by_fold[name], ended, say) for name in sorted(by_fold))
+    folds = tuple(make_fold(trained, by_fold[name], ended) for name in sorted(by_fold))
     return join_folds(folds, volatility_name(next(iter(trained.data.values())).panel))
 
 
@@ -193,7 +194,7 @@ def join_folds(folds: Sequence[Fold], volatility_name: str) -> Pool:
     )
 
 
-def pooled_forecasts(pool: Pool, members: Sequence[Member], say: Callable[[str], Any]) -> list[Pooled]:
+def pooled_forecasts(pool: Pool, members: Sequence[Member]) -> list[Pooled]:
     """Configs' ensembles and seeds, in the order of the plan, then baselines: those that have every fold.
 
     A seed that diverged in a fold has no forecast over all folds; the config's ensemble is there of the
@@ -219,17 +220,17 @@ def pooled_forecasts(pool: Pool, members: Sequence[Member], say: Callable[[str],
         for seed, names in seeds.items():
             lacking = [fold.name for fold in pool.folds if names[fold.name] not in fold.forecasts]
             if lacking:
-                say(f"left out {config}, seed {seed}: it diverged in the fold {', '.join(lacking)}")
+                log.warning(f"left out {config}, seed {seed}: it diverged in the fold {', '.join(lacking)}")
                 continue
             joined = pool.join([fold.forecasts[names[fold.name]] for fold in pool.folds])
             found.append(Pooled(f"{config}, seed {seed}", "seed", config, seed, joined))
         if not all(own):
-            say(f"left out {config}: no seed of it is trained in every fold")
+            log.warning(f"left out {config}: no seed of it is trained in every fold")
     names = {member.name for member in members}
     for name in dict.fromkeys(name for fold in pool.folds for name in fold.forecasts if name not in names):
         lacking = [fold.name for fold in pool.folds if name not in fold.forecasts]
         if lacking:
-            say(f"left out the baseline {name}: it has no forecast in the fold {', '.join(lacking)}")
+            log.warning(f"left out the baseline {name}: it has no forecast in the fold {', '.join(lacking)}")
             continue
         joined = pool.join([fold.forecasts[name] for fold in pool.folds])
         found.append(Pooled(name, "baseline", name, None, joined))

@@ -10,7 +10,7 @@ summary.md        the same for reading; nothing is ranked: the order is that of 
 folds.png         gain in each fold and over time
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ from tftjax.walkforward.pool import (
 from tftjax.walkforward.summary import gain_data, make_summary
 
 
-def conclude(trained: Trained, say: Callable[[str], Any]) -> str:
+def conclude(trained: Trained) -> str:
     """Pools the folds, writes what the head of this file lists, and returns the summary for the terminal.
 
     Raises:
@@ -54,8 +54,8 @@ def conclude(trained: Trained, say: Callable[[str], Any]) -> str:
     """
     from tftjax.plots import walkforward  # matplotlib takes half a second to import: only where it is needed
 
-    pool = make_pool(trained, read_ended(trained.folder), say)
-    forecasts = pooled_forecasts(pool, trained.members, say)
+    pool = make_pool(trained, read_ended(trained.folder))
+    forecasts = pooled_forecasts(pool, trained.members)
     if not headlines(forecasts):
         raise UserError(
             f"no config has a trained member in every fold: see {SweepDirectory(trained.folder).ended()}."
