@@ -209,7 +209,7 @@ def histories(draw):
     """A monthly series with up to three publications a month, in any order, sorted as files are."""
     entries = set()
     for month in range(draw(st.integers(1, 5))):
-        date = (np.datetime64("2018-01", "M") + month).astype("datetime64[D]")
+        date = (np.datetime64("2018-01", "M") + np.timedelta64(month, "M")).astype("datetime64[D]")
         entries |= {
             (date, date + delay) for delay in draw(st.sets(st.integers(0, 90), min_size=1, max_size=3))
         }
@@ -253,7 +253,7 @@ ROW_DAYS = np.arange(np.datetime64("2017-08-01"), np.datetime64("2018-07-01"))
 def raw_history(name, rng):
     """A year and a half of a series that is needed by some feature set: monthly ones late and revised."""
     if SERIES[name].frequency == "daily":
-        late = rng.integers(0, 3, len(ROW_DAYS)) if name != "SP500" else 0
+        late = rng.integers(0, 3 if name != "SP500" else 1, len(ROW_DAYS)).astype("timedelta64[D]")
         return Observations(ROW_DAYS, ROW_DAYS + late, rng.uniform(50, 150, len(ROW_DAYS)))
     months = np.arange(np.datetime64("2016-12"), np.datetime64("2018-06")).astype("datetime64[D]")
     first = months + rng.integers(28, 75, len(months))

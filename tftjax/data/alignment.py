@@ -16,8 +16,8 @@ MAX_MISSING_MONTHS = 2  # between two values of a monthly series
 
 def _business_day_of_next_month(dates: Dates, day: int) -> Dates:
     """The first weekday on or after `day` of the month that follows each date's month."""
-    next_month = (dates.astype("datetime64[M]") + 1).astype("datetime64[D]")
-    return np.busday_offset(next_month + (day - 1), 0, roll="forward")
+    next_month = (dates.astype("datetime64[M]") + np.timedelta64(1, "M")).astype("datetime64[D]")
+    return np.busday_offset(next_month + np.timedelta64(day - 1, "D"), 0, roll="forward")
 
 
 def _business_day_after(dates: Dates, count: int) -> Dates:
@@ -98,7 +98,8 @@ def publications(
         (staleness counts from there); and the values.
     """
     in_order = all(
-        np.all(np.diff(s.releases) >= np.timedelta64(0)) and np.all(np.diff(s.dates) > np.timedelta64(0))
+        np.all(np.diff(s.releases) >= np.timedelta64(0, "D"))
+        and np.all(np.diff(s.dates) > np.timedelta64(0, "D"))
         for s in sources
     )
     if in_order:  # nothing was ever revised: every value can be computed at once
