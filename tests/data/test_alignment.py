@@ -211,7 +211,8 @@ def histories(draw):
     for month in range(draw(st.integers(1, 5))):
         date = (np.datetime64("2018-01", "M") + np.timedelta64(month, "M")).astype("datetime64[D]")
         entries |= {
-            (date, date + delay) for delay in draw(st.sets(st.integers(0, 90), min_size=1, max_size=3))
+            (date, date + np.timedelta64(delay, "D"))
+            for delay in draw(st.sets(st.integers(0, 90), min_size=1, max_size=3))
         }
     dates, releases = (np.array(column) for column in zip(*sorted(entries), strict=True))
     values = draw(st.lists(st.integers(1, 99), min_size=len(dates), max_size=len(dates)))
@@ -221,7 +222,7 @@ def histories(draw):
 @settings(deadline=None)
 @given(histories(), st.integers(0, 200), st.sampled_from(["first", "latest"]), st.integers(100, 200))
 def test_what_is_published_after_a_day_changes_nothing_up_to_it(series, offset, vintage, other):
-    day = np.datetime64("2018-01-01") + offset
+    day = np.datetime64("2018-01-01") + np.timedelta64(offset, "D")
     rows = np.arange(np.datetime64("2018-01-01"), day + 1)
     after = series.releases > day
     changed = series._replace(values=np.where(after, float(other), series.values))
@@ -273,7 +274,7 @@ def test_no_column_of_any_feature_set_sees_what_comes_later(name, vintage, seed,
     series = {source: raw_history(source, rng) for source in FEATURE_SETS[name].series_names()}
     monthly = [series[source] for source in series if SERIES[source].frequency == "monthly"]
     events = np.concatenate([known.releases for known in monthly or series.values()])
-    day = rng.choice(events[(events > ROW_DAYS[90]) & (events <= ROW_DAYS[-1])]) - 1
+    day = rng.choice(events[(events > ROW_DAYS[90]) & (events <= ROW_DAYS[-1])]) - np.timedelta64(1, "D")
     changed = {}
     for source, known in series.items():
         later = known.releases > day

@@ -227,8 +227,8 @@ def check_gaps(
         months = dates.astype("datetime64[M]")
         newest = last.astype("datetime64[M]")
         while release(newest[None].astype("datetime64[D]"))[0] > last:
-            newest -= 1
-        missing = np.minimum(np.append(months[1:] - 1, newest), newest) - months
+            newest -= np.timedelta64(1, "M")
+        missing = np.minimum(np.append(months[1:] - np.timedelta64(1, "M"), newest), newest) - months
         too_long = missing.astype(np.int64) > MAX_MISSING_MONTHS
         limit, way_out = f"at most {MAX_MISSING_MONTHS} missing months in a row", ""
     used = (ends >= first) & (dates <= last)
