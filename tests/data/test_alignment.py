@@ -223,7 +223,7 @@ def histories(draw):
 @given(histories(), st.integers(0, 200), st.sampled_from(["first", "latest"]), st.integers(100, 200))
 def test_what_is_published_after_a_day_changes_nothing_up_to_it(series, offset, vintage, other):
     day = np.datetime64("2018-01-01") + np.timedelta64(offset, "D")
-    rows = np.arange(np.datetime64("2018-01-01"), day + 1)
+    rows = np.arange(np.datetime64("2018-01-01"), day + np.timedelta64(1, "D"))
     after = series.releases > day
     changed = series._replace(values=np.where(after, float(other), series.values))
     without = Observations(*(array[~after] for array in series))
