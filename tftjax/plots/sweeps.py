@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tftjax.evaluate.metrics import Column, columns
+from tftjax.evaluate.metrics import MetricColumn, columns
 from tftjax.evaluate.significance import mean_interval
 from tftjax.plots.theme import LIGHT, Key, Picture, Theme, name_rows, picture, save
 from tftjax.storage.directories import SweepDirectory
@@ -26,7 +26,7 @@ READING = "Dots are means over seeds with their 95 % t intervals, rings the seed
 class MetricAxis(NamedTuple):
     """A metric, the splits that share its axis, and the axis's title."""
 
-    shown: Column
+    shown: MetricColumn
     splits: tuple[str, ...]
     title: str
 
@@ -75,7 +75,7 @@ def metrics_by_config(figure: Figure, theme: Theme, results: pd.DataFrame, confi
         for place, config in enumerate(configs[::-1]):
             own = results[results["config"] == config]
             for split in splits:
-                values = shown.factor * own[f"{split}/{shown.metric}"].dropna().to_numpy()
+                values = shown.format.factor * own[f"{split}/{shown.metric}"].dropna().to_numpy()
                 shift = 0.0 if len(splits) == 1 else SHIFTS[split]
                 _interval(axes, values, place + shift, SPLIT_COLORS[split], horizontal=True)
         axes.set_title(title)
@@ -158,10 +158,12 @@ def response(figure: Figure, theme: Theme, curves: Mapping[str, pd.DataFrame]) -
         for split in splits:
             color = SPLIT_COLORS[split]
             by_weight = rows.groupby("weight")[f"{split}/{shown.metric}"]
-            means = shown.factor * by_weight.mean().dropna()
+            means = shown.format.factor * by_weight.mean().dropna()
             axes.plot(means.index, means, color=LIGHT[color], linewidth=1.2)
             for weight, values in by_weight:
-                _interval(axes, shown.factor * values.dropna().to_numpy(), weight, color, horizontal=False)
+                _interval(
+                    axes, shown.format.factor * values.dropna().to_numpy(), weight, color, horizontal=False
+                )
         axes.set_xticks(weights, [f"{weight:g}" for weight in weights], minor=False)
         axes.minorticks_off()
         axes.set_title(title)

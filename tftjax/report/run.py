@@ -15,7 +15,7 @@ from tftjax.evaluate import tables
 from tftjax.evaluate.files import Evaluation, daily_pinball, period
 from tftjax.evaluate.formatting import share
 from tftjax.evaluate.significance import Difference
-from tftjax.evaluate.verdict import best_on_validation, verdict_of
+from tftjax.evaluate.verdict import hardest, verdict_of
 from tftjax.interpret.tables import read_interpretation
 from tftjax.plots import forecasts as figures
 from tftjax.plots import interpretation, training
@@ -89,7 +89,8 @@ def _forecast(found: Evaluation) -> list[Part]:
         test.dates[first], test.target[first, 0], test.forecast[first, 0], test.quantiles, named + steps
     )
     count = tables.independent(test)
-    shown = dict.fromkeys(name for name in ("unconditional", best_on_validation(found.metrics)) if name)
+    best = hardest(found.metrics["val"]["baselines"])
+    shown = dict.fromkeys(name for name in ("unconditional", best) if name)
     histograms = {"model": metrics["pit_histogram"]} | {
         name: metrics["baselines"][name]["pit_histogram"] for name in shown if name in metrics["baselines"]
     }
@@ -106,7 +107,7 @@ def _skill(found: Evaluation, panel: Panel) -> list[Part]:
     if not found.baselines:
         return [Text("Not drawn: of several series the evaluation keeps no forecasts of the baselines.")]
     losses = daily_pinball(found)
-    wanted = dict.fromkeys((*SKILL_AGAINST, best_on_validation(found.metrics)))
+    wanted = dict.fromkeys((*SKILL_AGAINST, hardest(found.metrics["val"]["baselines"])))
     names = [name for name in wanted if name in losses]
     stormy = stormy_days(panel, losses.index, panel.frame.index < found.predictions["val"].dates[0])
     picture = figures.rolling_skill_picture(losses, names, stormy)

@@ -11,7 +11,7 @@ from jaxtyping import Bool
 from tftjax.data import volatility
 from tftjax.data.panel import Panel
 from tftjax.errors import UserError
-from tftjax.evaluate.files import daily_losses, read_forecast, read_metrics, read_table
+from tftjax.evaluate.files import daily_losses, read_metrics, read_predictions, read_table
 from tftjax.files import read_json
 from tftjax.storage.directories import SweepDirectory
 from tftjax.sweep.members import read_ended, read_members
@@ -87,7 +87,7 @@ def read_walk(folder: Path) -> Walk:
     metrics, losses = {}, {}
     for name in (*shown, hardest):
         directory = walk.pooled_forecast(_folder(pooled.loc[name]))
-        predictions = read_forecast(directory.path, "test", REMEDY)
+        predictions = read_predictions(directory.path, "test", REMEDY)
         losses[name] = daily_losses(predictions, "pinball", str(directory.path))
         if name != hardest:
             metrics[name] = read_metrics(directory.evaluation.metrics, ("test",), REMEDY)["test"]

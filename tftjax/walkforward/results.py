@@ -105,19 +105,16 @@ def judge_all(
     """By name of a forecast, what metrics.json holds of a split; of baselines METRICS alone."""
     quantiles, windows = pool.quantiles, pool.windows
     scores: dict[str, Score] = {p.name: score(windows, p.forecast, quantiles) for p in forecasts}
-    others = {name: scores[name] for name in baselines_of(forecasts)}
-    metrics = {}
+    baselines = {name: scores[name] for name in baselines_of(forecasts)}
+    metrics = {name: scored.metrics for name, scored in scores.items()}
     for pooled in forecasts:
-        scored = scores[pooled.name]
-        metrics[pooled.name] = scored.metrics
         if pooled.kind != "baseline":
-            metrics[pooled.name] = scored.metrics | {"baselines": {n: s.metrics for n, s in others.items()}}
-            metrics[pooled.name] |= judge(
+            metrics[pooled.name] = judge(
                 windows,
                 pooled.forecast,
                 quantiles,
-                losses=scored.losses,
-                baseline_losses={name: other.losses for name, other in others.items()},
+                scores[pooled.name],
+                baselines,
                 modes=modes_by_series(windows, pooled.forecast, quantiles, settings),
                 settings=settings,
                 periods_a_year=periods_a_year,
