@@ -75,7 +75,7 @@ class Table(NamedTuple):
 
 
 def _blocks(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[tuple[list[int], list[int]]]:
-    """Places and widths of the columns in each block that fits into WIDTH, the first column in every block."""
+    """Places and widths of the columns in each block that fits into WIDTH, the first column in all."""
     needed = []
     for place, title in enumerate(head):
         words = [len(word) for word in title.split()]
