@@ -20,7 +20,7 @@ from tftjax.data.alignment import PERIODS
 from tftjax.data.feature_sets import CALENDAR
 from tftjax.data.loading import MAKES_OTHER_VALUES, load_panel
 from tftjax.data.panel import Panel, blocks, join_series, name_of, select_rows, split_series, with_rows
-from tftjax.data.prepared import cardinalities
+from tftjax.data.prepared import cardinalities, train_targets
 from tftjax.data.windows import make_series
 from tftjax.errors import UserError
 from tftjax.model.forecast import forecast_rows
@@ -143,7 +143,7 @@ def load_rows(run: runs.Run, data: str | None, as_of: datetime.date | None) -> P
 
 def _check_unit(run: runs.Run, panel: Panel, data: str) -> None:
     """Refuses returns that are far larger or smaller than those that the run was trained on."""
-    trained = float(np.concatenate(run.data.train_targets()).std())
+    trained = float(np.concatenate([*train_targets(run.data.panel, run.data.blocks).values()]).std())
     found = float(panel.frame[panel.target].std(ddof=0))
     if not trained / UNIT_FACTOR < found < trained * UNIT_FACTOR:
         raise UserError(

@@ -1,7 +1,9 @@
 """Every check that training makes on its data, all findings at once."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -12,9 +14,9 @@ from tftjax.data.conditions import regime_of, regime_values
 from tftjax.data.encoding import fit_encoding
 from tftjax.data.loading import feature_set_of, find_dataset, load_panel
 from tftjax.data.panel import ROLES_FILE, Panel
-from tftjax.data.prepared import Data
+from tftjax.data.prepared import Data, train_targets
 from tftjax.data.raw.fred_csv import read_fred_csv
-from tftjax.data.splits import make_blocks, starts_of
+from tftjax.data.splits import Block, make_blocks, starts_of
 from tftjax.data.table import check_table
 from tftjax.errors import UserError
 
@@ -55,22 +57,27 @@ def _check_panel(panel: Panel, config: Config) -> list[str]:
         panel, found = make_blocks(panel, config.data, *lengths)
     except UserError as error:
         return [str(error)]
-    train_rows = [block.splits.train for block in found]
-    target = panel.frame[panel.target].to_numpy()
-    targets = {
-        block.name: target[rows.start : rows.stop] for block, rows in zip(found, train_rows, strict=True)
-    }
-    windows = starts_of(found, "train", *lengths)
-    errors = _error_of(check_batch_size, config.train.batch_size, len(windows))
-    errors += _error_of(check_return_units, targets, config.loss.target_std)
-    attention = config.model.attention
-    how = config.data.target_scale, config.data.scaling, attention
-    unfit = _error_of(fit_encoding, panel, train_rows, *how)
-    last_rows = windows + config.model.encoder_length - 1
-    return errors + (unfit or _error_of(check_regimes, panel, last_rows, attention.regime))
+    data, train_rows = config.data, [block.splits.train for block in found]
+    how = data.target_scale, data.scaling, config.model.attention
+    checks = _checks(config, panel, found, starts_of(found, "train", *lengths))
+    checks.append(partial(fit_encoding, panel, train_rows, *how))  # in training, `prepare` does it
+    # A regime's column that is not there is found by two of them.
+    return list(dict.fromkeys(message for check in checks for message in _error_of(check)))
 
 
-def _error_of(check, *arguments) -> list[str]:
+def _checks(
+    config: Config, panel: Panel, found: Sequence[Block], train_starts: Int[np.ndarray, "W"]
+) -> list[Callable[[], None]]:
+    """The checks of a panel that is cut into splits and windows: each raises a UserError."""
+    last_rows = train_starts + config.model.encoder_length - 1
+    return [
+        partial(check_return_units, train_targets(panel, found), config.loss.target_std),
+        partial(check_batch_size, config.train.batch_size, len(train_starts)),
+        partial(check_regimes, panel, last_rows, config.model.attention.regime),
+    ]
+
+
+def _error_of(check: Callable[..., Any], *arguments: Any) -> list[str]:
     try:
         check(*arguments)
     except UserError as error:
@@ -172,8 +179,5 @@ def check_data(config: Config, data: Data) -> None:
       UserError: returns in another unit than `loss.target_std`, fewer train windows than a batch, or a regime
         without any.
     """
-    names = [block.name for block in data.blocks]
-    check_return_units(dict(zip(names, data.train_targets(), strict=True)), config.loss.target_std)
-    check_batch_size(config.train.batch_size, len(data.starts["train"]))
-    last_rows = data.starts["train"] + config.model.encoder_length - 1
-    check_regimes(data.panel, last_rows, config.model.attention.regime)
+    for check in _checks(config, data.panel, data.blocks, data.starts["train"]):
+        check()

@@ -1,5 +1,6 @@
 """A panel made ready for a config: split, encoded, cut into windows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,11 +31,12 @@ class Data:
     blocks: tuple[Block, ...]
     starts: dict[str, Int[np.ndarray, " W"]]
 
-    def train_targets(self) -> list[Float[np.ndarray, " M"]]:
-        """Returns in the train rows of each series, as decimals."""
-        target = self.panel.frame[self.panel.target].to_numpy(np.float64)
-        rows = (block.splits.train for block in self.blocks)
-        return [target[train.start : train.stop] for train in rows]
+
+def train_targets(panel: Panel, blocks: Sequence[Block]) -> dict[str, Float[np.ndarray, " M"]]:
+    """Returns in the train rows of each series, by its name, as decimals."""
+    target = panel.frame[panel.target].to_numpy(np.float64)
+    rows = ((block.name, block.splits.train) for block in blocks)
+    return {name: target[train.start : train.stop] for name, train in rows}
 
 
 def prepare(panel: Panel, config: Config, encoding: Encoding | None = None) -> Data:

@@ -48,7 +48,7 @@ def run_page(found: Evaluation, others: Mapping[str, tuple[float, Difference]]) 
         Chapter("quality", "Quality modes", _quality(found)),
         Chapter("trading", "What it would have earned", [tables.earnings(found.metrics["test"]["trading"])]),
     ]
-    saved = checkpoint.restore_latest(RunDirectory(directory).checkpoints, lambda message: None)
+    saved = checkpoint.restore_latest(RunDirectory(directory).checkpoints)
     best_epoch = None if saved is None else int(saved.arrays["state"]["best_epoch"])
     chapters += [
         Chapter("training", "Training", _training(records, best_epoch)),

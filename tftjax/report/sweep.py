@@ -155,6 +155,6 @@ def _provenance(results: pd.DataFrame, first: Evaluation) -> list[Part]:
     said = tables.left_out(first.notes)
     parts += [Items(said)] if said else []
     directory = first.directory
-    saved = checkpoint.restore_latest(RunDirectory(directory).checkpoints, lambda message: None)
+    saved = checkpoint.restore_latest(RunDirectory(directory).checkpoints)
     parts.append(Text(f"What follows is that of the member {directory.name}."))
     return parts + provenance(runs.read_config(directory), read_panel(directory), saved)

@@ -163,7 +163,7 @@ def _provenance(walk: Walk, first: str, panel: Panel) -> list[Part]:
         rows = [[Cell(name), *(Cell(json.dumps(own[key])) for key in keys)] for name, own in values.items()]
         parts.append(Table("Settings that vary", ("", *keys), rows))
     directory = SweepDirectory(walk.folder).member(first)
-    saved = checkpoint.restore_latest(directory.checkpoints, lambda message: None)
+    saved = checkpoint.restore_latest(directory.checkpoints)
     parts.append(
         Text(f"What follows is that of the member {first}; other folds have other years, other seeds others.")
     )
