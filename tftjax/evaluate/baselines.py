@@ -251,7 +251,7 @@ def fit_garch(train: Returns, *, asymmetric: bool) -> Garch | None:
     """
     from arch import arch_model  # a second to import, and only evaluation needs it
 
-    scale = float(np.std(train))  # returns of spread 1 are what the optimizer is made for
+    scale = float(np.std(train))  # the optimizer is made for returns of spread 1
     if scale == 0:
         return None
     model = arch_model(

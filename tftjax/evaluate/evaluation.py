@@ -54,7 +54,7 @@ class Evaluated(NamedTuple):
     """An evaluation of a run, and its test rows for pictures.
 
     Attributes:
-      metrics: by split, the contents of metrics.json.
+      metrics: contents of metrics.json, by split.
       test: the test windows, series after series.
       shares: by forecast, the model's first, the share of the test windows' first targets at or below each
         quantile.
@@ -97,7 +97,7 @@ def evaluate_forecasts(
     """Evaluates forecasts of a run's windows, whoever made them, and writes the files listed above.
 
     Args:
-      forecasts: by split, returns as decimals.
+      forecasts: quantiles of each split's windows, returns as decimals.
       known: see `evaluate`.
     Raises:
       UserError: the results cannot be written.

@@ -67,7 +67,7 @@ def coverage(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> 
 
 
 def interval_score(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> dict[str, float]:
-    """Mean score of each central interval: its width, and 2/a times the distance of what lies outside.
+    """Mean score of each central interval: its width, and 2/a times the distance of targets outside.
 
     a is the nominal share outside; keyed by the nominal percent inside, as "80"; in the unit of the target.
     Gneiting and Raftery 2007, "Strictly proper scoring rules, prediction, and estimation", eq. 43.

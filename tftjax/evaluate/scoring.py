@@ -69,11 +69,10 @@ def by_day(losses: Float[np.ndarray, " N"], day: Int[np.ndarray, " N"]) -> Float
 
 
 def score(windows: Windows, forecast: Forecast, quantiles: Sequence[float]) -> Score:
-    """Scores a forecast, and refuses what `metrics.evaluate_forecast` refuses."""
-    metrics = evaluate_forecast(forecast, windows.target, quantiles)
+    """Scores a forecast; see `metrics.evaluate_forecast`."""
     losses = pinball_losses(forecast, windows.target, quantiles).mean(axis=(1, 2))
     return Score(
-        metrics=metrics,
+        metrics=evaluate_forecast(forecast, windows.target, quantiles),
         losses=by_day(losses, windows.day),
         by_series=tuple(float(losses[part].mean()) for part in windows.series),
         share_below=(windows.target[:, 0, None] <= forecast[:, 0]).mean(axis=0),

@@ -135,7 +135,7 @@ def metric_cells(
 
 
 def best_of(rows: Iterable[Mapping[str, Any]], metric_columns: Sequence[MetricColumn]) -> dict[str, float]:
-    """By metric, the least distance of any row from the best possible value; without what is no merit."""
+    """By metric that is a merit, the least distance of any row from the best possible value."""
     least = {c.metric: min(c.distance(values.get(c.metric)) for values in rows) for c in metric_columns}
     return {name: distance for name, distance in least.items() if distance < float("inf")}
 
@@ -276,8 +276,8 @@ def modes(metrics: Metrics) -> Table:
         for mode in MODES
     ]
     note = (
-        "Chance: random normal forecasts with the same mean and sigma. Only what the model has beyond chance"
-        " is its own. Thresholds: evaluation in the config."
+        "Chance: random normal forecasts with the same mean and sigma. Only the share beyond chance"
+        " is the model's merit. Thresholds: evaluation in the config."
     )
     return Table("Share of the time in each mode", ("mode", "model", "chance"), rows, note)
 
@@ -294,8 +294,8 @@ def earnings(trading: Metrics) -> Table:
         rows.append([*map(Cell, (name.replace("_", " "), ratio, beyond, share(values["turnover"])))])
     head = ("position", "Sharpe ratio [95 %]", "minus buy and hold [95 %]", "turnover a period")
     note = (
-        f"A year, after a cost of {share(trading['cost'], 2)} of what is traded; no riskless rate, no"
-        " slippage: it shows what a forecast is worth, not a strategy. Block-bootstrap intervals."
+        f"A year, after a cost of {share(trading['cost'], 2)} of each trade; no riskless rate, no"
+        " slippage: it shows the worth of a forecast, not of a strategy. Block-bootstrap intervals."
     )
     return Table("Sharpe ratios of following the median", head, rows, note)
 

@@ -130,7 +130,7 @@ def importance_picture(table: pd.DataFrame) -> Picture:
         title="Variables selected",
         alt=f"{kind}: {', '.join(f'{name} {100 * mean:.0f} %' for name, mean in means)}.",
         caption="Bars are means over the test windows, lines reach from the 10th to the 90th percentile. A"
-        " weight says what the model looks at, not what helps it.",
+        " weight shows where the model looks, not whether it helps.",
     )
 
 

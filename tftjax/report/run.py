@@ -47,10 +47,10 @@ def run_page(evaluation: Evaluation, others: Mapping[str, tuple[float, Differenc
             "regimes", "Calm and stormy", [*itertools.starmap(tables.by_regime, test["regimes"].items())]
         ),
         Chapter("quality", "Quality modes", _quality(evaluation)),
-        Chapter("trading", "What it would have earned", [tables.earnings(test["trading"])]),
+        Chapter("trading", "Trading", [tables.earnings(test["trading"])]),
         Chapter("training", "Training", _training(read_history(run.path), saved)),
         Chapter("variables", "Variables", _variables(run)),
-        Chapter("provenance", "Where it comes from", provenance(config, panel, saved)),
+        Chapter("provenance", "Provenance", provenance(config, panel, saved)),
     ]
     subtitle = f"Run, test rows {period(evaluation.predictions['test'])}"
     return Page(config.name, subtitle, verdict_of(test), chapters)
@@ -67,7 +67,7 @@ def _baselines(evaluation: Evaluation, others: Mapping[str, tuple[float, Differe
         tables.against_runs(others) if others else None,
         tables.by_series(by_series) if by_series is not None else None,
         Details("The same for validation", [tables.against_baselines(evaluation.metrics["val"], validation)]),
-        Details("What the baselines are", [Facts("", tables.described())]),
+        Details("The baselines", [Facts("", tables.described())]),
     ]
 
 
@@ -101,7 +101,7 @@ def _skill(evaluation: Evaluation, panel: Panel) -> list[Part]:
     if picture is None:
         return [Text(f"Not drawn: {len(losses)} test days are too few.")]
     note = (
-        "Shaded: days before which the moving volatility of the returns was above what it was in two thirds"
+        "Shaded: days before which the moving volatility of the returns was above its value in two thirds"
         f" of the rows before validation ({share(np.mean(stormy), 0)} of the test days)."
     )
     return [picture, Text(note)]
@@ -142,7 +142,7 @@ def _variables(run: RunDirectory) -> list[Part]:
         parts.append(interpretation.importance_picture(frames["importance"]))
     if "attention_by_lag" in frames:
         parts.append(interpretation.attention_picture(frames["attention_by_lag"]))
-    text = "What the model looks at has not been worked out. Do it, and make this page again:"
+    text = "The run has no interpretation. Make it, and this page again:"
     return parts or [Text(text), Code(f"python -m tftjax.interpret {run.path}")]
 
 
@@ -157,7 +157,7 @@ def provenance(config: Config, panel: Panel, saved: checkpoint.Checkpoint | None
     parts: list[Part] = [
         Text(config.notes) if config.notes else None,
         Facts("Data", _data_facts(config, panel)),
-        Details("How the data was aligned", [Items(panel.messages)]) if panel.messages else None,
+        Details("Alignment of the data", [Items(panel.messages)]) if panel.messages else None,
         tables.Table("Settings that are not the defaults", head, changed) if changed else None,
         Details("The whole config", [Code(json.dumps(config.model_dump(mode="json"), indent=2))]),
     ]
@@ -173,7 +173,7 @@ def provenance(config: Config, panel: Panel, saved: checkpoint.Checkpoint | None
 
 def member_provenance(run: RunDirectory, panel: Panel, remark: str = "") -> list[Part]:
     """The provenance of one member, named with a remark."""
-    text = Text(f"What follows is that of the member {run.path.name}{remark}.")
+    text = Text(f"The config, data and training below are those of the member {run.path.name}{remark}.")
     return [text, *provenance(run.read(), panel, checkpoint.restore_latest(run.checkpoints))]
 
 

@@ -42,9 +42,9 @@ def sweep_page(folder: Path, results: pd.DataFrame, members: Evaluations) -> Pag
     compared = sweep_results.tables(results, first.metrics, averaged)
     chapters = [
         Chapter("configs", "Configs, ranked on validation", compared),
-        Chapter("pictures", "In pictures", [figures.metrics_picture(results, configs), response]),
+        Chapter("pictures", "Pictures", [figures.metrics_picture(results, configs), response]),
         Chapter("members", "Verdicts by config", _by_config(folder, results, members, ensembles)),
-        Chapter("provenance", "Where it comes from", _provenance(results, first)),
+        Chapter("provenance", "Provenance", _provenance(results, first)),
     ]
     days = period(first.predictions["test"])
     subtitle = f"Sweep of {len(configs)} configs, {len(results)} members, test rows {days}"

@@ -37,9 +37,9 @@ def walk_page(walk: Walk) -> Page:
     chapters = [
         Chapter("together", "All test days together", _together(walk)),
         Chapter("skill", "Fold by fold", _by_fold(walk, panel)),
-        Chapter("parts", "Where the gain comes from", _parts(walk, panel)),
+        Chapter("parts", "Parts of the gain", _parts(walk, panel)),
         Chapter("configs", "Config by config", _configs(walk)),
-        Chapter("provenance", "Where it comes from", _provenance(walk, run, panel)),
+        Chapter("provenance", "Provenance", _provenance(walk, run, panel)),
     ]
     configs = counted(len({member.group for member in walk.members}), "config")
     subtitle = (
@@ -102,7 +102,7 @@ def _together(walk: Walk) -> list[Part]:
         summary.gains(walk),
         Items(summary.left_out(walk)),
         _folded(summary.seeds(walk)),
-        Details("What the baselines are", [Facts("", tables.described())]),
+        Details("The baselines", [Facts("", tables.described())]),
     ]
 
 

@@ -202,7 +202,7 @@ def join_folds(folds: Sequence[Fold], volatility_name: str) -> Pool:
 def pooled_forecasts(pool: Pool, members: Sequence[Member]) -> list[Pooled]:
     """Configs' ensembles and seeds, in the order of the plan, then baselines: those that have every fold.
 
-    A config's ensemble is of the seeds that did not diverge in a fold. Warnings name what is left out.
+    A config's ensemble is of the seeds that did not diverge in a fold. Warnings name those that are left out.
     """
     result: list[Pooled] = []
 

@@ -120,7 +120,7 @@ def parts_text(volatility: str) -> str:
     """The meaning of the parts into which gains are divided."""
     return (
         f"Stormy: {volatility} the day before was above its median over these days. Tails: levels up to"
-        f" {TAIL:g} and from {1 - TAIL:g} on. Each part is what it adds to the gain, in percent of the"
+        f" {TAIL:g} and from {1 - TAIL:g} on. Each part is its contribution to the gain, in percent of the"
         " baseline's whole pinball loss: the quarters sum to all, and so do calm and stormy, and centre and"
         " tails."
     )
