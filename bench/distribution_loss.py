@@ -1,15 +1,14 @@
-"""Do penalties on the forecasts' mean and spread do anything? `python bench/distribution_loss.py --runs DIR`.
+"""Effect of penalties on the forecasts' mean and spread: `python bench/distribution_loss.py --runs DIR`.
 
 Trains the nine configs, whose penalties are in return units, and penalties in standardized units of several
 weights, on the mean, the spread or both; every config with the same seeds, as one sweep. Prints Markdown
 tables: each config's metrics of both splits, and its difference from `control`, seed by seed, with Student's
-95 % interval over seeds; and what a basis point of sigma costs. The text that goes with them is
-docs/study-distribution-loss.md.
+95 % interval over seeds; and the cost of a basis point of sigma. docs/study-distribution-loss.md describes
+them.
 """
 
 import argparse
 import json
-import math
 import subprocess
 import sys
 from pathlib import Path
@@ -17,14 +16,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from peers import NINE, ROOT
-from scipy.stats import t as student
 
+from tftjax.evaluate.scoring import SPLITS
+from tftjax.evaluate.significance import mean_interval
 from tftjax.storage.directories import SweepDirectory
 
 WEIGHTS = (0.003, 0.01, 0.03, 0.1, 0.3)
-SPLITS = ("val", "test")
 KINDS = {"mean": (1, 0), "std": (0, 1), "both": (1, 1)}
-COLUMNS = {  # of results.csv, but for the last, which `main` adds: title, factor, format
+COLUMNS = {  # by column of results.csv (`main` adds the last): title, factor, format
     "pinball": ("pinball, 1e-3", 1e3, ".4f"),
     "sigma": ("sigma, bp", 1e4, ".1f"),
     "share_positive": ("positive, %", 100, ".1f"),
@@ -57,8 +56,8 @@ def write_configs(folder: Path) -> list[Path]:
 
 def interval(values: np.ndarray) -> tuple[float, float]:
     """The mean and half of its 95 % interval, by Student's t."""
-    half = student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
-    return float(values.mean()), float(half)
+    mean, _, high = mean_interval(values)
+    return mean, high - mean
 
 
 def differences(results: pd.DataFrame, config: str, metric: str, split: str) -> np.ndarray:
@@ -74,14 +73,14 @@ def table(results: pd.DataFrame, configs: list[str], baselines: dict[str, dict],
     for config in configs:
         cells = []
         for metric, (_, factor, spec) in COLUMNS.items():
-            own = results.loc[results["config"] == config, f"{split}/{metric}"]
+            values = factor * results.loc[results["config"] == config, f"{split}/{metric}"]
             if config == "control":
-                mean, half = interval(factor * own.to_numpy())
+                mean, half = interval(values.to_numpy())
                 cells.append(f"{mean:{spec}} ± {half:{spec}}")
             else:
                 mean, half = interval(factor * differences(results, config, metric, split))
                 mark = " *" if abs(mean) > half else ""
-                cells.append(f"{factor * own.mean():{spec}} ({mean:+{spec}} ± {half:{spec}}{mark})")
+                cells.append(f"{values.mean():{spec}} ({mean:+{spec}} ± {half:{spec}}{mark})")
         lines.append(f"| {config} | " + " | ".join(cells) + " |")
     for name, metrics in baselines.items():
         cells = [
@@ -105,9 +104,9 @@ def costs(results: pd.DataFrame, configs: list[str]) -> str:
             base = results.loc[results["config"] == "control", f"{split}/pinball"].mean()
             pinball = 100 * differences(results, config, "pinball", split) / base
             cells = ["{:+.2f} ± {:.2f}".format(*interval(values)) for values in (sigma, pinball)]
-            moved = abs(interval(sigma)[0]) > interval(sigma)[1]
-            paid = f"{pinball.mean() / sigma.mean():+.3f}" if moved else "-"
-            line += f" {cells[0]} | {cells[1]} | {paid} |"
+            change, half = interval(sigma)
+            cost = f"{pinball.mean() / change:+.3f}" if abs(change) > half else "-"
+            line += f" {cells[0]} | {cells[1]} | {cost} |"
         lines.append(line)
     return "\n".join(lines)
 
@@ -130,18 +129,18 @@ def main() -> None:
             command += ["--set", setting]
         subprocess.run(command, check=True)
     results = pd.read_csv(sweep.results)
-    above = {}
-    for split in SPLITS:  # above what random forecasts of the same spread get
-        healthy, by_chance = (results[f"{split}/{of}/HEALTHY"] for of in ("quality", "quality_random"))
-        above[f"{split}/above_chance"] = healthy - by_chance
+    above = {  # the share of random forecasts of the same spread
+        f"{split}/above_chance": results[f"{split}/quality/HEALTHY"]
+        - results[f"{split}/quality_random/HEALTHY"]
+        for split in SPLITS
+    }
     results = pd.concat([results, pd.DataFrame(above)], axis=1)
     first = sweep.member(results["member"].iloc[0])
     metrics = json.loads(first.evaluation.metrics.read_text(encoding="utf-8"))
     print(f"epochs: {results['epochs'].describe()[['min', '50%', 'max']].to_dict()}\n")
     others = [standardized(kind, weight) for kind in KINDS for weight in WEIGHTS]
     for split in SPLITS:
-        baselines = {name: of for name, of in metrics[split]["baselines"].items() if of is not None}
-        print(table(results, list(NINE), baselines, split), end="\n\n")
+        print(table(results, list(NINE), metrics[split]["baselines"], split), end="\n\n")
         print(table(results, ["control", *others], {}, split), end="\n\n")
     print(costs(results, others))
 

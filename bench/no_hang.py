@@ -1,7 +1,7 @@
-"""Does a sweep of 72 members ever hang? `python bench/no_hang.py`: runs one ten times, counts those that end.
+"""Repeated sweeps of 72 members, and how many of them end: `python bench/no_hang.py`.
 
 Each is the command in a process of its own: nine configs by eight seeds on two years of the embedded data,
-for a few epochs. One that has not ended in time is killed and counted as hung.
+for a few epochs. A sweep that has not ended in time is killed and counted as hung.
 """
 
 import argparse
@@ -23,7 +23,7 @@ SETTINGS = ("data.start=2015-01-01", "data.end=2016-12-31", "train.patience=100"
 
 
 def sweep(epochs: int, timeout: float, folder: Path) -> str | None:
-    """Runs one sweep; returns None if it ended well and every member was summarised, else what happened."""
+    """Runs one sweep; returns None if it ended well and every member was summarised, else the problem."""
     command = [sys.executable, "-m", "tftjax.sweep", *(f"configs/{name}.json" for name in NINE)]
     command += ["--seeds", str(SEEDS), "--runs", str(folder), "--quiet"]
     for setting in (*SETTINGS, f"train.max_epochs={epochs}"):
@@ -55,10 +55,10 @@ def main() -> int:
     for number in range(1, arguments.times + 1):
         with tempfile.TemporaryDirectory() as folder:
             started = time.perf_counter()
-            wrong = sweep(arguments.epochs, arguments.timeout, Path(folder))
+            problem = sweep(arguments.epochs, arguments.timeout, Path(folder))
             seconds = time.perf_counter() - started
-        completed += wrong is None
-        print(f"{number}: {'completed' if wrong is None else wrong}, {seconds:.0f} s", flush=True)
+        completed += problem is None
+        print(f"{number}: {problem or 'completed'}, {seconds:.0f} s", flush=True)
     print(f"{completed} of {arguments.times} sweeps of {len(NINE) * SEEDS} members completed")
     return 0 if completed == arguments.times else 1
 

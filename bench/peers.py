@@ -27,14 +27,14 @@ from tftjax.storage.directories import SweepDirectory
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN = Path(__file__).with_name("peers_train.py")
-OWN = "tftjax"
+TFTJAX = "tftjax"
 NINE = ("control", "mean_01", "mean_02", "std_01", "std_02", "balanced_005", "balanced_01")
 NINE += ("emphasize_mean", "emphasize_std")
 LONGER = (30, 100)  # epochs for which the nine-config job is reckoned, not measured
 
 
-def say(text: str) -> None:
-    """Prints for people."""
+def log(text: str) -> None:
+    """Prints on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -70,8 +70,8 @@ class Worker:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.log}
         self.process = subprocess.Popen(command, cwd=ROOT, text=True, **pipes)
         self.parameters = self._answer()["parameters"]
-        # Of torch; tftjax has a device a core, each with a thread, whatever it is told.
-        self.threads = (os.cpu_count() or 1) if library == OWN else 1
+        # Threads of torch; tftjax has a device a core, each with a thread, whatever the number.
+        self.threads = (os.cpu_count() or 1) if library == TFTJAX else 1
 
     def _answer(self) -> dict:
         line = self.process.stdout.readline()
@@ -89,12 +89,12 @@ class Worker:
         """Trains the first epoch, which compiles or allocates, and finds the faster number of threads."""
         cores = os.cpu_count() or 1
         self.epoch()
-        if self.library != OWN and cores > 1:
+        if self.library != TFTJAX and cores > 1:
             tried = {}
             for self.threads in (1, cores):
                 tried[self.threads] = self.epoch()
             self.threads = min(tried, key=tried.get)
-        say(f"{self.library} is ready, with {self.threads} thread(s)")
+        log(f"{self.library} is ready, with {self.threads} thread(s)")
 
     def stop(self) -> None:
         """Ends the process."""
@@ -103,7 +103,7 @@ class Worker:
 
 
 def epochs_by_turns(libraries: list[str], task: Path, rounds: int) -> dict[str, dict]:
-    """Times an epoch in each library by turns; returns what was found by library."""
+    """Times epochs in each library by turns; returns version, parameters, threads and seconds by library."""
     workers = []
     for library in libraries:
         workers.append(Worker(library, task))
@@ -126,16 +126,16 @@ def epochs_by_turns(libraries: list[str], task: Path, rounds: int) -> dict[str, 
     }
 
 
-def print_epochs(found: dict[str, dict], windows: int) -> None:
-    """Prints a table: speeds, and how many times as fast this project is, round by round."""
-    say(f"\nAn epoch of {windows:,} windows: median (least, greatest) of the rounds")
-    say(f"{'':28}{'parameters':>11}{'threads':>9}{'windows/s':>30}{'tftjax is faster by':>28}")
-    own = found[OWN]["seconds"]
-    for library, row in found.items():
+def print_epochs(results: dict[str, dict], windows: int) -> None:
+    """Prints a table of speeds, and their ratios to this project's, round by round."""
+    log(f"\nAn epoch of {windows:,} windows: median (least, greatest) of the rounds")
+    log(f"{'':28}{'parameters':>11}{'threads':>9}{'windows/s':>30}{'tftjax is faster by':>28}")
+    for library, row in results.items():
         rates = spread([windows / seconds for seconds in row["seconds"]], ",.0f")
-        ratios = spread([other / ours for other, ours in zip(row["seconds"], own, strict=True)], ".2f")
+        pairs = zip(row["seconds"], results[TFTJAX]["seconds"], strict=True)
+        ratios = spread([seconds / reference for seconds, reference in pairs], ".2f")
         name = f"{library} {row['version']}"
-        say(f"{name:28}{row['parameters']:11,}{row['threads']:9}{rates:>30}{ratios:>28}")
+        log(f"{name:28}{row['parameters']:11,}{row['threads']:9}{rates:>30}{ratios:>28}")
 
 
 def spread(values: list[float], spec: str) -> str:
@@ -144,7 +144,7 @@ def spread(values: list[float], spec: str) -> str:
 
 
 def nine_as_a_sweep(epochs: int) -> tuple[float, float]:
-    """Seconds of the whole process, and of those the training of an epoch of all members."""
+    """Seconds of the whole process, and seconds of training an epoch of all members."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "tftjax.sweep", *(f"configs/{name}.json" for name in NINE)]
         command += ["--runs", folder, "--quiet"]
@@ -160,7 +160,7 @@ def nine_as_a_sweep(epochs: int) -> tuple[float, float]:
 
 
 def nine_as_runs(library: str, task: Path, epochs: int, threads: int) -> tuple[float, float]:
-    """The same of nine runs one after another in one process."""
+    """The seconds of `nine_as_a_sweep` for nine runs one after another in one process."""
     command = [sys.executable, str(TRAIN), library, str(task), "--runs", str(len(NINE))]
     command += ["--epochs", str(epochs), "--threads", str(threads)]
     started = time.perf_counter()
@@ -178,17 +178,17 @@ def compare_nine(library: str, task: Path, epochs: int, threads: int) -> dict:
     sweeps = [nine_as_a_sweep(epochs)]
     runs = nine_as_runs(library, task, epochs, threads)
     sweeps.append(nine_as_a_sweep(epochs))
-    say(f"\nNine configs, {epochs} epochs each, whole processes, no compilation cached")
+    log(f"\nNine configs, {epochs} epochs each, whole processes, no compilation cached")
     for name, (seconds, an_epoch) in (("one sweep", sweeps[0]), ("one sweep", sweeps[1]), (library, runs)):
-        say(f"{name:28}{seconds:9.1f} s, of which {an_epoch:.2f} s for each epoch of all nine")
+        log(f"{name:28}{seconds:9.1f} s, of which {an_epoch:.2f} s for each epoch of all nine")
     ratios = [runs[0] / seconds for seconds, _ in sweeps]
-    say(f"nine runs take {min(ratios):.1f} to {max(ratios):.1f} times as long")
+    log(f"nine runs take {min(ratios):.1f} to {max(ratios):.1f} times as long")
     reckoned = {}
     for longer in LONGER:
         more = longer - epochs
         values = [(runs[0] + more * runs[1]) / (whole + more * an_epoch) for whole, an_epoch in sweeps]
         reckoned[longer] = values
-        say(
+        log(
             f"by the seconds above, at {longer} epochs: {min(values):.1f} to {max(values):.1f} (not measured)"
         )
     return {"epochs": epochs, "sweeps": sweeps, "library": library, "runs": runs, "reckoned": reckoned}
@@ -201,27 +201,27 @@ def main() -> None:
     parser.add_argument("--libraries", nargs="+", choices=list(LIBRARIES)[1:], default=list(LIBRARIES)[1:])
     parser.add_argument("--rounds", type=int, default=7, help="epochs of each library; default: 7")
     parser.add_argument(
-        "--epochs", type=int, default=20, help="of each of nine runs, 0 for none; default: 20"
+        "--epochs", type=int, default=20, help="epochs of the nine runs, 0 for none; default: 20"
     )
     parser.add_argument("--nine", choices=list(LIBRARIES)[1:], default="pytorch-forecasting")
     arguments = parser.parse_args()
-    libraries = [OWN]
+    libraries = [TFTJAX]
     for library in arguments.libraries:
         if is_installed(library):
             libraries.append(library)
         else:
-            say(f"{library} is not installed: left out. pip install -e '.[bench]' installs it.")
+            log(f"{library} is not installed: left out. pip install -e '.[bench]' installs it.")
     task = make_task(arguments.config)
-    say(f"{platform.platform()}, {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}")
+    log(f"{platform.platform()}, {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "task.npz"
         np.savez(path, **task._asdict())
-        found = epochs_by_turns(libraries, path, arguments.rounds)
-        print_epochs(found, task.steps * task.batch_size)
+        results = epochs_by_turns(libraries, path, arguments.rounds)
+        print_epochs(results, task.steps * task.batch_size)
         nine = None
         if arguments.epochs and arguments.nine in libraries:
-            nine = compare_nine(arguments.nine, path, arguments.epochs, found[arguments.nine]["threads"])
-    print(json.dumps({"windows": task.steps * task.batch_size, "libraries": found, "nine": nine}))
+            nine = compare_nine(arguments.nine, path, arguments.epochs, results[arguments.nine]["threads"])
+    print(json.dumps({"windows": task.steps * task.batch_size, "libraries": results, "nine": nine}))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
 """Trains a TFT in one of several libraries, an epoch at a time: `peers.py` starts a process for each.
 
-`python peers_train.py LIBRARY TASK.npz` trains until standard input ends: a line there, the number of
-threads, starts an epoch, and a line of JSON on standard output says what it took. `--runs N --epochs E`
-trains N times E epochs without a stop. Nothing is logged, saved or validated, except that tftjax
-validates: its epoch is one program. Standard output is kept for the answers; what a library prints goes to
-standard error.
+`python peers_train.py LIBRARY TASK.npz` trains until standard input ends: a line with the number of threads
+starts an epoch, and a line of JSON on standard output has its seconds. `--runs N --epochs E` trains N times E
+epochs without a stop. Nothing is logged, saved or validated, except that tftjax validates: its epoch is one
+program. Standard output is kept for the answers; the libraries print on standard error.
 """
 
 import argparse
@@ -26,7 +25,7 @@ FOREVER = 100_000  # epochs
 
 
 class Task(NamedTuple):
-    """What is trained, the same in every library.
+    """The data and the sizes of the model, the same in every library.
 
     Attributes:
       observed: V x N, standardised; the first is the target. All rows are train rows.
@@ -63,22 +62,22 @@ class Task(NamedTuple):
 
 
 class Pace:
-    """Tells how long each epoch took.
+    """Writes the seconds of each epoch.
 
     Args:
-      answers: where to.
-      threads: to train with; 0 waits before each epoch for a line of standard input that says it.
+      answers: the file to write to.
+      threads: number of threads to train with; 0 reads it from a line of standard input before each epoch.
     """
 
     def __init__(self, answers, threads: int = 0):
         self.answers, self.threads, self.started = answers, threads, None
 
     def tell(self, **answer) -> None:
-        """Answers the process that started this one."""
+        """Writes a line of JSON."""
         print(json.dumps(answer), file=self.answers, flush=True)
 
     def begin(self, set_threads=lambda _: None) -> None:
-        """To be called where an epoch begins: from there to the next call is its time."""
+        """Called where an epoch begins: its time lasts to the next call."""
         if self.started is not None:
             self.tell(seconds=time.perf_counter() - self.started)
         set_threads(self.threads or self._told())
@@ -95,10 +94,10 @@ class Pace:
 
 
 def trainer_settings(task: Task, epochs: int, pace: Pace, lightning) -> dict[str, Any]:
-    """What the trainers of all libraries but tftjax are given.
+    """Settings of the trainers of all libraries but tftjax.
 
     Args:
-      lightning: the library's, `lightning.pytorch` or `pytorch_lightning`.
+      lightning: the package that the library uses, `lightning.pytorch` or `pytorch_lightning`.
     """
     import torch
 
@@ -131,6 +130,7 @@ def train_tftjax(task: Task, epochs: int, pace: Pace) -> None:
     from tftjax.storage import runs
     from tftjax.train.engine import BatchEngine, Training
     from tftjax.train.loop import Group, train_members
+    from tftjax.train.step import make_program
 
     runtime.configure()
     keys = ("max_epochs", "patience", "checkpoint_every")
@@ -139,20 +139,11 @@ def train_tftjax(task: Task, epochs: int, pace: Pace) -> None:
     assert len(data.starts["train"]) == task.num_windows
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "run"
-        pace.tell(parameters=count_tftjax(config, data))
+        pace.tell(parameters=make_program(config, data, runtime.device_mesh(1)).layout.size)
         with runs.claim(folder, config, data.whole):
             pace.begin()
             group = Group([Training(config.name, config, data, folder)])
             train_members(group, BatchEngine, {}, lambda round_: pace.begin())
-
-
-def count_tftjax(config, data) -> int:
-    """Parameters of the model."""
-    from tftjax.runtime import device_mesh
-    from tftjax.train.step import make_program
-
-    layout = make_program(config, data, device_mesh(1)).layout
-    return int(sum(np.prod(shape) for shape in layout.shapes))
 
 
 def train_pytorch_forecasting(task: Task, epochs: int, pace: Pace) -> None:
@@ -316,7 +307,7 @@ LIBRARIES = {
 
 
 def is_installed(library: str) -> bool:
-    """Whether a library is there, and torch with it."""
+    """Whether a library is installed, and torch with it."""
     try:
         for package in (library, *([] if library == "tftjax" else ["torch"])):
             metadata.version(package)
@@ -330,7 +321,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("library", choices=LIBRARIES)
     parser.add_argument("task", type=Path)
-    parser.add_argument("--runs", type=int, default=0, help="train so often, --epochs each, without a stop")
+    parser.add_argument("--runs", type=int, default=0, help="number of runs of --epochs without a stop")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--threads", type=int)
     arguments = parser.parse_args()

@@ -1,8 +1,8 @@
 """Speed and memory of a sweep by its number of members: `python bench/sweep_speed.py`.
 
 Every count is trained in a process of its own, first without a compilation cache, then from it. Prints a
-table on standard error and one line of JSON on standard output. The files that a sweep writes are not
-part of it: what is measured is the compiled program with its transfers.
+table on standard error and one line of JSON on standard output. The compiled program is measured with its
+transfers, but not the writing of files.
 """
 
 import argparse
@@ -22,7 +22,7 @@ COUNTS = (1, 2, 4, 9, 18, 36, 72)
 
 
 def measure(config_path: str, num_members: int, rounds: int, cache: str) -> dict[str, float]:
-    """Trains members in this process; see the keys for what is measured."""
+    """Trains members in this process, and measures the keys of the result."""
     from tftjax import runtime
 
     runtime.configure()
@@ -42,14 +42,15 @@ def measure(config_path: str, num_members: int, rounds: int, cache: str) -> dict
     started = time.perf_counter()
     engine.prepare(num_members)
     compile_seconds = time.perf_counter() - started
-    floats = [hyperparameters(member.config) for member in members]
+    numbers = [hyperparameters(member.config) for member in members]
     states = [
-        init_state(engine.program, own, m.config.train.seed) for own, m in zip(floats, members, strict=True)
+        init_state(engine.program, values, member.config.train.seed)
+        for values, member in zip(numbers, members, strict=True)
     ]
     seconds = []
     for _ in range(rounds + 1):
         started = time.perf_counter()
-        trained = engine.epoch(states, floats, range(num_members))
+        trained = engine.epoch(states, numbers, range(num_members))
         seconds.append(time.perf_counter() - started)
         states = [state for state, _ in trained]
     batch_size = members[0].config.train.batch_size
@@ -66,7 +67,7 @@ def measure(config_path: str, num_members: int, rounds: int, cache: str) -> dict
 
 
 def in_process_of_its_own(arguments: argparse.Namespace, num_members: int, cache: str) -> dict[str, float]:
-    """The same, started anew."""
+    """Runs `measure` in a new process."""
     command = [sys.executable, __file__, "--config", arguments.config, "--rounds", str(arguments.rounds)]
     command += ["--only", str(num_members), "--cache", cache]
     return json.loads(subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout)

@@ -1,4 +1,4 @@
-"""The attention variants where the answer is known: `python bench/synthetic_variants.py TASK`.
+"""Attention variants on made-up data with a known answer: `python bench/synthetic_variants.py TASK`.
 
 staleness: two monthly columns; one tells of the next return only until it has half its usual age, the other
 always. The variant `variable_selection` should learn a penalty on the age of the first and none for the
@@ -87,18 +87,18 @@ def regime_panel(momentum: int, seed: int) -> Panel:
 
 
 def train(panel: Panel, raw: dict, epochs: int, seeds: int) -> list[dict]:
-    """Trains seeds side by side; for each the test pinball at its best epoch and what the variant learned."""
+    """Trains seeds side by side; for each the test pinball at its best epoch and the learned numbers."""
     configs = [from_dict(raw | {"train": raw["train"] | {"seed": seed}}, "bench") for seed in range(seeds)]
     data = prepare(panel, configs[0])
     engine = MembersEngine([Training(f"s{config.train.seed}", config, data, Path()) for config in configs])
     engine.prepare(seeds)
-    floats = [hyperparameters(config) for config in configs]
+    numbers = [hyperparameters(config) for config in configs]
     states = [
-        init_state(engine.program, own, config.train.seed)
-        for own, config in zip(floats, configs, strict=True)
+        init_state(engine.program, values, config.train.seed)
+        for values, config in zip(numbers, configs, strict=True)
     ]
     for _ in range(epochs):
-        states = [state for state, _ in engine.epoch(states, floats, range(seeds))]
+        states = [state for state, _ in engine.epoch(states, numbers, range(seeds))]
     return [
         _outcome(config, data, state, engine.program.layout)
         for config, state in zip(configs, states, strict=True)
@@ -112,7 +112,7 @@ def _outcome(config: Config, data: Data, state, layout) -> dict:
     forecast = forecast_rows(model, parameters, data.series, starts)
     rows = starts[:, None] + config.model.encoder_length
     target = data.panel.frame[data.panel.target].to_numpy()[rows]
-    # What the variant has learned in the end, not at the best epoch, which may be an early one.
+    # The variant's parameters in the end, not at the best epoch, which may be an early one.
     last = to_tree(state.params, layout)
     numbers = learned(config, data.panel.observed, data.encoding.usual_ages, last)
     best = runs.Run(Path(), config, data, parameters, int(state.best_epoch))
@@ -125,28 +125,26 @@ def _outcome(config: Config, data: Data, state, layout) -> dict:
 
 
 def compare(panel: Panel, variants: dict[str, dict], epochs: int, seeds: int) -> dict[str, list[dict]]:
-    """Trains the baseline and the variants on the same panel, and prints what came out."""
-    found = {}
+    """Trains the baseline and the variants on the same panel, and prints their outcomes."""
+    outcomes = {}
     for name, attention in variants.items():
         raw = CONFIG | {"model": CONFIG["model"] | {"attention": attention}}
-        found[name] = train(panel, raw, epochs, seeds)
-        scores = [1e3 * outcome["pinball"] for outcome in found[name]]
-        differences = [
-            own - 1e3 * base["pinball"] for own, base in zip(scores, found["baseline"], strict=True)
-        ]
+        outcomes[name] = train(panel, raw, epochs, seeds)
+        pairs = zip(outcomes[name], outcomes["baseline"], strict=True)
+        scores = [1e3 * outcome["pinball"] for outcome in outcomes[name]]
+        differences = [1e3 * (outcome["pinball"] - baseline["pinball"]) for outcome, baseline in pairs]
         line = f"{name:28} pinball {statistics.mean(scores):.4f}e-3"
         line += f" [{min(scores):.4f}, {max(scores):.4f}]"
         line += f"  minus baseline {statistics.mean(differences):+.4f}"
         line += f" [{min(differences):+.4f}, {max(differences):+.4f}]"
-        recency = statistics.mean(outcome["recency_correlation"] for outcome in found[name])
-        own_step = statistics.mean(outcome["own_step"] for outcome in found[name])
+        recency = statistics.mean(outcome["recency_correlation"] for outcome in outcomes[name])
+        own_step = statistics.mean(outcome["own_step"] for outcome in outcomes[name])
         line += f"  attention: recency {recency:+.2f}, own step {100 * own_step:.0f} %"
         print(line, file=sys.stderr)
-        for of in found[name][0]["learned"]:
-            values = [outcome["learned"][of] for outcome in found[name]]
-            shown = ", ".join(f"{value:.3f}" for value in values)
-            print(f"    {of}: {shown}", file=sys.stderr, flush=True)
-    return found
+        for learned_name in outcomes[name][0]["learned"]:
+            values = ", ".join(f"{outcome['learned'][learned_name]:.3f}" for outcome in outcomes[name])
+            print(f"    {learned_name}: {values}", file=sys.stderr, flush=True)
+    return outcomes
 
 
 GATES = {

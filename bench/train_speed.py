@@ -1,9 +1,9 @@
 """Speed and memory of one training run, by the command that users run: `python bench/train_speed.py`.
 
 Prints one line of JSON on standard output and a table with spreads on standard error. Training is measured in
-processes of its own, through the command: one run of one epoch without a compilation cache and three with
-one, for the time from the start of the process to the end of the first epoch, and one longer run for the
-steady state. Inference is measured in this process, on the parameters of the longer run.
+processes of its own: one run of one epoch without a compilation cache and three with one, for the time from
+the start of the process to the end of the first epoch, and one longer run for the steady state. Inference is
+measured in this process, on the parameters of the longer run.
 """
 
 import argparse
@@ -24,23 +24,14 @@ ROOT = Path(__file__).resolve().parent.parent
 INFERENCE_BATCH = 256
 
 
-def first_epoch_seconds(config: str, folder: Path, name: str, environment: dict[str, str]) -> float:
-    """Seconds from the start of a training process to the line of its first epoch in metrics.jsonl."""
-    command = [
-        sys.executable,
-        "-m",
-        "tftjax.train",
-        config,
-        "--runs",
-        str(folder),
-        "--name",
-        name,
-        "--quiet",
-    ]
-    metrics = RunDirectory(folder / name).metrics
+def first_epoch_seconds(config: str, run: RunDirectory, epochs: int, environment: dict[str, str]) -> float:
+    """Trains in a process; seconds from its start to the line of the first epoch in metrics.jsonl."""
+    command = [sys.executable, "-m", "tftjax.train", config, "--quiet"]
+    command += ["--runs", str(run.path.parent), "--name", run.path.name]
+    command += ["--set", f"train.max_epochs={epochs}", "--set", f"train.patience={epochs}"]
     started = time.monotonic()
-    process = subprocess.Popen([*command, "--set", "train.max_epochs=1"], env=environment, cwd=ROOT)
-    while not (metrics.exists() and metrics.stat().st_size) and process.poll() is None:
+    process = subprocess.Popen(command, env=environment, cwd=ROOT)
+    while not (run.metrics.exists() and run.metrics.stat().st_size) and process.poll() is None:
         time.sleep(0.01)
     seconds = time.monotonic() - started
     if process.wait() != 0:
@@ -49,29 +40,17 @@ def first_epoch_seconds(config: str, folder: Path, name: str, environment: dict[
 
 
 def train_rates(
-    config: str, folder: Path, epochs: int, environment: dict[str, str]
+    config: str, run: RunDirectory, epochs: int, environment: dict[str, str]
 ) -> tuple[list[float], float]:
     """Windows per second of each epoch of a run but the first two, and its peak memory in MB."""
-    command = [
-        sys.executable,
-        "-m",
-        "tftjax.train",
-        config,
-        "--runs",
-        str(folder),
-        "--name",
-        "steady",
-        "--quiet",
-    ]
-    overrides = ["--set", f"train.max_epochs={epochs}", "--set", f"train.patience={epochs}"]
-    subprocess.run([*command, *overrides], env=environment, cwd=ROOT, check=True)
-    lines = RunDirectory(folder / "steady").metrics.read_text().splitlines()
+    first_epoch_seconds(config, run, epochs, environment)
+    lines = run.metrics.read_text().splitlines()
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     return [json.loads(line)["windows_per_s"] for line in lines[2:]], peak
 
 
 def inference(run_directory: Path, repeats: int) -> tuple[list[float], int]:
-    """Windows per second of each of many batches, data and parameters on the device; parameter count."""
+    """Windows per second of each of many batches, all on the device, and the number of parameters."""
     from tftjax import runtime
 
     runtime.configure()
@@ -98,26 +77,21 @@ def inference(run_directory: Path, repeats: int) -> tuple[list[float], int]:
     return rates[repeats // 10 :], sum(leaf.size for leaf in jax.tree.leaves(run.parameters))
 
 
-def quartiles(values: list[float]) -> tuple[float, float, float]:
-    """Lower quartile, median, upper quartile."""
-    low, middle, high = statistics.quantiles(values, n=4)
-    return low, middle, high
-
-
 def main() -> None:
     """Runs all measurements."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", default="configs/balanced_01.json")
-    parser.add_argument("--epochs", type=int, default=30, help="of the longer run, at least 5")
+    parser.add_argument("--epochs", type=int, default=30, help="epochs of the longer run, at least 5")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
-        cold = first_epoch_seconds(arguments.config, folder, "cold", environment)
-        warm = [first_epoch_seconds(arguments.config, folder, f"warm{n}", environment) for n in range(3)]
-        train, peak = train_rates(arguments.config, folder, arguments.epochs, environment)
-        infer, parameters = inference(folder / "steady", repeats=200)
-    spread = {"train_windows_per_s": quartiles(train), "inference_windows_per_s": quartiles(infer)}
+    with tempfile.TemporaryDirectory() as folder:
+        environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": f"{folder}/cache"}
+        short = [RunDirectory(Path(folder) / name) for name in ("cold", "warm0", "warm1", "warm2")]
+        cold, *warm = (first_epoch_seconds(arguments.config, run, 1, environment) for run in short)
+        steady = RunDirectory(Path(folder) / "steady")
+        train, peak = train_rates(arguments.config, steady, arguments.epochs, environment)
+        infer, parameters = inference(steady.path, repeats=200)
+    rates = {"train_windows_per_s": train, "inference_windows_per_s": infer}
+    spread = {name: statistics.quantiles(values, n=4) for name, values in rates.items()}
     single = {
         "first_epoch_cold_s": cold,
         "first_epoch_warm_s": statistics.median(warm),

@@ -1,9 +1,9 @@
-"""What variants cost an epoch, beside a baseline: `python bench/variant_cost.py --variant KEY=VALUE ...`.
+"""Cost of variants per epoch, beside a baseline: `python bench/variant_cost.py --variant KEY=VALUE ...`.
 
 Every program trains in a process of its own on one device, and only one works at a time: each round is an
 epoch (its validation included) of every program, in random order, and gives a ratio to the baseline's epoch
 of the same round, so that a machine whose speed wanders does not matter. Several --variant make several
-programs; `--variant` alone is the baseline once more, and shows how far apart equal programs come out:
+programs; `--variant` alone is the baseline once more, and shows the noise between equal programs:
 
     python bench/variant_cost.py --variant --variant model.quantile_head=monotone
 
@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def work(config_path: str, overrides: list[str]) -> None:
-    """Compiles a program, says how that went, and trains an epoch for every line that comes in."""
+    """Compiles a program, prints facts about it, and trains an epoch for every line of standard input."""
     from tftjax import runtime
 
     runtime.configure()
@@ -45,10 +45,10 @@ def work(config_path: str, overrides: list[str]) -> None:
     config = load(config_path, overrides)
     data = prepare(load_panel(config.data), config)
     program = make_program(config, data, runtime.device_mesh(1))
-    rates = jax.tree.map(np.float32, hyperparameters(config))
-    state = init_state(program, rates, config.train.seed)
+    numbers = jax.tree.map(np.float32, hyperparameters(config))
+    state = init_state(program, numbers, config.train.seed)
     started = time.perf_counter()
-    epoch = compile_epoch(program).lower(state, rates, train_data(data)).compile()
+    epoch = compile_epoch(program).lower(state, numbers, train_data(data)).compile()
     facts = {
         "compile_s": time.perf_counter() - started,
         "hlo_lines": len(epoch.as_text().splitlines()),
@@ -59,7 +59,7 @@ def work(config_path: str, overrides: list[str]) -> None:
     arrays = jax.device_put(train_data(data))
     for _ in sys.stdin:
         started = time.perf_counter(), time.process_time()
-        state, _ = jax.block_until_ready(epoch(state, rates, arrays))
+        state, _ = jax.block_until_ready(epoch(state, numbers, arrays))
         spent = time.perf_counter() - started[0], time.process_time() - started[1]
         print(json.dumps(spent), flush=True)
 
@@ -68,7 +68,7 @@ class Worker:
     """A program in a process of its own."""
 
     def __init__(self, config: str, overrides: list[str], code: Path):
-        # Its own script: what this one calls may not be there yet.
+        # The checkout's own script: functions that this one calls may be missing in it.
         script = str(code / "bench" / Path(__file__).name)
         command = [sys.executable, script, "--config", config, "--work", *overrides]
         environment = os.environ | {"PYTHONPATH": str(code)}
@@ -91,7 +91,7 @@ class Worker:
 
 
 def measure(workers: dict[str, Worker], rounds: int) -> dict[str, list[tuple[float, float]]]:
-    """Times of each program's epochs by round; the first one, which touches memory, does not count."""
+    """Times of each program's epochs by round, without the first one, which touches memory."""
     shuffle, times = random.Random(0), {name: [] for name in workers}
     for number in range(rounds + 1):
         for name in shuffle.sample(list(workers), len(workers)):
@@ -135,7 +135,8 @@ def main() -> None:
         row, cells = {"program": name} | worker.facts, []
         for place, clock in enumerate(("time", "cpu_time")):
             pairs = zip(times[name], times["baseline"], strict=True)
-            low, middle, high = statistics.quantiles([own[place] / base[place] for own, base in pairs], n=4)
+            ratios = [spent[place] / baseline[place] for spent, baseline in pairs]
+            low, middle, high = statistics.quantiles(ratios, n=4)
             row |= {clock: middle, f"{clock}_low": low, f"{clock}_high": high}
             cells.append(f"{middle:.3f} [{low:.3f}, {high:.3f}]")
         seconds = statistics.median(spent for spent, _ in times[name])

@@ -31,13 +31,12 @@ def make_case(days=67, steps=3, second=53, constant=False):
 
 
 def judged(windows, forecast, others):
-    own = score(windows, forecast, QUANTILES)
-    return own.metrics | judge(
+    return judge(
         windows,
         forecast,
         QUANTILES,
-        losses=own.losses,
-        baseline_losses={name: score(windows, other, QUANTILES).losses for name, other in others.items()},
+        score(windows, forecast, QUANTILES),
+        {name: score(windows, other, QUANTILES) for name, other in others.items()},
         modes=modes_by_series(windows, forecast, QUANTILES, SETTINGS),
         settings=SETTINGS,
         periods_a_year=252.0,

@@ -184,9 +184,9 @@ def test_every_part_is_there(judged, page):
         "Skill over time",
         "Calm and stormy",
         "Quality modes",
-        "What it would have earned",
+        "Trading",
     ]
-    titles += ["Training", "Variables", "Where it comes from"]
+    titles += ["Training", "Variables", "Provenance"]
     sections = [values["id"] for tag, values in page.tags if tag == "h2"][1:]
     assert [f"#{anchor}" for anchor in sections] == [
         link for link in page.links if link in page.links[: len(titles)]
@@ -323,7 +323,7 @@ def test_constant_forecasts(trained, tmp_path):
     evaluation.evaluate_forecasts(run, forecasts)
     assert report_main([str(run.directory)]) == 0
     found = Reader((run.directory / "report.html").read_text())
-    assert "correlation with what happened undefined, as one of them is constant" in found.text
+    assert "correlation with the actual returns undefined, as one of them is constant" in found.text
     assert found.row("model")[-1] == "-"
     assert "nan" not in found.text
 

@@ -23,7 +23,7 @@ from tftjax.walkforward.summary import gain_data, make_summary, seeds
 LEVELS = (0.1, 0.5, 0.75)
 
 
-def happened(days, series, target):
+def predictions(days, series, target):
     forecast = np.zeros((len(days), 1, 3))
     return Predictions(pd.DatetimeIndex(days), np.array(series), forecast, np.array(target)[:, None], LEVELS)
 
@@ -38,7 +38,7 @@ def make_fold(name, days, target, volatility, series=None, **forecasts):
     facts = dict.fromkeys(("train_from", "val_from", "test_from"), days[0])
     facts |= {"test_to": days[-1], "test_windows": len(days)}
     values = {key.replace("_", "-"): constant(*medians) for key, medians in forecasts.items()}
-    return Fold(name, facts, happened(days, series, target), np.array(volatility), values)
+    return Fold(name, facts, predictions(days, series, target), np.array(volatility), values)
 
 
 @pytest.fixture

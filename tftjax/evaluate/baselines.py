@@ -1,8 +1,9 @@
 """Classical forecasts with the shape of the model's output, to be beaten by it.
 
-A baseline is a function of a `Task` -> [N P Q]. What it estimates, it estimates on the task's train rows; for
-a window it may besides use the rows before the window's first target row, `[: target_rows[n, 0]]`, and none
-later. To add one: one function and one line in BASELINES; one in FITTED if it takes a second a series.
+A baseline is a function of a `Task` that returns a `Forecast`. It estimates its parameters on the task's
+train rows; for a window it may besides use the rows before the window's first target row,
+`[: target_rows[n, 0]]`, and none later. To add one: one function and one line in BASELINES; one in FITTED if
+it takes a second a series.
 """
 
 import warnings
@@ -21,70 +22,67 @@ from tftjax.data.volatility import (
     volatility_column,
 )
 from tftjax.errors import UserError
+from tftjax.evaluate.metrics import Forecast
 
 Returns = Float[np.ndarray, " R"]
 
-Forecast = Float[np.ndarray, "N P Q"]
 ROLLING_ROWS = 252  # a year of trading days: the usual length of historical simulation
 MAX_ITERATIONS = 5000  # of a quantile regression; the embedded and the FRED data take under 300
 
 
 class Task(NamedTuple):
-    """What is to be forecast for one series, and from what; R rows, N windows, P steps, Q levels.
+    """The data of one series and the rows to forecast; R rows, N windows, P steps, Q levels.
 
     Attributes:
-        returns: all rows of the target, as decimals.
-        observed: the other columns that are known at the end of each row, by name; NaN where missing.
-        train_rows: rows to estimate on.
-        target_rows: row of each window's each step.
-        quantiles: the Q levels, ascending.
+      returns: all rows of the target, as decimals.
+      observed: the other columns that are known at the end of each row, by name; NaN where missing.
+      train_rows: rows to estimate on.
+      target_rows: the row of each step of each window.
+      quantiles: ascending levels.
     """
 
-    returns: Float[np.ndarray, " R"]
-    observed: Mapping[str, Float[np.ndarray, " R"]]
+    returns: Returns
+    observed: Mapping[str, Returns]
     train_rows: range
     target_rows: Int[np.ndarray, "N P"]
     quantiles: Sequence[float]
 
 
 class Unavailable(Exception):
-    """A baseline has no forecast of this series; says why."""
+    """Raised by a baseline without a forecast of this series; the message says why."""
 
 
 def unconditional(task: Task) -> Forecast:
     """The train returns' sample quantiles, the same for every window: a forecast that looks at nothing.
 
-    Returns:
-        [N P Q] float64, as decimals.
     Raises:
-        UserError: no train row, or a train return that is not finite.
-    Source: Hyndman and Fan 1996, definition 7 (linear interpolation).
+      UserError: no train row, or a train return that is not finite.
     """
     train = task.returns[task.train_rows.start : task.train_rows.stop]
     return unconditional_quantiles(train, task.quantiles, *task.target_rows.shape)
 
 
 def unconditional_quantiles(
-    train_target: Float[np.ndarray, " M"],
-    quantiles: Sequence[float],
-    num_windows: int,
-    prediction_length: int,
+    train_target: Float[np.ndarray, " M"], quantiles: Sequence[float], num_windows: int, num_steps: int
 ) -> Forecast:
-    """Sample quantiles of `train_target`, repeated for every window and horizon; see `unconditional`."""
+    """Sample quantiles of `train_target`, repeated for every window and step.
+
+    Source: Hyndman and Fan 1996, definition 7 (linear interpolation).
+    """
     bad = np.flatnonzero(~np.isfinite(train_target))
     if bad.size or not train_target.size:
-        found = f"row {bad[0]} of them is {train_target[bad[0]]}" if bad.size else "there are none"
+        problem = f"row {bad[0]} of them is {train_target[bad[0]]}" if bad.size else "there are none"
         raise UserError(
-            f"The baseline needs finite train returns, but {found}. Check the data and the split."
+            f"The baseline needs finite train returns, but {problem}. Check the data and the split."
         )
     levels = np.quantile(np.asarray(train_target, dtype=np.float64), quantiles)
-    return np.tile(levels, (num_windows, prediction_length, 1))
+    return np.tile(levels, (num_windows, num_steps, 1))
 
 
 def rolling(task: Task) -> Forecast:
-    """Sample quantiles of the last 252 returns before each window, or of what there is.
+    """Sample quantiles of the last 252 returns before each window, or of fewer where the data begin.
 
-    One set of quantiles serves all steps of a window.
+    All steps of a window have the same quantiles.
 
     Source: Hendricks 1996, "Evaluation of value-at-risk models using historical data".
     """
@@ -104,28 +102,26 @@ def ewma_scaled(task: Task) -> Forecast:
 
     Source: see `EWMA_DECAY`.
     """
-    # The first rows have no past to speak of.
-    start = task.train_rows.start
-    first = start + min(EWMA_BURN_IN, len(task.train_rows) // 2)
-    return _scaled(task, ewma_volatility(task.returns), first)
+    burn_in = min(EWMA_BURN_IN, len(task.train_rows) // 2)
+    return _scaled(task, ewma_volatility(task.returns), task.train_rows.start + burn_in)
 
 
 def vix_scaled(task: Task) -> Forecast:
     """Quantiles of the train returns over the VIX of the day before, times the VIX before the window.
 
-    Where there is no VIX, the realised volatility takes its place: see `volatility_column`. A value that is
-    missing is the last one known.
+    Without a VIX, the realised volatility takes its place: see `volatility_column`. The last known value
+    stands for a missing one.
 
     Raises:
-        Unavailable: neither column, or one that is not above 0.
+      Unavailable: neither column, or one that is not above 0.
     """
     name = volatility_column(task.observed)
     if name is None:
         raise Unavailable(f"no column {' or '.join(VOLATILITY_COLUMNS)}")
     volatility = carried_forward(task.observed[name])
     known = np.flatnonzero(~np.isnan(volatility))
-    # The first return with a value before it.
-    first = max(task.train_rows.start, int(known[0]) + 1 if known.size else len(volatility))
+    first_with_past = int(known[0]) + 1 if known.size else len(volatility)
+    first = max(task.train_rows.start, first_with_past)
     if first >= task.train_rows.stop:
         raise Unavailable(f"{name} has no value in the train rows")
     if (volatility[first - 1 :] <= 0).any():
@@ -134,9 +130,10 @@ def vix_scaled(task: Task) -> Forecast:
 
 
 def _scaled(task: Task, volatility: Float[np.ndarray, " R"], first: int) -> Forecast:
-    """Quantiles of returns over the volatility of the row before, from row `first` on, times the last one.
+    """Quantiles of returns over the volatility of the row before, times the last volatility before a window.
 
-    One volatility, the last known before it, serves all steps of a window.
+    Args:
+      first: row of the first return that is estimated on.
     """
     before = np.append(volatility[:1], volatility)  # known before each row, but for the first
     first = max(first, 1)
@@ -148,13 +145,12 @@ def _scaled(task: Task, volatility: Float[np.ndarray, " R"], first: int) -> Fore
 def garch(task: Task) -> Forecast:
     """GARCH(1,1) with filtered historical simulation: train residual quantiles times the forecast spread.
 
-    Parameters and residuals are of the train rows, the variance is filtered forward from them. Beyond the
-    first step the spread is the expected variance's root, times the same one-step quantiles: the shape of
-    the later steps' distribution is approximated, its variance is not.
+    Parameters and residuals are of the train rows, the variance is filtered forward from them. Later steps
+    have their own expected variance and the quantiles of one step, which approximate the shape alone.
 
     Raises:
-        Unavailable: the fit does not converge.
-    Source: Barone-Adesi, Giannopoulos and Vosper 1999, "VaR without correlations"; `garch.py`.
+      Unavailable: the fit does not converge.
+    Source: Barone-Adesi, Giannopoulos and Vosper 1999, "VaR without correlations".
     """
     return _filtered_simulation(task, asymmetric=False)
 
@@ -179,12 +175,12 @@ def _filtered_simulation(task: Task, *, asymmetric: bool) -> Forecast:
 def quantile_regression(task: Task) -> Forecast:
     """Linear quantile regression of each step on the target and the observed columns before the window.
 
-    Columns are scaled by the train rows; a missing value counts as the train mean. A column that stands
-    still in the train rows is left out. Quantiles that cross are sorted (Chernozhukov, Fernandez-Val and
-    Galichon 2010).
+    Columns are scaled by the train rows; a missing value counts as the train mean. A column that is constant
+    in the train rows is left out. Quantiles that cross are sorted (Chernozhukov, Fernandez-Val and Galichon
+    2010).
 
     Raises:
-        Unavailable: a regression does not converge.
+      Unavailable: a regression does not converge.
     Source: Koenker and Bassett 1978; `statsmodels`.
     """
     from statsmodels.regression.quantile_regression import QuantReg  # half a second to import
@@ -213,10 +209,9 @@ def _design(task: Task) -> tuple[Float[np.ndarray, "R V"], float]:
     train = slice(task.train_rows.start, task.train_rows.stop)
     columns = [np.ones(len(task.returns))]
     for values in (task.returns, *task.observed.values()):
-        there = values[train][~np.isnan(values[train])]
-        if there.size and np.ptp(there) > 0:
-            scaled = apply(fit(there[:, None]), values[:, None])[:, 0]
-            columns.append(np.where(np.isnan(scaled), 0.0, scaled))
+        known = values[train][~np.isnan(values[train])]
+        if known.size and np.ptp(known) > 0:
+            columns.append(np.nan_to_num(apply(fit(known[:, None]), values[:, None])[:, 0]))
     return np.column_stack(columns), float(np.std(task.returns[train])) or 1.0
 
 
@@ -235,7 +230,7 @@ MAX_FITTED_SERIES = 20  # in panels of more series, those are left out
 
 
 class Garch(NamedTuple):
-    """Parameters, returns as decimals; `start` is the variance before the first row."""
+    """Parameters for returns as decimals; `start` is the variance of the first row."""
 
     mu: float
     omega: float
@@ -246,65 +241,63 @@ class Garch(NamedTuple):
 
 
 def fit_garch(train: Returns, *, asymmetric: bool) -> Garch | None:
-    """Parameters of largest Gaussian likelihood on train returns, as decimals.
+    """Parameters of largest Gaussian likelihood on train returns, by the package `arch`.
 
     Args:
-        train: consecutive returns.
-        asymmetric: whether gamma is estimated; else it is 0.
+      train: consecutive returns, as decimals.
+      asymmetric: whether gamma is estimated; else it is 0.
     Returns:
-        The parameters, None if the fit does not converge.
-    Source: the package `arch`, Kevin Sheppard.
+      None if the fit does not converge.
     """
     from arch import arch_model  # a second to import, and only evaluation needs it
 
-    scale = float(np.std(train))  # returns of spread 1 are what the optimizer is made for
+    scale = float(np.std(train))  # the optimizer is made for returns of spread 1
     if scale == 0:
         return None
     model = arch_model(
         train / scale, mean="Constant", vol="GARCH", p=1, o=int(asymmetric), q=1, rescale=False
     )
     with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")  # what goes wrong is in the flag and in the numbers
+        warnings.simplefilter("ignore")  # failures are in the flag and in the numbers
         result = model.fit(disp="off", show_warning=False)
-    found = dict(result.params)
-    if result.convergence_flag or not all(np.isfinite(value) for value in found.values()):
+    parameters = dict(result.params)
+    if result.convergence_flag or not np.isfinite(list(parameters.values())).all():
         return None
     return Garch(
-        mu=found["mu"] * scale,
-        omega=found["omega"] * scale**2,
-        alpha=found["alpha[1]"],
-        gamma=found.get("gamma[1]", 0.0),
-        beta=found["beta[1]"],
+        mu=parameters["mu"] * scale,
+        omega=parameters["omega"] * scale**2,
+        alpha=parameters["alpha[1]"],
+        gamma=parameters.get("gamma[1]", 0.0),
+        beta=parameters["beta[1]"],
         start=scale**2,
     )
 
 
 def filter_variance(garch: Garch, returns: Returns) -> Float[np.ndarray, " R+1"]:
-    """One-step variance: of each row from the returns before it, and, last, of the row after the last.
+    """One-step variance of each row from the returns before it, and of the row after the last.
 
-    The first row has no past: its variance is `garch.start`.
+    >>> garch = Garch(mu=0.0, omega=1.0, alpha=0.5, gamma=1.0, beta=0.25, start=4.0)
+    >>> filter_variance(garch, np.array([2.0, -2.0])).tolist()
+    [4.0, 4.0, 8.0]
     """
-    variance = np.empty(len(returns) + 1)
-    variance[0] = garch.start
+    variance = [garch.start]
     # Plain floats: a recursion over rows is several times faster than on numpy's numbers.
-    current = garch.start
-    for row, shock in enumerate((returns - garch.mu).tolist(), start=1):
+    for shock in (returns - garch.mu).tolist():
         weight = garch.alpha + (garch.gamma if shock < 0 else 0.0)
-        current = garch.omega + weight * shock * shock + garch.beta * current
-        variance[row] = current
-    return variance
+        variance.append(garch.omega + weight * shock * shock + garch.beta * variance[-1])
+    return np.array(variance)
 
 
 def later_variances(
     garch: Garch, first: Float[np.ndarray, " N"], shocks: Float[np.ndarray, " M"], steps: int
 ) -> Float[np.ndarray, "N P"]:
-    """Variance of each of the next `steps` rows, given that of the first.
+    """Expected variance of each of the next `steps` rows, given that of the first.
 
-    s_{h+1}^2 = omega + (alpha E[z^2] + gamma E[z^2; z < 0] + beta) s_h^2 in expectation.
+    s_{h+1}^2 = omega + (alpha E[z^2] + gamma E[z^2; z < 0] + beta) s_h^2.
 
     Args:
-        first: one-step variances.
-        shocks: standardised residuals z that the expectations are taken over.
+      first: one-step variances.
+      shocks: standardised residuals z that the expectations are taken over.
     """
     squares = np.square(shocks)
     persistence = garch.alpha * squares.mean() + garch.gamma * (squares * (shocks < 0)).mean() + garch.beta

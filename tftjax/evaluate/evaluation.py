@@ -1,6 +1,6 @@
-"""Evaluate a run on its validation and test rows: `python -m tftjax.evaluate runs/NAME`.
+"""Evaluation of a run on its validation and test rows: `python -m tftjax.evaluate runs/NAME`.
 
-It writes under `evaluation/`, each row dated by the day that is forecast:
+Files under `evaluation/`, each row dated by the day that is forecast:
 metrics.json      by split, numbers; what is undefined is left out or null:
                     METRICS of the model
                     baselines/NAME     METRICS of each baseline
@@ -51,10 +51,10 @@ from tftjax.storage.directories import RunDirectory, make
 
 
 class Evaluated(NamedTuple):
-    """An evaluation of a run, and what pictures show of its test rows.
+    """An evaluation of a run, and its test rows for pictures.
 
     Attributes:
-      metrics: by split, what metrics.json holds.
+      metrics: contents of metrics.json, by split.
       test: the test windows, series after series.
       shares: by forecast, the model's first, the share of the test windows' first targets at or below each
         quantile.
@@ -79,11 +79,10 @@ def evaluate(
     run: runs.Run,
     known: dict[Hashable, BaselineScores] | None = None,
 ) -> Evaluated:
-    """Forecasts a run's validation and test rows, and evaluates that under `evaluation/`.
+    """Forecasts a run's validation and test rows, and writes their evaluation.
 
     Args:
-      run: an opened run.
-      known: baselines that evaluations of runs on the same data share; a dict that is filled here.
+      known: scores of baselines that runs on the same data share, filled here.
     Raises:
       UserError: the results cannot be written.
     """
@@ -95,11 +94,10 @@ def evaluate_forecasts(
     forecasts: Mapping[str, Float[np.ndarray, "W P Q"]],
     known: dict[Hashable, BaselineScores] | None = None,
 ) -> Evaluated:
-    """Evaluates forecasts of a run's windows, whoever made them: writes what the head of this file lists.
+    """Evaluates forecasts of a run's windows, whoever made them, and writes the files listed above.
 
     Args:
-      run: its config and data say what was forecast, its directory where the results lie.
-      forecasts: by split, returns as decimals.
+      forecasts: quantiles of each split's windows, returns as decimals.
       known: see `evaluate`.
     Raises:
       UserError: the results cannot be written.
@@ -111,16 +109,14 @@ def evaluate_forecasts(
     baselines = score_baselines(run, windows, known)
     metrics, scores, modes = {}, {}, {}
     for split, forecast in forecasts.items():
-        others = baselines.scores[split]
         scores[split] = score(windows[split], forecast, quantiles)
         modes[split] = modes_by_series(windows[split], forecast, quantiles, settings)
-        metrics[split] = scores[split].metrics | {"baselines": {n: s.metrics for n, s in others.items()}}
-        metrics[split] |= judge(
+        metrics[split] = judge(
             windows[split],
             forecast,
             quantiles,
-            losses=scores[split].losses,
-            baseline_losses={name: other.losses for name, other in others.items()},
+            scores[split],
+            baselines.scores[split],
             modes=modes[split],
             settings=settings,
             periods_a_year=PERIODS_A_YEAR[panel.about.get("frequency", "daily")],
@@ -133,12 +129,9 @@ def evaluate_forecasts(
     write_tables(run, directory, forecasts, baselines, modes)
     if panel.id_column is not None:
         write_by_series(run, directory, scores, baselines)
-    shares = {name: other.share_below for name, other in baselines.scores["test"].items()}
-    return Evaluated(
-        metrics,
-        _test_windows(run, windows["test"].target, forecasts["test"]),
-        {"model": scores["test"].share_below} | shares,
-    )
+    everyone = {"model": scores["test"], **baselines.scores["test"]}
+    shares = {name: scored.share_below for name, scored in everyone.items()}
+    return Evaluated(metrics, _test_windows(run, windows["test"].target, forecasts["test"]), shares)
 
 
 def _test_windows(run: runs.Run, target: Target, forecast: Forecast) -> Predictions:

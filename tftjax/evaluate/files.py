@@ -1,4 +1,4 @@
-"""What a report page shows, read from the files that training, evaluation and interpretation wrote."""
+"""The files of an evaluation, written and read, and losses computed from them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -12,14 +12,11 @@ from jaxtyping import Float, Int
 from tftjax import files
 from tftjax.config.section import nearest
 from tftjax.errors import UserError
-from tftjax.evaluate.metrics import median, pinball_losses
+from tftjax.evaluate.metrics import Forecast, Target, median, pinball_losses
 from tftjax.evaluate.quality import MODES
 from tftjax.evaluate.scoring import SPLITS, BaselineScores, Score, by_day, rows_by_series, target_rows
 from tftjax.storage import runs
 from tftjax.storage.directories import EvaluationDirectory, ForecastDirectory
-
-Forecast = Float[np.ndarray, "N P Q"]
-Target = Float[np.ndarray, "N P"]
 
 # (forecast, target, quantiles) -> loss of each window and step [N P]; lower is better. Besides these,
 # "pinball/LEVEL" is the pinball loss of one quantile.
@@ -29,7 +26,7 @@ LOSSES: dict[str, Callable[[Forecast, Target, Sequence[float]], Target]] = {
     "squared_error": lambda forecast, target, quantiles: np.square(target - median(forecast, quantiles)),
 }
 
-# What is read of a split of metrics.json.
+# Keys that a split of metrics.json must have.
 NEEDED = (
     "pinball",
     "coverage",
@@ -47,6 +44,8 @@ def read_metrics(
 ) -> dict[str, dict[str, Any]]:
     """Reads metrics.json of an evaluation.
 
+    Args:
+      remedy: the command that makes the file anew, for the error's text.
     Raises:
       UserError: it is missing or damaged.
     """
@@ -59,22 +58,15 @@ def read_metrics(
 
 
 def read_table(path: Path, remedy: str, **keywords: Any) -> pd.DataFrame:
-    """Reads one of an evaluation's tables.
-
-    Args:
-      remedy: what makes the file anew.
-      keywords: of pandas' `read_csv`.
-    Raises:
-      UserError: it is missing or damaged.
-    """
+    """Reads one of an evaluation's tables by pandas' `read_csv` with `keywords`; see `read_metrics`."""
     try:
         return pd.read_csv(path, **keywords)
     except (OSError, ValueError) as error:
-        raise UserError(_unreadable(path, error, remedy)) from error
+        raise _unreadable(path, error, remedy) from error
 
 
-def _unreadable(path: Path, error: Exception, remedy: str) -> str:
-    return f"{path}: cannot be read ({error}). Make it anew: {remedy}"
+def _unreadable(path: Path, error: Exception, remedy: str) -> UserError:
+    return UserError(f"{path}: cannot be read ({error}). Make it anew: {remedy}")
 
 
 def write_tables(
@@ -84,34 +76,33 @@ def write_tables(
     baselines: BaselineScores,
     modes: Mapping[str, list[np.ndarray]],
 ) -> None:
-    """predictions.csv, baselines.csv of a single series, quality.csv."""
+    """Writes predictions.csv, quality.csv and, of a single series, baselines.csv."""
     names = [f"{q:g}" for q in run.config.model.quantiles]
     returns = run.data.panel.frame[run.data.panel.target].to_numpy(np.float64)
-    tables, compared, quality = [], [], []
+    predictions, compared, quality = [], [], []
     for split, forecast in forecasts.items():
         rows = target_rows(run, split)
         table = _rows_table(run, split, rows)
         values = pd.DataFrame(forecast.reshape(rows.size, -1), columns=names)
-        tables.append(table.assign(actual=returns[rows.ravel()]).join(values))
-        for name, other in baselines.forecasts[split].items():
+        predictions.append(table.assign(actual=returns[rows.ravel()]).join(values))
+        for name, baseline in baselines.forecasts[split].items():
             columns = [f"{name}/{level}" for level in names]
-            table = table.join(pd.DataFrame(other.reshape(rows.size, -1), columns=columns))
+            table = table.join(pd.DataFrame(baseline.reshape(rows.size, -1), columns=columns))
         compared.append(table)
-        own = zip(rows_by_series(run, rows), modes[split], strict=True)
-        ends = [rows[own.stop - len(found) : own.stop, :1] for (_, own), found in own]
+        windows = zip(rows_by_series(run, rows), modes[split], strict=True)
+        ends = [rows[part.stop - len(judged) : part.stop, :1] for (_, part), judged in windows]
         table = _rows_table(run, split, np.concatenate(ends))
         quality.append(table.assign(mode=np.array(MODES)[np.concatenate(modes[split])]))
-    files.replace_file(directory.predictions, partial(pd.concat(tables).to_csv, index=False))
+    files.replace_file(directory.predictions, partial(pd.concat(predictions).to_csv, index=False))
     files.replace_file(directory.quality, partial(pd.concat(quality).to_csv, index=False))
     if len(run.data.blocks) == 1:
         files.replace_file(directory.baselines, partial(pd.concat(compared).to_csv, index=False))
 
 
 def _rows_table(run: runs.Run, split: str, rows: Int[np.ndarray, "W P"]) -> pd.DataFrame:
-    """One row a window and step, dated by the day that is forecast."""
+    """A row a window and step, dated by the day that is forecast."""
     num_windows, num_steps = rows.shape
-    flat = rows.ravel()
-    panel = run.data.panel
+    flat, panel = rows.ravel(), run.data.panel
     table = pd.DataFrame({"date": panel.frame.index[flat].strftime("%Y-%m-%d"), "split": split})
     if panel.id_column is not None:
         table["series"] = panel.frame[panel.id_column].to_numpy()[flat]
@@ -123,18 +114,18 @@ def _rows_table(run: runs.Run, split: str, rows: Int[np.ndarray, "W P"]) -> pd.D
 def write_by_series(
     run: runs.Run, directory: EvaluationDirectory, scores: Mapping[str, Score], baselines: BaselineScores
 ) -> None:
-    """by_series.csv: a row a series and split, the pinball loss of every forecast."""
+    """Writes by_series.csv: a row a series and split, the pinball loss of every forecast."""
     table = []
     for split, model in scores.items():
         everyone = {"model": model, **baselines.scores[split]}
-        for place, (block, own) in enumerate(rows_by_series(run, target_rows(run, split))):
-            row = {"series": block.name, "split": split, "windows": own.stop - own.start}
+        for place, (block, part) in enumerate(rows_by_series(run, target_rows(run, split))):
+            row = {"series": block.name, "split": split, "windows": part.stop - part.start}
             table.append(row | {name: scored.by_series[place] for name, scored in everyone.items()})
     files.replace_text(directory.by_series, pd.DataFrame(table).to_csv(index=False))
 
 
 class Predictions(NamedTuple):
-    """A split of predictions.csv: a row a window (and series), first target days ascending in each series."""
+    """A split of predictions.csv: a row a window, series after series, days ascending within each."""
 
     dates: pd.DatetimeIndex  # [N], of the first step
     series: np.ndarray  # [N]
@@ -147,10 +138,10 @@ class Evaluation(NamedTuple):
     """The evaluation of one forecast.
 
     Attributes:
-      directory: of the run, above `evaluation/`.
+      directory: the run's directory, above `evaluation/`.
       metrics: metrics.json.
       notes: notes.json.
-      predictions: by split.
+      predictions: predictions.csv by split.
       baselines: the test rows' forecasts by baseline; none of several series.
       quality: quality.csv.
       by_series: by_series.csv; None of a single series.
@@ -166,16 +157,17 @@ class Evaluation(NamedTuple):
 
 
 def read_evaluation(directory: Path, remedy: str | None = None) -> Evaluation:
-    """Reads what `evaluate` wrote into a directory.
+    """Reads an evaluation's files.
 
     Args:
-      remedy: what makes it anew; None names the command for a run.
+      directory: the run's directory, above `evaluation/`.
+      remedy: the command that makes the files anew; None is that of a run.
     Raises:
       UserError: a file is missing or damaged.
     """
     folder = ForecastDirectory(directory).evaluation
     remedy = remedy or f"python -m tftjax.evaluate {directory}"
-    predictions = {split: read_forecast(directory, split, remedy) for split in SPLITS}
+    predictions = {split: read_predictions(directory, split, remedy) for split in SPLITS}
     metrics = read_metrics(folder.metrics, SPLITS, remedy, (*NEEDED, "regimes"))
     several = len(set(predictions["test"].series)) > 1
     return Evaluation(
@@ -189,80 +181,58 @@ def read_evaluation(directory: Path, remedy: str | None = None) -> Evaluation:
     )
 
 
-def read_forecast(directory: Path, split: str, remedy: str) -> Predictions:
-    """Reads predictions.csv of an evaluation.
-
-    Raises:
-      UserError: it is missing or damaged; says what makes it anew.
-    """
-    try:
-        return read_predictions(directory, split)
-    except UserError as error:
-        reason = str(error).partition(" Make it")[0]
-        raise UserError(f"{reason} Make it anew: {remedy}") from error
-
-
 def _read_baselines(path: Path, test: Predictions, remedy: str) -> dict[str, Float[np.ndarray, "N P Q"]]:
     table = read_table(path, remedy)
-    levels = [f"{level:g}" for level in test.quantiles]
     names = dict.fromkeys(column.rpartition("/")[0] for column in table if "/" in column)
     try:
         table = table[table["split"] == "test"]
-        return {
-            name: table[[f"{name}/{level}" for level in levels]]
-            .to_numpy(np.float64)
-            .reshape(test.forecast.shape)
-            for name in names
-        }
+        columns = {name: table[[f"{name}/{level:g}" for level in test.quantiles]] for name in names}
+        shape = test.forecast.shape
+        return {name: values.to_numpy(np.float64).reshape(shape) for name, values in columns.items()}
     except (KeyError, ValueError) as error:
-        raise UserError(_unreadable(path, error, remedy)) from error
+        raise _unreadable(path, error, remedy) from error
 
 
-def daily_pinball(found: Evaluation) -> pd.DataFrame:
-    """The pinball loss of each test day, of "model" and of each baseline of which there are forecasts."""
-    test = found.predictions["test"]
-    forecasts = {"model": test.forecast, **found.baselines}
+def daily_pinball(evaluation: Evaluation) -> pd.DataFrame:
+    """Pinball loss of each test day, of "model" and of each baseline whose forecasts are kept."""
+    test = evaluation.predictions["test"]
+    forecasts = {"model": test.forecast, **evaluation.baselines}
     losses = {
-        name: daily_losses(test._replace(forecast=forecast), "pinball", str(found.directory))
+        name: daily_losses(test._replace(forecast=forecast), "pinball", str(evaluation.directory))
         for name, forecast in forecasts.items()
     }
     return pd.DataFrame(losses, index=pd.DatetimeIndex(np.unique(test.dates)))
 
 
 def period(predictions: Predictions) -> str:
-    """The days that were forecast, for reading."""
+    """The span of the days that were forecast, for reading."""
     dates = predictions.dates
     if not len(dates):
         return "no day"
     return f"{dates.min().date()} to {dates.max().date()} ({dates.nunique():,} days)"
 
 
-def read_predictions(run: Path, split: str) -> Predictions:
-    """Reads what `evaluate` wrote of a split.
-
-    Raises:
-      UserError: there is none, or it is damaged.
-    """
-    path = ForecastDirectory(run).evaluation.predictions
+def read_predictions(directory: Path, split: str, remedy: str | None = None) -> Predictions:
+    """Reads a split of predictions.csv; see `read_evaluation`."""
+    path = ForecastDirectory(directory).evaluation.predictions
+    remedy = remedy or f"python -m tftjax.evaluate {directory}"
     if not path.is_file():
-        raise UserError(f"{path}: missing. Make it: python -m tftjax.evaluate {run}")
+        raise UserError(f"{path}: missing. Make it: {remedy}")
     try:
         table = pd.read_csv(path, parse_dates=["date"], dtype={"series": str})
         table = table[table["split"] == split]
         levels = [name for name in table if name not in ("date", "split", "series", "step", "actual")]
-        quantiles = tuple(map(float, levels))
         steps = int(table["step"].max()) if "step" in table else 1
         target = table["actual"].to_numpy(np.float64).reshape(-1, steps)
         forecast = table[levels].to_numpy(np.float64).reshape(*target.shape, len(levels))
         if not (np.isfinite(target).all() and np.isfinite(forecast).all()):
             raise ValueError("a cell holds no finite number")
+        first = table.iloc[::steps]
+        series = first["series"].to_numpy() if "series" in first else np.full(len(first), "")
+        dates = pd.DatetimeIndex(first["date"])
+        return Predictions(dates, series, forecast, target, tuple(map(float, levels)))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path}: cannot be read ({error}). Make it anew: python -m tftjax.evaluate {run}"
-        ) from error
-    first = table.iloc[::steps]
-    series = first["series"].to_numpy() if "series" in first else np.full(len(first), "")
-    return Predictions(pd.DatetimeIndex(first["date"]), series, forecast, target, quantiles)
+        raise _unreadable(path, error, remedy) from error
 
 
 def check_comparable(a: Predictions, b: Predictions, names: tuple[str, str]) -> None:
@@ -272,9 +242,10 @@ def check_comparable(a: Predictions, b: Predictions, names: tuple[str, str]) -> 
       UserError: names the first difference.
     """
 
-    def refuse(what: str) -> None:
+    def refuse(difference: str) -> None:
         raise UserError(
-            f"{names[0]} and {names[1]} do not compare: {what}. Compare runs on the same data and splits."
+            f"{names[0]} and {names[1]} do not compare: {difference}. Compare runs on the same data and"
+            " splits."
         )
 
     steps_a, steps_b = a.target.shape[1], b.target.shape[1]
@@ -301,19 +272,19 @@ def check_comparable(a: Predictions, b: Predictions, names: tuple[str, str]) -> 
 def daily_losses(predictions: Predictions, metric: str, where: str) -> Float[np.ndarray, " T"]:
     """The loss of each day, over all steps and series.
 
+    Args:
+      metric: a name in LOSSES, or "pinball/LEVEL".
+      where: the directory of the predictions, for the error's text.
     Raises:
       UserError: an unknown metric, or a quantile that was not forecast.
     """
     forecast, quantiles = predictions.forecast, predictions.quantiles
-    name, slash, level = metric.partition("/")
-    names = [f"{q:g}" for q in quantiles]
-    if slash and name == "pinball" and level in names:
-        place = names.index(level)
-        losses = pinball_losses(forecast, predictions.target, quantiles)[..., place]
+    names = [f"pinball/{level:g}" for level in quantiles]
+    if metric in names:
+        losses = pinball_losses(forecast, predictions.target, quantiles)[..., names.index(metric)]
     elif metric in LOSSES:
         losses = LOSSES[metric](forecast, predictions.target, quantiles)
     else:
-        known = (*LOSSES, *(f"pinball/{level}" for level in names))
-        raise UserError(f"--metric {metric}: unknown for {where}. {nearest(metric, known)}")
+        raise UserError(f"--metric {metric}: unknown for {where}. {nearest(metric, (*LOSSES, *names))}")
     _, day = np.unique(predictions.dates, return_inverse=True)
     return by_day(losses.mean(axis=1), day)

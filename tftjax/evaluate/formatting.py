@@ -1,4 +1,4 @@
-"""The writing of numbers: one place for every table, page and terminal."""
+"""Numbers as text, for every table, page and terminal."""
 
 import math
 from collections.abc import Mapping
@@ -9,16 +9,21 @@ Number = int | float
 
 
 class Format(NamedTuple):
-    """A kind of number: the factor into the unit that people read, and the digits behind the point."""
+    """A kind of number: the factor into the unit that people read, and the digits behind the point.
+
+    A `sign` of "+" is written before positive numbers too.
+    """
 
     factor: Number = 1
     digits: int = 2
 
     def number(self, value: Number | None, sign: str = "") -> str:
-        """A number for reading; a dash where it is undefined. `sign` "+" writes the sign of both."""
-        if not is_defined(value):
-            return "-"
-        return f"{self.factor * value:{sign}.{self.digits}f}"
+        """A number for reading; a dash where it is undefined.
+
+        >>> Format(1e3, 4).number(0.00257), Format().number(None)
+        ('2.5700', '-')
+        """
+        return f"{self.factor * value:{sign}.{self.digits}f}" if is_defined(value) else "-"
 
     def interval(self, low: Number | None, high: Number | None, sign: str = "") -> str:
         """An interval in brackets; nothing where it is undefined."""
@@ -27,7 +32,11 @@ class Format(NamedTuple):
         return f"[{self.number(low, sign)}, {self.number(high, sign)}]"
 
     def estimate(self, value: Number | None, low: Number | None, high: Number | None, sign: str = "") -> str:
-        """A number, and its interval if it has one."""
+        """A number, and its interval if it has one.
+
+        >>> Format(100, 1).estimate(0.02, -0.01, 0.05, "+")
+        '+2.0 [-1.0, +5.0]'
+        """
         return f"{self.number(value, sign)} {self.interval(low, high, sign)}".rstrip()
 
     def mean(self, value: Number | None, error: Number | None) -> str:
@@ -44,12 +53,12 @@ RATIO = Format(1, 2)  # a Sharpe ratio
 
 
 def is_defined(value: Number | None) -> bool:
-    """Whether there is a finite number."""
+    """Whether a value is a finite number."""
     return value is not None and math.isfinite(value)
 
 
 def share(value: Number | None, digits: int = 1) -> str:
-    """A share in percent, with its sign; a dash where it is undefined."""
+    """A share in percent; a dash where it is undefined."""
     return f"{PERCENT._replace(digits=digits).number(value)} %" if is_defined(value) else "-"
 
 
@@ -59,12 +68,16 @@ def relative(difference: Number | None, loss: Number) -> float | None:
 
 
 def p_text(p: Number | None) -> str:
-    """A p-value for reading; a dash where it is undefined."""
+    """A p-value for reading; a dash where it is undefined.
+
+    >>> p_text(0.0002), p_text(0.0312), p_text(0.5), p_text(None)
+    ('p < 0.001', 'p = 0.031', 'p = 0.50', '-')
+    """
     if not is_defined(p):
         return "-"
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
 
 
-def counted(count: int, what: str) -> str:
+def counted(count: int, noun: str) -> str:
     """A number of things: "1 seed", "2 seeds"."""
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -1,8 +1,8 @@
-"""Measures of quantile forecasts: plain functions of arrays, in float64; METRICS is what reports show.
+"""Measures of quantile forecasts: plain functions of arrays, in float64; METRICS lists those of reports.
 
-Each takes `forecast` [N P Q] and `target` [N P], returns as decimals, and `quantiles`, the Q ascending levels
-with 0.5 among them. N counts windows, P horizons. To add a metric: one function and one line in METRICS;
-metrics.json, results.csv, the terminal, summary.md and the pages then have it.
+Each takes a forecast and a target, returns as decimals, and `quantiles`, the Q ascending levels with 0.5
+among them. N counts windows, P steps. To add a metric: one function and one line in METRICS; metrics.json,
+results.csv, the terminal, summary.md and the pages then have it.
 """
 
 import math
@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from tftjax.errors import UserError
-from tftjax.evaluate.formatting import BASIS_POINTS, CORRELATION, LOSS, PERCENT, Format, Number
+from tftjax.evaluate.formatting import BASIS_POINTS, CORRELATION, LOSS, PERCENT, Format
 
 Forecast = Float[np.ndarray, "N P Q"]
 Target = Float[np.ndarray, "N P"]
@@ -30,7 +30,7 @@ def pinball_losses(forecast: Forecast, target: Target, quantiles: Sequence[float
 
 
 def pinball(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> float:
-    """Mean pinball loss over windows, horizons and quantiles (Koenker and Bassett 1978)."""
+    """Mean pinball loss over windows, steps and quantiles (Koenker and Bassett 1978)."""
     return float(pinball_losses(forecast, target, quantiles).mean())
 
 
@@ -41,7 +41,11 @@ def pinball_by_quantile(forecast: Forecast, target: Target, quantiles: Sequence[
 
 
 def central_intervals(quantiles: Sequence[float]) -> list[tuple[int, int, str]]:
-    """Pairs of levels symmetric about 0.5, narrowest first: (lower's index, upper's index, percent)."""
+    """Pairs of levels symmetric about 0.5, narrowest first: (lower's index, upper's index, percent).
+
+    >>> central_intervals((0.1, 0.25, 0.5, 0.75, 0.9))
+    [(1, 3, '50'), (0, 4, '80')]
+    """
     pairs = [
         (low, high, f"{round(100 * (quantiles[high] - quantiles[low]), 6):g}")
         for low in range(len(quantiles))
@@ -63,7 +67,7 @@ def coverage(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> 
 
 
 def interval_score(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> dict[str, float]:
-    """Mean score of each central interval: its width, and 2/a times the distance of what lies outside.
+    """Mean score of each central interval: its width, and 2/a times the distance of targets outside.
 
     a is the nominal share outside; keyed by the nominal percent inside, as "80"; in the unit of the target.
     Gneiting and Raftery 2007, "Strictly proper scoring rules, prediction, and estimation", eq. 43.
@@ -80,10 +84,9 @@ def interval_score(forecast: Forecast, target: Target, quantiles: Sequence[float
 def crps(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> float:
     """Continuous ranked probability score: twice the integral of the pinball loss over the levels.
 
-    By the trapezoidal rule between the levels that there are, with a loss of zero at 0 and 1, which cuts the
-    tails beyond the outer levels short, alike for every forecast of these levels. In the unit of the target.
-    Gneiting and Ranjan 2011, "Comparing density forecasts using threshold- and quantile-weighted scoring
-    rules".
+    The trapezoidal rule between the given levels, with a loss of zero at 0 and 1, cuts the tails beyond the
+    outer levels short, alike for every forecast of these levels. In the unit of the target. Gneiting and
+    Ranjan 2011, "Comparing density forecasts using threshold- and quantile-weighted scoring rules".
     """
     levels = np.concatenate([[0.0], quantiles, [1.0]])
     weights = (levels[2:] - levels[:-2]) / 2
@@ -91,7 +94,7 @@ def crps(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> floa
 
 
 def pit_counts(forecast: Forecast, target: Target) -> Int[np.ndarray, " Q+1"]:
-    """How many targets fall below the first quantile, between each two, and above the last.
+    """The number of targets below the first quantile, between each two, and above the last.
 
     A target on a quantile counts as below it, as in the definition of a quantile.
     """
@@ -113,7 +116,7 @@ def pit_histogram(forecast: Forecast, target: Target, quantiles: Sequence[float]
 
 
 def crossing_rate(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> float:
-    """Share of forecasts (window and horizon) in which any quantile lies below the one before it.
+    """Share of forecasts (window and step) in which any quantile lies below the one before it.
 
     Chernozhukov, Fernandez-Val and Galichon 2010, "Quantile and probability curves without crossing".
     """
@@ -136,7 +139,7 @@ def rmse(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> floa
 
 
 def mu(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> float:
-    """Mean of the median forecasts: the mu of the loss, over the whole evaluated set."""
+    """Mean of the median forecasts: the mu of the loss."""
     return float(median(forecast, quantiles).mean())
 
 
@@ -146,15 +149,15 @@ def sigma(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> flo
 
 
 def share_positive(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> float:
-    """Share of median forecasts above zero; 0 and 1 mean that the sign holds no information."""
+    """Share of median forecasts above zero; at 0 and 1 the sign says nothing."""
     return float((median(forecast, quantiles) > 0).mean())
 
 
 def directional_accuracy(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> float | None:
-    """Share of nonzero targets whose sign the median has; a median of zero is a miss.
+    """Share of nonzero targets whose sign the median has; None without nonzero targets.
 
-    None without nonzero targets. Pesaran and Timmermann 1992. Compare it with directional_base_rate, not
-    with one half.
+    A median of zero is a miss. Compare it with directional_base_rate, not with one half. Pesaran and
+    Timmermann 1992.
     """
     moved = target != 0
     hits = np.sign(median(forecast, quantiles)) == np.sign(target)
@@ -162,10 +165,7 @@ def directional_accuracy(forecast: Forecast, target: Target, quantiles: Sequence
 
 
 def directional_base_rate(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> float | None:
-    """Share of the more frequent sign among nonzero targets: the accuracy of the best constant sign.
-
-    None without nonzero targets. The best sign is known only in hindsight, so this is a demanding yardstick.
-    """
+    """Share of the more frequent sign among nonzero targets, known only in hindsight; None without any."""
     moved = target[target != 0]
     return max(float((moved > 0).mean()), float((moved < 0).mean())) if moved.size else None
 
@@ -189,16 +189,16 @@ def correlation(forecast: Forecast, target: Target, quantiles: Sequence[float]) 
 
 
 class Metric(NamedTuple):
-    """A measure of forecasts, and how people read it.
+    """A measure of forecasts, and its column in tables.
 
     Attributes:
-        function: (forecast, target, quantiles) -> a number; or numbers by name; None where it is undefined.
-        heading: heading of its column, with the unit; of a measure with several numbers, "{}" is the one
-            that is shown. Without a heading it is in metrics.json and the tables of results alone.
-        format: factor into that unit, and digits.
-        better: "lower" or "higher", "nominal" if it is best at the percent that its number is named by; ""
-            if it is no merit.
-        part: name of the number that tables show of several; where there is none of that name, the first.
+      function: (forecast, target, quantiles) -> a number; or numbers by name; None where it is undefined.
+      heading: the column's heading, with the unit; "{}" stands for the part. Without a heading the measure is
+        in metrics.json and the tables of results alone.
+      format: factor into that unit, and digits.
+      better: "lower" or "higher", "nominal" if it is best at the percent that its number is named by; ""
+        if it is no merit.
+      part: name of the number that the column has of several; where it is missing, the first.
     """
 
     function: Callable[[Forecast, Target, Sequence[float]], float | dict[str, float] | None]
@@ -228,29 +228,23 @@ METRICS: dict[str, Metric] = {
 }
 
 
-class Column(NamedTuple):
+class MetricColumn(NamedTuple):
     """A column of metrics in a table.
 
     Attributes:
-        metric: its name in results.csv without the split, such as "coverage/80".
-        title: heading, with the unit.
-        factor, digits: into that unit, and behind the point.
-        better: see `Metric`.
+      metric: the metric's name in results.csv without the split, such as "coverage/80".
+      title: heading, with the unit.
+      format: factor into that unit, and digits.
+      better: see `Metric`.
     """
 
     metric: str
     title: str
-    factor: Number
-    digits: int
+    format: Format
     better: str = ""
 
-    @property
-    def format(self) -> Format:
-        """The format of its numbers."""
-        return Format(self.factor, self.digits)
-
     def distance(self, value: float | None) -> float:
-        """How far a value is from the best one: lower is better; infinite where nothing can be said."""
+        """The distance of a value from the best possible one; infinite where it is unknown."""
         if value is None or not math.isfinite(value):
             return math.inf
         if self.better == "nominal":
@@ -259,25 +253,25 @@ class Column(NamedTuple):
 
 
 # The share of rolling windows that are healthy is no function of METRICS, as it takes windows in a row.
-HEALTHY = Column("quality/HEALTHY", "healthy, %", *PERCENT)
+HEALTHY = MetricColumn("quality/HEALTHY", "healthy, %", PERCENT)
 
 
-def columns(names: Iterable[str], prefix: str = "") -> list[Column]:
+def columns(names: Iterable[str], prefix: str = "") -> list[MetricColumn]:
     """The columns of a table of metrics: of METRICS those with a heading, and the share of healthy time.
 
     Args:
-        names: flat names of what there is, such as "coverage/80"; what is not among them has no column.
-        prefix: what stands before the names that count, such as "val/".
+      names: flat names of the numbers at hand, such as "coverage/80"; others have no column.
+      prefix: prefix of the names that count, such as "val/".
     """
     names = dict.fromkeys(name.removeprefix(prefix) for name in names if name.startswith(prefix))
-    found = []
+    result = []
     for name, metric in METRICS.items():
         parts = [other.removeprefix(name) for other in names if other == name or other.startswith(f"{name}/")]
         if metric.heading and parts:
             part = f"/{metric.part}" if f"/{metric.part}" in parts else parts[0]
             title = metric.heading.format(part.removeprefix("/"))
-            found.append(Column(name + part, title, *metric.format, metric.better))
-    return found + [HEALTHY] * (HEALTHY.metric in names)
+            result.append(MetricColumn(name + part, title, metric.format, metric.better))
+    return result + [HEALTHY] * (HEALTHY.metric in names)
 
 
 def evaluate_forecast(
@@ -285,16 +279,12 @@ def evaluate_forecast(
 ) -> dict[str, float | dict[str, float]]:
     """All METRICS of a forecast; same input, same bits.
 
-    Args:
-        forecast: [N P Q], returns as decimals.
-        target: [N P], returns as decimals.
-        quantiles: the Q levels, ascending, 0.5 among them.
     Returns:
-        name -> number, or -> {level or percent: number}. A metric that is undefined for this input, such as
-        the correlation of a constant forecast, is left out: every value is a finite number.
+      By name, a number, or numbers by level or percent. A metric that is undefined for this input, such as
+      the correlation of a constant forecast, is left out: every value is a finite number.
     Raises:
-        ValueError: the shapes do not fit together.
-        UserError: nothing to evaluate, or a number that is not finite.
+      ValueError: the shapes do not fit together.
+      UserError: nothing to evaluate, or a number that is not finite.
     """
     if forecast.shape != (*target.shape, len(quantiles)) or target.ndim != 2:
         raise ValueError(
@@ -319,7 +309,11 @@ def evaluate_forecast(
 
 
 def flatten(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, int | float]:
-    """`{"coverage": {"80": x}}` as `{"coverage/80": x}`, without nulls and without the baselines."""
+    """Nested metrics under flat names, without nulls and without the baselines.
+
+    >>> flatten({"crps": 1, "coverage": {"80": 2, "96": None}, "baselines": {"rolling": {"crps": 3}}})
+    {'crps': 1, 'coverage/80': 2}
+    """
     flat: dict[str, int | float] = {}
     for name, value in metrics.items():
         if name == "baselines":

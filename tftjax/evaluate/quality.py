@@ -1,8 +1,8 @@
-"""Modes of a series of median forecasts over rolling windows: has it collapsed, or degraded, and when?
+"""Modes of median forecasts over rolling windows: where they have collapsed, degraded, or are healthy.
 
 Three structural methods look at the medians alone, in units of the target's standard deviation in the same
 window: their standard deviation, their range, and the mean size of their steps from one row to the next. Each
-says "collapsed" at or below its threshold. The thresholds are `EvaluationConfig`'s, in config.py.
+calls a window collapsed at or below its threshold in `EvaluationConfig`.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from tftjax.config.evaluation import EvaluationConfig
 
 Rows = Float[np.ndarray, " N"]
 
-# In the order in which they are asked for: the first that holds is the window's mode.
+# The first that holds is the window's mode.
 MODES = (
     "STRONG_COLLAPSE",  # by all three structural methods
     "WEAK_COLLAPSE",  # by two of them
@@ -27,13 +27,10 @@ RANDOM_DRAWS = 50  # random forecasts, over all series together
 
 
 def quality_modes(median: Rows, target: Rows, settings: EvaluationConfig) -> Int[np.ndarray, " W"]:
-    """The mode of each window of `quality_window` consecutive rows, as a number of MODES.
+    """The mode of each window of `quality_window` consecutive rows, by its last row, as its place in MODES.
 
-    Args:
-        median: forecasts, as decimals.
-        target: what happened, as decimals.
     Returns:
-        [N - quality_window + 1], by the window's last row; empty if there are fewer rows.
+      [N - quality_window + 1]; empty if there are fewer rows.
     """
     length = settings.quality_window
     if len(median) < length:
@@ -52,7 +49,7 @@ def quality_modes(median: Rows, target: Rows, settings: EvaluationConfig) -> Int
 def structural_collapses(
     median: Float[np.ndarray, "W L"], target: Float[np.ndarray, "W L"], settings: EvaluationConfig
 ) -> Int[np.ndarray, " W"]:
-    """How many of the three structural methods call a window collapsed: 0 to 3."""
+    """The number of structural methods that call a window collapsed: 0 to 3."""
     spread = target.std(axis=1)
     deviation, range_ = median.std(axis=1), np.ptp(median, axis=1)
     step = np.abs(np.diff(median, axis=1)).mean(axis=1)
@@ -80,40 +77,32 @@ def _correlation(
     centered = []
     for values in (median, target):
         reach = np.ptp(values, axis=1, keepdims=True)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            # Scaled to 1 before squaring, so that tiny forecasts do not underflow.
-            centered.append(
-                (values - values.mean(axis=1, keepdims=True)) / np.where(reach > 0, reach, np.nan)
-            )
+        # Scaled to 1 before squaring, so that tiny forecasts do not underflow.
+        centered.append((values - values.mean(axis=1, keepdims=True)) / np.where(reach > 0, reach, np.nan))
     x, y = centered
     return (x * y).sum(axis=1) / np.sqrt((x * x).sum(axis=1) * (y * y).sum(axis=1))
 
 
 def shares(modes: Int[np.ndarray, " W"]) -> dict[str, float | None]:
     """Share of windows in each mode; None without a window."""
-    counts = np.bincount(modes, minlength=len(MODES))
-    return {
-        name: float(count / len(modes)) if len(modes) else None
-        for name, count in zip(MODES, counts, strict=True)
-    }
+    return {name: float((modes == place).mean()) if len(modes) else None for place, name in enumerate(MODES)}
 
 
 def random_modes(
     pairs: Sequence[tuple[Float[np.ndarray, "_"], Float[np.ndarray, "_"]]], settings: EvaluationConfig
 ) -> Int[np.ndarray, " W"]:
-    """Modes of random forecasters: independent normal draws with the mean and sigma of each series' medians.
+    """Modes that chance gives: of independent normal draws with the mean and sigma of each series' medians.
 
-    What they get is what chance gives: a share of HEALTHY above theirs is the forecast's own. The same draws
-    every time.
+    The draws are the same every time.
 
     Args:
-        pairs: of each series the medians and the targets, as decimals.
+      pairs: medians and targets of each series.
     """
     rng = np.random.default_rng(0)
     draws = max(1, RANDOM_DRAWS // max(len(pairs), 1))
-    found = [
+    modes = [
         quality_modes(rng.normal(median.mean(), median.std(), len(median)), target, settings)
         for median, target in pairs
         for _ in range(draws)
     ]
-    return np.concatenate(found) if found else np.empty(0, np.int64)
+    return np.concatenate(modes) if modes else np.empty(0, np.int64)

@@ -1,4 +1,4 @@
-"""Windows divided by the market's regime as it was known before them, and metrics of each part."""
+"""Metrics of the windows of each market regime, as it was known before them."""
 
 import itertools
 from collections.abc import Mapping
@@ -19,9 +19,9 @@ class Division(NamedTuple):
     """Windows divided into regimes.
 
     Attributes:
-      name: what divides them: "volatility", or a column.
+      name: "volatility", or the column whose values divide them.
       labels: the regimes, from the lowest value.
-      regime: of each window, its number among the labels.
+      regime: the place of each window's regime among the labels.
     """
 
     name: str
@@ -30,20 +30,20 @@ class Division(NamedTuple):
 
 
 def divisions(run: Run, last_rows: Int[np.ndarray, " W"]) -> list[Division]:
-    """By volatility, which every run has, and by the column and thresholds of the run's own gates.
+    """Divisions by volatility, and by the column and thresholds of the run's gates if it has any.
 
     Args:
       last_rows: the last encoder row of each window: nothing later counts.
     """
-    found = [Division("volatility", VOLATILITY_LABELS, _by_volatility(run, last_rows))]
+    result = [Division("volatility", VOLATILITY_LABELS, _by_volatility(run, last_rows))]
     regime = run.config.model.attention.regime
     if regime.by == "thresholds":
         bounds = [f"{threshold:g}" for threshold in regime.thresholds]
         between = [f"{low} to {high}" for low, high in itertools.pairwise(bounds)]
         labels = (f"up to {bounds[0]}", *between, f"above {bounds[-1]}")
         values = regime_values(run.data.panel, regime.column)[last_rows]
-        found.append(Division(regime.column, labels, regime_of(values, regime.thresholds)))
-    return found
+        result.append(Division(regime.column, labels, regime_of(values, regime.thresholds)))
+    return result
 
 
 def _by_volatility(run: Run, last_rows: Int[np.ndarray, " W"]) -> Int[np.ndarray, " W"]:
@@ -52,11 +52,11 @@ def _by_volatility(run: Run, last_rows: Int[np.ndarray, " W"]) -> Int[np.ndarray
     train_rows = run.data.starts["train"] + run.config.model.encoder_length - 1
     regime = np.zeros(len(last_rows), np.int64)
     for block in run.data.blocks:
-        train, own = (
+        inside_train, inside = (
             (rows >= block.rows.start) & (rows < block.rows.stop) for rows in (train_rows, last_rows)
         )
-        reference = volatility[train_rows[train]]
-        regime[own] = storminess(volatility[last_rows[own]], reference, (1 / 3, STORMY))
+        reference = volatility[train_rows[inside_train]]
+        regime[inside] = storminess(volatility[last_rows[inside]], reference, (1 / 3, STORMY))
     return regime
 
 
@@ -69,23 +69,23 @@ def regime_metrics(
 
     Args:
       rows: the target rows of the windows.
-      forecasts: by name, "model" among them; the others are baselines.
+      forecasts: the forecasts of "model" and of the baselines, by name.
     Returns:
-      By division and regime: how many windows, the model's metrics, and under "baselines" each baseline's.
+      By division and regime: number of `windows`, the model's metrics, and each baseline's in `baselines`.
     """
     quantiles = run.config.model.quantiles
     returns = run.data.panel.frame[run.data.panel.target].to_numpy(np.float64)
-    found: dict[str, dict[str, dict]] = {}
+    metrics: dict[str, dict[str, dict]] = {}
     for division in divisions(run, rows[:, 0] - 1):
-        found[division.name] = {}
-        for number, label in enumerate(division.labels):
-            own = division.regime == number
-            values: dict = {"windows": int(own.sum())}
-            if own.any():
+        metrics[division.name] = {}
+        for place, label in enumerate(division.labels):
+            inside = division.regime == place
+            values: dict = {"windows": int(inside.sum())}
+            if inside.any():
                 scores = {
-                    name: evaluate_forecast(forecast[own], returns[rows[own]], quantiles)
+                    name: evaluate_forecast(forecast[inside], returns[rows[inside]], quantiles)
                     for name, forecast in forecasts.items()
                 }
                 values |= scores.pop("model") | {"baselines": scores}
-            found[division.name][label] = values
-    return found
+            metrics[division.name][label] = values
+    return metrics

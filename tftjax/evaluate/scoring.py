@@ -1,8 +1,7 @@
-"""What is said of a forecast in one split beyond METRICS: tests, trading, quality modes, and a verdict.
+"""Scores of the model's and the baselines' forecasts in one split: metrics, tests, trading, quality modes.
 
-Forecasts of several series are pooled a day: a test sees days, which follow each other, not windows, which
-move together. Those that ask about single returns are made for one series only. Steps beyond the first count
-in losses; everything else looks at the first.
+Losses of several series are averaged by day, as windows of one day move together; tests of single returns are
+made for one series only. Steps beyond the first count in losses; everything else looks at the first.
 """
 
 import itertools
@@ -30,12 +29,12 @@ Rows = Int[np.ndarray, "W P"]
 
 
 class Windows(NamedTuple):
-    """What happened in the N windows of a split, series after series, in time order within each.
+    """Targets of the N windows of a split, series after series, in time order within each.
 
     Attributes:
-        target: returns as decimals.
-        day: number of each window's first target day, 0 to T - 1 in time order.
-        series: the windows of each series.
+      target: returns as decimals.
+      day: number of each window's first target day, 0 to T - 1 in time order.
+      series: the windows of each series.
     """
 
     target: Target
@@ -44,13 +43,13 @@ class Windows(NamedTuple):
 
 
 class Score(NamedTuple):
-    """What is kept of a forecast of one split, so that it need not be.
+    """The scores of a forecast in one split, kept instead of the forecast.
 
     Attributes:
-        metrics: by name, METRICS.
-        losses: pinball loss of each day; their mean is the pinball loss over all windows.
-        by_series: pinball loss of each series.
-        share_below: of the first step's targets at or below each quantile.
+      metrics: METRICS by name.
+      losses: pinball loss of each day; their mean is the pinball loss over all windows.
+      by_series: pinball loss of each series.
+      share_below: share of the first step's targets at or below each quantile.
     """
 
     metrics: dict[str, Any]
@@ -60,19 +59,22 @@ class Score(NamedTuple):
 
 
 def by_day(losses: Float[np.ndarray, " N"], day: Int[np.ndarray, " N"]) -> Float[np.ndarray, " T"]:
-    """Losses of windows, summed by day and scaled so that the mean over days is the mean over windows."""
+    """Losses of windows, summed by day and scaled so that the mean over days is the mean over windows.
+
+    >>> by_day(np.array([1.0, 2.0, 6.0]), np.array([0, 0, 1])).tolist()
+    [2.0, 4.0]
+    """
     sums = np.bincount(day, losses)
     return sums * (len(sums) / len(losses))
 
 
 def score(windows: Windows, forecast: Forecast, quantiles: Sequence[float]) -> Score:
-    """Scores a forecast; see `metrics.evaluate_forecast` for what is refused."""
-    metrics = evaluate_forecast(forecast, windows.target, quantiles)
+    """Scores a forecast; see `metrics.evaluate_forecast`."""
     losses = pinball_losses(forecast, windows.target, quantiles).mean(axis=(1, 2))
     return Score(
-        metrics=metrics,
+        metrics=evaluate_forecast(forecast, windows.target, quantiles),
         losses=by_day(losses, windows.day),
-        by_series=tuple(float(losses[own].mean()) for own in windows.series),
+        by_series=tuple(float(losses[part].mean()) for part in windows.series),
         share_below=(windows.target[:, 0, None] <= forecast[:, 0]).mean(axis=0),
     )
 
@@ -82,47 +84,47 @@ def modes_by_series(
 ) -> list[Int[np.ndarray, "_"]]:
     """`quality.quality_modes` of the first step's medians, series by series."""
     middle = median(forecast, quantiles)[:, 0]
-    return [quality_modes(middle[own], windows.target[own, 0], settings) for own in windows.series]
+    return [quality_modes(middle[part], windows.target[part, 0], settings) for part in windows.series]
 
 
 def judge(
     windows: Windows,
     forecast: Forecast,
     quantiles: Sequence[float],
+    scored: Score,
+    baselines: Mapping[str, Score],
     *,
-    losses: Float[np.ndarray, " T"],
-    baseline_losses: Mapping[str, Float[np.ndarray, " T"]],
     modes: Sequence[Int[np.ndarray, "_"]],
     settings: EvaluationConfig,
     periods_a_year: float,
 ) -> dict[str, Any]:
-    """The parts of a split's metrics beyond METRICS: tests, trading, quality, quality_random.
+    """The metrics of a forecast in one split, as metrics.json holds them (`evaluation.py` lists them).
 
     Args:
-        losses, baseline_losses: the forecast's and each baseline's, as in `Score`.
-        modes: what `modes_by_series` gives.
-        periods_a_year: rows of the panel in a year.
-    Returns:
-        Numbers, None where undefined, in objects: see evaluate.py.
+      scored: the forecast's scores.
+      baselines: each baseline's scores of the same windows.
+      modes: see `modes_by_series`.
+      periods_a_year: rows of the panel in a year.
     """
     middle, actual = median(forecast, quantiles)[:, 0], windows.target[:, 0]
     tests: dict[str, Any] = {
-        "days": len(losses),
+        "days": len(scored.losses),
         "diebold_mariano": {
-            name: diebold_mariano(losses - others, windows.target.shape[1])._asdict()
-            for name, others in baseline_losses.items()
+            name: diebold_mariano(scored.losses - baseline.losses, windows.target.shape[1])._asdict()
+            for name, baseline in baselines.items()
         },
     }
     if len(windows.series) == 1:
         outside = {0: actual < forecast[:, 0, 0], -1: actual > forecast[:, 0, -1]}
         tests["value_at_risk"] = {
-            f"{quantiles[place]:g}": value_at_risk_tests(out, min(quantiles[place], 1 - quantiles[place]))
-            for place, out in outside.items()
+            f"{quantiles[place]:g}": value_at_risk_tests(days, min(quantiles[place], 1 - quantiles[place]))
+            for place, days in outside.items()
         }
         tests["pit"] = pit_test(pit_counts(forecast[:, :1], windows.target[:, :1]), quantiles)
         tests["pesaran_timmermann"] = pesaran_timmermann(middle, actual)
-    pairs = [(middle[own], actual[own]) for own in windows.series]
-    return {
+    pairs = [(middle[part], actual[part]) for part in windows.series]
+    return scored.metrics | {
+        "baselines": {name: baseline.metrics for name, baseline in baselines.items()},
         "tests": tests,
         "trading": trade(windows, middle, settings.trading_cost, periods_a_year),
         "quality": shares(np.concatenate(modes)),
@@ -136,11 +138,11 @@ def trade(
     """Sharpe ratios of the positions that medians lead to, an equal share in each series.
 
     Returns:
-        `cost`, and by position what `sharpe_ratios` gives, with its `turnover`: traded a period, as a share
-        of what is held.
+      `cost`, and by position the `sharpe_ratios` and the `turnover`: the share of the position that is traded
+      a period.
     """
     first = np.zeros(len(middle), bool)
-    first[[own.start for own in windows.series]] = True
+    first[[part.start for part in windows.series]] = True
     count = np.bincount(windows.day)
     net, turnover = {}, {}
     for name, take in POSITIONS.items():
@@ -154,12 +156,12 @@ def trade(
 
 
 class BaselineScores(NamedTuple):
-    """What the baselines score; it depends on the data and on what is asked for, not on a model.
+    """The baselines' scores, which depend on the data, the quantiles and the lengths, not on a model.
 
     Attributes:
-      scores: by split and name.
-      forecasts: by split and name, of a panel of one series; of others none, which would take much memory.
-      left_out: name -> why it has no forecast.
+      scores: scores by split and name.
+      forecasts: forecasts by split and name, of a panel of one series; else none, as they take much memory.
+      left_out: by name of a baseline without a forecast, why.
     """
 
     scores: dict[str, dict[str, Score]]
@@ -176,18 +178,18 @@ def target_rows(run: runs.Run, split: str) -> Rows:
 def rows_by_series(run: runs.Run, rows: Rows) -> list[tuple[Block, slice]]:
     """The windows of each series that has any: windows follow each other series by series."""
     stops = np.searchsorted(rows[:, 0], [block.rows.stop for block in run.data.blocks])
-    slices = [slice(start, stop) for start, stop in itertools.pairwise([0, *stops.tolist()])]
+    slices = itertools.starmap(slice, itertools.pairwise([0, *stops.tolist()]))
     pairs = zip(run.data.blocks, slices, strict=True)
-    return [(block, own) for block, own in pairs if own.stop > own.start]
+    return [(block, part) for block, part in pairs if part.stop > part.start]
 
 
 def split_windows(run: runs.Run, split: str) -> Windows:
-    """What happened in the windows of a split."""
+    """Targets, days and series of the windows of a split."""
     rows = target_rows(run, split)
     frame = run.data.panel.frame
     _, day = np.unique(frame.index[rows[:, 0]], return_inverse=True)
     returns = frame[run.data.panel.target].to_numpy(np.float64)
-    return Windows(returns[rows], day, [own for _, own in rows_by_series(run, rows)])
+    return Windows(returns[rows], day, [part for _, part in rows_by_series(run, rows)])
 
 
 def score_baselines(
@@ -198,8 +200,8 @@ def score_baselines(
     """Scores every baseline that has a forecast of the run's windows.
 
     Args:
-      windows: of each split.
-      known: scores that runs on the same data share; filled by this function.
+      windows: the windows of each split.
+      known: scores that runs on the same data share, filled here.
     """
     model = run.config.model
     lengths = model.encoder_length, model.prediction_length
@@ -213,7 +215,7 @@ def score_baselines(
 
 
 def _score_all(run: runs.Run, windows: dict[str, Windows]) -> BaselineScores:
-    result = BaselineScores({split: {} for split in windows}, {split: {} for split in windows}, {})
+    result = BaselineScores({split: {} for split in SPLITS}, {split: {} for split in SPLITS}, {})
     num_series = len(run.data.blocks)
     for name in BASELINES:
         if name in FITTED and num_series > MAX_FITTED_SERIES:
@@ -240,11 +242,11 @@ def baseline_forecasts(run: runs.Run, name: str) -> dict[str, Float[np.ndarray, 
     panel = run.data.panel
     columns = {column: panel.frame[column].to_numpy(np.float64) for column in panel.observed}
     rows = {split: target_rows(run, split) for split in SPLITS}
-    own = {split: dict(rows_by_series(run, rows[split])) for split in SPLITS}
-    found: dict[str, list] = {split: [] for split in SPLITS}
+    windows = {split: dict(rows_by_series(run, rows[split])) for split in SPLITS}
+    forecasts: dict[str, list] = {split: [] for split in SPLITS}
     for block in run.data.blocks:
         first, train = block.rows.start, block.splits.train
-        parts = {split: rows[split][own[split][block]] for split in SPLITS if block in own[split]}
+        parts = {split: rows[split][windows[split][block]] for split in SPLITS if block in windows[split]}
         if not parts:
             continue
         series = {column: values[first : block.rows.stop] for column, values in columns.items()}
@@ -261,5 +263,5 @@ def baseline_forecasts(run: runs.Run, name: str) -> dict[str, Float[np.ndarray, 
             raise Unavailable(f"{error} (series {block.name})" if block.name else str(error)) from error
         stops = np.cumsum([len(part) for part in parts.values()])[:-1]
         for split, values in zip(parts, np.split(forecast, stops), strict=True):
-            found[split].append(values)
-    return {split: np.concatenate(values) for split, values in found.items()}
+            forecasts[split].append(values)
+    return {split: np.concatenate(values) for split, values in forecasts.items()}

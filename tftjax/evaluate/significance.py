@@ -1,6 +1,6 @@
 """Tests of whether a forecast's difference, violation rate or direction is more than chance.
 
-Each takes series in time order, [N] a day, and gives numbers; None where the test says nothing: fewer than
+Each takes one value a day, in time order, and gives numbers; None where the test says nothing: fewer than
 MIN_DAYS days, or input for which it is undefined, such as a constant sign.
 """
 
@@ -27,14 +27,14 @@ class Difference(NamedTuple):
 
 
 def diebold_mariano(differences: Float[np.ndarray, " N"], horizon: int = 1) -> Difference:
-    """Whether one forecast's losses differ from another's, with errors that are robust to autocorrelation.
+    """Tests a mean difference of losses, with errors that are robust to autocorrelation.
 
     The long-run variance is Newey and West's with Bartlett weights; the statistic is compared with
     Student's t of N - 1 degrees of freedom.
 
     Args:
       differences: loss of the first forecast minus that of the second, a day.
-      horizon: steps ahead that a day's loss reaches: losses of days that are nearer than it overlap.
+      horizon: number of steps in a day's loss; the losses of days that are nearer than that overlap.
     Source: Diebold and Mariano 1995; Newey and West 1987, lags by their rule of 1994.
     """
     from scipy import stats  # takes a third of a second to import
@@ -61,10 +61,9 @@ def long_run_variance(values: Float[np.ndarray, " N"], lags: int) -> float:
 
 
 def value_at_risk_tests(violations: Bool[np.ndarray, " N"], level: float) -> dict[str, int | float | None]:
-    """Kupiec's and Christoffersen's tests of the days on which a return fell outside of a tail quantile.
+    """Kupiec's and Christoffersen's tests of violations: days with a return outside of a tail quantile.
 
     Args:
-      violations: whether the return was outside, a day.
       level: the nominal share of such days.
     Returns:
       `violations` and `expected` count days. p-values: `kupiec_p` that the share is the level (one degree
@@ -95,7 +94,7 @@ def value_at_risk_tests(violations: Bool[np.ndarray, " N"], level: float) -> dic
 
 
 def _log_likelihood(hits: int, count: int, share: float) -> float:
-    """Of `hits` in `count` independent days with that probability; 0 log 0 is 0."""
+    """Log-likelihood of `hits` in `count` independent days of probability `share`; 0 log 0 is 0."""
     terms = ((hits, share), (count - hits, 1 - share))
     return sum(number * math.log(probability) for number, probability in terms if number)
 
@@ -105,7 +104,6 @@ def pit_test(counts: Int[np.ndarray, " B"], quantiles: Sequence[float]) -> dict[
 
     Args:
       counts: days in each of the Q + 1 bins; see `metrics.pit_counts`.
-      quantiles: the Q levels.
     Returns:
       `chi2`, and `p` with Q degrees of freedom.
     Source: Pearson 1900; Diebold, Gunther and Tay 1998.
@@ -123,7 +121,7 @@ def pit_test(counts: Int[np.ndarray, " B"], quantiles: Sequence[float]) -> dict[
 def pesaran_timmermann(
     forecast: Float[np.ndarray, " N"], target: Float[np.ndarray, " N"]
 ) -> dict[str, float | None]:
-    """Whether a forecast's sign goes with the target's more often than by chance, given how often each is up.
+    """Tests whether a forecast has the target's sign more often than chance, given how often each is up.
 
     Returns:
       `statistic`, standard normal without skill, and its one-sided `p`; None for a constant sign.
@@ -132,16 +130,16 @@ def pesaran_timmermann(
     from scipy.stats import norm
 
     count = len(target)
-    up, said_up = (float((values > 0).mean()) if count else 0.0 for values in (target, forecast))
-    if count < MIN_DAYS or up in (0, 1) or said_up in (0, 1):
+    up, forecast_up = (float((values > 0).mean()) if count else 0.0 for values in (target, forecast))
+    if count < MIN_DAYS or up in (0, 1) or forecast_up in (0, 1):
         return {"statistic": None, "p": None}
     right = float(((forecast > 0) == (target > 0)).mean())
-    chance = up * said_up + (1 - up) * (1 - said_up)
+    chance = up * forecast_up + (1 - up) * (1 - forecast_up)
     variance = chance * (1 - chance) / count
     variance_of_chance = (
-        (2 * up - 1) ** 2 * said_up * (1 - said_up) / count
-        + (2 * said_up - 1) ** 2 * up * (1 - up) / count
-        + 4 * up * said_up * (1 - up) * (1 - said_up) / count**2
+        (2 * up - 1) ** 2 * forecast_up * (1 - forecast_up) / count
+        + (2 * forecast_up - 1) ** 2 * up * (1 - up) / count
+        + 4 * up * forecast_up * (1 - up) * (1 - forecast_up) / count**2
     )
     if variance <= variance_of_chance:
         return {"statistic": None, "p": None}
@@ -158,10 +156,12 @@ class Interval(NamedTuple):
 
 
 def mean_interval(values: Float[np.ndarray, " S"]) -> Interval:
-    """The mean over seeds and its 95 % t interval: Student's t of S - 1 degrees of freedom (1908).
+    """The mean over seeds and its 95 % interval by Student's t (1908) of S - 1 degrees of freedom.
 
-    It takes the seeds' values as independent and normal. Of two seeds it is 12.7 standard errors wide to
-    either side, of five 2.8.
+    It takes the seeds' values as independent and normal.
+
+    >>> [round(float(value), 1) for value in mean_interval(np.array([0.0, 2.0]))]
+    [1.0, -11.7, 13.7]
     """
     from scipy import stats  # takes a third of a second to import
 

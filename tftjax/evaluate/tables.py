@@ -1,4 +1,4 @@
-"""Tables of what metrics.json holds, each made once: for a page, for Markdown and for the terminal."""
+"""Tables of metrics, each made once for page, Markdown and terminal."""
 
 import io
 import textwrap
@@ -9,8 +9,8 @@ import pandas as pd
 
 from tftjax.evaluate.baselines import BASELINES
 from tftjax.evaluate.files import Predictions
-from tftjax.evaluate.formatting import GAIN, LOSS, RATIO, Format, Metrics, p_text, relative, share
-from tftjax.evaluate.metrics import Column, columns, flatten
+from tftjax.evaluate.formatting import GAIN, LOSS, RATIO, Metrics, p_text, relative, share
+from tftjax.evaluate.metrics import MetricColumn, columns, flatten
 from tftjax.evaluate.quality import MODES
 from tftjax.evaluate.significance import ALPHA, Difference
 from tftjax.evaluate.trading import POSITIONS, REFERENCE
@@ -27,11 +27,7 @@ class Cell(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table for page, Markdown and terminal; the first cell of a row is its heading.
-
-    Attributes:
-      note: how to read it.
-    """
+    """A table for page, Markdown and terminal; the first cell of a row is its heading, `note` explains it."""
 
     title: str
     head: tuple[str, ...]
@@ -39,10 +35,16 @@ class Table(NamedTuple):
     note: str = ""
 
     def markdown(self) -> str:
-        """The table without its title; the best of a column is bold."""
+        """The table without its title; the best of a column is bold.
+
+        >>> print(Table("Losses", ("", "loss"), [[Cell("model"), Cell("2.5", "best")]]).markdown())
+        |  | loss |
+        |---|---|
+        | model | **2.5** |
+        """
         marked = [[f"**{c.text}**" if c.mark == "best" else c.text for c in row] for row in self.rows]
-        lines = [" | ".join(text.replace("|", r"\|") for text in row) for row in (self.head, *marked)]
-        lines = [f"| {line} |" for line in lines]
+        escaped = [[text.replace("|", r"\|") for text in row] for row in (self.head, *marked)]
+        lines = [f"| {' | '.join(row)} |" for row in escaped]
         lines.insert(1, "|---" * len(self.head) + "|")
         return "\n".join(lines) + (f"\n\n{self.note}" if self.note else "")
 
@@ -73,7 +75,7 @@ class Table(NamedTuple):
 
 
 def _blocks(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[tuple[list[int], list[int]]]:
-    """Which columns stand beside each other in WIDTH, the first of all in every block, and their widths."""
+    """Places and widths of the columns in each block that fits into WIDTH, the first column in all."""
     needed = []
     for place, title in enumerate(head):
         words = [len(word) for word in title.split()]
@@ -103,7 +105,7 @@ class Summary(NamedTuple):
         return "\n\n".join(parts) + "\n"
 
     def terminal(self) -> str:
-        """The same in lines of WIDTH."""
+        """The text in lines of WIDTH."""
         parts = [self.title] if self.title else []
         for part in self.parts:
             is_table = isinstance(part, Table)
@@ -113,38 +115,33 @@ class Summary(NamedTuple):
 
 def metric_cells(
     values: Mapping[str, Any],
-    shown: Sequence[Column],
+    metric_columns: Sequence[MetricColumn],
     best: Mapping[str, float],
     errors: Mapping[str, Any] | None = None,
 ) -> list[Cell]:
     """A row's cells in columns of metrics.
 
     Args:
-      values: by flat name of a metric; what is missing is a dash.
-      best: what `best_of` returns; empty marks none.
-      errors: standard errors of those that are means.
+      values: numbers by flat name of a metric; a missing one is a dash.
+      best: distances from `best_of`; empty marks none.
+      errors: standard errors of values that are means.
     """
     cells = []
-    for column in shown:
-        value, distance = values.get(column.metric), column.distance(values.get(column.metric))
+    for column in metric_columns:
+        value = values.get(column.metric)
         text = column.format.mean(value, (errors or {}).get(column.metric))
-        cells.append(Cell(text, "best" if distance <= best.get(column.metric, -1) else ""))
+        cells.append(Cell(text, "best" if column.distance(value) <= best.get(column.metric, -1) else ""))
     return cells
 
 
-def best_of(everyone: Iterable[Mapping[str, Any]], shown: Sequence[Column]) -> dict[str, float]:
-    """By metric, how far the best of several is from what is best; without what is no merit."""
-    least = {c.metric: min(c.distance(values.get(c.metric)) for values in everyone) for c in shown}
+def best_of(rows: Iterable[Mapping[str, Any]], metric_columns: Sequence[MetricColumn]) -> dict[str, float]:
+    """By metric that is a merit, the least distance of any row from the best possible value."""
+    least = {c.metric: min(c.distance(values.get(c.metric)) for values in rows) for c in metric_columns}
     return {name: distance for name, distance in least.items() if distance < float("inf")}
 
 
-def all_columns(everyone: Iterable[Mapping[str, Any]]) -> list[Column]:
-    """The columns that some of several rows have a number for, given by flat name."""
-    return columns(name for values in everyone for name in values)
-
-
 def against_baselines(metrics: Metrics, title: str) -> Table:
-    """The model and its baselines in one split, by pinball loss; the best of each column marked."""
+    """The model and its baselines in one split, by pinball loss."""
     everyone = {"model": metrics, **metrics["baselines"]}
     ranked = {name: everyone[name] for name in sorted(everyone, key=lambda name: everyone[name]["pinball"])}
     tests = metrics["tests"]["diebold_mariano"]
@@ -162,20 +159,21 @@ def compared(
     """Forecasts of the same returns beside each other; the best of each column marked.
 
     Args:
-      everyone: their metrics, in the order of the rows.
-      models: those that are no baselines.
-      tests: Diebold and Mariano's, by the forecast in whose row each stands; `difference` says of what.
-      order: why the rows stand in their order.
+      everyone: metrics by forecast, in the order of the rows.
+      models: forecasts that are no baselines.
+      tests: Diebold and Mariano's test of the forecast in each row.
+      difference: the difference that is tested, such as "model minus it".
+      order: a sentence on the order of the rows.
     """
     flat = {name: flatten(values) for name, values in everyone.items()}
-    shown = all_columns(flat.values())
-    best = best_of(list(flat.values()), shown)
+    metric_columns = columns(name for values in flat.values() for name in values)
+    best = best_of(list(flat.values()), metric_columns)
     rows = []
     for name, values in flat.items():
-        pinball, *others = metric_cells(values, shown, best)
-        tested = tested_cells(tests[name]) if name in tests else [Cell(""), Cell("")]
+        pinball, *others = metric_cells(values, metric_columns, best)
+        tested = difference_cells(tests[name]) if name in tests else [Cell(""), Cell("")]
         rows.append([Cell(name, "model" if name in models else ""), pinball, *tested, *others])
-    titles = [column.title for column in shown]
+    titles = [column.title for column in metric_columns]
     head = ("", titles[0], f"{difference} [95 %]", "DM test", *titles[1:])
     base = next(iter(everyone.values())).get("directional_base_rate")
     note = (
@@ -186,12 +184,12 @@ def compared(
     return Table(title, head, rows, note)
 
 
-def tested_cells(test: Mapping[str, Any]) -> list[Cell]:
+def difference_cells(test: Mapping[str, Any]) -> list[Cell]:
     """Difference with its interval, and the test; green where the model is better, red where it is worse."""
     mark = mark_of(test)
     word = {"good": "better, ", "bad": "worse, ", "": ""}[mark]
-    said = "no test" if test["p"] is None else f"{word}{p_text(test['p'])}"
-    return [Cell(LOSS.estimate(test["difference"], test["low"], test["high"], "+")), Cell(said, mark)]
+    text = "no test" if test["p"] is None else f"{word}{p_text(test['p'])}"
+    return [Cell(LOSS.estimate(test["difference"], test["low"], test["high"], "+")), Cell(text, mark)]
 
 
 def mark_of(test: Mapping[str, Any]) -> str:
@@ -201,11 +199,11 @@ def mark_of(test: Mapping[str, Any]) -> str:
 
 
 def gain_cell(test: Mapping[str, Any], loss: float) -> Cell:
-    """By how many percent of a baseline's loss a forecast's is below it, with 95 % interval and p.
+    """A forecast's gain in percent of a baseline's loss, with 95 % interval and p.
 
     Args:
-      test: Diebold and Mariano's, of the forecast minus the baseline.
-      loss: the baseline's.
+      test: Diebold and Mariano's test of the forecast minus the baseline.
+      loss: the baseline's loss.
     """
     shares = [relative(test[name], loss) for name in ("low", "difference", "high")]
     high, gain, low = (None if value is None else 0 - value for value in shares)
@@ -220,8 +218,8 @@ def against_runs(differences: Mapping[str, tuple[float, Difference]]) -> Table:
       differences: by name of a run, its pinball loss, and this run minus it.
     """
     rows = [
-        [Cell(name), Cell(LOSS.number(pinball)), *tested_cells(found._asdict())]
-        for name, (pinball, found) in differences.items()
+        [Cell(name), Cell(LOSS.number(pinball)), *difference_cells(difference._asdict())]
+        for name, (pinball, difference) in differences.items()
     ]
     head = ("", "pinball, 1e-3", "this run minus it [95 %]", "DM test")
     return Table("Beside the other runs", head, rows, "The same test days; model: this run.")
@@ -231,63 +229,55 @@ def by_regime(division: str, regimes: Mapping[str, Metrics]) -> Table:
     """Pinball loss of the model in each regime, and its difference from each baseline's.
 
     Args:
-      division: what divides the windows.
-      regimes: what metrics.json holds of it.
+      division: "volatility", or the column whose values divide the windows.
+      regimes: the division's part of metrics.json.
     """
     names = list(dict.fromkeys(name for values in regimes.values() for name in values.get("baselines", {})))
     rows = []
     for label, values in regimes.items():
         row = [Cell(label), Cell(f"{values['windows']:,}"), Cell(LOSS.number(values.get("pinball")))]
         for name in names:
-            theirs = values.get("baselines", {}).get(name, {}).get("pinball")
-            found = None if theirs is None else relative(values["pinball"] - theirs, theirs)
-            row.append(Cell(GAIN.number(found, "+")))
+            loss = values.get("baselines", {}).get(name, {}).get("pinball")
+            difference = None if loss is None else relative(values["pinball"] - loss, loss)
+            row.append(Cell(GAIN.number(difference, "+")))
         rows.append(row)
     head = ("", "windows", "pinball, 1e-3", *(f"minus {name}, %" for name in names))
-    what = (
+    note = (
         "Calm, middle, stormy: the third of the train windows in which the moving volatility before the"
         " window lies; a quiet test period has few stormy days."
         if division == "volatility"
         else "The thresholds are those of the run's attention, of the last value known before the window."
     )
-    below = " Below zero the model is better; without a test: the windows of a regime are few."
-    note = what + (below if names else "")
+    if names:
+        note += " Below zero the model is better; without a test: the windows of a regime are few."
     return Table(f"By {division}", head, rows, note)
 
 
 def tails(tests: Mapping[str, Any]) -> Table | None:
     """Tests of the outer quantiles as value at risk; None of several series."""
-    found = tests.get("value_at_risk")
-    if found is None:
+    if "value_at_risk" not in tests:
         return None
-    rows = [
-        [
-            Cell(level),
-            Cell(f"{values['violations']}"),
-            Cell(Format(digits=1).number(values["expected"])),
-            *(_p_cell(values[name]) for name in ("kupiec_p", "independence_p", "coverage_p")),
-        ]
-        for level, values in found.items()
-    ]
+    rows = []
+    for level, values in tests["value_at_risk"].items():
+        row = [Cell(level), Cell(f"{values['violations']}"), Cell(f"{values['expected']:.1f}")]
+        for p in (values[name] for name in ("kupiec_p", "independence_p", "coverage_p")):
+            row.append(Cell(p_text(p), "bad" if p is not None and p < ALPHA else ""))
+        rows.append(row)
     head = ("quantile", "days outside", "expected", "their number (Kupiec)", "their independence", "both")
     note = "Christoffersen's tests beside Kupiec's. A small p: the tail is wrong. -: too few days or cases."
     return Table("Outer quantiles as value at risk", head, rows, note)
 
 
-def _p_cell(p: float | None) -> Cell:
-    return Cell(p_text(p), "bad" if p is not None and p < ALPHA else "")
-
-
 def modes(metrics: Metrics) -> Table:
-    """The share of time in each quality mode beside what random forecasts get."""
-    own, chance = metrics["quality"], metrics["quality_random"]
+    """The share of time in each quality mode beside that of random forecasts."""
+    shares = metrics["quality"], metrics["quality_random"]
     rows = [
-        [Cell(mode.replace("_", " ").lower()), Cell(share(own[mode], 0)), Cell(share(chance[mode], 0))]
+        [Cell(mode.replace("_", " ").lower()), *(Cell(share(part[mode], 0)) for part in shares)]
         for mode in MODES
     ]
     note = (
-        "Chance: random normal forecasts with the same mean and sigma. Only what the model has beyond chance"
-        " is its own. Thresholds: evaluation in the config."
+        "Chance: random normal forecasts with the same mean and sigma. Only the share beyond chance"
+        " is the model's merit. Thresholds: evaluation in the config."
     )
     return Table("Share of the time in each mode", ("mode", "model", "chance"), rows, note)
 
@@ -304,39 +294,38 @@ def earnings(trading: Metrics) -> Table:
         rows.append([*map(Cell, (name.replace("_", " "), ratio, beyond, share(values["turnover"])))])
     head = ("position", "Sharpe ratio [95 %]", "minus buy and hold [95 %]", "turnover a period")
     note = (
-        f"A year, after a cost of {share(trading['cost'], 2)} of what is traded; no riskless rate, no"
-        " slippage: it shows what a forecast is worth, not a strategy. Block-bootstrap intervals."
+        f"A year, after a cost of {share(trading['cost'], 2)} of each trade; no riskless rate, no"
+        " slippage: it shows the worth of a forecast, not of a strategy. Block-bootstrap intervals."
     )
     return Table("Sharpe ratios of following the median", head, rows, note)
 
 
 def by_series(table: pd.DataFrame) -> Table:
-    """Pinball loss of each series of the test rows, its lowest marked."""
-    own = table[table["split"] == "test"]
-    names = [name for name in own if name not in ("series", "split", "windows")]
+    """Pinball losses of each series in the test rows, the lowest marked."""
+    names = [name for name in table if name not in ("series", "split", "windows")]
     rows = []
-    for _, row in own.iterrows():
-        lowest = min(row[name] for name in names)
+    for _, row in table[table["split"] == "test"].iterrows():
+        lowest = row[names].min()
         cells = [Cell(LOSS.number(row[name]), "best" if row[name] == lowest else "") for name in names]
         rows.append([Cell(str(row["series"])), *cells])
     return Table("By series", ("series", *names), rows, "Pinball loss of the test rows, 1e-3.")
 
 
 def left_out(notes: Mapping[str, Any]) -> list[str]:
-    """The baselines without a forecast, and why; what vix_scaled scales by."""
-    said = [f"{name} is left out: {reason}." for name, reason in notes["left_out"].items()]
+    """The baselines without a forecast, and why; the column that vix_scaled scales by."""
+    sentences = [f"{name} is left out: {reason}." for name, reason in notes["left_out"].items()]
     column = notes["volatility_column"]
     if column is not None and "vix_scaled" not in notes["left_out"]:
-        said.append(f"vix_scaled scales by {column}.")
-    return said
+        sentences.append(f"vix_scaled scales by {column}.")
+    return sentences
 
 
 def described() -> list[tuple[str, str]]:
-    """What each baseline is, in the words of its function."""
+    """The baselines and the first lines of their docstrings."""
     return [(name, baseline.__doc__.strip().splitlines()[0]) for name, baseline in BASELINES.items()]
 
 
 def independent(test: Predictions) -> int:
-    """How many actuals bands may take as independent: those of one series and step, else none."""
+    """The number of targets that are independent: all of one series and step, else none."""
     several = test.target.shape[1] > 1 or len(set(test.series)) > 1
     return 0 if several else len(test.target)

@@ -1,7 +1,7 @@
-"""What following the median would have earned: Sharpe ratios after costs, with bootstrap intervals.
+"""Sharpe ratios of following the median, after costs, with bootstrap intervals.
 
-They show what a forecast is worth, not a strategy: no slippage, no financing, and returns are not in excess
-of a riskless rate. N counts windows, those of a series following each other in time; T days.
+They show the worth of a forecast, not of a strategy: no slippage, no financing, no riskless rate. N counts
+windows, those of a series following each other in time; T days.
 """
 
 import math
@@ -18,15 +18,18 @@ PERIODS_A_YEAR = {"daily": 252.0, "weekly": 52.0, "monthly": 12.0}
 # Median forecasts [N] -> positions [N], held over the next return.
 POSITIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "sign": np.sign,
-    # A Sharpe ratio does not depend on the scale of the positions: the medians themselves will do.
-    "scaled": lambda median: median,
+    "scaled": lambda median: median,  # a Sharpe ratio does not depend on the scale of the positions
     "buy_and_hold": np.ones_like,
 }
 REFERENCE = "buy_and_hold"
 
 
 def trades(position: Float[np.ndarray, " N"], first: Bool[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
-    """What is bought or sold before each return: the change of the position, the whole of a series' first."""
+    """The size of each trade before a return: the change of the position, the whole of a series' first.
+
+    >>> trades(np.array([1.0, -1.0, 2.0]), np.array([True, False, True])).tolist()
+    [1.0, 2.0, 2.0]
+    """
     return np.abs(position - np.where(first, 0.0, np.roll(position, 1)))
 
 
@@ -38,46 +41,49 @@ def sharpe_ratio(
     Sharpe 1994, "The Sharpe ratio".
     """
     variance = mean_square - mean**2
-    # What rounding leaves of the variance of equal numbers is no variance.
+    # Equal numbers have a variance of rounding errors only.
     variance = np.where(variance > 1e-12 * mean_square, variance, np.nan)
     return mean / np.sqrt(variance * count / (count - 1)) * math.sqrt(periods_a_year)
 
 
 def sharpe_ratios(net: dict[str, Float[np.ndarray, " T"]], periods_a_year: float) -> dict[str, dict]:
-    """Sharpe ratios of daily returns after costs, with 95 % intervals, also of their excess over the last.
+    """Sharpe ratios of returns after costs, and their excess over buy and hold, with 95 % intervals.
 
     The stationary bootstrap resamples blocks of days, T^(1/3) long on the mean, the same days for all.
 
     Args:
-        net: returns by name, as decimals; buy_and_hold among them.
+      net: returns of each position, as decimals; buy_and_hold among them.
     Returns:
-        By name: `sharpe`, `low`, `high`; but for buy_and_hold `excess`, `excess_low` and `excess_high`. None
-        where it is undefined, bounds also with fewer than MIN_DAYS days.
+      By position `sharpe`, `low`, `high`; but for buy_and_hold also `excess`, `excess_low` and `excess_high`.
+      None where they are undefined, bounds also with fewer than MIN_DAYS days.
     Source: Politis and Romano 1994; Hall, Horowitz and Jing 1995 (the length); the package `arch`.
     """
     from arch.bootstrap import StationaryBootstrap  # a second to import, and only evaluation needs it
 
     names = list(net)
-    table = np.column_stack([net[name] for name in names])
-    table = np.hstack([table, table**2])
-    count = len(table)
+    reference = names.index(REFERENCE)
+    returns = np.column_stack(list(net.values()))
+    table, count = np.hstack([returns, returns**2]), len(returns)
 
     def ratios(means: np.ndarray) -> np.ndarray:
         return sharpe_ratio(*np.split(means, 2, axis=-1), count, periods_a_year)
 
-    found = ratios(table.mean(axis=0)) if count > 1 else np.full(len(names), np.nan)
-    low = high = excess_low = excess_high = np.full(len(names), np.nan)
+    undefined = np.full(len(names), np.nan)
+    sharpe = ratios(table.mean(axis=0)) if count > 1 else undefined
+    low = high = excess_low = excess_high = undefined
     if count >= MIN_DAYS:
         days = StationaryBootstrap(round(count ** (1 / 3)), table, seed=np.random.default_rng(0))
         drawn = ratios(days.apply(lambda sample: sample.mean(axis=0), RESAMPLES))
         bounds = ALPHA / 2, 1 - ALPHA / 2
         low, high = np.quantile(drawn, bounds, axis=0)
-        excess_low, excess_high = np.quantile(drawn - drawn[:, [names.index(REFERENCE)]], bounds, axis=0)
-    result = {}
-    for place, name in enumerate(names):
-        values = {"sharpe": found[place], "low": low[place], "high": high[place]}
-        if name != REFERENCE:
-            values |= {"excess": found[place] - found[names.index(REFERENCE)]}
-            values |= {"excess_low": excess_low[place], "excess_high": excess_high[place]}
-        result[name] = {key: float(value) if np.isfinite(value) else None for key, value in values.items()}
-    return result
+        excess_low, excess_high = np.quantile(drawn - drawn[:, [reference]], bounds, axis=0)
+    values = {"sharpe": sharpe, "low": low, "high": high}
+    values |= {"excess": sharpe - sharpe[reference], "excess_low": excess_low, "excess_high": excess_high}
+    return {
+        name: {
+            key: float(numbers[place]) if np.isfinite(numbers[place]) else None
+            for key, numbers in values.items()
+            if name != REFERENCE or not key.startswith("excess")
+        }
+        for place, name in enumerate(names)
+    }

@@ -1,6 +1,6 @@
-"""Every figure once: a function of a figure, a theme and arrays.
+"""Figures: functions of a figure, a theme and arrays, each drawn alike for PNG files and for pages.
 
-`theme` has two themes, one of PNG files and one of pages, and saves or renders.
+`theme` has the themes, and saves or renders a figure.
 """
 
 from tftjax import face

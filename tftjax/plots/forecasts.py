@@ -20,7 +20,6 @@ from tftjax.plots.theme import LIGHT, Key, Picture, Theme, date_axis, name_rows,
 ROWS_SHOWN = 252  # a year of trading days
 SKILL_DAYS = 126  # half a year of trading days
 MIN_SKILL_DAYS = 10
-# Collapse is red, and what is good is green; the rows of the timeline say it too.
 MODE_COLORS = dict(zip(MODES, ("red", "red", "orange", "purple", "green", "muted"), strict=True))
 
 
@@ -32,7 +31,7 @@ def draw_fan_chart(
     quantiles: Sequence[float],
     title: str,
 ) -> None:
-    """Writes `fan_chart` as a PNG file; a UserError says where it cannot be written."""
+    """Writes `fan_chart` as a PNG file; see `save`."""
     arrays = {"dates": dates, "actual": actual, "forecast": forecast, "quantiles": quantiles}
     save(path, partial(fan_chart, **arrays), title, fan_keys(quantiles))
 
@@ -45,22 +44,22 @@ def fan_chart(
     forecast: Float[np.ndarray, "N Q"],
     quantiles: Sequence[float],
 ) -> None:
-    """Draws the last 252 forecasts as shaded central intervals, with their median and what happened.
+    """Draws the last 252 forecasts as shaded central intervals, with their median and the actual returns.
 
     Args:
       dates: date of each forecast return.
       actual, forecast: returns as decimals; drawn in percent.
-      quantiles: the Q levels, ascending, 0.5 among them.
+      quantiles: ascending levels, 0.5 among them.
     """
     theme.set_height(figure, 320, 260)
     days = dates[-ROWS_SHOWN:].to_numpy()
     actual, forecast = 100 * actual[-ROWS_SHOWN:], 100 * forecast[-ROWS_SHOWN:]
     axes = figure.subplots()
-    # The widest first and palest; a narrower one lies on top of it, and adds what its opacity lacks there.
+    # The widest first and palest: the opacity of a narrower one adds to those below it.
     below = 0.0
     for (low, high, _), opacity in reversed(_intervals(quantiles)):
-        bounds, adds = (forecast[:, low], forecast[:, high]), (opacity - below) / (1 - below)
-        axes.fill_between(days, *bounds, color=LIGHT["blue"], alpha=adds, linewidth=0)
+        bounds, alpha = (forecast[:, low], forecast[:, high]), (opacity - below) / (1 - below)
+        axes.fill_between(days, *bounds, color=LIGHT["blue"], alpha=alpha, linewidth=0)
         below = opacity
     axes.plot(days, forecast[:, list(quantiles).index(0.5)], color=LIGHT["ink"], linewidth=1.2)
     axes.plot(days, actual, "o", color=LIGHT["orange"], markersize=1.8 if theme.narrow else 3)
@@ -72,7 +71,7 @@ def fan_chart(
 def _intervals(quantiles: Sequence[float]) -> list[tuple[tuple[int, int, str], float]]:
     """The central intervals, the narrowest first, each with the opacity of its band."""
     intervals = central_intervals(quantiles)
-    return [(own, 0.5 - 0.36 * rank / max(1, len(intervals) - 1)) for rank, own in enumerate(intervals)]
+    return list(zip(intervals, np.linspace(0.5, 0.14, len(intervals)).tolist(), strict=True))
 
 
 def fan_keys(quantiles: Sequence[float]) -> list[Key]:
@@ -86,26 +85,22 @@ def fan_picture(
     actual: Float[np.ndarray, " N"],
     forecast: Float[np.ndarray, "N Q"],
     quantiles: Sequence[float],
-    which: str,
+    title_end: str,
 ) -> Picture:
-    """`fan_chart` for the page.
-
-    Args:
-      which: the series, in words; "" of a single one.
-    """
+    """`fan_chart` for the page; its title ends with the series and step."""
     last, bounds = actual[-ROWS_SHOWN:], forecast[-ROWS_SHOWN:]
     outside = {
         percent: np.mean((last < bounds[:, low]) | (last > bounds[:, high]))
         for low, high, percent in central_intervals(quantiles)
     }
-    said = ", ".join(f"{100 * share:.0f} % outside of the {p} % interval" for p, share in outside.items())
+    text = ", ".join(f"{100 * share:.0f} % outside of the {p} % interval" for p, share in outside.items())
     return picture(
         "fan",
         partial(fan_chart, dates=dates, actual=actual, forecast=forecast, quantiles=quantiles),
-        title=f"The last {len(last)} forecasts{which}",
-        alt=f"Forecast intervals and actual returns, {said}.",
+        title=f"The last {len(last)} forecasts{title_end}",
+        alt=f"Forecast intervals and actual returns, {text}.",
         legend=fan_keys(quantiles),
-        caption=f"Of the days shown: {said}.",
+        caption=f"Of the days shown: {text}.",
     )
 
 
@@ -118,12 +113,11 @@ def calibration(
 ) -> None:
     """Draws the share of actuals at or below each forecast quantile, less its level: zero is right.
 
-    Where there is room, the shares themselves stand to the left: the diagonal is right. The model has a 95 %
-    Wilson band, which takes actuals as independent; overlapping horizons are not.
+    On a wide figure the shares themselves stand to the left: the diagonal is right. The model has a 95 %
+    Wilson band.
 
     Args:
-      shares: by forecast, the model's first.
-      quantiles: the Q levels, ascending.
+      shares: shares by forecast, the model's first.
       count: number of independent actuals; 0 draws no band.
     """
     theme.set_height(figure, 280, 250)
@@ -154,7 +148,7 @@ def draw_calibration(
     count: int,
     title: str,
 ) -> None:
-    """Writes `calibration` as a PNG file; a UserError says where it cannot be written."""
+    """Writes `calibration` as a PNG file; see `save`."""
     draw = partial(calibration, shares=shares, quantiles=quantiles, count=count)
     save(path, draw, title, calibration_keys(list(shares), count))
 
@@ -171,7 +165,7 @@ def calibration_picture(
     """`calibration` for the page.
 
     Args:
-      histograms: by forecast, the model's first, `pit_histogram` of metrics.json.
+      histograms: `pit_histogram` of metrics.json by forecast, the model's first.
     """
     shares = {name: np.cumsum(list(bins.values()))[:-1] for name, bins in histograms.items()}
     model = next(iter(shares.values()))
@@ -193,11 +187,10 @@ def pit_histogram(
     quantiles: Sequence[float],
     count: int,
 ) -> None:
-    """Draws how often actuals fell between two quantiles, over how often they should.
+    """Draws the share of actuals between each two quantiles over the expected share.
 
     Args:
-      share: of actuals, by bin.
-      quantiles: the Q levels, ascending.
+      share: share of actuals in each bin.
       count: number of independent actuals; 0 draws no intervals.
     """
     theme.set_height(figure, 280, 250)
@@ -226,18 +219,14 @@ def pit_histogram(
 
 
 def pit_picture(histogram: Mapping[str, float], quantiles: Sequence[float], count: int) -> Picture:
-    """`pit_histogram` for the page.
-
-    Args:
-      histogram: `pit_histogram` of metrics.json.
-    """
-    said = ", ".join(f"{bins}: {100 * value:.1f} %" for bins, value in histogram.items())
+    """The `pit_histogram` of metrics.json for the page."""
+    text = ", ".join(f"{bins}: {100 * value:.1f} %" for bins, value in histogram.items())
     share = np.array(list(histogram.values()))
     return picture(
         "pit",
         partial(pit_histogram, share=share, quantiles=quantiles, count=count),
         title="PIT histogram",
-        alt=f"Share of actuals by bin of levels: {said}.",
+        alt=f"Share of actuals by bin of levels: {text}.",
         caption="Flat at 1 is calibrated; high at both ends: too narrow; high in the middle: too wide."
         + (" Lines are 95 % intervals." if count else ""),
     )
@@ -264,16 +253,14 @@ def differences_picture(
     tests: Mapping[str, Mapping[str, Any]],
     losses: Mapping[str, float],
     title: str = "Model minus each baseline",
-    which: str = "differences",
+    figure_name: str = "differences",
 ) -> Picture | None:
-    """Pinball losses less a baseline's, in percent of the baseline's, with 95 % intervals, for the page.
+    """`differences` for the page: pinball losses less a baseline's; None without an interval.
 
     Args:
-      tests: Diebold and Mariano's, by what a line shows.
+      tests: Diebold and Mariano's test of each line.
       losses: the baseline's pinball loss of each line; a line whose loss is zero is left out.
-      which: the figure's name in the page.
-    Returns:
-      None where there is no interval.
+      figure_name: unique in the page.
     """
     rows = {
         name: {key: 100 * test[key] / losses[name] for key in ("low", "difference", "high")}
@@ -283,7 +270,7 @@ def differences_picture(
     if not rows:
         return None
     return picture(
-        which,
+        figure_name,
         partial(differences, table=pd.DataFrame.from_dict(rows, orient="index")),
         title=title,
         alt="; ".join(f"{name}: {row['difference']:+.2f} %" for name, row in rows.items()),
@@ -306,8 +293,8 @@ def rolling_skill(
     """Draws skills over time.
 
     Args:
-      skills: by baseline, in percent by day.
-      stormy: which of the days to shade.
+      skills: skill by day for each baseline, in percent.
+      stormy: the days to shade.
     """
     theme.set_height(figure, 300, 250)
     axes = figure.subplots()
@@ -322,20 +309,18 @@ def rolling_skill(
 def rolling_skill_picture(
     losses: pd.DataFrame, names: Sequence[str], stormy: Bool[np.ndarray, " N"]
 ) -> Picture | None:
-    """By how much the model's pinball loss is below a baseline's, over rolling days, for the page.
+    """`rolling_skill` for the page; None with too few days or no baseline.
 
     Args:
-      losses: by test day, of "model" and of the baselines.
+      losses: pinball loss of "model" and of the baselines by test day.
       names: the baselines to draw.
-      stormy: days to shade.
-    Returns:
-      None with too few days or no baseline.
+      stormy: the days to shade.
     """
     window = min(SKILL_DAYS, len(losses) // 2)
     if window < MIN_SKILL_DAYS or not names:
         return None
     skills = {name: skill_over_time(losses, "model", name, window) for name in names}
-    said = "; ".join(
+    text = "; ".join(
         f"above {name} in {100 * (skill > 0).mean():.0f} % of the windows, between {skill.min():+.1f} %"
         f" and {skill.max():+.1f} %"
         for name, skill in skills.items()
@@ -344,25 +329,34 @@ def rolling_skill_picture(
         "skill",
         partial(rolling_skill, skills=skills, days=losses.index, stormy=stormy),
         title=f"Pinball skill over rolling {window} days",
-        alt=f"{said}.",
+        alt=f"{text}.",
         legend=(
             *series_keys(f"against {name}" for name in names),
             Key("high volatility", "orange", "band", 0.18),
         ),
-        caption=f"Above zero the model is better. {said[0].upper()}{said[1:]}.",
+        caption=f"Above zero the model is better. {text[0].upper()}{text[1:]}.",
     )
 
 
-def skill_over_time(losses: pd.DataFrame, own: str, baseline: str, window: int) -> pd.Series:
-    """By how many percent one column is below another over rolling rows; nan where that one is zero."""
-    means = losses[[own, baseline]].rolling(window).mean().iloc[window - 1 :]
-    return 100 * (1 - means[own] / means[baseline].where(means[baseline] > 0))
+def skill_over_time(losses: pd.DataFrame, forecast: str, baseline: str, window: int) -> pd.Series:
+    """Gain of one column over another over rolling rows, in percent; nan where the other is zero."""
+    means = losses[[forecast, baseline]].rolling(window).mean().iloc[window - 1 :]
+    return 100 * (1 - means[forecast] / means[baseline].where(means[baseline] > 0))
 
 
-def shade(axes: Axes, dates: pd.DatetimeIndex, where: Bool[np.ndarray, " N"]) -> None:
-    """Shades the stretches of days for which a condition holds."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], where, [False]])))
-    for start, stop in edges.reshape(-1, 2):
+def stretches(condition: Bool[np.ndarray, " N"]) -> list[tuple[int, int]]:
+    """First row, and row after the last, of each unbroken stretch on which a condition holds.
+
+    >>> stretches(np.array([True, False, True, True]))
+    [(0, 1), (2, 4)]
+    """
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], condition, [False]]))).tolist()
+    return list(zip(edges[::2], edges[1::2], strict=True))
+
+
+def shade(axes: Axes, dates: pd.DatetimeIndex, condition: Bool[np.ndarray, " N"]) -> None:
+    """Shades the stretches of days on which a condition holds."""
+    for start, stop in stretches(condition):
         last = dates[min(stop, len(dates) - 1)]
         axes.axvspan(dates[start], last, color=LIGHT["orange"], alpha=0.18, linewidth=0)
 
@@ -374,15 +368,14 @@ def quality_timeline(figure: Figure, theme: Theme, quality: pd.DataFrame) -> Non
       quality: rows of quality.csv, at least one.
     """
     days = matplotlib.dates.date2num(quality["date"])
-    # A window stands for the days to the next one's end, over weekends too; the last one for a day.
-    widths = np.append(np.diff(days), 1.0)
+    # A window lasts to the next one's end, over weekends too; the last one for a day.
+    ends = np.append(days[1:], days[-1] + 1)
     modes = [mode for mode in MODES if (quality["mode"] == mode).any() or mode == "HEALTHY"][::-1]
     theme.set_height(figure, 28 * len(modes) + 50)
     axes = figure.subplots()
     for place, mode in enumerate(modes):
-        own = (quality["mode"] == mode).to_numpy()
-        starts, stops = _stretches(own, days, widths)
-        spans = list(zip(starts, stops - starts, strict=True))
+        rows = stretches((quality["mode"] == mode).to_numpy())
+        spans = [(days[start], ends[stop - 1] - days[start]) for start, stop in rows]
         axes.broken_barh(spans, (place - 0.38, 0.76), color=LIGHT[MODE_COLORS[mode]], linewidth=0)
     axes.xaxis_date()
     axes.set_xlim(days[0], days[-1] + 1)
@@ -395,13 +388,7 @@ def quality_picture(quality: pd.DataFrame) -> Picture | None:
     if not len(quality):
         return None
     counts = quality["mode"].value_counts(normalize=True)
-    said = ", ".join(f"{mode} {100 * share:.0f} %" for mode, share in counts.items())
+    text = ", ".join(f"{mode} {100 * share:.0f} %" for mode, share in counts.items())
     return picture(
-        "quality", partial(quality_timeline, quality=quality), title="Quality modes over time", alt=f"{said}."
+        "quality", partial(quality_timeline, quality=quality), title="Quality modes over time", alt=f"{text}."
     )
-
-
-def _stretches(own: np.ndarray, days: np.ndarray, widths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """First and last day number of each unbroken run of a mode's windows."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], own, [False]]))).reshape(-1, 2)
-    return days[edges[:, 0]], days[edges[:, 1] - 1] + widths[edges[:, 1] - 1]

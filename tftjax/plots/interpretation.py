@@ -1,5 +1,6 @@
-"""Figures of what a run selects and attends to."""
+"""Figures of a run's variable selection and attention."""
 
+import itertools
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -26,19 +27,19 @@ from tftjax.plots.theme import (
     series_keys,
 )
 
-SMOOTHED = 21  # windows, a month of trading days: single days hide what changes slowly
-MAX_COLUMNS = 1200  # of the picture of attention over time: more would fall on the same pixels
+SMOOTHED = 21  # windows, a month of trading days
+MAX_COLUMNS = 1200  # columns in the picture of attention over time: more would fall on the same pixels
 BANDS = (Key("mean", "blue"), Key("10th to 90th percentile", "blue", "band", 0.2))
 
 
 def draw(directory: Path, name: str, tables: dict[str, pd.DataFrame]) -> None:
-    """Draws a PNG for each table that says something in a picture.
+    """Draws a PNG file for each of the tables that have a figure.
 
     Args:
-      name: the run's, for titles.
-      tables: those of `interpret`, by file name; of several series the first is drawn over time.
+      name: the run's name, for titles.
+      tables: tables of `interpret` by file name; of several series the first is drawn over time.
     Raises:
-      UserError: they cannot be written.
+      UserError: a file cannot be written.
     """
 
     def write(file: str, figure: Draw, title: str, legend: Sequence[Key] = ()) -> None:
@@ -52,7 +53,11 @@ def draw(directory: Path, name: str, tables: dict[str, pd.DataFrame]) -> None:
     title = f"attention by step, first horizon, {table['split'].iloc[0]} windows"
     write("attention_by_lag", partial(attention_by_lag, table=table), title, [*BANDS, *head_keys(table)])
 
-    over_time = {file: _first_series(own) for file, own in tables.items() if "date" in own}
+    over_time = {
+        file: table if "series" not in table else table[table["series"] == table["series"].iloc[0]]
+        for file, table in tables.items()
+        if "date" in table
+    }
     table = over_time["importance_over_time"]
     title = f"encoder variables over time, mean of {SMOOTHED} windows"
     keys = series_keys([column.removeprefix("encoder: ") for column in _ranked(table)])
@@ -70,10 +75,6 @@ def draw(directory: Path, name: str, tables: dict[str, pd.DataFrame]) -> None:
     write("regime_shift", partial(shift_over_time, table=over_time["regime_shift"]), title, keys)
 
 
-def _first_series(table: pd.DataFrame) -> pd.DataFrame:
-    return table if "series" not in table else table[table["series"] == table["series"].iloc[0]]
-
-
 def _last_split(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["split"] == table["split"].iloc[-1]]
 
@@ -82,9 +83,9 @@ IMPORTANCE_KEYS = (Key("mean", "blue", "band", 0.45), Key("10th to 90th percenti
 
 
 def importance(figure: Figure, theme: Theme, table: pd.DataFrame) -> None:
-    """Draws the mean selection weight of each variable, and what lies between the 10 and 90 % points.
+    """Draws the mean selection weight of each variable, and the span from the 10th to the 90th percentile.
 
-    Marks are means by regime: of the run's own regimes if it has any, or else by volatility.
+    Marks are means by regime: by the run's gates if it has any, or else by volatility.
 
     Args:
       table: rows of importance.csv of one split.
@@ -114,26 +115,22 @@ def _regimes(table: pd.DataFrame) -> list[str]:
 
 def regime_keys(regimes: Sequence[str]) -> list[Key]:
     """The marks of regimes."""
-    shapes, colors = tuple(MARKERS), SERIES[1:]
-    return [
-        Key(regime, colors[number % len(colors)], shapes[number % len(shapes)])
-        for number, regime in enumerate(regimes)
-    ]
+    marks = zip(itertools.cycle(SERIES[1:]), itertools.cycle(MARKERS), strict=False)
+    return [Key(regime, *mark) for regime, mark in zip(regimes, marks, strict=False)]
 
 
 def importance_picture(table: pd.DataFrame) -> Picture:
     """`importance` for the page."""
     kind, rows = next(iter(table.groupby("kind", sort=False)))
-    first = rows.sort_values("mean").iloc[::-1]
-    means = zip(first["variable"], first["mean"], strict=True)
-    said = ", ".join(f"{name} {100 * mean:.0f} %" for name, mean in means)
+    ranked = rows.sort_values("mean").iloc[::-1]
+    means = zip(ranked["variable"], ranked["mean"], strict=True)
     return picture(
         "importance",
         partial(importance, table=table),
         title="Variables selected",
-        alt=f"{kind}: {said}.",
+        alt=f"{kind}: {', '.join(f'{name} {100 * mean:.0f} %' for name, mean in means)}.",
         caption="Bars are means over the test windows, lines reach from the 10th to the 90th percentile. A"
-        " weight says what the model looks at, not what helps it.",
+        " weight shows where the model looks, not whether it helps.",
     )
 
 
@@ -151,8 +148,7 @@ def importance_over_time(figure: Figure, theme: Theme, table: pd.DataFrame) -> N
 
 def _ranked(table: pd.DataFrame) -> list[str]:
     """The encoder's columns of importance_over_time.csv, the heaviest first."""
-    columns = [column for column in table if column.startswith("encoder: ")]
-    return list(table[columns].mean().sort_values(ascending=False).index)
+    return list(table.filter(regex="^encoder: ").mean().sort_values(ascending=False).index)
 
 
 def attention_by_lag(figure: Figure, theme: Theme, table: pd.DataFrame) -> None:
@@ -176,8 +172,8 @@ def attention_by_lag(figure: Figure, theme: Theme, table: pd.DataFrame) -> None:
 
 
 def head_keys(table: pd.DataFrame) -> list[Key]:
-    """The lines of the heads that a table of attention has; their labels are its columns."""
-    heads = [column for column in table if column.startswith("head ")]
+    """The lines of the heads in a table of attention; their labels are its columns."""
+    heads = table.filter(regex="^head ").columns
     return [key._replace(shape="dashed") for key in series_keys(heads, SERIES[1:])]
 
 
@@ -207,7 +203,7 @@ def attention_over_time(figure: Figure, theme: Theme, table: pd.DataFrame) -> No
     groups = np.array_split(np.arange(len(values)), min(len(values), MAX_COLUMNS))
     means = np.stack([values[rows].mean(axis=0) for rows in groups])
     dates = _dates(table).to_numpy()[[rows[0] for rows in groups]]
-    # In the logarithm: one step often has ten times the weight of the others. What is masked stays blank.
+    # In the logarithm: one step often has ten times the weight of the others. Masked steps stay blank.
     means = np.where(means > 0, means, np.nan)
     norm = LogNorm(np.nanquantile(means, 0.01), np.nanmax(means))
     places = [int(step) for step in steps]
@@ -221,7 +217,7 @@ def attention_over_time(figure: Figure, theme: Theme, table: pd.DataFrame) -> No
 
 
 def heads_over_time(figure: Figure, theme: Theme, table: pd.DataFrame) -> None:
-    """Draws how far back each head looks by date, smoothed over a month.
+    """Draws the mean lag of each head's attention by date, smoothed over a month.
 
     Args:
       table: rows of heads_over_time.csv of one horizon.
@@ -229,19 +225,19 @@ def heads_over_time(figure: Figure, theme: Theme, table: pd.DataFrame) -> None:
     theme.set_height(figure, 320)
     axes = figure.subplots()
     heads = dict(iter(table.groupby("head")))
-    for own, key in zip(heads.values(), series_keys(heads), strict=True):
-        smooth = own["mean_lag"].rolling(SMOOTHED, min_periods=1).mean()
-        axes.plot(_dates(own), smooth, linewidth=1.1, **key.line)
+    for rows, key in zip(heads.values(), series_keys(heads), strict=True):
+        smooth = rows["mean_lag"].rolling(SMOOTHED, min_periods=1).mean()
+        axes.plot(_dates(rows), smooth, linewidth=1.1, **key.line)
     axes.set_ylabel("mean lag, rows before the step forecast")
     axes.set_ylim(bottom=0)
     _over_time(axes, theme, table)
 
 
 def shift_over_time(figure: Figure, theme: Theme, table: pd.DataFrame) -> None:
-    """Draws how far the attention of each day is from its mean pattern.
+    """Draws the distance of each day's attention from its mean pattern.
 
     Args:
-      table: regime_shift.csv, of one series.
+      table: rows of regime_shift.csv of one series.
     """
     theme.set_height(figure, 320)
     axes = figure.subplots()
@@ -258,7 +254,7 @@ def _dates(table: pd.DataFrame) -> pd.DatetimeIndex:
 
 
 def _over_time(axes: Axes, theme: Theme, table: pd.DataFrame) -> None:
-    """Marks where splits begin, and writes dates short."""
+    """Marks the first day of each split, and writes dates short."""
     dates = _dates(table)
     for split in dict.fromkeys(table["split"]):
         first = dates[(table["split"] == split).to_numpy()][0]

@@ -1,16 +1,16 @@
-"""Figures of a sweep: its metrics by config, and what the weight of a penalty buys and costs."""
+"""Figures of a sweep: its metrics by config, and its response to the weights of the penalties."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tftjax.evaluate.metrics import Column, columns
+from tftjax.evaluate.metrics import MetricColumn, columns
 from tftjax.evaluate.significance import mean_interval
 from tftjax.plots.theme import LIGHT, Key, Picture, Theme, name_rows, picture, save
 from tftjax.storage.directories import SweepDirectory
@@ -19,36 +19,33 @@ WEIGHTS = ("loss.mean_weight", "loss.std_weight")
 SPLIT_COLORS = {"val": "blue", "test": "orange"}
 SHIFTS = {"val": 0.14, "test": -0.14}
 LEGEND = (Key("validation", "blue", "dot"), Key("test", "orange", "dot"))
-RESPONSES = ("sigma", "pinball")  # what a penalty buys, and what it costs
+RESPONSES = ("sigma", "pinball")  # a penalty raises the first at the cost of the second
 READING = "Dots are means over seeds with their 95 % t intervals, rings the seeds."
 
 
 class MetricAxis(NamedTuple):
     """A metric, the splits that share its axis, and the axis's title."""
 
-    shown: Column
+    column: MetricColumn
     splits: tuple[str, ...]
     title: str
 
 
 def axes_of(results: pd.DataFrame) -> list[MetricAxis]:
-    """An axis a metric of results.csv; of pinball loss one a split.
-
-    The level of pinball loss is the period's: beside each other its splits would leave the configs no room.
-    """
+    """An axis a metric of results.csv; of pinball loss one a split, as its level is the period's."""
     pinball, *others = columns(results, "val/")
     apart = [MetricAxis(pinball, (split,), f"{pinball.title}, {split}") for split in SPLIT_COLORS]
     return [*apart, *(MetricAxis(column, tuple(SPLIT_COLORS), column.title) for column in others)]
 
 
 def draw(folder: Path, results: pd.DataFrame, configs: Sequence[str]) -> None:
-    """Draws `metrics.png`, and `response.png` where there is a response to draw.
+    """Draws metrics.png, and response.png if there are `response_curves`.
 
     Args:
       results: results.csv.
-      configs: as ranked.
+      configs: configs in the order of the ranking.
     Raises:
-      UserError: they cannot be written.
+      UserError: a file cannot be written.
     """
     by_config = partial(metrics_by_config, results=results, configs=configs)
     save(SweepDirectory(folder).metrics_picture, by_config, f"Metrics by config. {READING}", LEGEND)
@@ -65,17 +62,17 @@ def metrics_by_config(figure: Figure, theme: Theme, results: pd.DataFrame, confi
       results: results.csv.
       configs: from the top down.
     """
-    present = axes_of(results)
-    rows, width = (len(present), 1) if theme.narrow else (-(-len(present) // 4), 4)
+    metric_axes = axes_of(results)
+    rows, width = (len(metric_axes), 1) if theme.narrow else (-(-len(metric_axes) // 4), 4)
     theme.set_height(figure, rows * (30 * len(configs) + 60))
     grid = figure.subplots(rows, width, sharey=True, squeeze=False).ravel()
-    for axes in grid[len(present) :]:
+    for axes in grid[len(metric_axes) :]:
         axes.set_visible(False)
-    for axes, (shown, splits, title) in zip(grid, present, strict=False):
+    for axes, (column, splits, title) in zip(grid, metric_axes, strict=False):
         for place, config in enumerate(configs[::-1]):
-            own = results[results["config"] == config]
+            members = results[results["config"] == config]
             for split in splits:
-                values = shown.factor * own[f"{split}/{shown.metric}"].dropna().to_numpy()
+                values = column.format.factor * members[f"{split}/{column.metric}"].dropna().to_numpy()
                 shift = 0.0 if len(splits) == 1 else SHIFTS[split]
                 _interval(axes, values, place + shift, SPLIT_COLORS[split], horizontal=True)
         axes.set_title(title)
@@ -84,32 +81,33 @@ def metrics_by_config(figure: Figure, theme: Theme, results: pd.DataFrame, confi
 
 def metrics_picture(results: pd.DataFrame, configs: Sequence[str]) -> Picture:
     """`metrics_by_config` for the page."""
-    said = ", ".join(
-        f"{config} {1e3 * results.loc[results['config'] == config, 'val/pinball'].mean():.4f}"
-        for config in configs
-    )
+    means = 1e3 * results.groupby("config")["val/pinball"].mean()
+    text = ", ".join(f"{config} {means[config]:.4f}" for config in configs)
     return picture(
         "configs",
         partial(metrics_by_config, results=results, configs=configs),
         title="Metrics by config",
-        alt=f"Mean validation pinball loss, 1e-3: {said}.",
+        alt=f"Mean validation pinball loss, 1e-3: {text}.",
         legend=LEGEND,
         caption=READING,
     )
 
 
 def _interval(axes: Axes, values: np.ndarray, at: float, color: str, *, horizontal: bool) -> None:
-    """A mean with its interval, and its seeds."""
+    """Draws a mean with its interval, and its seeds."""
     if not len(values):
         return
-    color, (mean, low, high) = LIGHT[color], mean_interval(values)
-    seeds, places = values, np.full(len(values), at)
+
+    def plot(numbers: Sequence[float], *form: str, **style: Any) -> None:
+        places = [at] * len(numbers)
+        x, y = (numbers, places) if horizontal else (places, numbers)
+        axes.plot(x, y, *form, color=LIGHT[color], **style)
+
+    mean, low, high = mean_interval(values)
     if low is not None:
-        bounds = ([low, high], [at, at])
-        axes.plot(*(bounds if horizontal else bounds[::-1]), color=color, linewidth=1.6)
-    rings = (seeds, places) if horizontal else (places, seeds)
-    axes.plot(*rings, "o", color=color, markersize=4, markerfacecolor="none", markeredgewidth=0.9)
-    axes.plot(*((mean, at) if horizontal else (at, mean)), "o", color=color, markersize=6)
+        plot([low, high], linewidth=1.6)
+    plot(values.tolist(), "o", markersize=4, markerfacecolor="none", markeredgewidth=0.9)
+    plot([mean], "o", markersize=6)
 
 
 def response_curves(results: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -123,45 +121,45 @@ def response_curves(results: pd.DataFrame) -> dict[str, pd.DataFrame]:
         return {}
     mean, std = (results.get(key) for key in WEIGHTS)
     if mean is None:
-        chosen = {"weight of the std penalty": results.assign(weight=std)}
+        curves = {"weight of the std penalty": results.assign(weight=std)}
     elif std is None:
-        chosen = {"weight of the mean penalty": results.assign(weight=mean)}
+        curves = {"weight of the mean penalty": results.assign(weight=mean)}
     else:
-        chosen = {
+        curves = {
             "weight of the mean penalty": results.assign(weight=mean)[std == 0],
             "weight of the std penalty": results.assign(weight=std)[mean == 0],
             "weight of both": results.assign(weight=mean)[mean == std],
         }
-    return {name: rows for name, rows in chosen.items() if rows["weight"].nunique() > 2}
+    return {name: rows for name, rows in curves.items() if rows["weight"].nunique() > 2}
 
 
 def response(figure: Figure, theme: Theme, curves: Mapping[str, pd.DataFrame]) -> None:
-    """Draws what a penalty's weight buys and costs: sigma and pinball loss against it.
+    """Draws sigma and pinball loss against a penalty's weight.
 
     Args:
-      curves: what `response_curves` returns, at least one.
+      curves: at least one of `response_curves`.
     """
     pairs = [
         (name, rows, axis)
         for name, rows in curves.items()
         for metric in RESPONSES
         for axis in axes_of(rows)
-        if axis.shown.metric == metric
+        if axis.column.metric == metric
     ]
     theme.set_height(figure, 260 * len(curves), 250 * len(pairs))
     shape = (len(pairs), 1) if theme.narrow else (len(curves), len(pairs) // len(curves))
     grid = figure.subplots(*shape, squeeze=False).ravel()
-    for axes, (name, rows, (shown, splits, title)) in zip(grid, pairs, strict=True):
+    for axes, (name, rows, (column, splits, title)) in zip(grid, pairs, strict=True):
         weights = np.sort(rows["weight"].unique())
         # Zero has no place on a logarithmic axis: below the least weight the axis is linear.
         axes.set_xscale("symlog", linthresh=float(weights[weights > 0][0]))
         for split in splits:
-            color = SPLIT_COLORS[split]
-            by_weight = rows.groupby("weight")[f"{split}/{shown.metric}"]
-            means = shown.factor * by_weight.mean().dropna()
+            color, values = SPLIT_COLORS[split], column.format.factor * rows[f"{split}/{column.metric}"]
+            by_weight = values.groupby(rows["weight"])
+            means = by_weight.mean().dropna()
             axes.plot(means.index, means, color=LIGHT[color], linewidth=1.2)
-            for weight, values in by_weight:
-                _interval(axes, shown.factor * values.dropna().to_numpy(), weight, color, horizontal=False)
+            for weight, seeds in by_weight:
+                _interval(axes, seeds.dropna().to_numpy(), weight, color, horizontal=False)
         axes.set_xticks(weights, [f"{weight:g}" for weight in weights], minor=False)
         axes.minorticks_off()
         axes.set_title(title)

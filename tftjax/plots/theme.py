@@ -1,13 +1,14 @@
 """The two themes of every figure: a PNG file, and SVG inside a page, wide or narrow.
 
-A figure is a function `f(figure, theme, arrays...) -> None`. It draws with the colours of LIGHT, sets its
-height and leaves title and legend to what shows it: a file has them in the picture, a page around it. In a
-page's SVG each colour becomes the variable of its name, which the page sets for light and for dark, and text
-stays text. Import it where a picture is made, not at the top of an entry point: matplotlib takes half a
-second. Figures are made without pyplot, so that nothing global is left behind.
+A figure is a function `f(figure, theme, arrays...) -> None`. It draws with the colours of LIGHT and sets its
+height; a file has title and legend in the picture, a page around it. In a page's SVG each colour becomes the
+variable of its name, which the page sets for light and for dark, and text stays text. Import it where a
+picture is made, not at the top of an entry point: matplotlib takes half a second. Figures are made without
+pyplot, so that nothing global is left behind.
 """
 
 import io
+import itertools
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from matplotlib.patches import Patch
 
 from tftjax import files
 
-# Name of a colour -> on a light page, on a dark one. All have a contrast of 3 to the page, text 4.5.
+# By name, the colour on a light page and on a dark one. All have a contrast of 3 to the page, text 4.5.
 COLORS = {
     "ink": ("#1b2026", "#e8eaed"),
     "muted": ("#59636e", "#a6afba"),
@@ -36,8 +37,8 @@ COLORS = {
     "red": ("#b03a37", "#ff8f87"),
 }
 LIGHT = {name: light for name, (light, _) in COLORS.items()}
-SERIES = ("blue", "orange", "green", "purple", "red", "muted")  # of lines that stand side by side
-LINES = ("solid", "dashed", "dotted", "dashdot")  # of more lines than colours
+SERIES = ("blue", "orange", "green", "purple", "red", "muted")  # colours of lines side by side
+LINES = ("solid", "dashed", "dotted", "dashdot")  # styles of more lines than colours
 MARKERS = {"dot": "o", "square": "s", "triangle": "^", "diamond": "D"}
 LEGEND_WIDTH = 150  # characters in a row of a file's legend
 
@@ -75,13 +76,13 @@ _LINK = "{http://www.w3.org/1999/xlink}href"
 
 
 class Theme(NamedTuple):
-    """Where a figure is shown.
+    """The place of a figure: a file, or a wide or narrow page.
 
     Attributes:
-      width: px, of which 72 are an inch.
-      min_height: px.
-      margin: px that title and legend take of the height.
-      narrow: whether one subplot is all that there is room for side by side.
+      width: width in px, of which 72 are an inch.
+      min_height: least height in px.
+      margin: height of title and legend in px.
+      narrow: whether subplots stand below each other only.
       paper: colour of the ground.
     """
 
@@ -92,7 +93,7 @@ class Theme(NamedTuple):
     paper: str = "none"
 
     def set_height(self, figure: Figure, wide: int, narrow: int | None = None) -> None:
-        """Gives a figure the height in px that its content needs, which may differ where it is narrow."""
+        """Sets a figure's height to that of its content, in px."""
         height = narrow if self.narrow and narrow is not None else wide
         figure.set_figheight(max(self.min_height, height + self.margin) / 72)
 
@@ -117,7 +118,7 @@ class Key(NamedTuple):
 
     @property
     def line(self) -> dict[str, str]:
-        """Colour and style of the line that it stands for."""
+        """Colour and style of the line, for matplotlib."""
         return {"color": LIGHT[self.color], "linestyle": self.shape}
 
 
@@ -126,10 +127,10 @@ class Picture(NamedTuple):
 
     Attributes:
       title: heading.
-      alt: what it shows, in words.
+      alt: the picture's content in words.
       wide, narrow: SVG elements.
-      legend: what the colours mean.
-      caption: how to read it.
+      legend: meaning of the colours.
+      caption: help for reading.
     """
 
     title: str
@@ -143,11 +144,8 @@ class Picture(NamedTuple):
 def save(path: Path, draw: Draw, title: str, legend: Sequence[Key] = ()) -> None:
     """Writes a figure as a PNG file; the same picture is the same file, whatever matplotlib's version.
 
-    Args:
-      draw: draws on a figure in a theme.
-      title: plain text.
     Raises:
-      UserError: it cannot be written.
+      UserError: the file cannot be written.
     """
     with matplotlib.rc_context(STYLE):
         figure = _figure(draw, PNG)
@@ -164,10 +162,8 @@ def save(path: Path, draw: Draw, title: str, legend: Sequence[Key] = ()) -> None
 
 def series_keys(labels: Iterable[Any], colors: Sequence[str] = SERIES) -> list[Key]:
     """A line each, told apart by colour, and where these do not suffice by style."""
-    return [
-        Key(str(label), colors[number % len(colors)], LINES[number // len(colors) % len(LINES)])
-        for number, label in enumerate(labels)
-    ]
+    styles = itertools.cycle(itertools.product(LINES, colors))
+    return [Key(str(label), color, line) for label, (line, color) in zip(labels, styles, strict=False)]
 
 
 def _figure(draw: Draw, theme: Theme) -> Figure:
@@ -193,7 +189,6 @@ def picture(
 
     Args:
       name: unique in the page.
-      draw: draws on a figure in a theme.
     """
     wide, narrow = (
         themed(drawn(draw, theme), f"{name}-{width}", alt)
@@ -203,7 +198,7 @@ def picture(
 
 
 def drawn(draw: Draw, theme: Theme) -> str:
-    """Matplotlib's SVG of a figure: most of the time that a page takes."""
+    """Matplotlib's SVG of a figure, which takes most of the time of a page."""
     with matplotlib.rc_context(STYLE):
         file = io.StringIO()
         _figure(draw, theme).savefig(file, format="svg", metadata={"Date": None, "Creator": None})
@@ -211,7 +206,7 @@ def drawn(draw: Draw, theme: Theme) -> str:
 
 
 def themed(svg: str, prefix: str, alt: str) -> str:
-    """Makes of matplotlib's SVG an element of a page: its own ids, the page's colours and font.
+    """Makes an element of a page from matplotlib's SVG, with unique ids and the page's colours and font.
 
     Raises:
       KeyError: a colour that is not in COLORS.
@@ -219,16 +214,16 @@ def themed(svg: str, prefix: str, alt: str) -> str:
     root = ElementTree.fromstring(svg)
     for parent in list(root.iter()):
         for child in list(parent):
-            # A style element would reach the whole page; the page has what it says.
+            # A style element would reach the whole page, which has the same rules.
             if child.tag in (f"{_SVG}style", f"{_SVG}metadata"):
                 parent.remove(child)
     text = ElementTree.tostring(root, encoding="unicode")
     linked = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', text))
     for element in root.iter():
         element.tag = element.tag.removeprefix(_SVG)
-        own = element.attrib.pop("id", None)
-        if own in linked:
-            element.set("id", f"{prefix}-{own}")
+        identity = element.attrib.pop("id", None)
+        if identity in linked:
+            element.set("id", f"{prefix}-{identity}")
         if _LINK in element.attrib:
             element.set("href", element.attrib.pop(_LINK))
         for key, value in element.attrib.items():
@@ -244,20 +239,20 @@ def themed(svg: str, prefix: str, alt: str) -> str:
 
 def _colored(value: str) -> str:
     names = {light: name for name, light in LIGHT.items()}
-    value = re.sub(r"#[0-9a-fA-F]{6}\b", lambda found: f"var(--{names[found[0].lower()]})", value)
+    value = re.sub(r"#[0-9a-fA-F]{6}\b", lambda match: f"var(--{names[match[0].lower()]})", value)
     # Text has the font of the page; matplotlib gives the family alone, or in one with the size.
     return re.sub(r"(font-family: |font: [^;']*px )[^;]*", r"\1var(--font)", value)
 
 
 def _shorter(key: str, value: str) -> str:
-    """A hundredth of a pixel is enough, and halves a figure's size."""
+    """Rounds coordinates to a hundredth of a pixel, which halves a figure's size."""
     if key in ("d", "x", "y", "transform", "points"):
         value = re.sub(r"(\.\d\d)\d+", r"\1", " ".join(value.split()))
     return value
 
 
 def date_axis(axes: Axes, theme: Theme) -> None:
-    """Few dates, the year said once."""
+    """Writes few dates, the year once."""
     locator = AutoDateLocator(minticks=3, maxticks=5 if theme.narrow else 9)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
@@ -265,7 +260,7 @@ def date_axis(axes: Axes, theme: Theme) -> None:
 
 
 def name_rows(axes: Axes, names: Sequence[str]) -> None:
-    """Names what stands at 0, 1, ... from the bottom up, without ticks and lines across."""
+    """Names the rows at 0, 1, ... from the bottom up, without ticks and lines across."""
     axes.set_yticks(range(len(names)), names)
     axes.tick_params(axis="y", length=0, labelcolor=LIGHT["ink"])
     axes.set_ylim(-0.6, len(names) - 0.4)

@@ -40,18 +40,16 @@ SUBPLOTS = (
     Subplot("norm of the update", {f"update_norm/{part}": (part, 1.0) for part in PARTS}, log=True),
     Subplot("gradient of output / encoder", {"output_to_encoder_gradient": ("ratio", 1.0)}, log=True),
 )
-# Those that watch for collapse: two lines at most, so that they can be told apart on a page.
+# The subplots that watch for collapse: two lines at most, so that they can be told apart on a page.
 WATCHED = tuple(subplot for subplot in SUBPLOTS if len(subplot.lines) <= 2)
 KEYS = (Key("best epoch", "ink", "dotted"), Key("epoch with a warning", "red", "band", 0.14))
 
 
 def draw(path: Path, records: Sequence[Mapping[str, Any]], best_epoch: int, name: str) -> None:
-    """Writes `course` as a PNG file; nothing where there is no epoch.
+    """Writes `course` as a PNG file, unless there is no epoch; see `save`.
 
     Args:
-      name: the run's, for the title.
-    Raises:
-      UserError: it cannot be written.
+      name: the run's name, for the title.
     """
     if records:
         names = dict.fromkeys(warning for record in records for warning in record.get("warnings", {}))
@@ -70,7 +68,7 @@ def course(
     """Draws lines over the epochs, the best epoch and those with warnings marked.
 
     Args:
-      records: the epochs' lines of metrics.jsonl; a quantity that they lack is left out.
+      records: lines of metrics.jsonl; a missing quantity is left out.
       best_epoch: None marks none.
     """
     columns = 1 if theme.narrow else 3
@@ -100,7 +98,7 @@ def course(
 
 
 def _describe(axes: Axes, subplot: Subplot) -> None:
-    """Writes the title, below it, where no line is, what the colours mean, and the logarithmic scale."""
+    """Writes the title with a legend below it, and sets the logarithmic scale."""
     count, columns = len(axes.get_lines()), 3
     rows = -(-count // columns) if count > 1 else 0
     axes.set_title(subplot.title, pad=6 + 14 * rows)
@@ -125,7 +123,7 @@ def _describe(axes: Axes, subplot: Subplot) -> None:
 
 
 def course_picture(records: Sequence[Mapping[str, Any]], best_epoch: int | None) -> Picture:
-    """`course` for the page, in the numbers that tell of collapse."""
+    """The WATCHED subplots of `course` for the page."""
     warned = sum(bool(record.get("warnings")) for record in records)
     sigma = 1e4 * records[-1].get("val/sigma", np.nan)
     return picture(

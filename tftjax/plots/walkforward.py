@@ -17,14 +17,14 @@ SKILL_DAYS = 252  # a year of trading days
 
 
 class Gains(NamedTuple):
-    """What forecasts gain over a baseline.
+    """Gains of forecasts over a baseline.
 
     Attributes:
-      hardest: the baseline.
-      losses: pinball loss by test day, of the forecasts and of the baseline.
-      skills: by forecast, in percent, by fold.
+      hardest: name of the baseline.
+      losses: pinball loss of the forecasts and of the baseline by test day.
+      skills: gain of each forecast by fold, in percent.
       spans: test_from and test_to by fold.
-      stormy: by test day, whether to shade it; None shades none.
+      stormy: the test days to shade; None shades none.
     """
 
     hardest: str
@@ -40,7 +40,7 @@ class Gains(NamedTuple):
 
 
 def gain_by_fold(figure: Figure, theme: Theme, gains: Gains) -> None:
-    """Draws by how much each pinball loss is below the baseline's: by fold, and over rolling days."""
+    """Draws each forecast's gain over the baseline: by fold, and over rolling days."""
     losses, skills = gains.losses, gains.skills
     theme.set_height(figure, 130 * len(skills) + 40)
     starts, ends = (pd.to_datetime(gains.spans[name]) for name in ("test_from", "test_to"))
@@ -71,7 +71,7 @@ def gain_keys(gains: Gains) -> list[Key]:
 
 
 def draw(path: Path, gains: Gains) -> None:
-    """Writes `gain_by_fold` as a PNG file; a UserError says where it cannot be written."""
+    """Writes `gain_by_fold` as a PNG file; see `save`."""
     title = f"Walk-forward: pinball skill against {gains.hardest}; above 0 is better"
     save(path, partial(gain_by_fold, gains=gains), title, gain_keys(gains))
 
@@ -79,12 +79,12 @@ def draw(path: Path, gains: Gains) -> None:
 def gain_picture(gains: Gains) -> Picture:
     """`gain_by_fold` for the page."""
     better = [f"{name} in {int((skill > 0).sum())}" for name, skill in gains.skills.items()]
-    said = f"Better than {gains.hardest}, of {len(gains.spans)} folds: {', '.join(better)}"
+    text = f"Better than {gains.hardest}, of {len(gains.spans)} folds: {', '.join(better)}"
     return picture(
         "folds",
         partial(gain_by_fold, gains=gains),
         title=f"Pinball skill against {gains.hardest}",
-        alt=f"{said}.",
+        alt=f"{text}.",
         legend=gain_keys(gains),
-        caption=f"{said}. Above zero is better.",
+        caption=f"{text}. Above zero is better.",
     )

@@ -1,11 +1,8 @@
-"""One HTML page a run, a sweep or a walk-forward: a file that asks for nothing.
+"""One HTML page a run, a sweep or a walk-forward: a file that needs no other.
 
-`kinds` tells them apart, a module a kind says what stands on its page, `page` renders it.
+`kinds` tells them apart, a module a kind collects the parts of its page, `page` renders it.
 """
 
 from tftjax import face
 
-__all__, __getattr__ = face(
-    __name__,
-    kinds="report",
-)
+__all__, __getattr__ = face(__name__, kinds="report")

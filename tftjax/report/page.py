@@ -19,9 +19,9 @@ class Text(NamedTuple):
 
 
 class Items(NamedTuple):
-    """A list of sentences."""
+    """A list of sentences; nothing without any."""
 
-    said: Sequence[str]
+    sentences: Sequence[str]
 
 
 class Facts(NamedTuple):
@@ -50,11 +50,11 @@ class Details(NamedTuple):
     parts: Sequence["Part"]
 
 
-Part = Text | Items | Facts | Code | Pair | Details | Table | Picture
+Part = Text | Items | Facts | Code | Pair | Details | Table | Picture | None  # None is nothing
 
 
 class Chapter(NamedTuple):
-    """A part of the page with a heading and an anchor."""
+    """Parts under a heading with an anchor."""
 
     anchor: str
     title: str
@@ -62,7 +62,7 @@ class Chapter(NamedTuple):
 
 
 class Page(NamedTuple):
-    """A whole report: `subtitle` says what of, `verdict` comes first."""
+    """A whole report; `verdict` comes first."""
 
     title: str
     subtitle: str

@@ -1,8 +1,8 @@
 """The report of a run: its verdict, its forecasts beside the baselines', its training, its provenance."""
 
+import itertools
 import json
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
@@ -15,188 +15,183 @@ from tftjax.evaluate import tables
 from tftjax.evaluate.files import Evaluation, daily_pinball, period
 from tftjax.evaluate.formatting import share
 from tftjax.evaluate.significance import Difference
-from tftjax.evaluate.verdict import best_on_validation, verdict_of
+from tftjax.evaluate.verdict import hardest, verdict_of
 from tftjax.interpret.tables import read_interpretation
 from tftjax.plots import forecasts as figures
 from tftjax.plots import interpretation, training
 from tftjax.report.page import Chapter, Code, Details, Facts, Items, Page, Pair, Part, Text
-from tftjax.storage import checkpoint, runs
+from tftjax.storage import checkpoint
 from tftjax.storage.directories import RunDirectory
 from tftjax.train.monitor import read_history, warnings_of
 
-# Of three lines one can tell apart, the first is the floor, and the second what the design measures by.
+# Baselines in the picture of skill beside the best: the floor, and the one that the design measures by.
 SKILL_AGAINST = ("unconditional", "vix_scaled")
 
 
-def run_page(found: Evaluation, others: Mapping[str, tuple[float, Difference]]) -> Page:
+def run_page(evaluation: Evaluation, others: Mapping[str, tuple[float, Difference]]) -> Page:
     """The page of a run.
 
     Args:
-      found: its evaluation.
-      others: runs of the same call, as `tables.against_runs` shows them.
+      others: runs of the same call, for `tables.against_runs`.
     Raises:
       UserError: the run's config, data or checkpoints cannot be read.
     """
-    directory = found.directory
-    config, panel = runs.read_config(directory), read_panel(directory)
-    records = read_history(directory)
+    run, test = RunDirectory(evaluation.directory), evaluation.metrics["test"]
+    config, panel = run.read(), read_panel(run.path)
+    saved = checkpoint.restore_latest(run.checkpoints)
     chapters = [
-        Chapter("baselines", "Against the baselines", _baselines(found, others)),
-        Chapter("forecast", "Forecast", _forecast(found)),
-        Chapter("skill", "Skill over time", _skill(found, panel)),
-        Chapter("regimes", "Calm and stormy", _regimes(found)),
-        Chapter("quality", "Quality modes", _quality(found)),
-        Chapter("trading", "What it would have earned", [tables.earnings(found.metrics["test"]["trading"])]),
+        Chapter("baselines", "Against the baselines", _baselines(evaluation, others)),
+        Chapter("forecast", "Forecast", _forecast(evaluation)),
+        Chapter("skill", "Skill over time", _skill(evaluation, panel)),
+        Chapter(
+            "regimes", "Calm and stormy", [*itertools.starmap(tables.by_regime, test["regimes"].items())]
+        ),
+        Chapter("quality", "Quality modes", _quality(evaluation)),
+        Chapter("trading", "Trading", [tables.earnings(test["trading"])]),
+        Chapter("training", "Training", _training(read_history(run.path), saved)),
+        Chapter("variables", "Variables", _variables(run)),
+        Chapter("provenance", "Provenance", provenance(config, panel, saved)),
     ]
-    saved = checkpoint.restore_latest(RunDirectory(directory).checkpoints)
-    best_epoch = None if saved is None else int(saved.arrays["state"]["best_epoch"])
-    chapters += [
-        Chapter("training", "Training", _training(records, best_epoch)),
-        Chapter("variables", "Variables", _variables(directory)),
-        Chapter("provenance", "Where it comes from", provenance(config, panel, saved)),
-    ]
-    return Page(
-        config.name,
-        f"Run, test rows {period(found.predictions['test'])}",
-        verdict_of(found.metrics["test"]),
-        chapters,
-    )
+    subtitle = f"Run, test rows {period(evaluation.predictions['test'])}"
+    return Page(config.name, subtitle, verdict_of(test), chapters)
 
 
-def _baselines(found: Evaluation, others: Mapping[str, tuple[float, Difference]]) -> list[Part]:
-    test, validation = (found.metrics[split] for split in ("test", "val"))
-    parts: list[Part] = []
+def _baselines(evaluation: Evaluation, others: Mapping[str, tuple[float, Difference]]) -> list[Part]:
+    test, by_series = evaluation.metrics["test"], evaluation.by_series
     losses = {name: values["pinball"] for name, values in test["baselines"].items()}
-    picture = figures.differences_picture(test["tests"]["diebold_mariano"], losses)
-    parts += [picture] if picture is not None else []
-    parts.append(tables.against_baselines(test, "Test rows"))
-    said = tables.left_out(found.notes)
-    parts += [Items(said)] if said else []
-    parts += [tables.against_runs(others)] if others else []
-    parts += [tables.by_series(found.by_series)] if found.by_series is not None else []
-    which = f"Validation rows, {period(found.predictions['val'])}"
-    parts.append(Details("The same for validation", [tables.against_baselines(validation, which)]))
-    parts.append(Details("What the baselines are", [Facts("", tables.described())]))
-    return parts
+    validation = f"Validation rows, {period(evaluation.predictions['val'])}"
+    return [
+        figures.differences_picture(test["tests"]["diebold_mariano"], losses),
+        tables.against_baselines(test, "Test rows"),
+        Items(tables.left_out(evaluation.notes)),
+        tables.against_runs(others) if others else None,
+        tables.by_series(by_series) if by_series is not None else None,
+        Details("The same for validation", [tables.against_baselines(evaluation.metrics["val"], validation)]),
+        Details("The baselines", [Facts("", tables.described())]),
+    ]
 
 
-def _forecast(found: Evaluation) -> list[Part]:
-    test, metrics = found.predictions["test"], found.metrics["test"]
+def _forecast(evaluation: Evaluation) -> list[Part]:
+    test, metrics = evaluation.predictions["test"], evaluation.metrics["test"]
     first = test.series == test.series[0]
-    named = f", series {test.series[0]}" if test.series[0] else ""
-    steps = ", first step" if test.target.shape[1] > 1 else ""
+    series = f", series {test.series[0]}" if test.series[0] else ""
+    step = ", first step" if test.target.shape[1] > 1 else ""
     fan = figures.fan_picture(
-        test.dates[first], test.target[first, 0], test.forecast[first, 0], test.quantiles, named + steps
+        test.dates[first], test.target[first, 0], test.forecast[first, 0], test.quantiles, series + step
     )
     count = tables.independent(test)
-    shown = dict.fromkeys(name for name in ("unconditional", best_on_validation(found.metrics)) if name)
     histograms = {"model": metrics["pit_histogram"]} | {
-        name: metrics["baselines"][name]["pit_histogram"] for name in shown if name in metrics["baselines"]
+        name: metrics["baselines"][name]["pit_histogram"]
+        for name in ("unconditional", hardest(evaluation.metrics["val"]["baselines"]))
+        if name in metrics["baselines"]
     }
     calibration = figures.calibration_picture(histograms, test.quantiles, count)
-    parts: list[Part] = [
-        fan,
-        Pair([calibration, figures.pit_picture(metrics["pit_histogram"], test.quantiles, count)]),
-    ]
-    table = tables.tails(metrics["tests"])
-    return parts + ([table] if table is not None else [])
+    pit = figures.pit_picture(metrics["pit_histogram"], test.quantiles, count)
+    return [fan, Pair([calibration, pit]), tables.tails(metrics["tests"])]
 
 
-def _skill(found: Evaluation, panel: Panel) -> list[Part]:
-    if not found.baselines:
+def _skill(evaluation: Evaluation, panel: Panel) -> list[Part]:
+    if not evaluation.baselines:
         return [Text("Not drawn: of several series the evaluation keeps no forecasts of the baselines.")]
-    losses = daily_pinball(found)
-    wanted = dict.fromkeys((*SKILL_AGAINST, best_on_validation(found.metrics)))
-    names = [name for name in wanted if name in losses]
-    stormy = stormy_days(panel, losses.index, panel.frame.index < found.predictions["val"].dates[0])
+    losses = daily_pinball(evaluation)
+    baselines = dict.fromkeys((*SKILL_AGAINST, hardest(evaluation.metrics["val"]["baselines"])))
+    names = [name for name in baselines if name in losses]
+    stormy = stormy_days(panel, losses.index, panel.frame.index < evaluation.predictions["val"].dates[0])
     picture = figures.rolling_skill_picture(losses, names, stormy)
     if picture is None:
         return [Text(f"Not drawn: {len(losses)} test days are too few.")]
     note = (
-        "Shaded: days before which the moving volatility of the returns was above what it was in two thirds"
+        "Shaded: days before which the moving volatility of the returns was above its value in two thirds"
         f" of the rows before validation ({share(np.mean(stormy), 0)} of the test days)."
     )
     return [picture, Text(note)]
 
 
-def _regimes(found: Evaluation) -> list[Part]:
-    regimes = found.metrics["test"]["regimes"]
-    return [tables.by_regime(division, parts) for division, parts in regimes.items()]
-
-
-def _quality(found: Evaluation) -> list[Part]:
-    test = found.quality[found.quality["split"] == "test"]
+def _quality(evaluation: Evaluation) -> list[Part]:
+    test = evaluation.quality[evaluation.quality["split"] == "test"]
     if not len(test):
         return [Text("No quality modes: the test rows are fewer than a window (evaluation.quality_window).")]
-    series = test["series"].iloc[0] if "series" in test else None
-    picture = figures.quality_picture(test if series is None else test[test["series"] == series])
-    parts: list[Part] = [picture] if picture is not None else []
-    parts += [Text(f"The timeline is that of series {series}.")] if series is not None else []
-    return [*parts, tables.modes(found.metrics["test"])]
+    modes = tables.modes(evaluation.metrics["test"])
+    if "series" not in test:
+        return [figures.quality_picture(test), modes]
+    series = test["series"].iloc[0]
+    picture = figures.quality_picture(test[test["series"] == series])
+    return [picture, Text(f"The timeline is that of series {series}."), modes]
 
 
-def _training(records: list[dict], best_epoch: int | None) -> list[Part]:
+def _training(records: list[dict], saved: checkpoint.Checkpoint | None) -> list[Part]:
     if not records:
         return [Text("Not drawn: the run has no metrics.jsonl.")]
-    said = [
+    sentences = [
         f"{name}, in {len(seen)} of {len(records)} epochs, first in {seen[0][0]}, last in {seen[-1][0]}:"
         f" {seen[-1][1]}."
         for name, seen in warnings_of(records).items()
     ]
-    picture = training.course_picture(records, best_epoch)
-    return [picture, Items(said) if said else Text("No epoch had a warning of collapse.")]
+    picture = training.course_picture(records, None if saved is None else _best_epoch(saved))
+    return [picture, Items(sentences) if sentences else Text("No epoch had a warning of collapse.")]
 
 
-def _variables(directory: Path) -> list[Part]:
-    found = read_interpretation(directory)
+def _best_epoch(saved: checkpoint.Checkpoint) -> int:
+    return int(saved.arrays["state"]["best_epoch"])
+
+
+def _variables(run: RunDirectory) -> list[Part]:
+    frames = {name: frame for name, frame in read_interpretation(run.path).items() if len(frame)}
     parts: list[Part] = []
-    if "importance" in found and len(found["importance"]):
-        parts.append(interpretation.importance_picture(found["importance"]))
-    if "attention_by_lag" in found and len(found["attention_by_lag"]):
-        parts.append(interpretation.attention_picture(found["attention_by_lag"]))
-    if not parts:
-        said = "What the model looks at has not been worked out. Do it, and make this page again:"
-        parts = [Text(said), Code(f"python -m tftjax.interpret {directory}")]
-    return parts
+    if "importance" in frames:
+        parts.append(interpretation.importance_picture(frames["importance"]))
+    if "attention_by_lag" in frames:
+        parts.append(interpretation.attention_picture(frames["attention_by_lag"]))
+    text = "The run has no interpretation. Make it, and this page again:"
+    return parts or [Text(text), Code(f"python -m tftjax.interpret {run.path}")]
 
 
 def provenance(config: Config, panel: Panel, saved: checkpoint.Checkpoint | None) -> list[Part]:
-    """Which config, data and software a run was made with."""
+    """The config, the data and the software that a run was made with."""
     changed = [
         [tables.Cell(key), tables.Cell(show(value)), tables.Cell(show(default))]
         for key, default, value in changed_keys(Config(), config)
         if key not in ("name", "notes")
     ]
-    parts: list[Part] = [Text(config.notes)] if config.notes else []
-    parts.append(Facts("Data", _data_facts(config, panel)))
-    if panel.messages:
-        parts.append(Details("How the data was aligned", [Items(panel.messages)]))
-    if changed:
-        head = ("setting", "here", "default")
-        parts.append(tables.Table("Settings that are not the defaults", head, changed))
-    whole = json.dumps(config.model_dump(mode="json"), indent=2)
-    parts.append(Details("The whole config", [Code(whole)]))
+    head = ("setting", "here", "default")
+    parts: list[Part] = [
+        Text(config.notes) if config.notes else None,
+        Facts("Data", _data_facts(config, panel)),
+        Details("Alignment of the data", [Items(panel.messages)]) if panel.messages else None,
+        tables.Table("Settings that are not the defaults", head, changed) if changed else None,
+        Details("The whole config", [Code(json.dumps(config.model_dump(mode="json"), indent=2))]),
+    ]
     if saved is not None:
-        facts = [("best epoch", str(int(saved.arrays["state"]["best_epoch"])))]
-        facts.append(("config fingerprint", saved.metadata["config_fingerprint"]))
-        facts += [(name, version) for name, version in saved.metadata["versions"].items()]
+        facts = [
+            ("best epoch", str(_best_epoch(saved))),
+            ("config fingerprint", saved.metadata["config_fingerprint"]),
+            *saved.metadata["versions"].items(),
+        ]
         parts.append(Facts("Training", facts))
     return parts
 
 
+def member_provenance(run: RunDirectory, panel: Panel, remark: str = "") -> list[Part]:
+    """The provenance of one member, named with a remark."""
+    text = Text(f"The config, data and training below are those of the member {run.path.name}{remark}.")
+    return [text, *provenance(run.read(), panel, checkpoint.restore_latest(run.checkpoints))]
+
+
 def _data_facts(config: Config, panel: Panel) -> list[tuple[str, str]]:
-    known = ("dataset", "feature_set", "frequency", "alignment", "vintage")
-    facts = [(name.replace("_", " "), str(panel.about[name])) for name in known if panel.about.get(name)]
-    index = panel.frame.index
-    facts.append(("rows", f"{len(index):,}, {index.min().date()} to {index.max().date()}"))
+    names = ("dataset", "feature_set", "frequency", "alignment", "vintage")
+    facts = [(name.replace("_", " "), str(panel.about[name])) for name in names if panel.about.get(name)]
     kept, blocks = make_blocks(
         panel, config.data, config.model.encoder_length, config.model.prediction_length
     )
+    days = {"rows": panel.frame.index}
     for split in Splits._fields:
         rows = np.concatenate([np.asarray(getattr(block.splits, split), int) for block in blocks])
-        if len(rows):
-            days = kept.frame.index[rows]
-            facts.append((f"{split} rows", f"{len(rows):,}, {days.min().date()} to {days.max().date()}"))
+        days[f"{split} rows"] = kept.frame.index[rows]
+    facts += [
+        (name, f"{len(index):,}, {index.min().date()} to {index.max().date()}")
+        for name, index in days.items()
+        if len(index)
+    ]
     if panel.id_column is not None:
         facts.append(("series", f"{len(blocks)}, by {panel.id_column}"))
     facts.append(("target", panel.target))

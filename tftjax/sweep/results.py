@@ -20,7 +20,7 @@ from tftjax.config.loading import settings
 from tftjax.errors import UserError
 from tftjax.evaluate.files import Evaluation, read_evaluation
 from tftjax.evaluate.formatting import counted
-from tftjax.evaluate.metrics import Column, columns, flatten
+from tftjax.evaluate.metrics import MetricColumn, columns, flatten
 from tftjax.evaluate.scoring import SPLIT_NAMES, SPLITS
 from tftjax.evaluate.significance import mean_interval
 from tftjax.evaluate.tables import Cell, Summary, Table, best_of, metric_cells
@@ -104,7 +104,7 @@ def summarise(results: pd.DataFrame) -> pd.DataFrame:
 
 def means_table(
     summary: pd.DataFrame,
-    shown: Sequence[Column],
+    shown: Sequence[MetricColumn],
     split: str,
     baselines: Mapping[str, Any],
     averaged: Mapping[str, Metrics],
@@ -138,7 +138,7 @@ def means_table(
 
 
 def differences_table(
-    summary: pd.DataFrame, shown: Sequence[Column], split: str, reference: str
+    summary: pd.DataFrame, shown: Sequence[MetricColumn], split: str, reference: str
 ) -> Table | None:
     """Each config minus the reference in one split, of what `summarise` returns; None of a single config."""
     rows = []

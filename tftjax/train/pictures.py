@@ -1,7 +1,7 @@
 """Pictures of an evaluated run, beside its tables: evaluation/{fan_chart,calibration,monitor}.png."""
 
 from tftjax.evaluate.evaluation import Evaluated
-from tftjax.evaluate.verdict import best_on_validation
+from tftjax.evaluate.verdict import hardest
 from tftjax.storage import runs
 from tftjax.storage.directories import RunDirectory
 from tftjax.train.monitor import read_history
@@ -28,7 +28,7 @@ def draw(run: runs.Run, evaluated: Evaluated) -> None:
         test.quantiles,
         f"{name}: last year of test" + (f", series {test.series[0]}" if test.series[0] else ""),
     )
-    compared = ("model", "unconditional", best_on_validation(evaluated.metrics))
+    compared = ("model", "unconditional", hardest(evaluated.metrics["val"]["baselines"]))
     shares = {
         name if other == "model" else other: evaluated.shares[other]
         for other in compared

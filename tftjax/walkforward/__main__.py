@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _introduction(members: Sequence[Member], data: Mapping[str, Data]) -> list[str]:
-    """What is trained and tested: a line for the first and for the last fold."""
+    """Lines with the days of the splits in the first and in the last fold."""
     lines = [f"{len({member.fold for member in members})} folds, from the first to the last:"]
     for member in (members[0], members[-1]):
         facts = fold_facts(data[member.name])
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def command() -> None:
         members, folder = plan_of(arguments)
         data = load_data(members, mixed_data=False)
-        messages = check_history(members, {name: own.panel.frame.index for name, own in data.items()})
+        messages = check_history(members, {name: values.panel.frame.index for name, values in data.items()})
         host = hosts.join(arguments.coordinator, arguments.process_id, arguments.num_processes)
         if not arguments.quiet and host.index == 0:
             print("\n".join([*_introduction(members, data), *messages]))

@@ -11,7 +11,7 @@ from jaxtyping import Bool
 from tftjax.data import volatility
 from tftjax.data.panel import Panel
 from tftjax.errors import UserError
-from tftjax.evaluate.files import daily_losses, read_forecast, read_metrics, read_table
+from tftjax.evaluate.files import daily_losses, read_metrics, read_predictions, read_table
 from tftjax.files import read_json
 from tftjax.storage.directories import SweepDirectory
 from tftjax.sweep.members import read_ended, read_members
@@ -39,16 +39,16 @@ class Walk(NamedTuple):
     """A walk-forward's results.
 
     Attributes:
-      folder: of the walk-forward.
-      members: all of them.
-      lost: names of those that diverged.
+      folder: the walk-forward's directory.
+      members: all members.
+      lost: names of the members that diverged.
       pooled: pooled.csv by name of a forecast, in the order of the file.
       gains: gains.csv by forecast, baseline and part.
       folds: folds.csv by fold and forecast.
-      metrics: of each config's ensemble, or of its only seed, over all folds, by name of the forecast.
-      losses: pinball loss of each test day, of these and of the hardest baseline.
+      metrics: by forecast, the metrics over all folds of each config's ensemble, or of its only seed.
+      losses: pinball loss of each test day, of the forecasts in `metrics` and of the hardest baseline.
       hardest: the baseline of the lowest pinball loss over all folds.
-      left_out: by baseline that has no forecast in some fold, why.
+      left_out: by baseline without a forecast in some fold, why.
     """
 
     folder: Path
@@ -64,7 +64,7 @@ class Walk(NamedTuple):
 
 
 def read_walk(folder: Path) -> Walk:
-    """Reads what a walk-forward wrote into its folder.
+    """Reads the results of a walk-forward.
 
     Raises:
       UserError: it is not finished, or a file is damaged.
@@ -83,11 +83,13 @@ def read_walk(folder: Path) -> Walk:
     if baselines.empty:
         raise UserError(f"{folder}: no baseline has a forecast in every fold: there is nothing to report.")
     hardest = baselines["pinball"].idxmin()
-    shown = [row.Index for row in headlines(list(pooled.itertuples()))]
+    names = [row.Index for row in headlines(list(pooled.itertuples()))]
     metrics, losses = {}, {}
-    for name in (*shown, hardest):
-        directory = walk.pooled_forecast(_folder(pooled.loc[name]))
-        predictions = read_forecast(directory.path, "test", REMEDY)
+    for name in (*names, hardest):
+        row = pooled.loc[name]
+        seed = None if pd.isna(row["seed"]) else int(row["seed"])
+        directory = walk.pooled_forecast(folder_name(row["kind"], row["config"], seed))
+        predictions = read_predictions(directory.path, "test", REMEDY)
         losses[name] = daily_losses(predictions, "pinball", str(directory.path))
         if name != hardest:
             metrics[name] = read_metrics(directory.evaluation.metrics, ("test",), REMEDY)["test"]
@@ -115,29 +117,25 @@ def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     return table
 
 
-def _folder(row: pd.Series) -> str:
-    return folder_name(row["kind"], row["config"], None if pd.isna(row["seed"]) else int(row["seed"]))
-
-
 def _left_out(folder: Path, alive: Sequence[Member]) -> dict[str, str]:
-    """By baseline, the first fold in which it has no forecast, and the reason there."""
-    found: dict[str, str] = {}
+    """By baseline, the first fold in which it has no forecast, and the reason."""
+    reasons: dict[str, str] = {}
     for member in {member.fold: member for member in reversed(alive)}.values():
         path = SweepDirectory(folder).member(member.name).evaluation.notes
         notes = read_json(path, f"Make it anew: {REMEDY}")
-        found |= {name: f"in fold {member.fold}: {why}" for name, why in notes["left_out"].items()}
-    return found
+        reasons |= {name: f"in fold {member.fold}: {why}" for name, why in notes["left_out"].items()}
+    return reasons
 
 
 def stormy_days(panel: Panel, dates: pd.DatetimeIndex) -> Bool[np.ndarray, " T"]:
-    """Which days are stormy, as `results.parts_of` divides them, in a panel of one series."""
+    """Whether each day is stormy, as `results.parts_of` divides them, in a panel of one series."""
     column = volatility.volatility_column(panel.observed[1:])
     judged = panel.frame.index.isin(dates)
     return volatility.stormy_days(panel, dates, judged, column=column, level=STORMY)
 
 
 def skills(walk: Walk) -> dict[str, pd.Series]:
-    """By forecast, by how many percent its pinball loss is below the hardest baseline's, in each fold."""
+    """Gain of each forecast over the hardest baseline in each fold, in percent of its pinball loss."""
     losses = walk.folds["pinball"].unstack("forecast")
-    theirs = losses[walk.hardest].where(losses[walk.hardest] > 0)
-    return {name: 100 * (1 - losses[name] / theirs) for name in walk.metrics}
+    reference = losses[walk.hardest].where(losses[walk.hardest] > 0)
+    return {name: 100 * (1 - losses[name] / reference) for name in walk.metrics}

@@ -1,15 +1,16 @@
-"""Train configs anew for every year, and judge them on all years together.
+"""Folds of a walk-forward: configs are trained anew for every year, and judged on all years together.
 
     python -m tftjax.walkforward configs/control.json --first-test 2006 --last-test 2018 --seeds 3
 
 A fold trains on `--train-years`, stops early on the `--val-years` after them, and is tested on the
 `--test-years` after these; the next fold begins `--test-years` later, so that every test day is forecast
 once. All folds and seeds are members of one sweep, in one compiled program where their shapes allow; each
-is a run of its own, `members/<config>-<year>-s<seed>`, whose pictures `evaluate` draws on request. What comes
-out: see walk_results.py.
+is a run of its own, `members/<config>-<year>-s<seed>`, whose pictures `evaluate` draws on request. The files
+of results are listed in `walkforward/results.py`.
 """
 
 import datetime
+import itertools
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -19,9 +20,7 @@ from tftjax.config.loading import Config, from_dict
 from tftjax.errors import UserError
 from tftjax.sweep.plan import Member
 
-# Days after the first of January on which a year's data may begin and still count as whole, as it may end
-# before the last of December.
-HOLIDAYS = 31
+HOLIDAYS = 31  # days that the data of a whole year may lack at its beginning and at its end
 
 
 def with_folds(members: Sequence[Member], dates: Sequence[SplitDates]) -> list[Member]:
@@ -30,19 +29,16 @@ def with_folds(members: Sequence[Member], dates: Sequence[SplitDates]) -> list[M
     Raises:
       UserError: configs that forecast other quantiles, or a purge under which targets of two splits overlap.
     """
-    first = members[0].config
     for member in members:
-        _check_walkable(member.config, first)
-    found = []
-    for fold in dates:
-        year = str(fold.test.year)
-        for member in members:
-            raw = member.config.model_dump(mode="json")
-            raw["name"] = f"{member.group}-{year}-s{member.config.train.seed}"
-            raw["data"]["split_dates"] = fold.model_dump(mode="json")
-            config = from_dict(raw, f"member {raw['name']}")
-            found.append(Member(config.name, member.group, config, year))
-    return found
+        _check_walkable(member.config, members[0].config)
+    result = []
+    for fold, member in itertools.product(dates, members):
+        year, raw = str(fold.test.year), member.config.model_dump(mode="json")
+        raw["name"] = f"{member.group}-{year}-s{member.config.train.seed}"
+        raw["data"]["split_dates"] = fold.model_dump(mode="json")
+        config = from_dict(raw, f"member {raw['name']}")
+        result.append(Member(config.name, member.group, config, year))
+    return result
 
 
 def _check_walkable(config: Config, first: Config) -> None:
@@ -64,9 +60,9 @@ def check_history(members: Sequence[Member], days: Mapping[str, pd.DatetimeIndex
     """Refuses folds that would train on fewer years than they say.
 
     Args:
-      days: of the data's rows, by name of a member.
+      days: days of the data's rows, by name of a member.
     Returns:
-      Messages about folds whose test years the data do not reach the end of.
+      Messages about folds whose test years end after the data.
     Raises:
       UserError: data that begin after a fold's train years do.
     """
@@ -98,12 +94,15 @@ def folds(
 ) -> list[SplitDates]:
     """Walk-forward folds by calendar years: train, then validation, then test, moved on by a step.
 
+    >>> [(fold.train.year, fold.val.year, fold.test.year) for fold in folds(2006, 2007, train_years=3)]
+    [(2002, 2005, 2006), (2003, 2006, 2007)]
+
     Args:
       first_test, last_test: years in which the first and the last fold's test rows begin.
-      train_years, val_years, test_years: lengths; with `expanding`, train_years is that of the first fold and
-        the later ones begin where it does.
-      step_years: between two folds; None for test_years, so that the test years of the folds join up.
-    Raises: UserError for lengths or years that give no fold.
+      step_years: years between two folds; None for `test_years`, so that the test years join up.
+      expanding: whether all folds train from the first fold's first year on.
+    Raises:
+      UserError: lengths or years that give no fold.
     """
     step = test_years if step_years is None else step_years
     begin = first_test - val_years - train_years

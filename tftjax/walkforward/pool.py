@@ -1,5 +1,6 @@
 """A walk-forward's forecasts, joined over the test rows of all folds."""
 
+import itertools
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -34,16 +35,16 @@ class Fold(NamedTuple):
     """The test windows of one fold, in the order of `evaluate`.
 
     Attributes:
-      name: the year in which its test rows begin.
-      facts: first dates and numbers of windows.
-      happened: dates, series and targets; the forecast is that of its first member.
-      volatility: known before each window; see `Pool`.
-      forecasts: by name of what made them: a member, or a baseline.
+      name: the year in which the test rows begin.
+      facts: dates and numbers of windows of the splits.
+      test: predictions of the first member, for their dates, series and targets.
+      volatility: volatility known before each window; see `Pool`.
+      forecasts: forecasts by name of a member or a baseline.
     """
 
     name: str
     facts: dict[str, str | int]
-    happened: Predictions
+    test: Predictions
     volatility: Float[np.ndarray, " N"]
     forecasts: dict[str, Forecast]
 
@@ -52,14 +53,15 @@ class Pool(NamedTuple):
     """The test windows of all folds: N windows, series after series, in time order within each.
 
     Attributes:
-      folds: in time order.
-      fold: place of each window's fold among them.
-      order: the windows of the folds, one fold after another, taken in this order are those of the pool.
-      dates, series: of each window.
-      windows: what happened.
-      volatility: known before each window, in the unit of its column.
-      volatility_name: that column, or EWMA.
-      quantiles: the levels forecast.
+      folds: the folds in time order.
+      fold: place of each window's fold in `folds`.
+      order: place of each window among the windows of all folds, one fold after another.
+      dates: first target day of each window.
+      series: name of each window's series.
+      windows: targets, days and series for the scores.
+      volatility: volatility known before each window, in the unit of its column.
+      volatility_name: the column of the volatility, or EWMA.
+      quantiles: levels of the forecasts.
     """
 
     folds: tuple[Fold, ...]
@@ -73,7 +75,7 @@ class Pool(NamedTuple):
     quantiles: tuple[float, ...]
 
     def join(self, forecasts: Sequence[Float[np.ndarray, "_ P Q"]]) -> Forecast:
-        """One forecast of a fold each, as one of the pool."""
+        """A forecast of the pool, from one of each fold."""
         return np.concatenate(forecasts)[self.order]
 
 
@@ -81,11 +83,11 @@ class Pooled(NamedTuple):
     """A forecast over all folds.
 
     Attributes:
-      name: what tables call it.
+      name: name in tables.
       kind: "ensemble", "seed" or "baseline".
-      config: whose it is; of a baseline, its name.
-      seed: None but of a seed.
-      forecast: of the pool's windows.
+      config: name of the config, or of the baseline.
+      seed: the seed of kind "seed"; else None.
+      forecast: quantiles of the pool's windows.
     """
 
     name: str
@@ -96,31 +98,34 @@ class Pooled(NamedTuple):
 
     @property
     def folder(self) -> str:
-        """Its folder among the pooled forecasts."""
+        """Name of the forecast's folder among the pooled forecasts."""
         return folder_name(self.kind, self.config, self.seed)
 
 
 def folder_name(kind: str, config: str, seed: int | None) -> str:
-    """The folder of a pooled forecast; see `Pooled`."""
+    """The folder of a pooled forecast; see `Pooled`.
+
+    >>> folder_name("seed", "control", 1), folder_name("baseline", "garch", None)
+    ('control-s1', 'garch-baseline')
+    """
     return f"{config}-s{seed}" if kind == "seed" else f"{config}-{kind}"
 
 
 def make_fold(trained: Trained, members: Sequence[Member], ended: Mapping[str, Ended]) -> Fold:
-    """Collects what the members of a fold forecast, and the baselines by the train rows of its first member.
+    """Collects the forecasts of a fold's members, and of baselines on the train rows of its first member.
 
     Args:
-      members: of one fold, one of them not diverged.
+      members: members of one fold, one of them not diverged.
     Raises:
       UserError: a member's evaluation cannot be read, or is of other rows than the others'.
     """
     alive = [member for member in members if ended[member.name].status != "diverged"]
-    sweep = SweepDirectory(trained.folder)
-    read = {m.name: read_predictions(sweep.member(m.name).path, "test") for m in alive}
-    first = read[alive[0].name]
-    for name, predictions in read.items():
-        check_comparable(first, predictions, (alive[0].name, name))
-    data = trained.data[alive[0].name]
-    run = stand_in(trained.folder, alive[0].fold, alive[0], data)
+    first, sweep = alive[0], SweepDirectory(trained.folder)
+    predictions = {m.name: read_predictions(sweep.member(m.name).path, "test") for m in alive}
+    for name, other in predictions.items():
+        check_comparable(predictions[first.name], other, (first.name, name))
+    data = trained.data[first.name]
+    run = stand_in(trained.folder, first.fold, first, data)
     windows = {split: split_windows(run, split) for split in ("val", "test")}
     scored = score_baselines(run, windows, trained.baselines)
     baselines = scored.forecasts["test"]
@@ -128,16 +133,16 @@ def make_fold(trained: Trained, members: Sequence[Member], ended: Mapping[str, E
         baselines = {name: baseline_forecasts(run, name)["test"] for name in scored.scores["test"]}
     volatility = known_volatility(data.panel, volatility_column(data.panel.observed[1:]))
     return Fold(
-        name=alive[0].fold,
+        name=first.fold,
         facts=fold_facts(data),
-        happened=first,
+        test=predictions[first.name],
         volatility=volatility[target_rows(run, "test")[:, 0] - 1],
-        forecasts=baselines | {name: predictions.forecast for name, predictions in read.items()},
+        forecasts=baselines | {name: values.forecast for name, values in predictions.items()},
     )
 
 
 def fold_facts(data: Data) -> dict[str, str | int]:
-    """First dates of the splits' target rows, the last one, and numbers of windows."""
+    """First and last dates of the splits' target rows, and numbers of windows."""
     dates, facts = data.panel.frame.index, {}
     for split, starts in data.starts.items():
         rows = [getattr(block.splits, split) for block in data.blocks]
@@ -173,40 +178,50 @@ def make_pool(trained: Trained, ended: Mapping[str, Ended]) -> Pool:
 
 def join_folds(folds: Sequence[Fold], volatility_name: str) -> Pool:
     """The pool of folds whose test rows do not overlap."""
-    happened = [fold.happened for fold in folds]
-    dates = np.concatenate([part.dates.to_numpy() for part in happened])
-    series = np.concatenate([part.series for part in happened])
+    tests = [fold.test for fold in folds]
+    dates = np.concatenate([test.dates.to_numpy() for test in tests])
+    series = np.concatenate([test.series for test in tests])
     order = np.lexsort((dates, pd.factorize(series)[0]))
     dates, series = dates[order], series[order]
     _, day = np.unique(dates, return_inverse=True)
     bounds = np.flatnonzero(np.append(True, series[1:] != series[:-1]))
-    slices = [slice(start, stop) for start, stop in zip(bounds, [*bounds[1:], len(series)], strict=True)]
+    slices = [*itertools.starmap(slice, itertools.pairwise([*bounds, len(series)]))]
     return Pool(
         folds=tuple(folds),
-        fold=np.repeat(np.arange(len(folds)), [len(part.dates) for part in happened])[order],
+        fold=np.repeat(np.arange(len(folds)), [len(test.dates) for test in tests])[order],
         order=order,
         dates=pd.DatetimeIndex(dates),
         series=series,
-        windows=Windows(np.concatenate([part.target for part in happened])[order], day, slices),
+        windows=Windows(np.concatenate([test.target for test in tests])[order], day, slices),
         volatility=np.concatenate([fold.volatility for fold in folds])[order],
         volatility_name=volatility_name,
-        quantiles=happened[0].quantiles,
+        quantiles=tests[0].quantiles,
     )
 
 
 def pooled_forecasts(pool: Pool, members: Sequence[Member]) -> list[Pooled]:
     """Configs' ensembles and seeds, in the order of the plan, then baselines: those that have every fold.
 
-    A seed that diverged in a fold has no forecast over all folds; the config's ensemble is there of the
-    others. What is left out is said.
+    A config's ensemble is of the seeds that did not diverge in a fold. Warnings name those that are left out.
     """
-    found: list[Pooled] = []
+    result: list[Pooled] = []
+
+    def add(name: str, kind: str, config: str, seed: int | None, keys: Sequence[str], reason: str) -> None:
+        """Joins the forecasts that have one key in each fold."""
+        pairs = list(zip(pool.folds, keys, strict=True))
+        missing = [fold.name for fold, key in pairs if key not in fold.forecasts]
+        if missing:
+            log.warning(f"left out {reason} in the fold {', '.join(missing)}")
+        else:
+            joined = pool.join([fold.forecasts[key] for fold, key in pairs])
+            result.append(Pooled(name, kind, config, seed, joined))
+
     by_config: dict[str, dict[int, dict[str, str]]] = {}
     for member in members:
         seeds = by_config.setdefault(member.group, {})
         seeds.setdefault(member.config.train.seed, {})[member.fold] = member.name
     for config, seeds in by_config.items():
-        own = [
+        by_fold = [
             [
                 fold.forecasts[names[fold.name]]
                 for names in seeds.values()
@@ -214,31 +229,23 @@ def pooled_forecasts(pool: Pool, members: Sequence[Member]) -> list[Pooled]:
             ]
             for fold in pool.folds
         ]
-        if len(seeds) > 1 and all(own):
-            averaged = pool.join([average(forecasts) for forecasts in own])
-            found.append(Pooled(title(config, len(seeds)), "ensemble", config, None, averaged))
+        if len(seeds) > 1 and all(by_fold):
+            averaged = pool.join([average(forecasts) for forecasts in by_fold])
+            result.append(Pooled(title(config, len(seeds)), "ensemble", config, None, averaged))
         for seed, names in seeds.items():
-            lacking = [fold.name for fold in pool.folds if names[fold.name] not in fold.forecasts]
-            if lacking:
-                log.warning(f"left out {config}, seed {seed}: it diverged in the fold {', '.join(lacking)}")
-                continue
-            joined = pool.join([fold.forecasts[names[fold.name]] for fold in pool.folds])
-            found.append(Pooled(f"{config}, seed {seed}", "seed", config, seed, joined))
-        if not all(own):
+            name, keys = f"{config}, seed {seed}", [names[fold.name] for fold in pool.folds]
+            add(name, "seed", config, seed, keys, f"{name}: it diverged")
+        if not all(by_fold):
             log.warning(f"left out {config}: no seed of it is trained in every fold")
     names = {member.name for member in members}
     for name in dict.fromkeys(name for fold in pool.folds for name in fold.forecasts if name not in names):
-        lacking = [fold.name for fold in pool.folds if name not in fold.forecasts]
-        if lacking:
-            log.warning(f"left out the baseline {name}: it has no forecast in the fold {', '.join(lacking)}")
-            continue
-        joined = pool.join([fold.forecasts[name] for fold in pool.folds])
-        found.append(Pooled(name, "baseline", name, None, joined))
-    return found
+        keys, reason = [name] * len(pool.folds), f"the baseline {name}: it has no forecast"
+        add(name, "baseline", name, None, keys, reason)
+    return result
 
 
 def headlines(forecasts: Sequence[Any]) -> list[Any]:
-    """A forecast a config: its ensemble, or its only seed; those that have every fold.
+    """One forecast of each config: its ensemble, or its only seed.
 
     Args:
       forecasts: `Pooled`, or rows of pooled.csv.
@@ -253,7 +260,7 @@ def baselines_of(forecasts: Sequence[Pooled]) -> dict[str, Pooled]:
 
 
 def predictions_table(pool: Pool, forecast: Forecast) -> pd.DataFrame:
-    """A forecast of the pool as `evaluate` writes one: predictions.csv, of the split test alone."""
+    """A forecast of the pool as a table like predictions.csv, of the split test alone."""
     num_windows, steps = pool.windows.target.shape
     table = pd.DataFrame({"date": np.repeat(pool.dates.strftime("%Y-%m-%d"), steps), "split": "test"})
     if len(pool.windows.series) > 1:

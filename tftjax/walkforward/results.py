@@ -47,7 +47,7 @@ from tftjax.walkforward.summary import gain_data, make_summary
 
 
 def conclude(trained: Trained) -> str:
-    """Pools the folds, writes what the head of this file lists, and returns the summary for the terminal.
+    """Pools the folds, writes the files listed above, and returns the summary for the terminal.
 
     Raises:
       UserError: no config that is trained in every fold, an evaluation that cannot be read, or a full disk.
@@ -61,27 +61,23 @@ def conclude(trained: Trained) -> str:
             f"no config has a trained member in every fold: see {SweepDirectory(trained.folder).ended()}."
             " Lower train.learning_rate."
         )
-    first = trained.members[0]
-    frequency = trained.data[first.name].panel.about.get("frequency", "daily")
-    metrics = judge_all(pool, forecasts, first.config.evaluation, PERIODS_A_YEAR[frequency])
+    first, directory = trained.members[0], SweepDirectory(trained.folder)
+    panel = trained.data[first.name].panel
+    periods_a_year = PERIODS_A_YEAR[panel.about.get("frequency", "daily")]
+    metrics = judge_all(pool, forecasts, first.config.evaluation, periods_a_year)
     write_tables(trained.folder, pool, forecasts, metrics)
     walk = read_walk(trained.folder)
     summary = make_summary(walk, pool.volatility_name)
-    files.replace_text(SweepDirectory(trained.folder).summary, summary.markdown())
-    panel = trained.data[first.name].panel
+    files.replace_text(directory.summary, summary.markdown())
     stormy = stormy_days(panel, walk.losses.index) if panel.id_column is None else None
-    walkforward.draw(SweepDirectory(trained.folder).folds_picture, gain_data(walk, stormy))
+    walkforward.draw(directory.folds_picture, gain_data(walk, stormy))
     return summary.terminal()
 
 
 def write_tables(
     folder: Path, pool: Pool, forecasts: Sequence[Pooled], metrics: Mapping[str, dict[str, Any]]
 ) -> None:
-    """Writes what `read_walk` reads: the pooled forecasts, pooled.csv, gains.csv and folds.csv.
-
-    Raises:
-      UserError: they cannot be written.
-    """
+    """Writes the pooled forecasts, pooled.csv, gains.csv and folds.csv."""
     walk = SweepDirectory(folder)
     for pooled in forecasts:
         evaluation = walk.pooled_forecast(pooled.folder).evaluation
@@ -102,22 +98,19 @@ def _keys(pooled: Pooled) -> dict[str, Any]:
 def judge_all(
     pool: Pool, forecasts: Sequence[Pooled], settings: EvaluationConfig, periods_a_year: float
 ) -> dict[str, dict[str, Any]]:
-    """By name of a forecast, what metrics.json holds of a split; of baselines METRICS alone."""
+    """By name of a forecast, its part of metrics.json; of baselines METRICS alone."""
     quantiles, windows = pool.quantiles, pool.windows
     scores: dict[str, Score] = {p.name: score(windows, p.forecast, quantiles) for p in forecasts}
-    others = {name: scores[name] for name in baselines_of(forecasts)}
-    metrics = {}
+    baselines = {name: scores[name] for name in baselines_of(forecasts)}
+    metrics = {name: scored.metrics for name, scored in scores.items()}
     for pooled in forecasts:
-        scored = scores[pooled.name]
-        metrics[pooled.name] = scored.metrics
         if pooled.kind != "baseline":
-            metrics[pooled.name] = scored.metrics | {"baselines": {n: s.metrics for n, s in others.items()}}
-            metrics[pooled.name] |= judge(
+            metrics[pooled.name] = judge(
                 windows,
                 pooled.forecast,
                 quantiles,
-                losses=scored.losses,
-                baseline_losses={name: other.losses for name, other in others.items()},
+                scores[pooled.name],
+                baselines,
                 modes=modes_by_series(windows, pooled.forecast, quantiles, settings),
                 settings=settings,
                 periods_a_year=periods_a_year,
@@ -128,8 +121,8 @@ def judge_all(
 def parts_of(pool: Pool) -> Iterator[tuple[str, Bool[np.ndarray, " N"], Bool[np.ndarray, " Q"]]]:
     """Each part that is not empty: its name, its windows and its levels.
 
-    Stormy is a window before which the volatility was above its median over the pool: a median that nobody
-    knew beforehand, which is fit to describe and not to trade on. One without a volatility counts as calm.
+    Before a stormy window the volatility was above its median over the pool, which nobody knew beforehand: it
+    is fit to describe, not to trade on. A window without a volatility counts as calm.
     """
     levels = np.asarray(pool.quantiles)
     stormy = storminess(pool.volatility, pool.volatility, (STORMY,)) == 1
@@ -137,35 +130,33 @@ def parts_of(pool: Pool) -> Iterator[tuple[str, Bool[np.ndarray, " N"], Bool[np.
     days = {"calm": ~stormy, "stormy": stormy}
     places = {"centre": ~tails, "tails": tails}
     for name in GAIN_PARTS:
-        chosen_days, chosen_places = np.ones(len(stormy), bool), np.ones(len(levels), bool)
-        for word in name.split():
-            chosen_days = chosen_days & days.get(word, True)
-            chosen_places = chosen_places & places.get(word, True)
+        words = name.split()
+        chosen_days = next((days[word] for word in words if word in days), np.ones_like(stormy))
+        chosen_places = next((places[word] for word in words if word in places), np.ones_like(tails))
         if chosen_days.any() and chosen_places.any():
             yield name, chosen_days, chosen_places
 
 
 def gains_table(pool: Pool, forecasts: Sequence[Pooled]) -> pd.DataFrame:
-    """A row a forecast, baseline and part: where the difference of their pinball losses comes from.
+    """A row a forecast, baseline and part: the part's share in the difference of their pinball losses.
 
     `pinball` and `baseline_pinball` are means over the part. `difference`, its interval and `p` (Diebold and
-    Mariano's, on the days in their order) count what the part adds to the mean over everything: the quarters
-    sum to "all", and so do calm and stormy, centre and tails.
+    Mariano's, on all days) are of the part's contribution to the mean over everything: the quarters sum to
+    "all", and so do calm and stormy, centre and tails.
     """
     targets, quantiles, day = pool.windows.target, pool.quantiles, pool.windows.day
     losses = {p.name: pinball_losses(p.forecast, targets, quantiles).mean(axis=1) for p in forecasts}
     parts, rows = list(parts_of(pool)), []
-    for own in (pooled for pooled in forecasts if pooled.kind != "baseline"):
+    for pooled in (pooled for pooled in forecasts if pooled.kind != "baseline"):
         for name in baselines_of(forecasts):
-            difference = losses[own.name] - losses[name]
+            difference = losses[pooled.name] - losses[name]
             for part, days, levels in parts:
                 inside = np.ix_(days, levels)
-                adds = by_day((difference * levels).mean(axis=1) * days, day)
-                test = diebold_mariano(adds, targets.shape[1])
-                row = _keys(own) | {"baseline": name, "part": part, "windows": int(days.sum())}
-                row |= {"pinball": losses[own.name][inside].mean()}
+                contribution = by_day((difference * levels).mean(axis=1) * days, day)
+                row = _keys(pooled) | {"baseline": name, "part": part, "windows": int(days.sum())}
+                row |= {"pinball": losses[pooled.name][inside].mean()}
                 row |= {"baseline_pinball": losses[name][inside].mean()}
-                rows.append(row | test._asdict())
+                rows.append(row | diebold_mariano(contribution, targets.shape[1])._asdict())
     return pd.DataFrame(rows)
 
 
@@ -173,8 +164,8 @@ def folds_table(pool: Pool, forecasts: Sequence[Pooled]) -> pd.DataFrame:
     """A row a fold and forecast: the fold's dates and numbers of windows, METRICS of its test rows."""
     rows = []
     for place, fold in enumerate(pool.folds):
-        own = pool.fold == place
+        inside = pool.fold == place
         for pooled in forecasts:
-            found = evaluate_forecast(pooled.forecast[own], pool.windows.target[own], pool.quantiles)
-            rows.append({"fold": fold.name} | _keys(pooled) | fold.facts | flatten(found))
+            metrics = evaluate_forecast(pooled.forecast[inside], pool.windows.target[inside], pool.quantiles)
+            rows.append({"fold": fold.name} | _keys(pooled) | fold.facts | flatten(metrics))
     return pd.DataFrame(rows)

@@ -1,6 +1,5 @@
 """The tables of a walk-forward, for its summary.md, the terminal and its page."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,7 +24,7 @@ def make_summary(walk: Walk, volatility: str) -> Summary:
     """The summary for reading.
 
     Args:
-      volatility: what divides the days into calm and stormy ones.
+      volatility: name of the volatility that divides the days into calm and stormy ones.
     """
     days = walk.losses.index
     parts: list[str | Table] = [
@@ -56,34 +55,36 @@ def hardest_tests(walk: Walk) -> dict[str, Tested]:
 
 def together(walk: Walk) -> Table:
     """Each config's forecast and the baselines over all test days."""
-    everyone = {**walk.metrics, **next(iter(walk.metrics.values()))["baselines"]}
-    order = "Configs in the order of the command, then baselines"
-    tests = hardest_tests(walk)
     return compared(
-        "All test days together", everyone, list(walk.metrics), tests, f"minus {walk.hardest}", order
+        "All test days together",
+        {**walk.metrics, **next(iter(walk.metrics.values()))["baselines"]},
+        list(walk.metrics),
+        hardest_tests(walk),
+        f"minus {walk.hardest}",
+        "Configs in the order of the command, then baselines",
     )
 
 
 def seeds(walk: Walk) -> Table:
     """The ensemble of each config, the mean of its seeds that have every fold, and these one by one."""
-    own = walk.pooled[walk.pooled["kind"] != "baseline"]
+    forecasts = walk.pooled[walk.pooled["kind"] != "baseline"]
     pinball, *others = columns(walk.pooled)
-    best = best_of(own.to_dict("records"), [pinball])
-    theirs = walk.pooled.loc[walk.hardest, "pinball"]
+    best = best_of(forecasts.to_dict("records"), [pinball])
+    loss = walk.pooled.loc[walk.hardest, "pinball"]
     rows = []
 
     def add(heading: Cell, values: Mapping[str, Any], errors: Mapping[str, float], marked: dict) -> None:
         cells = metric_cells(values, [pinball, *others], marked, errors)
-        minus = Cell(GAIN.number(relative(values["pinball"] - theirs, theirs), "+"))
+        minus = Cell(GAIN.number(relative(values["pinball"] - loss, loss), "+"))
         rows.append([heading, cells[0], minus, *cells[1:]])
 
-    for config, forecasts in own.groupby("config", sort=False):
-        trained = forecasts.loc[forecasts["kind"] == "seed", [c.metric for c in (pinball, *others)]]
+    for config, group in forecasts.groupby("config", sort=False):
+        trained = group.loc[group["kind"] == "seed", [c.metric for c in (pinball, *others)]]
         if len(trained) > 1:
-            errors = trained.std(ddof=1, skipna=False) / math.sqrt(len(trained))
+            errors = trained.sem(skipna=False)
             heading = Cell(f"{config}, mean of {len(trained)} seeds", "model")
             add(heading, trained.mean(skipna=False).to_dict(), errors.to_dict(), {})
-        for name, row in forecasts.iterrows():
+        for name, row in group.iterrows():
             add(Cell(str(name), "model" if row["kind"] == "ensemble" else ""), row.to_dict(), {}, best)
     head = ("", pinball.title, f"minus {walk.hardest}, %", *(column.title for column in others))
     note = (
@@ -93,13 +94,10 @@ def seeds(walk: Walk) -> Table:
 
 
 def part_tests(walk: Walk, forecast: str, baseline: str) -> dict[str, Tested]:
-    """By part of the days and levels, the test of what it adds to the difference from a baseline."""
-    rows = walk.gains.loc[(forecast, baseline)]
+    """By part of the days and levels, the test of its contribution to the difference from a baseline."""
+    rows = walk.gains.loc[(forecast, baseline), ["difference", "low", "high", "p"]]
     return {
-        part: {
-            key: float(row[key]) if is_defined(row[key]) else None
-            for key in ("difference", "low", "high", "p")
-        }
+        part: {key: float(value) if is_defined(value) else None for key, value in row.items()}
         for part, row in rows.iterrows()
     }
 
@@ -122,38 +120,34 @@ def parts_text(volatility: str) -> str:
     """The meaning of the parts into which gains are divided."""
     return (
         f"Stormy: {volatility} the day before was above its median over these days. Tails: levels up to"
-        f" {TAIL:g} and from {1 - TAIL:g} on. Each part is what it adds to the gain, in percent of the"
+        f" {TAIL:g} and from {1 - TAIL:g} on. Each part is its contribution to the gain, in percent of the"
         " baseline's whole pinball loss: the quarters sum to all, and so do calm and stormy, and centre and"
         " tails."
     )
 
 
 def gains_by_part(walk: Walk) -> dict[str, Table]:
-    """By baseline, the hardest and those of ASKED, where each config's gain over it comes from."""
-    found = {}
+    """The parts of each config's gain over the hardest baseline and over those of ASKED, by baseline."""
+    tables = {}
     for baseline in dict.fromkeys((walk.hardest, *(name for name in ASKED if name in walk.pooled.index))):
-        tests = {name: part_tests(walk, name, baseline) for name in walk.metrics}
+        by_config = [part_tests(walk, name, baseline) for name in walk.metrics]
         loss = walk.pooled.loc[baseline, "pinball"]
         rows = [
-            [Cell(part), *(gain_cell(own[part], loss) for own in tests.values())]
+            [Cell(part), *(gain_cell(tests[part], loss) for tests in by_config)]
             for part in GAIN_PARTS
-            if all(part in own for own in tests.values())
+            if all(part in tests for tests in by_config)
         ]
-        found[baseline] = Table(f"Parts of the gain over {baseline}", ("", *walk.metrics), rows)
-    return found
+        tables[baseline] = Table(f"Parts of the gain over {baseline}", ("", *walk.metrics), rows)
+    return tables
 
 
 def spans(walk: Walk) -> pd.DataFrame:
-    """By fold its dates, numbers of windows, and what the hardest baseline scores there."""
+    """By fold its dates, numbers of windows, and the metrics of the hardest baseline."""
     return walk.folds.xs(walk.hardest, level="forecast")
 
 
 def gain_data(walk: Walk, stormy: Bool[np.ndarray, " T"] | None):
-    """What the picture of the folds shows, as `plots.walkforward.Gains`.
-
-    Args:
-      stormy: by test day, whether to shade it.
-    """
+    """The `plots.walkforward.Gains` of the picture of the folds, with the test days to shade."""
     from tftjax.plots.walkforward import Gains  # with matplotlib: half a second to import
 
     return Gains(walk.hardest, walk.losses, skills(walk), spans(walk), stormy)
@@ -161,14 +155,14 @@ def gain_data(walk: Walk, stormy: Bool[np.ndarray, " T"] | None):
 
 def skill(walk: Walk) -> Table:
     """Each config's gain over the hardest baseline, fold by fold."""
-    found = skills(walk)
+    by_config = skills(walk)
     rows = [
         [
             Cell(fold),
             *(Cell(str(row[name])) for name in ("train_from", "val_from", "test_from", "test_to")),
             Cell(f"{row['test_windows']:,}"),
             Cell(LOSS.number(row["pinball"])),
-            *(Cell(Format().number(own[fold], "+")) for own in found.values()),
+            *(Cell(Format().number(gain[fold], "+")) for gain in by_config.values()),
         ]
         for fold, row in spans(walk).iterrows()
     ]
@@ -177,15 +171,15 @@ def skill(walk: Walk) -> Table:
         f"By how many percent the pinball loss is below that of {walk.hardest}, the best baseline over all"
         " folds; above zero is better."
     )
-    return Table("Pinball skill by fold, %", (*head, *found), rows, note)
+    return Table("Pinball skill by fold, %", (*head, *by_config), rows, note)
 
 
 def directions(walk: Walk) -> Table:
     """The share of days whose direction each config has right, fold by fold, beside the base rate."""
     rows = []
     for fold, row in spans(walk).iterrows():
-        own = [walk.folds.loc[(fold, name)].get("directional_accuracy") for name in walk.metrics]
-        values = (row.get("directional_base_rate"), *own)
+        accuracies = [walk.folds.loc[(fold, name)].get("directional_accuracy") for name in walk.metrics]
+        values = (row.get("directional_base_rate"), *accuracies)
         rows.append([Cell(fold), *(Cell(PERCENT.number(value)) for value in values)])
     note = "The base rate is the share of the more frequent sign in the fold, known in hindsight only."
     return Table("Direction right by fold, %", ("fold", "base rate", *walk.metrics), rows, note)
