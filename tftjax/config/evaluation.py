@@ -6,7 +6,7 @@ from tftjax.config.section import Section
 
 
 class EvaluationConfig(Section):
-    """How forecasts are judged: evaluate/quality.py and evaluate/trading.py."""
+    """Limits of the quality modes (evaluate/quality.py), cost of trading (evaluate/trading.py)."""
 
     quality_window: int = Field(
         60, ge=5, le=10_000, description="rows of a rolling window that gets a quality mode; sane: 20 to 250"

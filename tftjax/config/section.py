@@ -83,7 +83,7 @@ def explain(detail: Any, schema: dict[str, Any], known: Sequence[str]) -> str:
 
 
 def _allowed(schema: dict[str, Any]) -> str:
-    """What a JSON schema allows, in words."""
+    """The values that a JSON schema allows, in words."""
     if "$ref" in schema:
         return "an object {...}"
     if "anyOf" in schema:

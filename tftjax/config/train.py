@@ -8,7 +8,7 @@ from tftjax.config.section import Section, Swept
 
 
 class TrainConfig(Section):
-    """How the network is trained."""
+    """Settings of the training."""
 
     # A field that is checked against others stands below them.
     batch_size: int = Field(64, ge=1, le=65536, description="windows a step; sane: 16 to 1024")

@@ -1,4 +1,4 @@
-"""When a value becomes visible: release dates, revisions, the as-of join, staleness, the limits of a gap."""
+"""The day a value becomes visible: release dates, revisions, as-of join, staleness, limits of a gap."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -25,7 +25,7 @@ MAX_UNIT_FACTOR = 5.0  # between the train target's standard deviation and loss.
 
 
 def findings(config: Config) -> list[str]:
-    """What stands against training on the data that a config names; empty if nothing does.
+    """Mistakes in the data of a config, each a reason against training on it.
 
     Files are checked one by one, so that a mistake in one does not hide those in another; what needs the
     whole panel is checked once the files are sound.
@@ -107,26 +107,25 @@ def check_return_units(train_targets: Mapping[str, Float[np.ndarray, "M"]], targ
     check_return_unit(float(np.std(np.concatenate(list(train_targets.values())))), target_std)
 
 
-def check_return_unit(train_target_sd: float, target_std: float) -> None:
+def check_return_unit(sd: float, target_std: float) -> None:
     """Refuses a train target whose standard deviation is far from `loss.target_std`, both decimal returns.
 
     Raises:
       UserError: they differ by more than a factor MAX_UNIT_FACTOR; says which unit the data seems to be in.
     """
-    sd, expected = float(train_target_sd), float(target_std)
-    if sd > 0 and math.isfinite(sd) and expected / MAX_UNIT_FACTOR <= sd <= expected * MAX_UNIT_FACTOR:
+    if target_std / MAX_UNIT_FACTOR <= sd <= target_std * MAX_UNIT_FACTOR:
         return
     mismatch = (
-        f"the train target's standard deviation is {sd:.6g}, loss.target_std is {expected:.6g}; expected them"
-        f" within a factor {MAX_UNIT_FACTOR:g} of each other. "
+        f"the train target's standard deviation is {sd:.6g}, loss.target_std is {target_std:.6g}; expected"
+        f" them within a factor {MAX_UNIT_FACTOR:g} of each other. "
     )
     # The same value in every row has a standard deviation of a rounding error, not always of 0.
-    if not (sd > expected * 1e-9 and math.isfinite(sd)):
+    if not (sd > target_std * 1e-9 and math.isfinite(sd)):
         raise UserError(
             mismatch + "The target is constant or not a number in the train rows: check its column."
         )
     # The unit that brings the two closest; a unit can explain only what looks like a factor of about 100.
-    distance = {power: abs(math.log10(sd / expected) - power) for power in (-2, 0, 2)}
+    distance = {power: abs(math.log10(sd / target_std) - power) for power in (-2, 0, 2)}
     nearest = min(distance, key=distance.__getitem__)
     if nearest == 2:
         raise UserError(

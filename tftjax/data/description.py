@@ -1,4 +1,4 @@
-"""What a panel holds, in words and as a picture."""
+"""Description of a panel, in words and as a picture."""
 
 from pathlib import Path
 

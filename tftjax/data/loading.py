@@ -34,7 +34,7 @@ from tftjax.data.panel import (
     read_panel,
     select_rows,
 )
-from tftjax.data.raw.cells import near
+from tftjax.data.raw.cells import NEVER, near
 from tftjax.data.raw.fred_csv import read_fred_folder
 from tftjax.data.table import read_panel_csv
 from tftjax.errors import UserError
@@ -42,7 +42,6 @@ from tftjax.errors import UserError
 DEFAULT_FEATURE_SET = "core_embedded"
 # Settings that make other values of the same raw series.
 MAKES_OTHER_VALUES = ("feature_set", "frequency", "alignment", "vintage", "lags", "missing")
-FOREVER = np.datetime64("9999-12-31")
 
 
 def load_panel(config: DataConfig) -> Panel:
@@ -182,7 +181,7 @@ def _panel(
 
 
 def built_about(config: DataConfig) -> dict:
-    """How a panel was made: the settings of its data, units and sources by column."""
+    """A panel's making: the settings of its data, units and sources by column."""
     feature_set = feature_set_of(config)
     content = config.model_dump(mode="json")
     content["feature_set"] = None if config.columns else config.feature_set or DEFAULT_FEATURE_SET
@@ -265,7 +264,7 @@ def _check_series(
     first, last = days(rows[[0, -1]])
     for column in feature_set.read_columns():
         info = SERIES[column.sources[0]]
-        values = column.on_dates(*(snapshot(series[source], FOREVER) for source in column.sources))
+        values = column.on_dates(*(snapshot(series[source], NEVER) for source in column.sources))
         files = ", ".join(str(folder / f"{source}.csv") for source in column.sources)
         release = RELEASE_RULES[info.release]
         if config.alignment == "fixed":
@@ -276,7 +275,7 @@ def _check_series(
 
 
 def within_range(index: pd.DatetimeIndex, config: DataConfig) -> Bool[np.ndarray, "N"]:
-    """Which rows lie within data.start and data.end."""
+    """Marks the rows within data.start and data.end."""
     within = np.ones(len(index), dtype=bool)
     if config.start is not None:
         within &= index >= pd.Timestamp(config.start)

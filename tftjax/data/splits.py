@@ -152,7 +152,7 @@ def _cut(
 
 
 def _needed(block: Block, split: str, encoder_length: int, prediction_length: int) -> tuple[int, int]:
-    """How many rows a split of a series has, and how many one window takes."""
+    """Number of rows of a split of a series, and of rows that one window takes."""
     rows = getattr(block.splits, split)
     return len(rows), prediction_length + max(encoder_length - (rows.start - block.rows.start), 0)
 

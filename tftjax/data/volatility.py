@@ -116,8 +116,7 @@ def carried_forward(values: Float[np.ndarray, " R"]) -> Float[np.ndarray, " R"]:
     >>> carried_forward(np.array([np.nan, 2.0, np.nan])).tolist()
     [nan, 2.0, 2.0]
     """
-    last = np.maximum.accumulate(np.where(np.isnan(values), 0, np.arange(len(values))))
-    return values[last]
+    return pd.Series(values).ffill().to_numpy()
 
 
 def known_volatility(panel: Panel, column: str | None = None) -> Float64[np.ndarray, " N"]:
@@ -157,7 +156,7 @@ def stormy_days(
     column: str | None = None,
     level: float = STORMY,
 ) -> Bool[np.ndarray, " T"]:
-    """Whether the volatility that was known before each day was high, in a panel of one series.
+    """Marks the days before which the known volatility was high, in a panel of one series.
 
     Args:
       dates: days of the answer.

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float64, Int, Shaped
 
 from tftjax.errors import UserError
@@ -115,13 +114,6 @@ def fail(path: Path, line: int, column: str, cell: str, expected: str, advice: s
     return UserError(f"{path}, line {line}, column {column!r}: found {cell}, expected {expected}. {advice}")
 
 
-def parse_dates(path: Path, column: str, cells: list[str]) -> pd.DatetimeIndex:
-    """ISO dates, strictly ascending, as an index named "date"; UserError names the first line that is not."""
-    dates = to_dates(path, column, cells, 2)
-    check_ascending(path, column, dates, np.arange(2, len(dates) + 2))
-    return pd.DatetimeIndex(dates, name="date").as_unit("ns")
-
-
 def iso_dates(path: Path, column: str, cells: list[str], first_line: int = 2) -> Shaped[np.ndarray, "N"]:
     """ISO dates of any year as datetime64[D]; UserError names the first line that has none."""
     try:
@@ -143,7 +135,7 @@ def _is_iso_date(cell: str) -> bool:
         return False
 
 
-def to_dates(path: Path, column: str, cells: list[str], first_line: int) -> Shaped[np.ndarray, "N"]:
+def to_dates(path: Path, column: str, cells: list[str], first_line: int = 2) -> Shaped[np.ndarray, "N"]:
     """ISO dates that nanoseconds can hold as datetime64[D]; UserError names the first line without one."""
     dates = iso_dates(path, column, cells, first_line)
     outside = (dates < FIRST_DATE) | (dates > LAST_DATE)

@@ -6,18 +6,19 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64, Shaped
 
-from tftjax.data.alignment import RELEASE_RULES, RULE_WORDS, Observations, days
+from tftjax.data.alignment import RELEASE_RULES, RULE_WORDS, Observations
 from tftjax.data.feature_sets import FEATURE_SETS, SERIES
 from tftjax.data.raw.cells import (
     FIRST_DATE,
     NEVER,
+    check_ascending,
     check_not_ahead,
     fail,
     iso_dates,
     near,
-    parse_dates,
     parse_numbers,
     read_cells,
+    to_dates,
 )
 from tftjax.errors import UserError
 
@@ -59,7 +60,8 @@ def read_fred_csv(
         dates, releases = _parse_releases(path, cells)
         check_not_ahead(path, "release_date", releases, today)
     else:
-        dates = days(parse_dates(path, "observation_date", cells["observation_date"]))
+        dates = to_dates(path, "observation_date", cells["observation_date"])
+        check_ascending(path, "observation_date", dates, np.arange(2, len(dates) + 2))
         releases = RELEASE_RULES[info.release](dates)
     check_not_ahead(path, "observation_date", dates, today)
     values = parse_numbers(path, name, cells[name])
