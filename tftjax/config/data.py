@@ -29,12 +29,10 @@ class ColumnsConfig(Section):
     @field_validator("static_categorical")
     @classmethod
     def _one_role_each(cls, static_categorical: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        held = [value for value in info.data.values() if value]
-        names = [name for value in held for name in ((value,) if isinstance(value, str) else value)]
-        twice = sorted(
-            {name for name in (*names, *static_categorical) if (*names, *static_categorical).count(name) > 1}
-        )
-        if "date" in names[1:] or "date" in static_categorical:
+        roles = [value for value in (*info.data.values(), static_categorical) if value]
+        names = [name for value in roles for name in ((value,) if isinstance(value, str) else value)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if "date" in names[1:]:
             raise ValueError("no role for a column named 'date', unless it holds the dates: rename it")
         if twice:
             raise ValueError(f"each column in one role ({', '.join(twice)} has two)")
@@ -44,7 +42,7 @@ class ColumnsConfig(Section):
 class SplitDates(Section):
     """Splits by the dates of their first target rows, in place of fractions: one fold."""
 
-    train: datetime.date | None = Field(None, description="first train row, ISO; null: the first there is")
+    train: datetime.date | None = Field(None, description="first train row, ISO; null: the first of the data")
     val: datetime.date = Field(description="first validation row, ISO")
     test: datetime.date = Field(description="first test row, ISO, after val")
     end: datetime.date | None = Field(
@@ -81,7 +79,8 @@ class DataConfig(Section):
         "decimal", description="unit of returns in the source: 0.01 or 1.0 for one percent"
     )
     frequency: Literal["daily", "weekly", "monthly"] = Field(
-        "daily", description="of the rows; the target's returns are compounded, other columns the last known"
+        "daily",
+        description="frequency of the rows; the target's returns compounded, other columns as last known",
     )
     alignment: Literal["vintage", "fixed"] = Field(
         "vintage",
@@ -89,14 +88,14 @@ class DataConfig(Section):
     )
     vintage: Literal["first", "latest"] = Field(
         "first",
-        description="of a value that was revised: the first one published, or the last known on a day",
+        description="which value of a revised one is used: the first published, or the last known on a day",
     )
     lags: dict[str, Annotated[int, Field(ge=0, le=3660)]] = Field(
         {}, description='by raw series, days after its date under alignment "fixed"; else the table\'s'
     )
-    start: datetime.date | None = Field(None, description="first date used, ISO; null: the first there is")
+    start: datetime.date | None = Field(None, description="first date used, ISO; null: the first of the data")
     end: datetime.date | None = Field(
-        None, description="last date used, ISO, later than start; null: the last"
+        None, description="last date used, ISO, later than start; null: the last of the data"
     )
     split: tuple[Fraction, Fraction, Fraction] = Field(
         (0.70, 0.15, 0.15), description="fractions of the rows, in time order: train, validation, test"
@@ -121,7 +120,7 @@ class DataConfig(Section):
     )
     missing: Literal["refuse", "mask"] = Field(
         "refuse",
-        description="of an observed column without a value in a row: an error, or no selection weight there",
+        description="what an observed column's missing value is: an error, or without selection weight",
     )
     max_gap: int = Field(
         30,

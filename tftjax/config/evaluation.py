@@ -6,7 +6,7 @@ from tftjax.config.section import Section
 
 
 class EvaluationConfig(Section):
-    """How forecasts are judged: quality modes (quality.py) and the cost of trading (trading.py)."""
+    """Limits of the quality modes (evaluate/quality.py), cost of trading (evaluate/trading.py)."""
 
     quality_window: int = Field(
         60, ge=5, le=10_000, description="rows of a rolling window that gets a quality mode; sane: 20 to 250"
@@ -28,7 +28,9 @@ class EvaluationConfig(Section):
     degraded_accuracy: float = Field(
         0.48, ge=0, le=1, description="degraded: share of the target's signs that the median has below"
     )
-    healthy_accuracy: float = Field(0.52, ge=0, le=1, description="healthy: that share above")
+    healthy_accuracy: float = Field(
+        0.52, ge=0, le=1, description="healthy: share of the target's signs that it has above"
+    )
     trading_cost: float = Field(
         0.0001, ge=0, le=0.1, description="cost of trading, a share of what is traded; sane: 0 to 0.002"
     )

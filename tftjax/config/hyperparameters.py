@@ -1,4 +1,4 @@
-"""The floats of a config that members of one compiled program may vary: all that are marked `Swept`."""
+"""The floats of a config that may differ between members of one compiled program: those marked `Swept`."""
 
 import functools
 from typing import NamedTuple
@@ -21,7 +21,7 @@ Hyperparameters.__doc__ = "The floats that may differ between the members of one
 
 
 def hyperparameters(config: Config) -> Hyperparameters:
-    """The floats of a config that a compiled program takes as inputs."""
+    """Takes the floats out of a config, as inputs of a compiled program."""
     floats: dict[str, float] = {}
     for key, mark in MARKS.items():
         *sections, leaf = key.split(".")

@@ -1,4 +1,4 @@
-"""A run's config: frozen, strict models, one a section; read from one JSON file a run."""
+"""Reading, checking, overriding and comparing configs."""
 
 import functools
 import hashlib
@@ -43,6 +43,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     Args:
       path: the JSON file.
       overrides: "dotted.key=value" each, applied in order.
+
     Raises:
       UserError: file not readable, not JSON, or any key or value that is not allowed (all listed at once).
     """
@@ -67,6 +68,7 @@ def from_dict(raw: dict[str, Any], where: str) -> Config:
     Args:
       raw: sections and keys; lists for tuples and ISO strings for dates.
       where: what error messages call the source, such as its file.
+
     Raises:
       UserError: lists every key or value that is not allowed.
     """
@@ -125,7 +127,11 @@ def setting_type(key: str) -> Any:
 
 
 def changed_keys(a: Config, b: Config) -> list[tuple[str, Any, Any]]:
-    """The settings in which two configs differ: (dotted key, value in a, value in b), values as in JSON."""
+    """The settings in which two configs differ: (dotted key, value in a, value in b), values as in JSON.
+
+    >>> changed_keys(Config(name="a"), Config(name="b"))
+    [('name', 'a', 'b')]
+    """
     new = settings(b)
     return [(key, old, new[key]) for key, old in settings(a).items() if old != new[key]]
 
@@ -141,6 +147,7 @@ def parse_json(text: str, where: str) -> Any:
 
     Args:
       where: what error messages call the text.
+
     Raises:
       UserError: it is not JSON of this kind.
     """

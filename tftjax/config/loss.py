@@ -10,7 +10,7 @@ from tftjax.config.section import Section, Swept
 class LossConfig(Section):
     """L = QL + mean_weight * (mu - target_mean)^2 + std_weight * (sigma - target_std)^2 + further penalties.
 
-    What each penalty asks for, and when a good forecaster violates it: see `PENALTIES` in losses.py.
+    What each penalty asks for, and when a good forecaster violates it: see `PENALTIES` in train/losses.py.
     """
 
     mean_weight: Annotated[float, Swept] = Field(
@@ -33,7 +33,10 @@ class LossConfig(Section):
         " sane: 0 to 10",
     )
     directional_threshold: Annotated[float, Swept] = Field(
-        0.8, ge=0.5, le=1, description="share of one sign above which that penalty begins; sane: 0.6 to 0.95"
+        0.8,
+        ge=0.5,
+        le=1,
+        description="share of one sign where that penalty begins; sane: 0.6 to 0.95",
     )
     crossing_weight: Annotated[float, Swept] = Field(
         0.0,

@@ -28,7 +28,7 @@ class StalenessConfig(Section):
     )
     per_head: bool = Field(False, description="a weight a head, in place of one for all; mode 'attention'")
     weight: Annotated[float, Swept("staleness_weight")] = Field(
-        0.5, ge=0, le=1000, description="of the penalty, at the start; sane: 0.05 to 2"
+        0.5, ge=0, le=1000, description="weight of the penalty, at the start; sane: 0.05 to 2"
     )
     gradient_scale: Annotated[float, Swept("staleness_gradient_scale")] = Field(
         10.0,
@@ -38,7 +38,10 @@ class StalenessConfig(Section):
     )
     scale: Annotated[
         Annotated[float, Field(gt=0, le=100_000)] | None, Swept("staleness_scale", value="used_scale")
-    ] = Field(None, description="days, in variable_selection usual ages; null: 30 days, 1 usual age")
+    ] = Field(
+        None,
+        description="age that counts 1: days, in variable_selection usual ages; null: 30 days, 1 usual age",
+    )
 
     @model_validator(mode="after")
     def _has_effect(self) -> "StalenessConfig":
@@ -81,7 +84,7 @@ class RegimeConfig(Section):
         10.0, ge=0, le=10_000, description="steps of the gates over those of other parameters; sane: 1 to 30"
     )
     balance_weight: Annotated[float, Swept] = Field(
-        0.0, ge=0, le=1000, description="of the penalty on a router that prefers regimes; sane: 0 to 1"
+        0.0, ge=0, le=1000, description="weight of the penalty on a router that prefers regimes; sane: 0 to 1"
     )
 
     @field_validator("thresholds")
@@ -115,7 +118,7 @@ class RegimeConfig(Section):
 
     @property
     def bounds(self) -> tuple[float, ...]:
-        """MAX_THRESHOLDS thresholds: infinity in place of those that there are not."""
+        """The thresholds, filled up with infinity to MAX_THRESHOLDS."""
         return (*self.thresholds, *(math.inf,) * MAX_THRESHOLDS)[:MAX_THRESHOLDS]
 
 
@@ -126,7 +129,7 @@ class AttentionConfig(Section):
     regime: RegimeConfig = Field(RegimeConfig(), description="heads by market regime")
 
 
-PLAIN = AttentionConfig()  # the paper's
+PLAIN = AttentionConfig()  # the paper's attention
 
 
 class ModelConfig(Section):

@@ -15,8 +15,8 @@ class Swept:
     """Marks a field of floats that members of one compiled program may differ in: `Annotated[float, Swept]`.
 
     Attributes:
-      names: the names of its floats in the record `Hyperparameters`; none given: the field's own name.
-      value: the section's property that holds these floats; none given: the field itself.
+      names: names of the field's floats in the record `Hyperparameters`; none: the field's name.
+      value: the section's property that holds the floats; None: the field itself.
     """
 
     def __init__(self, *names: str, value: str | None = None):
@@ -32,7 +32,7 @@ class Section(pydantic.BaseModel):
     )
 
     def __hash__(self) -> int:
-        return hash(self.model_dump_json())  # a dict among the values has no hash of its own
+        return hash(self.model_dump_json())  # a dict among the values has no hash
 
 
 def fields(section: type[Section], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
@@ -56,7 +56,7 @@ def explain(detail: Any, schema: dict[str, Any], known: Sequence[str]) -> str:
     Args:
       detail: an entry of ValidationError.errors().
       schema: the JSON schema of the config.
-      known: all dotted keys.
+      known: all dotted keys of the config.
     """
     names = [part for part in detail["loc"] if isinstance(part, str)]
     key = ".".join(names)
@@ -64,9 +64,9 @@ def explain(detail: Any, schema: dict[str, Any], known: Sequence[str]) -> str:
         hint = nearest(key, (*known, *schema["properties"]))
         return f"{key}: unknown key (value {show(detail['input'])}). {hint}"
     element = "".join(f"[{part}]" for part in detail["loc"] if isinstance(part, int))
-    found = f"{key}{element}: found {show(detail['input'])}, expected"
+    start = f"{key}{element}: found {show(detail['input'])}, expected"
     if detail["type"] == "value_error":
-        return f"{found} {detail['ctx']['error']}."
+        return f"{start} {detail['ctx']['error']}."
     field = schema
     for name in names:
         if "properties" not in field:  # a name in an object of free keys
@@ -78,12 +78,12 @@ def explain(detail: Any, schema: dict[str, Any], known: Sequence[str]) -> str:
         if reference is not None:
             field = {**schema["$defs"][reference.rpartition("/")[2]], "description": field["description"]}
     if detail["type"] == "missing":
-        found = f"{key}: missing, expected"
-    return f"{found} {_allowed(field)} ({field['description']})."
+        start = f"{key}: missing, expected"
+    return f"{start} {_allowed(field)} ({field['description']})."
 
 
 def _allowed(schema: dict[str, Any]) -> str:
-    """What a JSON schema allows, in words."""
+    """The values that a JSON schema allows, in words."""
     if "$ref" in schema:
         return "an object {...}"
     if "anyOf" in schema:
@@ -104,7 +104,11 @@ def _allowed(schema: dict[str, Any]) -> str:
 
 
 def nearest(key: str, known: Sequence[str]) -> str:
-    """A sentence with the known key nearest to one that is unknown."""
+    """A sentence with the known key nearest to one that is unknown.
+
+    >>> nearest("train.hidden_size", ["model.hidden_size", "train.seed"])
+    "Did you mean 'model.hidden_size'?"
+    """
     leaf = key.rpartition(".")[2]
     # The right word in the wrong section comes first, then the nearest spelling.
     close = [name for name in known if name.rpartition(".")[2] == leaf]

@@ -8,24 +8,29 @@ from tftjax.config.section import Section, Swept
 
 
 class TrainConfig(Section):
-    """How the network is trained."""
+    """Settings of the training."""
 
     # A field that is checked against others stands below them.
     batch_size: int = Field(64, ge=1, le=65536, description="windows a step; sane: 16 to 1024")
     learning_rate: Annotated[float, Swept] = Field(
         5e-4, gt=0, le=1, description="peak step size; sane: 1e-4 to 1e-2"
     )
-    schedule: Literal["constant", "warmup_cosine"] = Field("constant", description="of the learning rate")
+    schedule: Literal["constant", "warmup_cosine"] = Field(
+        "constant", description="course of the learning rate"
+    )
     max_epochs: int = Field(100, ge=1, le=100_000, description="epochs; sane: 20 to 300")
     warmup_epochs: int = Field(
-        0, ge=0, le=100_000, description="epochs, fewer than max_epochs; 0 unless schedule is 'warmup_cosine'"
+        0,
+        ge=0,
+        le=100_000,
+        description="warm-up epochs, below max_epochs; 0 unless schedule is 'warmup_cosine'",
     )
     optimizer: Literal["adam", "adamw"] = Field("adam", description="adamw decays the weights, decoupled")
     weight_decay: Annotated[float, Swept] = Field(
         0.0,
         ge=0,
         le=10,
-        description="decay a unit of learning rate; 0 unless optimizer is 'adamw'; sane: 0 to 0.1",
+        description="weights' decay a unit of learning rate; 0 unless optimizer is 'adamw'; sane: 0 to 0.1",
     )
     max_grad_norm: Annotated[float, Swept] = Field(
         0.1,

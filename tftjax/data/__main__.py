@@ -68,8 +68,7 @@ def _fetch(data: DataConfig, arguments: argparse.Namespace) -> None:
     if arguments.source == "fred-api" and not key:
         raise UserError(
             "FRED_API_KEY is not set. Get a key at https://fred.stlouisfed.org/docs/api/api_key.html and"
-            " set it,"
-            " or download the CSV files by hand and use --source fred-csv."
+            " set it, or download the CSV files by hand and use --source fred-csv."
         )
     names, folder = feature_set_of(data).series_names(), Path(arguments.raw or "")
     if arguments.source == "fred-csv":
@@ -128,7 +127,7 @@ def show_folds(arguments: argparse.Namespace) -> None:
 
 
 def _data_config(text: str) -> Config:
-    """A config file as it is; anything else as a data set under the default settings."""
+    """The config of a file that ends in .json, or of a data set under the default settings."""
     if text.endswith(".json"):
         return configs.load(text)
     return configs.from_dict({"data": {"dataset": text}}, "command line")
@@ -147,14 +146,14 @@ def show_description(arguments: argparse.Namespace) -> None:
 
 def validate(arguments: argparse.Namespace) -> None:
     """Makes every check that training makes on its data; prints all findings."""
-    found = findings(_data_config(arguments.data))
-    if found:
-        raise UserError("\n".join([f"{len(found)} finding(s):", *found]))
+    problems = findings(_data_config(arguments.data))
+    if problems:
+        raise UserError("\n".join([f"{len(problems)} finding(s):", *problems]))
     print(f"{arguments.data}: nothing found against training on it")
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line of all four commands."""
+    """The command line."""
     top = argparse.ArgumentParser(prog="python -m tftjax.data", description=__doc__.splitlines()[0])
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser("build", help="make a panel of raw series", description=build.__doc__)
@@ -166,7 +165,7 @@ def parser() -> argparse.ArgumentParser:
         default="fred",
         help="yfinance: Yahoo's longer history, if --raw has no SP500.csv",
     )
-    command.add_argument("--base-url", default=BASE_URL, help="of the web service, for fred-api")
+    command.add_argument("--base-url", default=BASE_URL, help="address of the web service, for fred-api")
     command.add_argument("--feature-set", required=True, help="a name that `list` shows")
     settings = DataConfig.model_fields
     for name in ("frequency", "alignment", "vintage", "missing"):
@@ -174,7 +173,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument(f"--{name}", choices=choices, default=default, help=f"see data.{name}")
     default = settings["max_gap"].default
     command.add_argument("--max-gap", type=int, default=default, metavar="DAYS", help="see data.max_gap")
-    command.add_argument("--lag", action="append", default=[], metavar="SERIES=DAYS", help="for fixed")
+    command.add_argument("--lag", action="append", default=[], metavar="SERIES=DAYS", help="see data.lags")
     command.add_argument("--start", type=_date, help="first row, YYYY-MM-DD")
     command.add_argument("--end", type=_date, help="last row, YYYY-MM-DD")
     command.add_argument("--out", type=Path, required=True, help="folder for the panel")

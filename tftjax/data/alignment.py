@@ -1,4 +1,4 @@
-"""When a value becomes visible: release dates, revisions, the as-of join, staleness, the limits of a gap."""
+"""The day a value becomes visible: release dates, revisions, as-of join, staleness, limits of a gap."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -50,8 +50,8 @@ class Observations(NamedTuple):
 
     Attributes:
       dates: observation dates, datetime64[D]; a date stands more than once where its value was revised.
-      releases: the day on which that value was published, datetime64[D].
-      values: the values, in the series' unit, none missing.
+      releases: days on which the values were published, datetime64[D].
+      values: values in the series' unit, none missing.
     """
 
     dates: Shaped[np.ndarray, "M"]
@@ -85,7 +85,7 @@ def fixed_lag(series: Observations, lag_days: int) -> Observations:
 def publications(
     sources: list[Observations], on_dates: Callable[..., pd.Series], vintage: str
 ) -> tuple[Dates, Dates, Float64[np.ndarray, "M"]]:
-    """What a column showed, each time that this changed: its newest value, computed from what was known.
+    """A column's newest value, computed from what was known, each time that it changed.
 
     A transform never mixes what was known on different days: a change over a year divides by the year-old
     value as it stood on the day of publication.
@@ -94,8 +94,10 @@ def publications(
       sources: the raw series that `on_dates` takes.
       on_dates: maps series on their own observation dates to one series; looks backwards only.
       vintage: "first" keeps the value published first for each date, "latest" follows its revisions.
-    Returns: ascending days of publication; for each, the day on which that observation was first published
-        (staleness counts from there); and the values.
+
+    Returns:
+      Ascending days of publication; for each, the day on which its observation was first published (staleness
+      counts from that day); and the values.
     """
     in_order = all(
         np.all(np.diff(s.releases) >= np.timedelta64(0, "D"))
@@ -103,28 +105,30 @@ def publications(
         for s in sources
     )
     if in_order:  # nothing was ever revised: every value can be computed at once
-        own = on_dates(*(pd.Series(s.values, index=pd.DatetimeIndex(s.dates).as_unit("ns")) for s in sources))
-        at = [s.releases[np.searchsorted(s.dates, days(own.index), side="right") - 1] for s in sources]
+        column = on_dates(
+            *(pd.Series(s.values, index=pd.DatetimeIndex(s.dates).as_unit("ns")) for s in sources)
+        )
+        at = [s.releases[np.searchsorted(s.dates, days(column.index), side="right") - 1] for s in sources]
         released = np.maximum.reduce(at)
-        return released, released, own.to_numpy(np.float64)
-    shown: list[tuple[np.datetime64, np.datetime64, float]] = []
+        return released, released, column.to_numpy(np.float64)
+    published: list[tuple[np.datetime64, np.datetime64, float]] = []
     newest = None
     for day in np.unique(np.concatenate([s.releases for s in sources])):
-        own = on_dates(*(snapshot(s, day) for s in sources))
-        if own.empty or (newest is not None and own.index[-1] < newest):
+        column = on_dates(*(snapshot(s, day) for s in sources))
+        if column.empty or (newest is not None and column.index[-1] < newest):
             continue
-        if newest is None or own.index[-1] > newest:
-            newest = own.index[-1]
-            shown.append((day, day, own.iloc[-1]))
-        elif vintage == "latest" and own.iloc[-1] != shown[-1][2]:
-            shown.append((day, shown[-1][1], own.iloc[-1]))
-    released, since, values = zip(*shown, strict=True) if shown else ((), (), ())
+        if newest is None or column.index[-1] > newest:
+            newest = column.index[-1]
+            published.append((day, day, column.iloc[-1]))
+        elif vintage == "latest" and column.iloc[-1] != published[-1][2]:
+            published.append((day, published[-1][1], column.iloc[-1]))
+    released, since, values = zip(*published, strict=True) if published else ((), (), ())
     empty = "datetime64[D]"
     return np.array(released, empty), np.array(since, empty), np.array(values, np.float64)
 
 
 def days(index: pd.DatetimeIndex) -> Dates:
-    """The index as datetime64[D], the resolution that numpy's business-day functions want."""
+    """The index as datetime64[D], the resolution that numpy's business-day functions take."""
     return index.to_numpy().astype("datetime64[D]")
 
 
@@ -136,8 +140,13 @@ def as_of(
 ) -> tuple[Float64[np.ndarray, "N"], Float64[np.ndarray, "N"]]:
     """The last value released on or before each row's date, and its age.
 
-    Args: releases, since, values: what `publications` returns; rows: row dates.
-    Returns: values on the rows and days since the observation's first release; both NaN before any release.
+    Args:
+      releases: days of publication, ascending; see `publications`.
+      since: days of first publication of the values' observations.
+      rows: row dates.
+
+    Returns:
+      Values on the rows and days since the observation's first release; both NaN before any release.
     """
     if len(values) == 0:
         return np.full(len(rows), np.nan), np.full(len(rows), np.nan)
@@ -163,10 +172,18 @@ def resample(
     A row has the date of its period's last row, so that nothing later is in it. A first or last period that a
     further weekday belongs to is left out: its return is not whole.
 
-    Args: frame, staleness: daily rows; target: its column, simple returns as decimals; frequency: "weekly" or
-        "monthly".
-    Returns: both tables by period, and messages.
-    Raises: NoRows if no whole period is left.
+    Args:
+      frame: daily rows.
+      staleness: ages of their values, days.
+      target: column of simple returns as decimals.
+      frequency: "weekly" or "monthly".
+
+    Returns:
+      Both tables by period, and messages.
+
+    Raises:
+      NoRows: no whole period is left.
+      UserError: a return below -1, which cannot be compounded.
     """
     periods = frame.index.to_period(PERIODS[frequency])
     first, last = days(frame.index[[0, -1]])
@@ -177,8 +194,7 @@ def resample(
     if not whole.any():
         raise NoRows(
             f"data.frequency: found no whole period of frequency {frequency!r} in {len(frame)} rows from"
-            f" {first}"
-            f" to {last}. Use more rows."
+            f" {first} to {last}. Use more rows."
         )
     messages = (f"{frequency} rows: returns of {target} compounded, other columns as last known",)
     if not whole.all():
@@ -194,7 +210,7 @@ def resample(
         )
     total = np.multiply.reduceat(1.0 + returns, np.flatnonzero(np.append(True, ends[:-1]))) - 1.0
     rows = frame[ends].assign(**{target: total})
-    for name in frame.columns[frame.isna().any()]:  # masked: the last value that there is in the period
+    for name in frame.columns[frame.isna().any()]:  # masked: the last value of the period
         rows[name] = frame[name].groupby(periods).last().to_numpy()
     return rows, staleness[ends], messages
 
@@ -208,13 +224,19 @@ def check_gaps(
     where: str,
     max_gap: int,
 ) -> None:
-    """Refuse a hole in a series that the as-of join would silently bridge with an old value.
+    """Refuses a hole in a series that the as-of join would silently bridge with an old value.
 
-    Args: dates: observation dates that have a value; release: observation dates -> release dates;
-        first, last: dates of the first and last used row; where: file and column, for the message; max_gap:
-        of a daily series, business days.
-    Raises: UserError if, between `first` and `last`, two values (or the last value and `last`) are more than
-        that apart on a daily series, or 3 or more months are missing on a monthly one.
+    Args:
+      dates: observation dates that have a value.
+      release: maps observation dates to release dates.
+      first: date of the first used row.
+      last: date of the last used row.
+      where: file and column, for the message.
+      max_gap: longest gap in a daily series, business days.
+
+    Raises:
+      UserError: between `first` and `last`, two values (or the last value and `last`) are more than `max_gap`
+        apart on a daily series, or more than MAX_MISSING_MONTHS months are missing on a monthly one.
     """
     if len(dates) == 0:
         raise UserError(f"{where}: found no value at all, expected some. Get the series anew.")
@@ -242,11 +264,16 @@ def check_gaps(
 
 
 def check_row_gaps(dates: Dates, lines: Int[np.ndarray, "N"], where: str, max_gap: int) -> None:
-    """Refuse rows of a table that lie too far apart: a window would take the days between for one step.
+    """Refuses rows of a table that lie too far apart: a window would take the days between for one step.
 
-    Args: dates: of the used rows, ascending; lines: of the file on which they stand; where: file, series and
-        column, for the message; max_gap: business days.
-    Raises: UserError that names the first row after a longer gap.
+    Args:
+      dates: dates of the used rows, ascending.
+      lines: lines of the file on which these rows stand.
+      where: file, series and column, for the message.
+      max_gap: longest gap, business days.
+
+    Raises:
+      UserError: names the first row after a longer gap.
     """
     gaps = np.busday_count(dates[:-1], dates[1:])
     if np.any(gaps > max_gap):

@@ -25,12 +25,12 @@ MAX_UNIT_FACTOR = 5.0  # between the train target's standard deviation and loss.
 
 
 def findings(config: Config) -> list[str]:
-    """What stands against training on the data that a config names; empty if nothing does.
+    """Mistakes in the data of a config, each a reason against training on it.
 
     Files are checked one by one, so that a mistake in one does not hide those in another; what needs the
     whole panel is checked once the files are sound.
     """
-    found: list[str] = []
+    problems: list[str] = []
     try:
         path = find_dataset(config.data.dataset)
         feature_set = feature_set_of(config.data)
@@ -38,12 +38,12 @@ def findings(config: Config) -> list[str]:
         return [str(error)]
     if path.is_dir() and not (path / ROLES_FILE).is_file():
         for name in feature_set.series_names():
-            found += _error_of(read_fred_csv, path / f"{name}.csv", name)
+            problems += _error_of(read_fred_csv, path / f"{name}.csv", name)
     elif path.is_file():
         date = "date" if config.data.columns is None else config.data.columns.date
-        found += check_table(path, feature_set, date)
-    if found:
-        return found
+        problems += check_table(path, feature_set, date)
+    if problems:
+        return problems
     try:
         panel = load_panel(config.data)
     except UserError as error:
@@ -54,24 +54,24 @@ def findings(config: Config) -> list[str]:
 def _check_panel(panel: Panel, config: Config) -> list[str]:
     lengths = config.model.encoder_length, config.model.prediction_length
     try:
-        panel, found = make_blocks(panel, config.data, *lengths)
+        panel, blocks = make_blocks(panel, config.data, *lengths)
     except UserError as error:
         return [str(error)]
-    data, train_rows = config.data, [block.splits.train for block in found]
-    how = data.target_scale, data.scaling, config.model.attention
-    checks = _checks(config, panel, found, starts_of(found, "train", *lengths))
-    checks.append(partial(fit_encoding, panel, train_rows, *how))  # in training, `prepare` does it
-    # A regime's column that is not there is found by two of them.
+    data, train_rows = config.data, [block.splits.train for block in blocks]
+    settings = data.target_scale, data.scaling, config.model.attention
+    checks = _checks(config, panel, blocks, starts_of(blocks, "train", *lengths))
+    checks.append(partial(fit_encoding, panel, train_rows, *settings))  # in training, `prepare` does it
+    # Two of them refuse a regime's column that the panel lacks.
     return list(dict.fromkeys(message for check in checks for message in _error_of(check)))
 
 
 def _checks(
-    config: Config, panel: Panel, found: Sequence[Block], train_starts: Int[np.ndarray, "W"]
+    config: Config, panel: Panel, blocks: Sequence[Block], train_starts: Int[np.ndarray, "W"]
 ) -> list[Callable[[], None]]:
     """The checks of a panel that is cut into splits and windows: each raises a UserError."""
     last_rows = train_starts + config.model.encoder_length - 1
     return [
-        partial(check_return_units, train_targets(panel, found), config.loss.target_std),
+        partial(check_return_units, train_targets(panel, blocks), config.loss.target_std),
         partial(check_batch_size, config.train.batch_size, len(train_starts)),
         partial(check_regimes, panel, last_rows, config.model.attention.regime),
     ]
@@ -86,10 +86,14 @@ def _error_of(check: Callable[..., Any], *arguments: Any) -> list[str]:
 
 
 def check_return_units(train_targets: Mapping[str, Float[np.ndarray, "M"]], target_std: float) -> None:
-    """Refuse train targets of another unit than `loss.target_std`, together or one series among the others.
+    """Refuses train targets of another unit than `loss.target_std`, together or one series among the others.
 
-    Args: train_targets: returns of each series; target_std: a decimal return.
-    Raises: UserError that names the series, or says which unit the data seems to be in.
+    Args:
+      train_targets: returns by series.
+      target_std: standard deviation of the loss, a decimal return.
+
+    Raises:
+      UserError: names the series, or says which unit the data seems to be in.
     """
     spreads = {name: float(np.std(returns)) for name, returns in train_targets.items()}
     usual = float(np.median(list(spreads.values())))
@@ -103,38 +107,40 @@ def check_return_units(train_targets: Mapping[str, Float[np.ndarray, "M"]], targ
     check_return_unit(float(np.std(np.concatenate(list(train_targets.values())))), target_std)
 
 
-def check_return_unit(train_target_sd: float, target_std: float) -> None:
-    """Refuse a train target whose standard deviation is more than a factor 5 away from `loss.target_std`.
+def check_return_unit(sd: float, target_std: float) -> None:
+    """Refuses a train target whose standard deviation is far from `loss.target_std`, both decimal returns.
 
-    Args: both as decimal returns. Raises: UserError that says which unit the data seems to be in.
+    Raises:
+      UserError: they differ by more than a factor MAX_UNIT_FACTOR; says which unit the data seems to be in.
     """
-    sd, wanted = float(train_target_sd), float(target_std)
-    if sd > 0 and math.isfinite(sd) and wanted / MAX_UNIT_FACTOR <= sd <= wanted * MAX_UNIT_FACTOR:
+    if target_std / MAX_UNIT_FACTOR <= sd <= target_std * MAX_UNIT_FACTOR:
         return
-    found = (
-        f"the train target's standard deviation is {sd:.6g}, loss.target_std is {wanted:.6g}; expected them"
-        f" within a factor {MAX_UNIT_FACTOR:g} of each other. "
+    mismatch = (
+        f"the train target's standard deviation is {sd:.6g}, loss.target_std is {target_std:.6g}; expected"
+        f" them within a factor {MAX_UNIT_FACTOR:g} of each other. "
     )
     # The same value in every row has a standard deviation of a rounding error, not always of 0.
-    if not (sd > wanted * 1e-9 and math.isfinite(sd)):
-        raise UserError(found + "The target is constant or not a number in the train rows: check its column.")
+    if not (sd > target_std * 1e-9 and math.isfinite(sd)):
+        raise UserError(
+            mismatch + "The target is constant or not a number in the train rows: check its column."
+        )
     # The unit that brings the two closest; a unit can explain only what looks like a factor of about 100.
-    distance = {power: abs(math.log10(sd / wanted) - power) for power in (-2, 0, 2)}
+    distance = {power: abs(math.log10(sd / target_std) - power) for power in (-2, 0, 2)}
     nearest = min(distance, key=distance.__getitem__)
     if nearest == 2:
         raise UserError(
-            found + "The data seems to be in percent and loss.target_std in decimals: for a panel CSV set"
+            mismatch + "The data seems to be in percent and loss.target_std in decimals: for a panel CSV set"
             ' data.return_unit to "percent", so that it is converted on reading.'
         )
     if nearest == -2:
         raise UserError(
-            found
+            mismatch
             + "The data seems to be in decimals and loss.target_std in percent: write it as a decimal (one"
             ' percent is 0.01). If data.return_unit is "percent", the file may hold decimals already: set it'
             ' to "decimal".'
         )
     raise UserError(
-        found + "Both seem to be in decimals, but the series is much calmer or wilder than that: set"
+        mismatch + "Both seem to be in decimals, but the series is much calmer or wilder than that: set"
         f" loss.target_std to about {sd:.2g}."
     )
 
@@ -142,8 +148,11 @@ def check_return_unit(train_target_sd: float, target_std: float) -> None:
 def check_regimes(panel: Panel, last_rows: Int[np.ndarray, "W"], regime: RegimeConfig) -> None:
     """Refuses thresholds between which no train window lies: the gates there would never be trained.
 
-    Args: last_rows: the last encoder rows of the train windows.
-    Raises: UserError that names the thresholds and the column's range; see `regime_values`.
+    Args:
+      last_rows: last encoder rows of the train windows.
+
+    Raises:
+      UserError: names the thresholds and the column's quartiles; see `regime_values`.
     """
     column = regime_values(panel, regime.column)
     if column is None or not len(last_rows):
@@ -161,10 +170,7 @@ def check_regimes(panel: Panel, last_rows: Int[np.ndarray, "W"], regime: RegimeC
 
 
 def check_batch_size(batch_size: int, num_windows: int) -> None:
-    """Refuses a batch larger than the train split.
-
-    Raises: UserError if there are fewer train windows than a batch.
-    """
+    """Refuses a batch larger than the train split, as a UserError."""
     if num_windows < batch_size:
         raise UserError(
             f"train.batch_size: found {batch_size}, but there are only {num_windows} train windows. "

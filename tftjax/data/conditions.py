@@ -1,4 +1,4 @@
-"""What attention may be conditioned on beside the inputs: ages of low-frequency values, a regime's column."""
+"""Conditions of the attention beside the inputs: ages of low-frequency values, a regime's column."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from tftjax.config.model import StalenessConfig
 from tftjax.data.panel import Panel
 from tftjax.errors import UserError
 
-MIN_USUAL_AGE = 1.0  # day: of a column that is hardly ever older than its row
+MIN_USUAL_AGE = 1.0  # days, for a column that is hardly ever older than its row
 
 
 def aged_columns(panel: Panel) -> tuple[str, ...]:
@@ -18,10 +18,13 @@ def aged_columns(panel: Panel) -> tuple[str, ...]:
 
 
 def fit_usual_ages(panel: Panel, train_rows: Sequence[range], staleness: StalenessConfig) -> dict[str, float]:
-    """The median age of each low-frequency column in the train rows, days; empty where none is asked for.
+    """The median age of each low-frequency column in the train rows, days; empty under mode "none".
 
-    Args: train_rows: of each series, counted over the whole panel.
-    Raises: UserError if the panel has no low-frequency column, or one without an age in the train rows.
+    Args:
+      train_rows: train rows of each series, counted over the whole panel.
+
+    Raises:
+      UserError: the panel has no low-frequency column, or one without an age in the train rows.
     """
     if staleness.mode == "none":
         return {}
@@ -67,7 +70,8 @@ AGES = {"attention": step_ages, "variable_selection": variable_ages}
 def ages_of(panel: Panel, mode: str, usual_ages: dict[str, float]) -> Float32[np.ndarray, "A N"] | None:
     """The ages that a mode of `model.attention.staleness` needs; None for "none".
 
-    Raises: UserError if a column that had an age in training has none.
+    Raises:
+      UserError: a column that had an age in training has none.
     """
     return None if mode == "none" else AGES[mode](panel, usual_ages)
 
@@ -86,9 +90,10 @@ def _ages(panel: Panel, usual_ages: dict[str, float]) -> dict[str, np.ndarray]:
 
 
 def regime_values(panel: Panel, column: str | None) -> Float32[np.ndarray, "N"] | None:
-    """The column by whose value, at a window's last encoder row, its regime is told; in its own unit.
+    """The column that tells a window's regime by its value at the last encoder row; None without a column.
 
-    Raises: UserError if it is not there, not an observed column, or lacks a value.
+    Raises:
+      UserError: the panel lacks the column, it is not an observed one, or it lacks a value.
     """
     if column is None:
         return None
@@ -104,7 +109,7 @@ def regime_values(panel: Panel, column: str | None) -> Float32[np.ndarray, "N"] 
             f" the forecast. Choose one of {', '.join(panel.observed)}."
         )
     values = panel.frame[column].to_numpy(np.float64)
-    # Rows of the future have no value yet, nor has the target there.
+    # Rows of the future have no value yet, nor a target.
     gone = np.isnan(values) & ~np.isnan(panel.frame[panel.target].to_numpy(np.float64))
     if gone.any():
         row = int(np.argmax(gone))

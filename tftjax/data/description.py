@@ -1,4 +1,4 @@
-"""What a panel holds, in words and as a picture."""
+"""Description of a panel, in words and as a picture."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tftjax.data.alignment import days
 from tftjax.data.panel import Panel, blocks, name_of, split_series
 from tftjax.errors import UserError
 
-LONG_GAP = 5  # business days without a row that are shown
+LONG_GAP = 5  # business days without a row; from here on the gap is listed
 
 
 def describe(panel: Panel) -> str:
@@ -31,18 +31,16 @@ def describe(panel: Panel) -> str:
         lines.append(f"{name:27}{numbers}{missing}  {_ages(panel, name):20}{unit_guess(values)}")
     for name in (*panel.known_categorical, *panel.static_categorical):
         counts = frame[name].value_counts()
-        shown = ", ".join(map(str, sorted(counts.index)[:12])) + (" ..." if len(counts) > 12 else "")
-        lines.append(f"{name:27}{len(counts)} categories: {shown}")
+        categories = ", ".join(map(str, sorted(counts.index)[:12])) + (" ..." if len(counts) > 12 else "")
+        lines.append(f"{name:27}{len(counts)} categories: {categories}")
     return "\n".join([*lines, "", *panel.messages])
 
 
 def _series_lines(panel: Panel) -> list[str]:
-    """How many series there are, and the shortest and longest of them."""
-    found = blocks(panel.frame, panel.id_column)
-    ordered = sorted(found, key=lambda pair: len(pair[1]))
-    shown = ordered if len(ordered) <= 3 else [ordered[0], ordered[len(ordered) // 2], ordered[-1]]
-    lines = [f"{len(found)} series by {panel.id_column}; the shortest, the middle one, the longest:"]
-    for name, rows in shown:
+    """Number of series, and the shortest, middle and longest of them."""
+    series = sorted(blocks(panel.frame, panel.id_column), key=lambda pair: len(pair[1]))
+    lines = [f"{len(series)} series by {panel.id_column}; the shortest, the middle one, the longest:"]
+    for name, rows in series if len(series) <= 3 else (series[0], series[len(series) // 2], series[-1]):
         first, last = panel.frame.index[rows.start].date(), panel.frame.index[rows.stop - 1].date()
         lines.append(f"  {name}: {len(rows)} rows, {first} to {last}")
     return lines
@@ -68,7 +66,11 @@ def _ages(panel: Panel, name: str) -> str:
 
 
 def unit_guess(values: pd.Series) -> str:
-    """What the spread of a column looks like; a guess, for a person to check."""
+    """The unit that the spread of a column suggests; a guess, for a person to check.
+
+    >>> unit_guess(pd.Series([-0.01, 0.02, 0.0])), unit_guess(pd.Series([14.2, 30.5]))
+    ('return, decimal', 'level or percent')
+    """
     spread, low = float(values.std()), float(values.min())
     if low < 0 and 0.002 <= spread <= 0.1:
         return "return, decimal"
@@ -82,7 +84,8 @@ def unit_guess(values: pd.Series) -> str:
 def draw(panel: Panel, path: Path) -> None:
     """Draws every real column over time, one below the other, into a PNG.
 
-    Raises: UserError if it cannot be written.
+    Raises:
+      UserError: the file cannot be written.
     """
     from matplotlib.figure import Figure  # half a second to import: only where it is needed
 
@@ -92,7 +95,7 @@ def draw(panel: Panel, path: Path) -> None:
     for axes, name in zip(np.ravel(figure.subplots(len(names), sharex=True)), names, strict=True):
         axes.plot(panel.frame.index.to_numpy(), panel.frame[name].to_numpy(), linewidth=0.7, color="#1f5fa8")
         series = f" of {name_of(panel)}" if panel.id_column else ""
-        axes.set_title(name + series, loc="left", fontsize=10)
+        axes.set_title(name + series, loc="left", fontsize=10, parse_math=False)  # a $ is drawn as it is
         axes.grid(color="#e0e0e0", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
     try:

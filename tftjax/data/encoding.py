@@ -1,4 +1,4 @@
-"""What is fitted on train rows: scalers by column and series, categories; and its JSON form."""
+"""The encoding fitted on train rows: scalers by column and series, categories; and its JSON form."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -14,19 +14,29 @@ from tftjax.data.panel import Panel, blocks
 from tftjax.data.volatility import MIN_VOLATILITY, TARGET_SCALES, target_volatility
 from tftjax.errors import UserError
 
-MIN_SHARE_OF_VOLATILITY = 0.01  # of the median one: rows below it do not count for the target's scaler
+MIN_SHARE_OF_VOLATILITY = 0.01  # of the median volatility; calmer rows do not count for the target's scaler
 
 
 class Encoding(NamedTuple):
-    """What was fitted on train rows: scalers of reals by column, an entry a series; categories by column."""
+    """Scalers and categories that were fitted on train rows.
 
-    series: tuple[str, ...]  # their names; one empty name for a panel without an id
+    Attributes:
+      series: names of the series; one empty name for a panel without an id.
+      scaler: scalers of real columns by column, an entry a series.
+      categories: distinct values of categorical columns, by column.
+      target_scale: `data.target_scale`; unless "none", the target's scaler is of return over volatility.
+      staleness: `model.attention.staleness.mode`.
+      usual_ages: days, by low-frequency column; empty under mode "none".
+      regime_column: `model.attention.regime.column`.
+    """
+
+    series: tuple[str, ...]
     scaler: dict[str, scaling.Scaler]
     categories: dict[str, list]
-    target_scale: str = "none"  # as in the config: then the target's scaler is of return over volatility
-    staleness: str = "none"  # mode, as in the config
-    usual_ages: Mapping[str, float] = MappingProxyType({})  # days, by column; empty without a mode
-    regime_column: str | None = None  # as in the config
+    target_scale: str = "none"
+    staleness: str = "none"
+    usual_ages: Mapping[str, float] = MappingProxyType({})
+    regime_column: str | None = None
 
 
 def real_columns(panel: Panel) -> tuple[str, ...]:
@@ -44,16 +54,20 @@ def fit_encoding(
     scalings: Mapping[str, str] | None = None,
     attention: AttentionConfig = PLAIN,
 ) -> Encoding:
-    """Fit the scalers of every real column and the categories of every other on the train rows alone.
+    """Fits the scalers of every real column and the categories of every other on the train rows alone.
 
     Observed and known columns are scaled series by series; static ones, of which a series has one value, over
     all series.
 
-    Args: train_rows: of each series, counted over the whole panel; target_scale: see
-        `target_volatility`; scalings: by column, a name in SCALINGS other than "standard"; attention:
-        whether it needs ages, or a regime's column.
-    Raises: UserError if one of them names a column that is not there, or a column has no value in train rows;
-        see `fit_usual_ages` and `regime_values`.
+    Args:
+      train_rows: train rows of each series, counted over the whole panel.
+      target_scale: see `target_volatility`.
+      scalings: names in SCALINGS by column; "standard" for the columns left out.
+      attention: settings that say whether ages and a regime's column are needed.
+
+    Raises:
+      UserError: a setting names a column that the panel lacks, or a column has no value in train rows; see
+        `fit_usual_ages` and `regime_values`.
     """
     scalings = scalings or {}
     names = real_columns(panel)
@@ -110,11 +124,10 @@ def _fit_series(
         columns[panel.target] = columns[panel.target][skipped:][moving] / before[moving]
     fitted = {}
     for name, values in columns.items():
-        there = values[~np.isnan(values)]
-        unfitted = np.full((2, 1), np.nan)
-        fitted[name] = (
-            np.array(scaling.fit(there[:, None], scalings.get(name, "standard"))) if len(there) else unfitted
-        )
+        present = values[~np.isnan(values)][:, None]
+        fitted[name] = np.full((2, 1), np.nan)
+        if len(present):
+            fitted[name] = np.array(scaling.fit(present, scalings.get(name, "standard")))
     return fitted
 
 
@@ -129,7 +142,7 @@ def _filled(fitted: Float64[np.ndarray, "2 S"], name: str) -> Float64[np.ndarray
 
 
 def encoding_to_json(encoding: Encoding) -> dict[str, Any]:
-    """The encoding as JSON-able lists: they keep the columns' order even where a writer sorts keys."""
+    """The encoding as lists for JSON, which keep the columns' order even where a writer sorts keys."""
     return {
         "series": list(encoding.series),
         "scaler": [
@@ -147,7 +160,11 @@ def encoding_to_json(encoding: Encoding) -> dict[str, Any]:
 
 
 def encoding_from_json(content: Mapping[str, Any]) -> Encoding:
-    """The encoding that `encoding_to_json` wrote; UserError if a part is missing."""
+    """Reads what `encoding_to_json` made.
+
+    Raises:
+      UserError: a part is missing or of another form.
+    """
     try:
         series = tuple(content["series"])
         scaler = {
@@ -161,7 +178,7 @@ def encoding_from_json(content: Mapping[str, Any]) -> Encoding:
             scaler=scaler,
             categories={item["name"]: list(item["values"]) for item in content["categories"]},
             target_scale=content["target_scale"],
-            # Encodings from before these were there have none of them.
+            # Keys that may be absent: then attention has no variant.
             staleness=content.get("staleness", "none"),
             usual_ages={item["name"]: float(item["days"]) for item in content.get("usual_ages", [])},
             regime_column=content.get("regime_column"),

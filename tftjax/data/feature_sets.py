@@ -1,4 +1,4 @@
-"""Which columns a panel has: name, role, unit, source series and causal transform, one line a column."""
+"""The columns of panels: name, role, unit, source series and causal transform, one line a column."""
 
 import difflib
 from collections.abc import Callable
@@ -18,17 +18,18 @@ TRADING_DAYS_A_YEAR = 252
 
 @dataclass(frozen=True)
 class RawSeries:
-    """What is known of a FRED series.
+    """Frequency, unit and rules of a FRED series.
 
-    `release` is a key of alignment.RELEASE_RULES, used where the data has no release dates; `lag_days` is how
-    long after its observation date a value is shown under `data.alignment: "fixed"` (a monthly value is dated
-    the first of its month). `non_positive` says what a value <= 0 means: "error" (it cannot be), "skip" (a
-    price that has no simple return, such as WTI's on 2020-04-20: the last positive one is kept and a message
-    says so) or "keep".
-
-    `median_range` holds the median absolute value of any stretch of the series, however short: lowest and
-    highest value since its beginning lie within, with room, and the same numbers in decimals or basis points
-    do not. None where units cannot be told apart: rates and spreads have been near zero.
+    Attributes:
+      frequency: "daily" or "monthly"; a monthly value is dated the first of its month.
+      unit: unit of the values, in words.
+      release: key of alignment.RELEASE_RULES, used where the data has no release dates.
+      lag_days: days from observation date to visibility under `data.alignment: "fixed"`.
+      non_positive: treatment of a value <= 0: "error", "keep", or "skip" (a price that has no simple return,
+        such as WTI's on 2020-04-20: the last positive one is kept and a message says so).
+      median_range: bounds of the median absolute value of any stretch of the series, however short: lowest
+        and highest value since its beginning lie within, with room, and the same numbers in decimals or basis
+        points do not. None where units cannot be told apart: rates and spreads have been near zero.
     """
 
     frequency: str
@@ -88,7 +89,11 @@ def unchanged(values: Float64[np.ndarray, "N"]) -> Float64[np.ndarray, "N"]:
 
 
 def simple_return(values: Float64[np.ndarray, "N"], periods: int) -> Float64[np.ndarray, "N"]:
-    """values[t] / values[t - periods] - 1, a decimal; NaN in the first `periods` rows."""
+    """values[t] / values[t - periods] - 1, a decimal; NaN in the first `periods` rows.
+
+    >>> simple_return(np.array([100.0, 110.0, 99.0]), 1).round(3).tolist()
+    [nan, 0.1, -0.1]
+    """
     result = np.full(len(values), np.nan)
     result[periods:] = values[periods:] / values[:-periods] - 1.0
     return result
@@ -114,9 +119,10 @@ def log_age(age: Float64[np.ndarray, "N"]) -> Float64[np.ndarray, "N"]:
 
 
 def fresh(age: Float64[np.ndarray, "N"]) -> Float64[np.ndarray, "N"]:
-    """1 in the first row that shows a new value, else 0; NaN before the first.
+    """1 in a row whose age is the first one or not above that of the row before, else 0; NaN without one.
 
-    The first row after a release is one whose age is below the row's before, or the first with an age.
+    >>> fresh(np.array([np.nan, 3.0, 4.0, 0.0, 1.0])).tolist()
+    [nan, 1.0, 0.0, 1.0, 0.0]
     """
     before = np.append(np.nan, age[:-1])
     new = np.isnan(before) | (age <= before)
@@ -132,13 +138,17 @@ CALENDAR: dict[str, Callable[[pd.DatetimeIndex], Shaped[np.ndarray, "N"]]] = {
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the panel.
+    """A column of the panel; its two transforms look backwards only.
 
-    `role` is target, observed, known_real, known_categorical, static_real or static_categorical; a unit of
-    "return" means a simple return as a decimal. `on_dates` maps the source series, on their own observation
-    dates, to one series; that is joined as of each row's date, and `on_rows` maps the joined values [N] to
-    the column; with `of_age` it maps the days since release instead. Both look backwards only. Known
-    columns have no source: CALENDAR derives them from the dates.
+    Attributes:
+      name: name of the column.
+      role: target, observed, known_real, known_categorical, static_real or static_categorical.
+      unit: unit of the values; "return" is a simple return as a decimal.
+      sources: raw series that the column is made of; none for known columns, which CALENDAR derives.
+      on_dates: maps the sources, on their observation dates, to one series, which is then joined as of each
+        row's date.
+      on_rows: maps the joined values [N] to the column.
+      of_age: whether `on_rows` maps the days since release in place of the values.
     """
 
     name: str
@@ -152,9 +162,12 @@ class Column:
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """The columns of a panel, target first, and the series whose observation dates are the panel's rows.
+    """The columns of a panel.
 
-    In a table of several series, `id_column` tells them apart; it is one of the columns.
+    Attributes:
+      row_series: raw series whose observation dates are the panel's rows; empty for a table of one's own.
+      columns: the columns, target first.
+      id_column: column that tells the series of a table of several apart; None for a single series.
     """
 
     row_series: str
@@ -162,7 +175,7 @@ class FeatureSet:
     id_column: str | None = None
 
     def names(self, role: str) -> tuple[str, ...]:
-        """The names of the columns of that role, in table order."""
+        """The names of the columns of a role, in table order."""
         return tuple(column.name for column in self.columns if column.role == role)
 
     def read_columns(self) -> tuple[Column, ...]:
@@ -192,7 +205,7 @@ PROPOSAL = (
 
 
 def _ages(name: str, source: str, on_dates: Callable[..., pd.Series]) -> tuple[Column, ...]:
-    """Staleness as inputs. Plain days since release made models collapse on the most recent steps."""
+    """The columns of a value's staleness. Plain days made models collapse on the most recent steps."""
     age = partial(Column, sources=(source,), on_dates=on_dates, of_age=True)
     return (
         age(f"{name}_Log_Age", "observed", "log days", on_rows=log_age),
@@ -243,7 +256,7 @@ FEATURE_SETS = {
 
 
 def get_feature_set(name: str) -> FeatureSet:
-    """The feature set of that name; UserError lists the known ones."""
+    """The entry of FEATURE_SETS of a name; UserError lists the known ones."""
     if name not in FEATURE_SETS:
         nearest = difflib.get_close_matches(name, FEATURE_SETS, n=3, cutoff=0.4)
         hint = f" Did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
@@ -257,7 +270,8 @@ def get_feature_set(name: str) -> FeatureSet:
 def from_columns(columns: ColumnsConfig) -> FeatureSet:
     """The feature set of a table of one's own: its columns as they are.
 
-    Raises: UserError if a column has the name of a calendar column in another role.
+    Raises:
+      UserError: a column has the name of a calendar column in another role.
     """
     roles = {name: getattr(columns, name) for name in ROLES_OF_TABLES}
     if columns.id is not None:

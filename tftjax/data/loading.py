@@ -34,27 +34,21 @@ from tftjax.data.panel import (
     read_panel,
     select_rows,
 )
-from tftjax.data.raw.cells import near
+from tftjax.data.raw.cells import NEVER, near
 from tftjax.data.raw.fred_csv import read_fred_folder
 from tftjax.data.table import read_panel_csv
 from tftjax.errors import UserError
 
 DEFAULT_FEATURE_SET = "core_embedded"
-MAKES_OTHER_VALUES = (
-    "feature_set",
-    "frequency",
-    "alignment",
-    "vintage",
-    "lags",
-    "missing",
-)  # of the same raw series
-FOREVER = np.datetime64("9999-12-31")
+# Settings that make other values of the same raw series.
+MAKES_OTHER_VALUES = ("feature_set", "frequency", "alignment", "vintage", "lags", "missing")
 
 
 def load_panel(config: DataConfig) -> Panel:
-    """Read, align and check the data set that the config names; its rows lie within start and end.
+    """Reads, aligns and checks the data set that a config names; its rows lie within start and end.
 
-    Raises: UserError for anything wrong in the files, an unknown name, or a range without rows.
+    Raises:
+      UserError: anything wrong in the files, an unknown name, or a range without rows.
     """
     path = find_dataset(config.dataset)
     if (path / ROLES_FILE).is_file():
@@ -81,10 +75,10 @@ def _from_table(path: Path, config: DataConfig) -> Panel:
         return _table_rows(path, feature_set, frame, lines, messages, config)
     parts, unused = [], []
     for name, rows in blocks(frame, feature_set.id_column):
-        own = slice(rows.start, rows.stop)
+        part = slice(rows.start, rows.stop)
         where = f"{path}, series {name!r}"
         try:
-            parts.append(_table_rows(where, feature_set, frame.iloc[own], lines[own], (), config))
+            parts.append(_table_rows(where, feature_set, frame.iloc[part], lines[part], (), config))
         except NoRows:
             unused.append(name)
     if not parts:
@@ -95,7 +89,7 @@ def _from_table(path: Path, config: DataConfig) -> Panel:
         )
     if unused:
         messages += (f"left out {len(unused)} series without a row to use: {', '.join(unused)}",)
-    # What is said of every series once, what is said of some with their names.
+    # A message on every series stands once, one on some of them with their names.
     for message in dict.fromkeys(message for part in parts for message in part.messages):
         names = [name_of(part) for part in parts if message in part.messages]
         messages += (message if len(names) == len(parts) else f"{', '.join(names)}: {message}",)
@@ -119,7 +113,7 @@ def _table_rows(
 
 
 def feature_set_of(config: DataConfig) -> FeatureSet:
-    """The feature set that a config names, or makes of the columns of one's own table."""
+    """The feature set that a config names, or that its `data.columns` make."""
     if config.columns is not None:
         return from_columns(config.columns)
     return get_feature_set(config.feature_set or DEFAULT_FEATURE_SET)
@@ -166,8 +160,8 @@ def _panel(
     """The panel of daily rows, at the frequency that the config asks for."""
     target = feature_set.names("target")[0]
     if config.frequency != "daily":
-        frame, staleness, said = resample(frame, staleness, target, config.frequency)
-        messages += said
+        frame, staleness, added = resample(frame, staleness, target, config.frequency)
+        messages += added
     calendar = {
         name: CALENDAR[name](frame.index)
         for name in feature_set.names("known_categorical")
@@ -187,27 +181,29 @@ def _panel(
 
 
 def built_about(config: DataConfig) -> dict:
-    """What a panel tells of how it was made: what was asked for, units and sources by column."""
+    """A panel's making: the settings of its data, units and sources by column."""
     feature_set = feature_set_of(config)
-    asked = ("dataset", "columns", *MAKES_OTHER_VALUES, "max_gap", "start", "end")
     content = config.model_dump(mode="json")
     content["feature_set"] = None if config.columns else config.feature_set or DEFAULT_FEATURE_SET
     return {
-        **{key: content[key] for key in asked},
+        **{
+            key: content[key]
+            for key in ("dataset", "columns", *MAKES_OTHER_VALUES, "max_gap", "start", "end")
+        },
         "units": {column.name: column.unit for column in feature_set.columns},
         "sources": {column.name: list(column.sources) for column in feature_set.columns},
     }
 
 
 def _read_built(path: Path, config: DataConfig) -> Panel:
-    """A panel that `python -m tftjax.data build` made: its own roles and alignment count."""
+    """A panel that `python -m tftjax.data build` made, with the roles and the alignment it was built with."""
     panel = read_panel(path)
-    asked, unasked = config.model_dump(mode="json"), DataConfig().model_dump(mode="json")
+    settings, defaults = config.model_dump(mode="json"), DataConfig().model_dump(mode="json")
     for key in (*MAKES_OTHER_VALUES, "columns", "return_unit"):
-        if asked[key] != unasked[key] and asked[key] != panel.about.get(key):
+        value, built = settings[key], panel.about.get(key)
+        if value not in (defaults[key], built):
             raise UserError(
-                f"data.{key}: found {asked[key]!r} with the built panel {path}, which has"
-                f" {panel.about.get(key)!r}."
+                f"data.{key}: found {value!r} with the built panel {path}, which has {built!r}."
                 " Leave the key out, or build the panel anew with it."
             )
     frame, within = panel.frame, within_range(panel.frame.index, config)
@@ -224,7 +220,11 @@ def align(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Every column joined as of each row's date, NaN before its first release; and the staleness table, days.
 
-    Args: series: the raw series by name; rows are the row series' dates; vintage: see `publications`.
+    Rows are the dates of the row series.
+
+    Args:
+      series: raw series by name.
+      vintage: see `publications`.
     """
     row_days = np.unique(series[feature_set.row_series].dates)
     values, staleness = {}, {}
@@ -241,7 +241,7 @@ def align(
 def _with_fixed_lags(
     series: dict[str, Observations], config: DataConfig
 ) -> tuple[dict[str, Observations], dict[str, str]]:
-    """The series under `data.alignment: "fixed"`: shown a number of days after their observation dates."""
+    """The series under `data.alignment: "fixed"`, and in words by name when each is visible."""
     lags = {name: config.lags.get(name, SERIES[name].lag_days) for name in series}
     unknown = sorted(set(config.lags) - set(SERIES))
     if unknown:
@@ -260,22 +260,22 @@ def _check_series(
     config: DataConfig,
     folder: Path,
 ) -> None:
-    """Check what each column is made of: a spread or a yearly change can have wider gaps than its parts."""
+    """Checks the gaps of each column: a spread or a yearly change can have wider ones than its sources."""
     first, last = days(rows[[0, -1]])
     for column in feature_set.read_columns():
         info = SERIES[column.sources[0]]
-        own = column.on_dates(*(snapshot(series[source], FOREVER) for source in column.sources))
+        values = column.on_dates(*(snapshot(series[source], NEVER) for source in column.sources))
         files = ", ".join(str(folder / f"{source}.csv") for source in column.sources)
         release = RELEASE_RULES[info.release]
         if config.alignment == "fixed":
             lag = np.timedelta64(config.lags.get(column.sources[0], info.lag_days), "D")
             release = lambda dates, lag=lag: dates + lag  # noqa: E731
         where = f"{files}, column {column.name!r}"
-        check_gaps(days(own.index), info.frequency, release, first, last, where, config.max_gap)
+        check_gaps(days(values.index), info.frequency, release, first, last, where, config.max_gap)
 
 
 def within_range(index: pd.DatetimeIndex, config: DataConfig) -> Bool[np.ndarray, "N"]:
-    """Which rows lie within data.start and data.end."""
+    """Marks the rows within data.start and data.end."""
     within = np.ones(len(index), dtype=bool)
     if config.start is not None:
         within &= index >= pd.Timestamp(config.start)
@@ -291,14 +291,20 @@ def _used_rows(
     where: str,
     lines: Int[np.ndarray, "N"] | None,
 ) -> tuple[Bool[np.ndarray, "N"], tuple[str, ...]]:
-    """Which rows of a series are used: those in range, from where every column has its first value on.
+    """The used rows of a series: those in range, from the row on where every column has had a value.
 
     Under `data.missing: "mask"`, observed columns may lack values anywhere.
 
-    Args: where: file and series, for messages; lines: of the file on which the rows stand, None if they come
-        from several files.
-    Returns: a boolean mask [N], and messages about dropped rows.
-    Raises: UserError for NaN after that, NoRows if no row is left.
+    Args:
+      where: file and series, for messages.
+      lines: lines of the file on which the rows stand; None if they come from several files.
+
+    Returns:
+      Whether each row is used, and messages about dropped rows.
+
+    Raises:
+      UserError: NaN in a used row.
+      NoRows: no row is left.
     """
     within = within_range(frame.index, config)
     optional = feature_set.names("observed") if config.missing == "mask" else ()
@@ -345,7 +351,7 @@ def embedded_folder() -> Path:
 
 
 def find_dataset(dataset: str, key: str = "data.dataset") -> Path:
-    """The folder or file of that name; UserError, under `key`, lists near names if it is not there."""
+    """The folder or file of a data set; where it is missing, UserError names `key` and lists near names."""
     path = embedded_folder() if dataset == "embedded" else Path(dataset)
     try:
         if path.exists():

@@ -16,7 +16,7 @@ from tftjax.data.raw.cells import read_parts
 from tftjax.errors import UserError
 from tftjax.files import replace_file, write_json
 
-# Of `write_panel`.
+# Files that `write_panel` writes.
 PANEL_FILES = ROWS_FILE, AGES_FILE, ROLES_FILE = "panel.csv", "staleness.csv", "panel.json"
 ROLES = ("observed", "known_real", "known_categorical", "static_real", "static_categorical")
 
@@ -65,12 +65,20 @@ def fingerprint(frame: pd.DataFrame) -> str:
 class Panel:
     """A table of features with their roles.
 
-    `frame` [N rows]: ascending dates, those of several series one series after the other; a float64 column a
-    real feature, an int or str column a categorical. `observed` are real and hold the target's own history
-    first, NaN where a value is missing (never the target's). The static columns are constant within a series,
-    which `id_column`, one of them, names. `staleness` [N rows]: days since the release of each low-frequency
-    column's value. `messages`: what was dropped, which rules were used. `fingerprint`: sha256 of dates,
-    column names and values. `about`: how it was made, such as feature set, alignment and units; JSON.
+    Attributes:
+      frame: values by date, ascending within a series, one series after the other; float64 columns are real
+        features, int and str columns categorical ones.
+      target: name of the forecast column.
+      observed: real columns, the target's history first; NaN where a value is missing (never the target's).
+      known_real: real columns known beforehand.
+      known_categorical: categorical columns known beforehand.
+      static_real: real columns, constant within a series.
+      static_categorical: categorical columns, constant within a series.
+      staleness: days since the release of each low-frequency column's value, on the rows of `frame`.
+      messages: dropped rows and release rules, in words.
+      fingerprint: sha256 of dates, column names and values.
+      about: how the panel was made, such as feature set, alignment and units; JSON.
+      id_column: static categorical column that names the series; None for a single one.
     """
 
     frame: pd.DataFrame
@@ -96,12 +104,12 @@ def split_series(panel: Panel) -> tuple[Panel, ...]:
 
 
 def name_of(panel: Panel) -> str:
-    """The name of a panel's one series; empty without an id."""
+    """The name of the series of a panel that has one; empty without an id."""
     return "" if panel.id_column is None else str(panel.frame[panel.id_column].iloc[0])
 
 
 def select_rows(panel: Panel, rows: Shaped[np.ndarray, "M"], messages: tuple[str, ...] = ()) -> Panel:
-    """The panel of those rows (positions in order, or a mask), with further messages."""
+    """The panel of some rows (positions in order, or a mask), with further messages."""
     return with_rows(panel, panel.frame.iloc[rows], panel.staleness.iloc[rows], messages)
 
 
@@ -116,7 +124,7 @@ def join_series(panels: Sequence[Panel]) -> Panel:
 def with_rows(
     panel: Panel, frame: pd.DataFrame, staleness: pd.DataFrame, messages: tuple[str, ...] = ()
 ) -> Panel:
-    """A panel with the columns of another and rows of its own, checked."""
+    """A panel with the columns of another and other rows, checked."""
     return make_panel(
         frame,
         target=panel.target,
@@ -144,8 +152,8 @@ def make_panel(
 ) -> Panel:
     """A checked panel with its fingerprint; columns without a role are left out.
 
-    Raises: UserError if a column is missing, or in a series dates are not ascending or a static column is not
-        constant.
+    Raises:
+      UserError: a column is missing, dates of a series are not ascending, or its static columns not constant.
     """
     if not observed or observed[0] != target:
         raise UserError(f"panel: found observed columns {observed}, expected the target {target!r} first.")
@@ -183,7 +191,8 @@ def make_panel(
 def write_panel(directory: Path, panel: Panel) -> None:
     """Writes the rows, their staleness (where there is a low-frequency column), and the columns' roles.
 
-    Raises: UserError if they cannot be written.
+    Raises:
+      UserError: a file cannot be written.
     """
     replace_file(directory / ROWS_FILE, panel.frame.to_csv)
     if len(panel.staleness.columns):
@@ -199,7 +208,8 @@ def write_panel(directory: Path, panel: Panel) -> None:
 def read_panel(directory: Path) -> Panel:
     """Reads what `write_panel` wrote.
 
-    Raises: UserError if it is missing or not as it was written.
+    Raises:
+      UserError: a file is missing or not as it was written.
     """
     path = directory / ROWS_FILE
     advice = "Bring a copy back, or make it again."
@@ -207,7 +217,6 @@ def read_panel(directory: Path) -> Panel:
         about = json.loads((directory / ROLES_FILE).read_text(encoding="utf-8"))
         roles = {role: tuple(about[role]) for role in ROLES}
         real = (*roles["observed"], *roles["known_real"], *roles["static_real"])
-        id_column = about.get("id_column")
         frame = _read_rows(path, dict.fromkeys(real, float) | dict.fromkeys(about["text"], object))
         staleness = pd.DataFrame(index=frame.index)
         if about.get("staleness"):
@@ -215,15 +224,13 @@ def read_panel(directory: Path) -> Panel:
             staleness = _read_rows(directory / AGES_FILE, ages)[about["staleness"]]
             if not staleness.index.equals(frame.index):
                 raise ValueError(f"{AGES_FILE} has other rows")
-        messages = tuple(about["messages"])
-        how = dict(about.get("about", {}))
         panel = make_panel(
             frame,
             target=about["target"],
-            messages=messages,
+            messages=tuple(about["messages"]),
             staleness=staleness,
-            about=how,
-            id_column=id_column,
+            about=dict(about.get("about", {})),
+            id_column=about.get("id_column"),
             **roles,
         )
         fingerprint = about["fingerprint"]

@@ -18,10 +18,12 @@ class Data:
     """A panel made ready for a config: split, encoded, cut into windows.
 
     Attributes:
-      whole: the panel as it was loaded: what a run stores, so that it is cut at the same dates again.
+      whole: the panel as it was loaded; a run stores it, so that it is cut at the same dates again.
       panel: the series that can be trained on.
-      blocks: its series, with target rows of train, val and test.
-      starts: first rows of the windows of each split, by its name, series after series.
+      encoding: scalers and categories.
+      series: `panel` encoded, as arrays.
+      blocks: series of `panel` with their target rows of train, val and test.
+      starts: first rows of the windows, series after series, by split.
     """
 
     whole: Panel
@@ -33,7 +35,7 @@ class Data:
 
 
 def train_targets(panel: Panel, blocks: Sequence[Block]) -> dict[str, Float[np.ndarray, " M"]]:
-    """Returns in the train rows of each series, by its name, as decimals."""
+    """Returns in the train rows as decimals, by series."""
     target = panel.frame[panel.target].to_numpy(np.float64)
     rows = ((block.name, block.splits.train) for block in blocks)
     return {name: target[train.start : train.stop] for name, train in rows}
@@ -43,7 +45,8 @@ def prepare(panel: Panel, config: Config, encoding: Encoding | None = None) -> D
     """Splits, encodes and windows a panel, without the series that are too short for a train window.
 
     Args:
-      encoding: what a checkpoint holds; None fits it on the train rows.
+      encoding: the encoding of a checkpoint; None fits one on the train rows.
+
     Raises:
       UserError: too few rows for a window, or columns that do not fit the encoding.
     """

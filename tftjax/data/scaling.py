@@ -9,7 +9,12 @@ from jaxtyping import Float, Int32, Shaped
 
 
 class Scaler(NamedTuple):
-    """Per column: what is subtracted and what is divided by, both in the column's unit."""
+    """Scalers of V columns, or of one column in V series, in the columns' units.
+
+    Attributes:
+      center: subtracted from a value.
+      scale: divisor of the difference.
+    """
 
     center: Float[np.ndarray, "V"]
     scale: Float[np.ndarray, "V"]
@@ -22,7 +27,7 @@ def _standard(values: Float[np.ndarray, "N V"]) -> tuple[np.ndarray, np.ndarray]
 def _robust(values: Float[np.ndarray, "N V"]) -> tuple[np.ndarray, np.ndarray]:
     low, median, high = np.quantile(values, (0.25, 0.5, 0.75), axis=0)
     # 1.349 quartile ranges make a standard deviation of a normal distribution. Where the quartiles meet (a
-    # column that mostly stands still), the standard deviation is all there is.
+    # column that mostly stands still), the standard deviation takes its place.
     spread = (high - low) / 1.349
     return median, np.where(spread > 0, spread, values.std(axis=0))
 
@@ -42,7 +47,8 @@ SCALINGS: dict[str, Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]] = {
 def fit(values: Float[np.ndarray, "N V"], scaling: str = "standard") -> Scaler:
     """Center and scale of each column by an entry of SCALINGS; a constant column gets scale 1.
 
-    Raises: ValueError if there is no row or a value is not finite.
+    Raises:
+      ValueError: no row, or a value that is not finite.
     """
     if len(values) == 0 or not np.isfinite(values).all():
         raise ValueError(
@@ -62,11 +68,19 @@ def apply(scaler: Scaler, values: Float[np.ndarray, "*N V"]) -> Float[np.ndarray
 
 
 def fit_categories(values: Shaped[np.ndarray, "N"]) -> list:
-    """The distinct values, sorted, as plain ints or strings."""
+    """The distinct values, sorted, as plain ints or strings.
+
+    >>> fit_categories(np.array([3, 1, 3]))
+    [1, 3]
+    """
     return sorted(set(values.tolist()))
 
 
 def encode(values: Shaped[np.ndarray, "N"], categories: Sequence) -> Int32[np.ndarray, "N"]:
-    """The position of each value in `categories`, from 1; 0 for a value that is not there."""
+    """The position of each value in `categories`, from 1; 0 for an unknown value.
+
+    >>> encode(np.array([3, 1, 2]), [1, 3]).tolist()
+    [2, 1, 0]
+    """
     position = pd.Index(list(categories), dtype=object).get_indexer(pd.Index(values.tolist(), dtype=object))
     return (position + 1).astype(np.int32)

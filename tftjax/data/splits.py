@@ -1,6 +1,7 @@
 """Train, validation and test rows in time order, and the windows that forecast them."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -32,13 +33,16 @@ class Block(NamedTuple):
 def make_blocks(
     panel: Panel, config: DataConfig, encoder_length: int, prediction_length: int
 ) -> tuple[Panel, tuple[Block, ...]]:
-    """Cut every series of a panel into splits, all at the same dates, but those that cannot be trained on.
+    """Cuts every series of a panel into splits, all at the same dates, but those that cannot be trained on.
 
     Left out are series without a window in the train rows, and those whose target never moves there: they
     give no scaler.
 
-    Returns: the panel of the series that stay, with a message that names the others; and its blocks.
-    Raises: UserError if a split would hold no window of any of them.
+    Returns:
+      The panel of the series that stay, with a message that names the others; and its blocks.
+
+    Raises:
+      UserError: a split would hold no window of any of them.
     """
     lengths = encoder_length, prediction_length
     if panel.id_column is None:
@@ -47,7 +51,7 @@ def make_blocks(
     keys = _cut_keys(panel.frame.index, panel.about.get("frequency"))
     calendar = keys.unique().sort_values()
     target = panel.frame[panel.target].to_numpy()
-    found, short, still = [], [], []
+    kept, short, still = [], [], []
     for name, rows in blocks(panel.frame, panel.id_column):
         splits = _cut(keys[rows.start : rows.stop], config, prediction_length, calendar)
         block = Block(name, rows, Splits(*(_moved(part, rows.start) for part in splits)))
@@ -57,47 +61,47 @@ def make_blocks(
         elif np.ptp(target[train.start : train.stop]) == 0:
             still.append(name)
         else:
-            found.append(block)
-    if not found:
+            kept.append(block)
+    if not kept:
         raise UserError(
             f"data.split: found no train window of {encoder_length} encoder rows and {prediction_length}"
             f" target rows in any of {len(short) + len(still)} series, or only targets that never move. Use"
             " more rows, other splits or shorter windows."
         )
     for split in ("val", "test"):
-        sizes = [_needed(block, split, *lengths) for block in found]
+        sizes = [_needed(block, split, *lengths) for block in kept]
         if not any(has >= needed for has, needed in sizes):
             has, needed = max(sizes, key=lambda pair: pair[0] - pair[1])
-            raise _no_window(split, has, needed, f"at most in each of {len(found)} series", *lengths)
+            raise _no_window(split, has, needed, f"at most in each of {len(kept)} series", *lengths)
     messages = tuple(
-        f"left out {len(names)} of {len(found) + len(short) + len(still)} series, {why}: {', '.join(names)}"
+        f"left out {len(names)} of {len(kept) + len(short) + len(still)} series, {why}: {', '.join(names)}"
         for names, why in (
             (short, f"which have no train window of {encoder_length} + {prediction_length} rows"),
             (still, "whose target never moves in the train rows"),
         )
         if names
     )
-    return _only(panel, found, messages) if messages else (panel, tuple(found))
+    return _only(panel, kept, messages) if messages else (panel, tuple(kept))
 
 
 def _moved(rows: range, offset: int) -> range:
     return range(rows.start + offset, rows.stop + offset)
 
 
-def _only(panel: Panel, found: list[Block], messages: tuple[str, ...]) -> tuple[Panel, tuple[Block, ...]]:
-    """The panel of those blocks alone, and the blocks counted over it."""
-    kept, position = [], 0
-    for block in found:
+def _only(panel: Panel, blocks: list[Block], messages: tuple[str, ...]) -> tuple[Panel, tuple[Block, ...]]:
+    """The panel of some blocks alone, and these blocks counted over it."""
+    moved, position = [], 0
+    for block in blocks:
         offset = position - block.rows.start
         splits = Splits(*(_moved(part, offset) for part in block.splits))
-        kept.append(Block(block.name, _moved(block.rows, offset), splits))
+        moved.append(Block(block.name, _moved(block.rows, offset), splits))
         position += len(block.rows)
-    rows = np.concatenate([np.arange(block.rows.start, block.rows.stop) for block in found])
-    return select_rows(panel, rows, messages), tuple(kept)
+    rows = np.concatenate([np.arange(block.rows.start, block.rows.stop) for block in blocks])
+    return select_rows(panel, rows, messages), tuple(moved)
 
 
 def _cut_keys(index: pd.DatetimeIndex, frequency: str | None) -> pd.DatetimeIndex:
-    """What rows are cut by: their dates, or the first days of their weeks or months.
+    """The dates that rows are cut by: their own, or the first days of their weeks or months.
 
     A week's last trading day differs between markets, and one week must not be in two splits.
     """
@@ -107,12 +111,13 @@ def _cut_keys(index: pd.DatetimeIndex, frequency: str | None) -> pd.DatetimeInde
 def make_splits(
     index: pd.DatetimeIndex, config: DataConfig, encoder_length: int, prediction_length: int
 ) -> Splits:
-    """Cut the rows of a single series into splits by fractions or by dates, as the config says.
+    """Cuts the rows of a single series into splits by fractions or by dates, as the config says.
 
     With P target rows a window, a gap of P rows (`data.purge`) keeps the target rows of two splits' windows
     P rows apart: no stretch of P days is a target of both.
 
-    Raises: UserError if a split would hold no window.
+    Raises:
+      UserError: a split would hold no window.
     """
     splits = _cut(index, config, prediction_length, index)
     block = Block("", range(len(index)), splits)
@@ -126,7 +131,7 @@ def make_splits(
 def _cut(
     index: pd.DatetimeIndex, config: DataConfig, prediction_length: int, calendar: pd.DatetimeIndex
 ) -> Splits:
-    """Fractions are of the calendar, the dates of all series."""
+    """The splits of one series, from row 0; fractions are of the calendar, the dates of all series."""
 
     def row_of(date) -> int:
         return int(index.searchsorted(pd.Timestamp(date)))
@@ -147,7 +152,7 @@ def _cut(
 
 
 def _needed(block: Block, split: str, encoder_length: int, prediction_length: int) -> tuple[int, int]:
-    """How many rows a split of a series has, and how many one window takes."""
+    """Number of rows of a split of a series, and of rows that one window takes."""
     rows = getattr(block.splits, split)
     return len(rows), prediction_length + max(encoder_length - (rows.start - block.rows.start), 0)
 
@@ -164,11 +169,11 @@ def _no_window(
 
 
 def starts_of(
-    found: tuple[Block, ...], split: str, encoder_length: int, prediction_length: int
+    blocks: Sequence[Block], split: str, encoder_length: int, prediction_length: int
 ) -> Int32[np.ndarray, "W"]:
     """The starts of all windows of a split, series after series; see `window_starts`."""
     return np.concatenate(
-        [window_starts(getattr(b.splits, split), b.rows, encoder_length, prediction_length) for b in found]
+        [window_starts(getattr(b.splits, split), b.rows, encoder_length, prediction_length) for b in blocks]
     )
 
 
@@ -178,6 +183,9 @@ def window_starts(
     """The starts s of all windows whose target rows s+E .. s+E+P-1 lie inside `targets`.
 
     Encoder rows s .. s+E-1 may reach back into earlier splits; none lies outside the series' `rows`.
+
+    >>> window_starts(range(10, 13), range(0, 20), encoder_length=4, prediction_length=2).tolist()
+    [6, 7]
     """
     first = max(targets.start - encoder_length, rows.start)
     stop = min(targets.stop, rows.stop) - encoder_length - prediction_length + 1

@@ -1,6 +1,7 @@
 """A table of one's own: a CSV with named columns, checked cell by cell."""
 
 import difflib
+import itertools
 import sys
 from functools import partial
 from pathlib import Path
@@ -21,10 +22,16 @@ def read_panel_csv(
 ) -> tuple[pd.DataFrame, Int[np.ndarray, "N"], tuple[str, ...]]:
     """The columns of a ready-made panel (calendar columns excepted), returns as decimals.
 
-    Args: path: a CSV file whose columns are named as the feature set's; return_unit: "decimal", or "percent",
-        which divides the columns whose unit is a return by 100; date: name of the column of dates.
-    Returns: the rows, those of several series one series after the other; the line of each; messages.
-    Raises: UserError for a missing column or a wrong cell.
+    Args:
+      path: CSV file whose columns are named as the feature set's.
+      return_unit: "decimal", or "percent", which divides the columns whose unit is a return by 100.
+      date: name of the column of dates.
+
+    Returns:
+      The rows, those of several series one series after the other; the line of each; messages.
+
+    Raises:
+      UserError: a missing column or a wrong cell.
     """
     columns = feature_set.read_columns()
     parts = []
@@ -56,19 +63,19 @@ def read_panel_csv(
 
 
 def _check_header(path: Path, columns: tuple[Column, ...], date: str, header: list[str]) -> list[str]:
-    """The columns that nobody asked for; UserError names all that are wanted and missing."""
-    wanted = [date, *(column.name for column in columns)]
-    missing = [name for name in wanted if name not in header]
+    """The columns of the header without a role; UserError names all that are missing."""
+    expected = [date, *(column.name for column in columns)]
+    unclaimed = [name for name in header if name not in expected]
+    missing = [name for name in expected if name not in header]
     if missing:
-        unclaimed = [name for name in header if name not in wanted]
         matches = [difflib.get_close_matches(name, unclaimed, n=3, cutoff=0.4) for name in missing]
-        nearest = dict.fromkeys(match for found in matches for match in found)
+        nearest = dict.fromkeys(itertools.chain.from_iterable(matches))
         hint = f" Did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
         raise UserError(
             f"{path}, line 1: found no column {', '.join(map(repr, missing))} among {', '.join(header)},"
-            f" expected {', '.join(wanted)}.{hint} Rename or add what is missing."
+            f" expected {', '.join(expected)}.{hint} Rename or add what is missing."
         )
-    return [name for name in header if name not in wanted]
+    return unclaimed
 
 
 def _read_dates(path: Path, column: str, cells: list[str], first_line: int) -> Shaped[np.ndarray, "N"]:
@@ -91,7 +98,7 @@ def _read_column(
 
 def check_table(path: Path, feature_set: FeatureSet, date: str) -> list[str]:
     """The mistakes in a CSV panel, the first of each column; empty if there is none."""
-    found: dict[str, str] = {}
+    mistakes: dict[str, str] = {}
     columns, days_read = feature_set.read_columns(), []
     try:
         for first_line, cells in read_parts(path):
@@ -99,20 +106,20 @@ def check_table(path: Path, feature_set: FeatureSet, date: str) -> list[str]:
                 try:
                     _check_header(path, columns, date, list(cells))
                 except UserError as error:
-                    found[""] = str(error)
+                    mistakes[""] = str(error)
             readers = {date: partial(_read_dates, path, date)}
             readers |= {column.name: partial(_read_column, path, column) for column in columns}
             for name, read in readers.items():
-                if name in cells and name not in found:
+                if name in cells and name not in mistakes:
                     try:
                         values = read(cells[name], first_line)
                     except UserError as error:
-                        found[name] = str(error)
+                        mistakes[name] = str(error)
                     else:
                         days_read += [values] if name == date else []
-        if days_read and date not in found and feature_set.id_column is None:
+        if days_read and date not in mistakes and feature_set.id_column is None:
             dates = np.concatenate(days_read)
             check_ascending(path, date, dates, np.arange(2, len(dates) + 2))
     except UserError as error:  # the file as such, or the order of its rows
-        found["file"] = str(error)
-    return list(found.values())
+        mistakes["file"] = str(error)
+    return list(mistakes.values())

@@ -14,16 +14,19 @@ EWMA_DECAY = 0.94  # a row; RiskMetrics technical document, 4th edition, 1996
 EWMA_BURN_IN = 20  # rows whose volatility is too uncertain to fit a scaler on
 MIN_VOLATILITY = 1e-8  # return; keeps rows of zero returns divisible
 
-# What implied or realised volatility is called, the better forecast first.
+# Columns of implied or realised volatility, the better forecast first.
 VOLATILITY_COLUMNS = ("VIX", "Realized_Vol_21d")
-STORMY = 2 / 3  # quantile of a volatility above which a day is stormy, unless another one is said
+STORMY = 2 / 3  # quantile of a volatility above which a day is stormy, by default
 
 
 def ewma_volatility(returns: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
     """Root of the exponentially weighted mean of the squared returns up to each row, the row's included.
 
-    The weights of the returns that there are sum to 1, so that the first return has no special weight. Rows
-    from a missing return on are NaN.
+    The weights of the returns up to a row sum to 1, so that the first return has no special weight. Rows from
+    a missing return on are NaN.
+
+    >>> ewma_volatility(np.array([0.01, -0.01])).round(6).tolist()
+    [0.01, 0.01]
     """
     variance = pd.Series(returns**2).ewm(alpha=1 - EWMA_DECAY).mean().to_numpy()
     variance = np.where(np.logical_or.accumulate(np.isnan(returns)), np.nan, variance)
@@ -49,7 +52,7 @@ def _by_column(
             f" {', '.join(map(str, columns))}. Correct the name."
         )
     values = columns[name]
-    # Rows of the future have no value yet, nor has the target there.
+    # Rows of the future have no value yet, nor a target.
     gone = np.isnan(values) & ~np.isnan(columns[target])
     if gone.any():
         raise UserError(
@@ -66,19 +69,19 @@ def _by_column(
 
 
 class TargetScale(NamedTuple):
-    """What the target is divided by.
+    """A divisor of the target.
 
     Attributes:
-      volatility: known at each row, of the target's name, the columns, and what follows the scale's name and
-        a colon in the config.
-      burn_in: rows from a series' first one on whose volatility is too uncertain to fit a scaler on.
+      volatility: maps the target's name, the columns, and the text after the colon of `data.target_scale` to
+        the volatility known at each row.
+      burn_in: number of a series' first rows whose volatility is too uncertain to fit a scaler on.
     """
 
     volatility: Callable[[str, Mapping[str, Float[np.ndarray, "N"]], str], Float[np.ndarray, "N"] | None]
     burn_in: int = 1  # a return is divided by the volatility of the row before it
 
 
-# By what stands in `data.target_scale` up to a colon; config/data.py has the names too, for the JSON schema.
+# By the text of `data.target_scale` up to a colon; config/data.py has the names too, for the JSON schema.
 TARGET_SCALES = {
     "none": TargetScale(_by_nothing),
     "ewma": TargetScale(_by_ewma, EWMA_BURN_IN),
@@ -87,11 +90,12 @@ TARGET_SCALES = {
 
 
 def target_volatility(panel: Panel, rows: range, target_scale: str) -> Float64[np.ndarray, "N"] | None:
-    """What the target of one series is divided by: the volatility known at each row, None for "none".
+    """The divisor of one series' target: the volatility known at each row, None for "none".
 
     Args:
-      rows: of the series.
-      target_scale: as in the config, such as "column:VIX".
+      rows: rows of the series.
+      target_scale: `data.target_scale`, such as "column:VIX".
+
     Raises:
       UserError: an unknown column, or a value that is not above 0.
     """
@@ -102,21 +106,24 @@ def target_volatility(panel: Panel, rows: range, target_scale: str) -> Float64[n
 
 
 def volatility_column(names: Collection[str]) -> str | None:
-    """The one of the observed columns that `vix_scaled` scales by; None if there is none."""
+    """The first of VOLATILITY_COLUMNS among some names, which `vix_scaled` scales by; else None."""
     return next((name for name in VOLATILITY_COLUMNS if name in names), None)
 
 
 def carried_forward(values: Float[np.ndarray, " R"]) -> Float[np.ndarray, " R"]:
-    """Missing values replaced by the last one before; NaN before the first."""
-    last = np.maximum.accumulate(np.where(np.isnan(values), 0, np.arange(len(values))))
-    return values[last]
+    """Missing values replaced by the last one before; NaN before the first.
+
+    >>> carried_forward(np.array([np.nan, 2.0, np.nan])).tolist()
+    [nan, 2.0, 2.0]
+    """
+    return pd.Series(values).ffill().to_numpy()
 
 
 def known_volatility(panel: Panel, column: str | None = None) -> Float64[np.ndarray, " N"]:
     """The volatility that is known at each row, series by series.
 
     Args:
-      column: whose last value it is; None takes the moving volatility of the target.
+      column: column whose last value is taken; None takes the moving volatility of the target.
     """
     values = panel.frame[column or panel.target].to_numpy(np.float64)
     parts = [values[rows.start : rows.stop] for _, rows in blocks(panel.frame, panel.id_column)]
@@ -128,15 +135,15 @@ def storminess(
     reference: Float[np.ndarray, " M"],
     levels: Sequence[float] = (STORMY,),
 ) -> Int[np.ndarray, " N"]:
-    """How many quantiles of a reference each volatility is above: what is above the last one is stormy.
+    """Number of quantiles of a reference that each volatility is above; one above the last is stormy.
 
-    A missing volatility is above none. What differs between tables and figures is the reference, and with it
-    the level: thirds of what was known before the days judged, or the median of these days themselves.
+    A missing volatility is above none. Tables and figures differ in the reference, and with it in the level:
+    thirds of the volatilities before the days judged, or the median of these days themselves.
 
     Args:
-      volatility: known before each day or window.
-      reference: known before the days or windows that the quantiles are of.
-      levels: of the quantiles, ascending.
+      volatility: volatility known before each day or window.
+      reference: volatilities that the quantiles are taken of.
+      levels: levels of the quantiles, ascending.
     """
     return (volatility[:, None] > np.nanquantile(reference, levels)).sum(axis=1)
 
@@ -149,11 +156,11 @@ def stormy_days(
     column: str | None = None,
     level: float = STORMY,
 ) -> Bool[np.ndarray, " T"]:
-    """Whether the volatility that was known before each day was high, in a panel of one series.
+    """Marks the days before which the known volatility was high, in a panel of one series.
 
     Args:
-      dates: the days asked about.
-      reference: the rows before which the volatility was high in a share 1 - level of them.
+      dates: days of the answer.
+      reference: marks the rows whose volatilities before them the quantile is taken of.
       column: see `known_volatility`.
       level: see `storminess`.
     """

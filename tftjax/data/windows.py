@@ -1,4 +1,4 @@
-"""The series as arrays, features first, and windows gathered from it by their start rows, on the device."""
+"""Series as arrays, features first, and windows gathered from them by their start rows, on the device."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -32,12 +32,12 @@ class Series(NamedTuple):
     static_categorical: Int32[Array, "Vsc S"]
     target: Float32[Array, "N"]  # decimal returns, not standardised
     row_series: Int32[Array, "N"]  # number of each row's series
-    center: Float32[Array, "S"]  # of the target's scaler
-    scale: Float32[Array, "S"]
-    volatility: Float32[Array, "N"] | None = None  # that the target is divided by, as known at each row
+    center: Float32[Array, "S"]  # center of the target's scaler
+    scale: Float32[Array, "S"]  # scale of the target's scaler
+    volatility: Float32[Array, "N"] | None = None  # divisor of the target, known at each row
     present: Bool[Array, "Vo N"] | None = None  # None: no value is missing
     age: Float32[Array, "A N"] | None = None  # see data/conditions.py; None: no variant asks for it
-    regime: Float32[Array, "N"] | None = None  # the column that regimes are told by; None: none is
+    regime: Float32[Array, "N"] | None = None  # column that tells regimes; None: no regimes by a column
 
 
 class Inputs(NamedTuple):
@@ -54,7 +54,7 @@ class Inputs(NamedTuple):
     center: Float32[Array, "B"]
     scale: Float32[Array, "B"]
     present: Bool[Array, "Vo E B"] | None = None  # None: no value is missing
-    age: Float32[Array, "A E B"] | None = None  # of a step, A = 1, days; or of each observed variable
+    age: Float32[Array, "A E B"] | None = None  # a step's, A = 1, days; or each observed variable's
     regime: Float32[Array, "B"] | None = None  # the regime's column at the last encoder row
 
 
@@ -74,7 +74,7 @@ def gather(
     observed = take(series.observed, past)
     center, scale = take(series.center, number), take(series.scale, number)
     if series.volatility is not None:
-        # The past too is seen in units of what is known at the window's end.
+        # The past too is seen in units of the volatility known at the window's end.
         volatility = take(series.volatility, past[-1])
         observed = jnp.concatenate([observed[:1] / volatility[None, None, :], observed[1:]])
         center, scale = volatility * center, volatility * scale
@@ -96,8 +96,9 @@ def gather(
 def make_series(panel: Panel, encoding: Encoding) -> Series:
     """The panel encoded, as numpy arrays (float32, int32), rows in the panel's order.
 
-    Raises: UserError if the panel's columns are not those, in that order, that the encoding was fitted on: a
-        model's weights belong to positions; or if a series is none of the encoding's.
+    Raises:
+      UserError: the panel's columns are not those, in that order, that the encoding was fitted on (a model's
+        weights belong to positions), or a series is none of the encoding's.
     """
     fitted = (*encoding.scaler, *encoding.categories)
     columns = real_columns(panel) + categorical_columns(panel)
@@ -125,7 +126,7 @@ def make_series(panel: Panel, encoding: Encoding) -> Series:
         observed[0] = target / np.repeat(target_scaler.scale[numbers], lengths)
         volatility = np.concatenate(each).astype(np.float32)
     missing = np.isnan(observed)
-    in_past = missing[1:] & ~missing[:1]  # rows of the future have no target, and no window's past is there
+    in_past = missing[1:] & ~missing[:1]  # rows of the future have no target, and lie in no window's past
     static = panel.frame.iloc[[rows.start for _, rows in parts]]
     return Series(
         observed=np.where(missing, np.float32(0.0), observed),

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float64, Int, Shaped
 
 from tftjax.errors import UserError
@@ -17,17 +16,16 @@ from tftjax.errors import UserError
 MISSING = {"", ".", "NaN", "nan", "NA"}  # FRED wrote "." for a missing value until 2024
 
 FIRST_DATE, LAST_DATE = np.datetime64("1678-01-01"), np.datetime64("2261-12-31")  # what nanoseconds hold
-LARGEST = 1e15  # of any number: its square, in single precision and units of the scaler, is finite
-
+LARGEST = 1e15  # size of a number whose square, in single precision and units of the scaler, is finite
 NEVER = np.datetime64("9999-12-31")
-
 ROWS_A_PART = 100_000
 
 
 def read_cells(path: Path) -> dict[str, list[str]]:
     """The text of a CSV file by column; row i of a column stands on line i + 2 of the file.
 
-    Raises: UserError for an empty file, one that is not UTF-8, repeated column names or a ragged line.
+    Raises:
+      UserError: an empty file, one that is not UTF-8, repeated column names or a ragged line.
     """
     parts = [cells for _, cells in read_parts(path)]
     return {name: [cell for part in parts for cell in part[name]] for name in parts[0]}
@@ -36,8 +34,11 @@ def read_cells(path: Path) -> dict[str, list[str]]:
 def read_parts(path: Path) -> Iterator[tuple[int, dict[str, list[str]]]]:
     """A CSV file part by part, so that a large one never lies in memory as text.
 
-    Yields: the line on which the part's first row stands, and the part's text by column.
-    Raises: see `read_cells`.
+    Yields:
+      The line on which the part's first row stands, and the part's text by column.
+
+    Raises:
+      UserError: see `read_cells`.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets write a byte-order mark
@@ -108,15 +109,9 @@ def near(name: str, folder: Path) -> str:
     return f" (in {folder} there are: {', '.join(nearest)})" if nearest else f" ({folder} is empty)"
 
 
-def fail(path: Path, line: int, column: str, found: str, expected: str, advice: str) -> UserError:
-    return UserError(f"{path}, line {line}, column {column!r}: found {found}, expected {expected}. {advice}")
-
-
-def parse_dates(path: Path, column: str, cells: list[str]) -> pd.DatetimeIndex:
-    """ISO dates, strictly ascending, as an index named "date"; UserError names the first line that is not."""
-    dates = to_dates(path, column, cells, 2)
-    check_ascending(path, column, dates, np.arange(2, len(dates) + 2))
-    return pd.DatetimeIndex(dates, name="date").as_unit("ns")
+def fail(path: Path, line: int, column: str, cell: str, expected: str, advice: str) -> UserError:
+    """The error of a wrong cell."""
+    return UserError(f"{path}, line {line}, column {column!r}: found {cell}, expected {expected}. {advice}")
 
 
 def iso_dates(path: Path, column: str, cells: list[str], first_line: int = 2) -> Shaped[np.ndarray, "N"]:
@@ -128,8 +123,8 @@ def iso_dates(path: Path, column: str, cells: list[str], first_line: int = 2) ->
     # numpy also takes "2018-01" and "2018"; the length tells them from a full date.
     if np.isnat(dates).any() or any(len(cell) != 10 for cell in cells):
         row = next(i for i, cell in enumerate(cells) if not _is_iso_date(cell))
-        found, advice = repr(cells[row]), "Write every date in that form."
-        raise fail(path, row + first_line, column, found, "a date as YYYY-MM-DD", advice)
+        advice = "Write every date in that form."
+        raise fail(path, row + first_line, column, repr(cells[row]), "a date as YYYY-MM-DD", advice)
     return dates
 
 
@@ -140,28 +135,37 @@ def _is_iso_date(cell: str) -> bool:
         return False
 
 
-def to_dates(path: Path, column: str, cells: list[str], first_line: int) -> Shaped[np.ndarray, "N"]:
+def to_dates(path: Path, column: str, cells: list[str], first_line: int = 2) -> Shaped[np.ndarray, "N"]:
     """ISO dates that nanoseconds can hold as datetime64[D]; UserError names the first line without one."""
     dates = iso_dates(path, column, cells, first_line)
     outside = (dates < FIRST_DATE) | (dates > LAST_DATE)
     if outside.any():
         row = int(np.argmax(outside))
-        found, expected = str(dates[row]), f"a date from {FIRST_DATE} to {LAST_DATE}"
+        expected = f"a date from {FIRST_DATE} to {LAST_DATE}"
         advice = "Remove rows that only mark the end."
-        raise fail(path, row + first_line, column, found, expected, advice)
+        raise fail(path, row + first_line, column, str(dates[row]), expected, advice)
     return dates
 
 
 def check_ascending(
     path: Path, column: str, dates: Shaped[np.ndarray, "N"], lines: Int[np.ndarray, "N"], series: str = ""
 ) -> None:
+    """Refuses dates that are not strictly ascending.
+
+    Args:
+      lines: line of the file of each date.
+      series: the series' name as the end of a sentence, for the message.
+
+    Raises:
+      UserError: names the first line out of order.
+    """
     steps = np.diff(dates).astype(np.int64)
     if np.any(steps <= 0):
         row = int(np.argmax(steps <= 0)) + 1
         kind = "a second time" if steps[row - 1] == 0 else f"after {dates[row - 1]}"
-        found = f"{dates[row]} {kind}{series}"
+        date = f"{dates[row]} {kind}{series}"
         advice = "Sort the rows by date and remove duplicates."
-        raise fail(path, int(lines[row]), column, found, "ascending dates, each once", advice)
+        raise fail(path, int(lines[row]), column, date, "ascending dates, each once", advice)
 
 
 def parse_numbers(path: Path, column: str, cells: list[str], first_line: int = 2) -> Float64[np.ndarray, "N"]:
@@ -169,12 +173,12 @@ def parse_numbers(path: Path, column: str, cells: list[str], first_line: int = 2
     numbers = []
     for cell in cells:
         try:
-            # Python's own mark of thousands, which no data file means, is no part of a number.
+            # Python's mark of thousands, which no data file means, is no part of a number.
             numbers.append(math.nan if cell in MISSING else float(cell.replace("_", "?")))
         except ValueError:
-            line, found = len(numbers) + first_line, f"the text {cell!r}"
+            line, text = len(numbers) + first_line, f"the text {cell!r}"
             advice = "Correct the cell; decimals are written with a point, thousands without a mark."
-            raise fail(path, line, column, found, "a number or an empty cell", advice) from None
+            raise fail(path, line, column, text, "a number or an empty cell", advice) from None
     values = np.array(numbers)
     too_large = np.abs(values) > LARGEST
     if too_large.any():
@@ -192,11 +196,14 @@ def check_not_ahead(
     today: datetime.date | None = None,
     first_line: int = 2,
 ) -> None:
-    """Refuse a date after today: a forecast, or a slip.
+    """Refuses a date after today: a forecast, or a slip.
 
-    Args: path, column: for the message; dates: of the file's lines from `first_line` on, datetime64[D];
-        today: the clock's if None.
-    Raises: UserError that names the first such line.
+    Args:
+      dates: dates of the file's lines from `first_line` on, datetime64[D].
+      today: None takes the clock's.
+
+    Raises:
+      UserError: names the first line with such a date.
     """
     day = np.datetime64(today or datetime.date.today(), "D")
     ahead = dates > day

@@ -16,7 +16,7 @@ from tftjax.errors import UserError
 from tftjax.files import replace_text
 
 BASE_URL = "https://api.stlouisfed.org/fred"
-EARLIEST, LATEST = "1776-07-04", "9999-12-31"  # the service's own limits: every vintage there is
+EARLIEST, LATEST = "1776-07-04", "9999-12-31"  # the service's limits: all vintages
 PAGE = 100_000  # observations an answer, the service's maximum
 TIMEOUT_S = 30.0
 WAITS_S = (1.0, 4.0, 16.0, 60.0)  # before each further try; the service allows 120 requests a minute
@@ -38,13 +38,15 @@ def download(
     as they stand today, `observation_date,NAME`; their release dates follow the documented rule.
 
     Args:
-      names: series identifiers; folder: is made; a file that lies there is never replaced.
-      key: of the service, 32 characters.
+      names: series identifiers.
+      folder: made if it is missing; a file in it is never replaced.
+      key: the service's key, 32 characters.
       waits_s: seconds before each further try after a failure that may pass (429, 5xx, no answer in time).
+
     Raises:
       UserError: a wrong address or key, an unknown series, or no answer. What came before is kept.
     """
-    if not re.fullmatch(r"https?://[!-~]+", base_url):  # urllib's own error would show the key
+    if not re.fullmatch(r"https?://[!-~]+", base_url):  # urllib's error would show the key
         raise UserError(f"--base-url: found {base_url!r}, expected an address such as {BASE_URL}.")
     missing = [name for name in names if not (folder / f"{name}.csv").exists()]
     try:

@@ -1,4 +1,4 @@
-"""Reading CSV files, strictly: series in FRED's download format, and ready-made panels."""
+"""Raw series from CSV files in FRED's download format, read strictly."""
 
 import datetime
 from pathlib import Path
@@ -6,18 +6,19 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64, Shaped
 
-from tftjax.data.alignment import RELEASE_RULES, RULE_WORDS, Observations, days
+from tftjax.data.alignment import RELEASE_RULES, RULE_WORDS, Observations
 from tftjax.data.feature_sets import FEATURE_SETS, SERIES
 from tftjax.data.raw.cells import (
     FIRST_DATE,
     NEVER,
+    check_ascending,
     check_not_ahead,
     fail,
     iso_dates,
     near,
-    parse_dates,
     parse_numbers,
     read_cells,
+    to_dates,
 )
 from tftjax.errors import UserError
 
@@ -34,10 +35,16 @@ def read_fred_csv(
     published. Without one, the release dates are those of the series' documented rule. Empty values are left
     out.
 
-    Args: path: the file; name: of the series; today: no date may lie after it, the clock's if None.
-    Returns: the observations; whether their release dates are the file's own; messages.
-    Raises: UserError for a wrong header or cell, a monthly date that is not the first of its month, lines out
-        of order, a date after today, a release before its observation, a revision without a first release, a
+    Args:
+      name: the series' name.
+      today: no date may lie after it; None takes the clock's.
+
+    Returns:
+      The observations; whether the file has their release dates; messages.
+
+    Raises:
+      UserError: a wrong header or cell, a monthly date that is not the first of its month, lines out of
+        order, a date after today, a release before its observation, a revision without a first release, a
         value <= 0 of a series that cannot have one, or another unit than the series'.
     """
     info = SERIES[name]
@@ -53,7 +60,8 @@ def read_fred_csv(
         dates, releases = _parse_releases(path, cells)
         check_not_ahead(path, "release_date", releases, today)
     else:
-        dates = days(parse_dates(path, "observation_date", cells["observation_date"]))
+        dates = to_dates(path, "observation_date", cells["observation_date"])
+        check_ascending(path, "observation_date", dates, np.arange(2, len(dates) + 2))
         releases = RELEASE_RULES[info.release](dates)
     check_not_ahead(path, "observation_date", dates, today)
     values = parse_numbers(path, name, cells[name])
@@ -62,8 +70,8 @@ def read_fred_csv(
     not_first = dates.astype("datetime64[M]").astype("datetime64[D]") != dates
     if info.frequency == "monthly" and np.any(not_first):
         row = int(np.argmax(not_first))
-        found, advice = str(dates[row]), "Download the series at its monthly frequency."
-        raise fail(path, row + 2, "observation_date", found, "the first day of a month", advice)
+        expected, advice = "the first day of a month", "Download the series at its monthly frequency."
+        raise fail(path, row + 2, "observation_date", str(dates[row]), expected, advice)
     messages: tuple[str, ...] = ()
     empty = np.isnan(values)
     if name in ROW_SERIES and empty.any():
@@ -71,10 +79,10 @@ def read_fred_csv(
             f"{name}: {int(empty.sum())} dates without a value (first {dates[int(np.argmax(empty))]}) make no"
             " row, and the next return goes back to the last value; FRED lists some nine holidays a year so",
         )
-    values, said = without_non_positive(path, name, dates, values, cells[name])
-    there = ~np.isnan(values)
-    check_unit(path, name, values[there])
-    return Observations(dates[there], releases[there], values[there]), dated, messages + said
+    values, left_out = without_non_positive(path, name, dates, values, cells[name])
+    usable = ~np.isnan(values)
+    check_unit(path, name, values[usable])
+    return Observations(dates[usable], releases[usable], values[usable]), dated, messages + left_out
 
 
 def _parse_releases(
@@ -89,16 +97,16 @@ def _parse_releases(
     early = releases < dates
     if early.any():
         row = int(np.argmax(early))
-        found, expected = str(releases[row]), f"a date from the observation's, {dates[row]}, on"
-        raise fail(path, row + 2, "release_date", found, expected, "Correct one of the two.")
+        expected = f"a date from the observation's, {dates[row]}, on"
+        raise fail(path, row + 2, "release_date", str(releases[row]), expected, "Correct one of the two.")
     steps, release_steps = np.diff(dates).astype(np.int64), np.diff(releases).astype(np.int64)
     wrong = (steps < 0) | ((steps == 0) & (release_steps <= 0))
     if wrong.any():
         row = int(np.argmax(wrong)) + 1
-        found = f"{dates[row]} released {releases[row]} after {dates[row - 1]} released {releases[row - 1]}"
+        pair = f"{dates[row]} released {releases[row]} after {dates[row - 1]} released {releases[row - 1]}"
         expected = "lines sorted by observation date, then release date, each pair once"
         advice = "Sort the lines, and keep one value of two that were released on one day."
-        raise fail(path, row + 2, "release_date", found, expected, advice)
+        raise fail(path, row + 2, "release_date", pair, expected, advice)
     return dates, releases
 
 
@@ -107,8 +115,11 @@ def read_fred_folder(
 ) -> tuple[dict[str, Observations], dict[str, str], tuple[str, ...]]:
     """The named series from `NAME.csv` files in a folder.
 
-    Returns: the series by name; in words, what their release dates are; messages.
-    Raises: UserError if a file is missing or wrong.
+    Returns:
+      The series by name; by name, its release dates in words; messages.
+
+    Raises:
+      UserError: a file is missing or wrong.
     """
     series, rules, messages = {}, {}, ()
     for name in names:
@@ -118,9 +129,9 @@ def read_fred_folder(
                 f"{path}: there is no such file{near(path.name, folder)}. Expected a FRED CSV file of the"
                 f" series {name}: download it from https://fred.stlouisfed.org/series/{name}."
             )
-        series[name], dated, said = read_fred_csv(path, name)
+        series[name], dated, added = read_fred_csv(path, name)
         rules[name] = "release dates of the source" if dated else RULE_WORDS[SERIES[name].release]
-        messages += said
+        messages += added
     return series, rules, messages
 
 
@@ -130,7 +141,7 @@ def check_first_releases(
     releases: Shaped[np.ndarray, "N"],
     values: Float64[np.ndarray, "N"],
 ) -> None:
-    """Refuse a date whose first release is not in the file, so that a revision would pass for it.
+    """Refuses a date whose first release is not in the file, so that a revision would pass for it.
 
     Values come out in the order of their dates. So where a date is first listed after a later date had a
     value, an earlier line of it is missing. Three things that ALFRED does are not mistaken for that:
@@ -139,24 +150,28 @@ def check_first_releases(
     the CPI) may be listed at any time. What cannot be seen: a missing first release of the newest date, or of
     one whose revision came out with the next date's value.
 
-    Args: path: for the message; dates, releases, values: of the file's lines, the first of line 2, sorted by
-        date, then release; a value is NaN where the cell is empty.
-    Raises: UserError that names the first such line.
+    Args:
+      dates: observation dates of the file's lines from line 2 on, ascending.
+      releases: release dates of these lines, ascending for each date.
+      values: values of these lines, NaN where the cell is empty.
+
+    Raises:
+      UserError: names the first line of such a date.
     """
     starts = np.flatnonzero(np.append(True, dates[1:] != dates[:-1]))
-    own, listed = dates[starts], releases[starts]
+    observed, listed = dates[starts], releases[starts]
     valued = np.minimum.reduceat(np.where(np.isnan(values), NEVER, releases), starts)
     later = np.append(np.minimum.accumulate(valued[::-1])[::-1][1:], NEVER)  # earliest value of a later date
     oldest = dates[np.argmin(releases)]
-    missing = (own >= oldest) & (valued < NEVER) & (listed > later)
+    missing = (observed >= oldest) & (valued < NEVER) & (listed > later)
     if missing.any():
         i = int(np.argmax(missing))
-        follower = own[i + 1 + int(np.argmin(valued[i + 1 :]))]
+        follower = observed[i + 1 + int(np.argmin(valued[i + 1 :]))]
         raise UserError(
-            f"{path}, line {starts[i] + 2}, column 'release_date': found {own[i]} first released on"
+            f"{path}, line {starts[i] + 2}, column 'release_date': found {observed[i]} first released on"
             f" {listed[i]}, expected a first release by {later[i]}, when the later {follower} had its own:"
             " what is listed seems to be a revision. Add the line of the first release; if there was none, a"
-            f" line '{own[i]},{later[i]},' without a value says so."
+            f" line '{observed[i]},{later[i]},' without a value says so."
         )
 
 
@@ -167,12 +182,17 @@ def without_non_positive(
     values: Float64[np.ndarray, "N"],
     cells: list[str],
 ) -> tuple[Float64[np.ndarray, "N"], tuple[str, ...]]:
-    """What RawSeries.non_positive says, done to values <= 0.
+    """Treats values <= 0 as the series' `RawSeries.non_positive` says.
 
-    Args: path: for the message; name: of the series; dates, values, cells: of the file's lines, the first of
-        line 2.
-    Returns: the values, NaN where they were <= 0 and cannot be used; messages.
-    Raises: UserError if the series cannot have such a value.
+    Args:
+      name: the series' name.
+      cells: text of the values, from line 2 of the file on.
+
+    Returns:
+      The values, NaN where they were <= 0 and cannot be used; messages.
+
+    Raises:
+      UserError: the series cannot have such a value.
     """
     bad = values <= 0.0
     row = int(np.argmax(bad))
@@ -191,10 +211,14 @@ def without_non_positive(
 
 
 def check_unit(path: Path, name: str, values: Float64[np.ndarray, "M"]) -> None:
-    """Refuse a series whose median absolute value lies outside of what its unit makes possible.
+    """Refuses a series whose median absolute value lies outside of what its unit makes possible.
 
-    Args: path: for the message; name: of the series; values: none missing.
-    Raises: UserError that says which unit the file seems to be in.
+    Args:
+      name: the series' name.
+      values: its values, none missing.
+
+    Raises:
+      UserError: says which unit the file seems to be in.
     """
     limits, unit = SERIES[name].median_range, SERIES[name].unit
     if limits is None or len(values) == 0:

@@ -18,13 +18,17 @@ EXCHANGE_TIME = "America/New_York"
 def download_sp500(
     folder: Path, today: datetime.date | None = None, say: Callable[[str], None] = print
 ) -> None:
-    """Fetches the index's daily closes into `SP500.csv`, in FRED's format, if that file is not there yet.
+    """Fetches the index's daily closes into `SP500.csv`, in FRED's format, unless the folder has that file.
 
     A day without a close keeps its line, with an empty cell. Today's line is left out: before the exchange
     closes it holds the last price.
 
-    Args: folder: is made; a file that lies there is never replaced; today: the exchange's if None.
-    Raises: UserError if the package yfinance is missing or fails, or no close came.
+    Args:
+      folder: made if it is missing; a file in it is never replaced.
+      today: None takes the exchange's.
+
+    Raises:
+      UserError: the package yfinance is missing or fails, or no close came.
     """
     path = folder / "SP500.csv"
     if path.exists():
@@ -62,7 +66,7 @@ def _closes() -> dict[str, float]:
         table = yfinance.Ticker(TICKER).history(start=FIRST_DAY, auto_adjust=False, actions=False)
         if table.empty:
             return {}
-        # The index holds midnights of the exchange's time zone: their dates as they stand there.
+        # The index holds midnights of the exchange's time zone: their dates in that zone are the days.
         return dict(zip(table.index.strftime("%Y-%m-%d"), map(float, table["Close"]), strict=True))
     except Exception as error:  # of yfinance, of its HTTP client, or of its reading of an odd answer
         raise UserError(
