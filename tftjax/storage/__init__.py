@@ -1,4 +1,4 @@
-"""What lies on the disk: directories, runs and checkpoints.
+"""Files on the disk: directories, runs and checkpoints.
 
 `directories` names every file of a run, a sweep and a walk-forward, and makes, locks and removes them;
 `checkpoint` saves and restores named arrays and JSON; `runs` opens what was trained.

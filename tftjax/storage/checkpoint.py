@@ -8,12 +8,12 @@
 
 then `saved["arrays"]` is the nested dict and `saved["metadata"]` the JSON (non-finite numbers in Python's
 spelling). Its key "checkpoint" holds the format version, the epoch and the sha256 of all names, arrays and
-JSON. SHA256SUMS beside the items holds that of every file (`sha256sum -c SHA256SUMS`): damage is found, and
-named, before Orbax reads anything.
+JSON. SHA256SUMS beside the items holds that of every file (`sha256sum -c SHA256SUMS`): damage is detected
+and named before Orbax reads anything.
 
-Names in the directory: `<n>` is the checkpoint of epoch n, always complete; `<n>.old` is it while it is
-replaced; `<n>.new...` is being written; `<n>.trash` is being deleted. A kill at any moment leaves a state
-that restores.
+Names in the directory: `<n>` is the checkpoint of epoch n, always complete; `<n>.old` the same while it is
+replaced; `<n>.new...` one that is being written; `<n>.trash` one that is being deleted. A kill at any moment
+leaves a state that restores.
 """
 
 import contextlib
@@ -38,14 +38,14 @@ from tftjax.errors import UserError
 log = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
-KEPT = 2  # newest checkpoints that stay, besides the best: if one is damaged there is another
-_RECORD = "checkpoint"  # the metadata key that belongs to this module
+KEPT = 2  # newest checkpoints that stay besides the best: a damaged one has a substitute
+_RECORD = "checkpoint"  # key of this module's own metadata
 _SUMS = "SHA256SUMS"
 _LEFTOVER = re.compile(r"\d+\.(trash|new(\.orbax-checkpoint-tmp.*)?)")
 
 
 class Checkpoint(NamedTuple):
-    """What was saved after an epoch: a nested dict of numpy arrays, and the caller's JSON."""
+    """State after an epoch: a nested dict of numpy arrays, and the caller's JSON."""
 
     epoch: int
     arrays: dict[str, Any]
@@ -53,26 +53,26 @@ class Checkpoint(NamedTuple):
 
 
 def save(directory: Path, epoch: int, arrays: dict, metadata: dict, *, best_epoch: int | None) -> None:
-    """Write the checkpoint of an epoch, whole or not at all, then delete those that are no longer needed.
+    """Writes the checkpoint of an epoch, whole or not at all, then deletes those that are no longer needed.
 
     The newest two and the best one stay. Checkpoints of later epochs go too: they belong to a continuation
     that was given up (or are damaged), and the newest must be the one to resume from.
 
     Args:
-      directory: the run's checkpoint directory, made if missing.
+      directory: the folder of checkpoints, made if missing.
       epoch: the epoch's number, from 0; replaces a checkpoint of the same epoch.
       arrays: nested dict of numpy or jax arrays with at least one element each; keys are strings without
         "." or "/".
       metadata: what `json.dumps` takes, without the key "checkpoint".
       best_epoch: the epoch whose checkpoint stays however old it is, or None.
     Raises:
-      KeyboardInterrupt: came meanwhile; the checkpoint is written nevertheless.
+      KeyboardInterrupt: Ctrl-C came meanwhile; the checkpoint is written nevertheless.
       UserError: the directory cannot be written to (full, read-only, ...); earlier checkpoints are untouched.
-      TypeError, ValueError: arrays or metadata are not of this form.
+      TypeError, ValueError: arrays or metadata of another form.
     """
     import orbax.checkpoint as ocp  # 0.3 s, which `--help` and plain model code need not pay
 
-    directory = Path(directory).resolve()
+    directory = directory.resolve()
     arrays = _to_numpy(arrays, "arrays")
     if _RECORD in metadata:
         raise ValueError(f"metadata has the key {_RECORD!r}, which the checkpoint itself needs: rename it")
@@ -102,8 +102,7 @@ def save(directory: Path, epoch: int, arrays: dict, metadata: dict, *, best_epoc
 
 
 def epochs(directory: Path) -> list[int]:
-    """Return the epochs that have a checkpoint in the directory (perhaps a damaged one), ascending."""
-    directory = Path(directory)
+    """The epochs that have a checkpoint in the directory (perhaps a damaged one), ascending."""
     if not directory.is_dir():
         return []
     names = (re.fullmatch(r"(\d+)(\.old)?", path.name) for path in directory.iterdir() if path.is_dir())
@@ -111,18 +110,12 @@ def epochs(directory: Path) -> list[int]:
 
 
 def restore(directory: Path, epoch: int) -> Checkpoint:
-    """Read and verify the checkpoint of an epoch.
+    """Reads the checkpoint of an epoch, and verifies that it is exactly as saved.
 
-    Args:
-      directory: the run's checkpoint directory.
-      epoch: one of `epochs(directory)`.
-    Returns:
-      The checkpoint, arrays as numpy arrays, exactly as saved.
     Raises:
-      UserError: there is none of this epoch, or it is damaged (any change of a value, name, shape or dtype
-        shows).
+      UserError: no checkpoint of this epoch, or a damaged one (a changed value, name, shape or dtype).
     """
-    directory = Path(directory).resolve()
+    directory = directory.resolve()
     if epoch not in epochs(directory):
         known = ", ".join(map(str, epochs(directory))) or "none"
         raise UserError(f"no checkpoint of epoch {epoch} in {directory}; there are: {known}")
@@ -138,27 +131,27 @@ def restore(directory: Path, epoch: int) -> Checkpoint:
 
 
 def restore_latest(directory: Path) -> Checkpoint | None:
-    """Return the newest whole checkpoint, or None if there has never been one.
+    """Reads the newest whole checkpoint; None if there has never been one.
 
     Args:
-      directory: the run's checkpoint directory; may be missing.
+      directory: the folder of checkpoints; may be missing.
     Raises:
-      UserError: there are checkpoints, but all of them are damaged.
+      UserError: all checkpoints are damaged.
     """
-    directory = Path(directory).resolve()
-    found = epochs(directory)
-    for number, epoch in enumerate(reversed(found), start=1):
+    directory = directory.resolve()
+    saved_epochs = epochs(directory)
+    for epoch in reversed(saved_epochs):
         path = _path(directory, epoch)
         try:
             return _read(path, epoch)
         except UserError:
             raise
         except Exception as error:
-            following = "using the one before" if number < len(found) else "there is none before it"
+            following = "using the one before" if epoch > saved_epochs[0] else "there is none before it"
             log.warning(f"checkpoint {path} is damaged ({_reason(error)}): {following}")
-    if found:
+    if saved_epochs:
         raise UserError(
-            f"none of the checkpoints in {directory} is whole (epochs {', '.join(map(str, found))}): "
+            f"none of the checkpoints in {directory} is whole (epochs {', '.join(map(str, saved_epochs))}): "
             "bring a copy back, or delete the directory and train again"
         )
     return None
@@ -193,7 +186,7 @@ def _file_sum(file: Path) -> str:
 
 
 def _verify_files(path: Path) -> None:
-    """Raise if a file is not as it was written.
+    """Raises an error if a file is not as it was written.
 
     TensorStore checks too, but its failures leave threads behind that print tracebacks of their own.
     """
@@ -206,23 +199,23 @@ def _verify_files(path: Path) -> None:
 
 
 def _to_numpy(tree: dict, where: str) -> dict[str, Any]:
-    """Copy a nested dict with numpy leaves; refuse what Orbax could not give back as it was."""
-    out = {}
+    """Copies a nested dict with numpy leaves; refuses what Orbax could not give back as it was."""
+    copy = {}
     for key, value in tree.items():
         if not isinstance(key, str) or not key or "." in key or "/" in key:
             raise TypeError(
                 f"key {key!r} in {where}: a checkpoint needs non-empty strings without '.' or '/'"
             )
         if isinstance(value, dict):
-            out[key] = _to_numpy(value, f"{where}[{key!r}]")
+            copy[key] = _to_numpy(value, f"{where}[{key!r}]")
             continue
         leaf = np.asarray(value)
         if leaf.dtype.hasobject or leaf.dtype.kind in "SUMm" or leaf.size == 0:
             raise ValueError(
                 f"{where}[{key!r}] is {leaf.dtype}{list(leaf.shape)}: a checkpoint needs a number or more"
             )
-        out[key] = leaf
-    return out
+        copy[key] = leaf
+    return copy
 
 
 def _leaves(tree: dict[str, Any], path: str = "") -> Iterator[tuple[str, np.ndarray]]:
@@ -242,7 +235,7 @@ def _checksum(epoch: int, arrays: dict[str, Any], metadata: dict[str, Any]) -> s
 
 
 def _path(directory: Path, epoch: int) -> Path:
-    """The checkpoint's directory: a kill during its replacement leaves it under the name `<n>.old`."""
+    """The directory of a checkpoint: `<n>.old` where a kill came during its replacement."""
     path = directory / str(epoch)
     return path if path.exists() else directory / f"{epoch}.old"
 
@@ -257,7 +250,7 @@ def _retain(directory: Path, epoch: int, best_epoch: int | None) -> None:
 
 
 def _clean(directory: Path) -> None:
-    """Delete what killed or failed saves left, and replaced checkpoints; nothing of any other name."""
+    """Deletes remains of killed or failed saves, and replaced checkpoints; nothing of any other name."""
     for path in directory.iterdir():
         replaced = path.name.endswith(".old") and path.stem.isdigit() and path.with_suffix("").exists()
         if path.is_dir() and (replaced or _LEFTOVER.fullmatch(path.name)):
@@ -265,7 +258,7 @@ def _clean(directory: Path) -> None:
 
 
 def _clean_after_failure(directory: Path) -> None:
-    """Give the space back. TensorStore's threads may still be writing, and make a directory anew."""
+    """Frees the space, repeatedly: TensorStore's threads may still be writing, and make directories anew."""
     for _ in range(10):
         with contextlib.suppress(OSError):
             _clean(directory)
@@ -274,7 +267,7 @@ def _clean_after_failure(directory: Path) -> None:
 
 @functools.cache
 def _checkpointer():
-    """One for the process. OCDBT: all arrays in a few files, not two each; the fastest of Orbax's layouts."""
+    """The process's checkpointer. OCDBT, the fastest of Orbax's layouts, has few files, not two an array."""
     import orbax.checkpoint as ocp
 
     return ocp.Checkpointer(
@@ -286,9 +279,9 @@ def _checkpointer():
 
 @contextlib.contextmanager
 def _interrupted_after() -> Iterator[None]:
-    """Hold Ctrl-C back to the end: Orbax's event loops lose it, or break halfway with errors of their own."""
-    elsewhere = threading.current_thread() is not threading.main_thread()  # signals do not come here
-    if elsewhere or signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background
+    """Holds Ctrl-C back to the end: Orbax's event loops lose it, or break halfway with other errors."""
+    is_main = threading.current_thread() is threading.main_thread()  # signals come to no other thread
+    if not is_main or signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background
         yield
         return
     received = []
@@ -303,7 +296,7 @@ def _interrupted_after() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Orbax's own lines off stderr for one call: its failures are raised, and reported in our words.
+    """Keeps Orbax's own lines off stderr for one call: its failures are raised, and reported in our words.
 
     When one of many writes fails, TensorStore's threads report the others to an event loop that is gone, and
     Python prints a traceback for each. These may come late, so after a failure that filter stays.
@@ -326,6 +319,6 @@ def _quiet() -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """The error's first line, short enough for a message."""
+    """The first line of an error, short enough for a message."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__

@@ -17,10 +17,10 @@ REMEDY = "Bring a copy back, or train again under another --name."
 
 
 class Inside:
-    """A file or a folder of a fixed name: read from a `Directory`, its place there.
+    """A descriptor of a file or folder of a fixed name; its value is the path in the `Directory`.
 
     Args:
-      kind: makes that place of its path: Path, or another `Directory`.
+      kind: the value's type: Path, or another `Directory`.
     """
 
     def __init__(self, name: str, kind: Callable[[Path], Any] = Path):
@@ -32,21 +32,21 @@ class Inside:
 
 @dataclass(frozen=True)
 class Directory:
-    """A directory in which nothing but `Inside` lies."""
+    """A directory whose contents are its `Inside` attributes."""
 
     path: Path
 
     def owns(self, name: str) -> bool:
-        """Whether a name is one that is given here."""
+        """Whether a name is that of an attribute."""
         return name in {i.name for c in type(self).__mro__ for i in vars(c).values() if isinstance(i, Inside)}
 
     def foreign(self) -> list[str]:
-        """What lies there under names that are not given here; `.new` is being written."""
+        """Names in the directory that it does not own; `<name>.new` is a file that is being written."""
         return sorted(p.name for p in self.path.iterdir() if not self.owns(p.name.removesuffix(".new")))
 
 
 class EvaluationDirectory(Directory):
-    """What `tftjax.evaluate.evaluation` writes, which says what is in it."""
+    """The files that `evaluate/evaluation.py` writes and describes."""
 
     metrics = Inside("metrics.json")
     notes = Inside("notes.json")
@@ -60,7 +60,7 @@ class EvaluationDirectory(Directory):
 
 
 class InterpretationDirectory(Directory):
-    """What `tftjax.interpret.tables` writes, which says what is in it."""
+    """The files that `interpret/tables.py` writes and describes."""
 
     summary = Inside("summary.json")
 
@@ -76,15 +76,15 @@ class ForecastDirectory(Directory):
 
 
 class TrainingDirectory(Directory):
-    """What runs and sweeps have in common.
+    """Directory of a run or a sweep.
 
     Attributes:
       kind: "run" or "sweep".
       made_by: the commands that make one.
       identity: the file by which one is told from other directories: written first and removed last.
-      checkpoints: of a run see `storage.checkpoint`; of a sweep a folder of them a program and process.
+      checkpoints: folder of a run's checkpoints; in a sweep such a folder for each program and process.
       report: a page for reading.
-      lock_file: held by the process that trains there.
+      lock_file: the file that the process that trains there keeps locked.
     """
 
     kind: ClassVar[str]
@@ -102,19 +102,19 @@ class TrainingDirectory(Directory):
         return read_json(self.identity, REMEDY)
 
     def runs(self) -> list["RunDirectory"]:
-        """The runs in it that have a lock of their own."""
+        """The runs in the directory that have a lock of their own."""
         return []
 
 
 class RunDirectory(TrainingDirectory, ForecastDirectory):
-    """A run's directory: one training of one config.
+    """Directory of a run: one training of one config.
 
     Attributes:
       config: the whole config, every default written out.
       rows, ages, roles: the data as the model saw it, so that a run can be evaluated without its
         source; see `write_panel`.
-      init: what was taken from another run's parameters, where `train.init_from` names one.
-      metrics: a line an epoch.
+      init: record of the parameters taken from the run `train.init_from`, where there is one.
+      metrics: losses and metrics, a line an epoch.
     """
 
     kind, made_by = "run", "tftjax.train"
@@ -128,22 +128,22 @@ class RunDirectory(TrainingDirectory, ForecastDirectory):
         """Reads the config.
 
         Raises:
-          UserError: there is none, or it is damaged.
+          UserError: the config is missing or damaged.
         """
         return from_dict(self._read_identity(), str(self.config))
 
 
 class SweepDirectory(TrainingDirectory):
-    """The directory of a sweep or a walk-forward.
+    """Directory of a sweep or a walk-forward.
 
     Attributes:
       plan: the members and their configs.
-      members: a run each.
-      ensembles: a forecast a config, the mean of its seeds'.
-      pooled: in a walk-forward, each forecast over the test rows of all folds.
-      results, ensembles_table, summary_table, summary, metrics_picture, response_picture: of a sweep, see
-        sweep/results.py; a walk-forward has a summary too.
-      pooled_table, gains, folds, folds_picture: of a walk-forward, see walkforward/results.py.
+      members: folder of the members' runs.
+      ensembles: folder of a forecast for each config, the mean of its seeds.
+      pooled: in a walk-forward, folder of the forecasts over the test rows of all folds.
+      results, ensembles_table, summary_table, summary, metrics_picture, response_picture: a sweep's results,
+        see sweep/results.py; a walk-forward has a summary too.
+      pooled_table, gains, folds, folds_picture: a walk-forward's results, see walkforward/results.py.
     """
 
     kind, made_by = "sweep", "tftjax.sweep or tftjax.walkforward"
@@ -175,26 +175,26 @@ class SweepDirectory(TrainingDirectory):
         return ForecastDirectory(self.pooled / name)
 
     def ended(self, process: int = 0) -> Path:
-        """The members that have ended, and how, as far as one of several processes knows."""
+        """The file of how members have ended, as far as one of several processes knows."""
         return self.path / (f"ended-{process}.json" if process else "ended.json")
 
     def all_ended(self) -> list[Path]:
-        """`ended` of each process that wrote one."""
+        """The `ended` files of all processes."""
         return sorted(path for path in self.path.glob("*") if _ENDED.fullmatch(path.name))
 
     def program_checkpoints(self, program: int, process: int) -> Path:
-        """One process's states of the members of a program that have not ended."""
+        """Folder of one process's checkpoints of a program's members that have not ended."""
         return self.checkpoints / f"{program}-{process}"
 
     def all_checkpoints(self, program: int) -> list[Path]:
-        """`program_checkpoints` of each process that wrote some."""
+        """The `program_checkpoints` of all processes."""
         return sorted(self.checkpoints.glob(f"{program}-*"))
 
     def read(self) -> list[dict[str, Any]]:
-        """Reads the members of the plan, their configs as JSON has them.
+        """Reads the members of the plan, as JSON has them.
 
         Raises:
-          UserError: there is none, or it is damaged.
+          UserError: the plan is missing or damaged.
         """
         members = self._read_identity().get("members")
         if not isinstance(members, list) or not all(isinstance(member, dict) for member in members):
@@ -202,11 +202,11 @@ class SweepDirectory(TrainingDirectory):
         return members
 
     def write(self, members: Sequence[dict[str, Any]]) -> None:
-        """Writes the plan that `read` reads."""
+        """Writes the plan."""
         write_json(self.plan, {"members": members})
 
     def owns(self, name: str) -> bool:
-        """Whether a name is one that is given here."""
+        """Whether a name is that of an attribute or of an `ended` file."""
         return super().owns(name) or _ENDED.fullmatch(name) is not None
 
     def runs(self) -> list[RunDirectory]:
@@ -214,24 +214,24 @@ class SweepDirectory(TrainingDirectory):
         return [RunDirectory(path) for path in self.members.glob("*") if path.is_dir()]
 
     def foreign(self) -> list[str]:
-        """What lies there, and in the folders there, under names that are not given here."""
-        found, names = super().foreign(), {member.get("name") for member in self.read()}
+        """Names in the directory, and in the runs and forecasts in it, that they do not own."""
+        foreign, names = super().foreign(), {member.get("name") for member in self.read()}
         parts = [RunDirectory(path) for path in self.members.glob("*")]
         parts += [ForecastDirectory(p) for folder in (self.ensembles, self.pooled) for p in folder.glob("*")]
         for part in parts:
             stranger = isinstance(part, RunDirectory) and part.path.name not in names
             if stranger or part.path.is_symlink() or not part.path.is_dir():
-                found.append(part.path.name)
+                foreign.append(part.path.name)
             else:
-                found += [f"{part.path.name}/{name}" for name in part.foreign()]
-        return sorted(found)
+                foreign += [f"{part.path.name}/{name}" for name in part.foreign()]
+        return sorted(foreign)
 
 
 _ENDED = re.compile(r"ended(-\d+)?\.json")
 
 
 def make(path: Path) -> Path:
-    """Makes a folder with its parents, unless it is there.
+    """Makes a folder with its parents, unless it exists.
 
     Raises:
       UserError: it cannot be made.
@@ -248,7 +248,7 @@ def lock(directory: TrainingDirectory) -> Iterator[None]:
     """Keeps a directory for one process; the system frees it when the process ends, however it ends.
 
     Raises:
-      UserError: another process is training there, or it cannot be written to.
+      UserError: another process is training in the directory, or it cannot be written to.
     """
     import filelock  # 0.05 s, which only training need pay
 
@@ -281,15 +281,15 @@ def claim(
     Nothing is written into a directory that is not to be used, and nothing removed that another process uses.
 
     Args:
-      write: writes what lies there before any training, `identity` first.
-      check: raises UserError if what lies there cannot be gone on with; changes nothing.
-      resume: go on with what lies there, or begin it.
-      overwrite: replace what lies there.
+      write: writes the files that precede training, `identity` first.
+      check: raises UserError if this is not the run or sweep to go on with; changes nothing.
+      resume: whether to go on with the directory's contents where it has any.
+      overwrite: whether to replace the directory's contents.
     Returns:
-      A context that holds the lock; its value says whether there is something to go on with.
+      A context that holds the lock; its value says whether training goes on.
     Raises:
-      UserError: something lies there that is not to be used, another process is training there, or it cannot
-        be written to.
+      UserError: the directory has contents that are not to be used, another process is training in it, or it
+        cannot be written to.
     """
     begun = _is_begun(directory)
     if begun and resume:
@@ -315,7 +315,7 @@ def claim(
 
 
 def _is_begun(directory: TrainingDirectory) -> bool:
-    """Whether anything lies there but what a kill leaves before `identity` is written."""
+    """Whether the directory has more in it than a kill leaves before `identity` is written."""
     path, first = directory.path, directory.identity.name
     if not path.is_dir():
         return path.exists()
@@ -323,7 +323,7 @@ def _is_begun(directory: TrainingDirectory) -> bool:
 
 
 def _check_removable(directory: TrainingDirectory) -> None:
-    """Refuses to remove what is not of this kind, or has anything else in it."""
+    """Refuses to remove a directory that is not of this kind, or has anything foreign in it."""
     path = directory.path
     if path.is_symlink() or not path.is_dir():
         foreign = ["a link" if path.is_symlink() else "a file"]
@@ -341,10 +341,10 @@ def _check_removable(directory: TrainingDirectory) -> None:
 
 
 def _remove(directory: TrainingDirectory) -> None:
-    """Removes everything but the lock, which this process holds.
+    """Removes everything in a directory but the lock, which this process holds.
 
     Raises:
-      UserError: another process is training one of the runs in it, or it cannot be removed.
+      UserError: another process is training one of its runs, or something cannot be removed.
     """
     for run in directory.runs():
         if run.lock_file.exists():

@@ -38,10 +38,10 @@ class Ended(NamedTuple):
 
     Attributes:
       status: "diverged", or the name of a stop rule.
-      epoch: the epochs that count.
-      best_epoch: the one of the lowest validation loss.
-      message: why it diverged.
-      evaluated: whether its evaluation is written.
+      epoch: number of epochs trained; of a member that diverged, up to the last good one.
+      best_epoch: the epoch of the lowest validation loss.
+      message: why the member diverged; else empty.
+      evaluated: whether the member's evaluation is written.
     """
 
     status: str
@@ -60,17 +60,13 @@ def versions() -> dict[str, str]:
 def claim(
     directory: Path, config: Config, panel: Panel, *, resume: bool = False, overwrite: bool = False
 ) -> Iterator[bool]:
-    """Keeps a run's directory for this process to train in: made anew, or one to go on with.
+    """`directories.claim` of a run's directory.
 
-    Settings of `evaluation` may have changed in between, as they have no part in training: the run takes the
-    new ones, and what was evaluated by the old ones is marked as out of date by removing its metrics.
+    A run to go on with takes new settings of `evaluation`, which have no part in training; the metrics of an
+    evaluation by the old ones are removed.
 
-    Args:
-      resume, overwrite: see `directories.claim`.
-    Returns:
-      See there.
     Raises:
-      UserError: see there; or to go on with, it is of another config or other data.
+      UserError: see `directories.claim`; or the run to go on with has another config or other data.
     """
     run = RunDirectory(directory)
     write, check = (partial(step, run, config, panel) for step in (_write, _check_same))
@@ -86,7 +82,7 @@ def _write(run: RunDirectory, config: Config, panel: Panel) -> None:
 
 
 def _bring_up_to_date(run: RunDirectory, config: Config, panel: Panel) -> None:
-    """Completes what a kill left half made before any training, and takes new settings of `evaluation`."""
+    """Writes the panel if a kill came before it was whole, and takes new settings of `evaluation`."""
     if not _has_panel(run):
         write_panel(run.path, panel)
     kept = run.read()
@@ -97,12 +93,12 @@ def _bring_up_to_date(run: RunDirectory, config: Config, panel: Panel) -> None:
 
 
 def _has_panel(run: RunDirectory) -> bool:
-    """Whether the panel should be whole: no kill came while it was written, before any training."""
+    """Whether the panel has been written whole."""
     return run.roles.exists() or bool(checkpoint.epochs(run.checkpoints))
 
 
 def _check_same(run: RunDirectory, config: Config, panel: Panel) -> None:
-    """Refuses to go on with a run of another config, the changes listed, or of other data."""
+    """Refuses to go on with a run of another config or of other data."""
     changed = [
         f"\n  {key}: the run has {old!r}, now {new!r}"
         for key, old, new in changed_keys(run.read(), config)
@@ -126,13 +122,13 @@ def read_config(directory: Path) -> Config:
     """Reads a run's config.
 
     Raises:
-      UserError: the directory is missing, no run, or damaged.
+      UserError: no run, or a damaged config.
     """
     return RunDirectory(directory).read()
 
 
 def checkpoint_metadata(config: Config, data: Data) -> dict:
-    """What a checkpoint tells beside its arrays: enough to use the parameters without this package."""
+    """Metadata of a checkpoint: enough to use its parameters without this package."""
     return {
         "config": config.model_dump(mode="json"),
         "config_fingerprint": config_fingerprint(config),
@@ -148,9 +144,9 @@ def open_run(directory: Path, data: Data | None = None) -> Run:
     """Opens a run with the best parameters of its newest whole checkpoint.
 
     Args:
-      data: the run's, if at hand; None reads what the run stores.
+      data: the run's data, if at hand; None reads the panel that the run stores.
     Raises:
-      UserError: no run, no checkpoint yet, none that is whole, or another model than the config's.
+      UserError: no run, no whole checkpoint, or a config that was edited after training.
     """
     config = read_config(directory)
     saved = checkpoint.restore_latest(RunDirectory(directory).checkpoints)

@@ -30,10 +30,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def plan_of(arguments: argparse.Namespace) -> tuple[list[Member], Path]:
-    """The members that the command's arguments ask for, and the sweep's folder.
+    """Plans the members that the command's arguments ask for, and names the sweep's folder.
 
     Raises:
-      UserError: see `sweep_plan.make_plan`.
+      UserError: see `plan.make_plan`.
     """
     if bool(arguments.sample) != (arguments.space is not None) or arguments.sample < 0:
         raise UserError("--sample N and --space FILE belong together, N at least 1.")

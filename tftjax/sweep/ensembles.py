@@ -25,49 +25,55 @@ log = logging.getLogger(__name__)
 
 
 def average(forecasts: Sequence[Float[np.ndarray, "*W Q"]]) -> Float[np.ndarray, "*W Q"]:
-    """The mean of forecasts at each level: the forecast whose quantile function is the mean of theirs.
+    """Averages forecasts level by level: the mean of their quantile functions.
 
-    Unlike the mean of their distributions it is no wider than they are on average, and where none of them
-    crosses, it does not.
+    Unlike the mean of the distributions it is no wider than they are on average, and where none of them
+    crosses, it does not (Vincent 1912; Lichtendahl, Grushka-Cockayne and Winkler 2013, "Is it better to
+    average probabilities or quantiles?").
+
+    >>> average([np.array([0.0, 1.0]), np.array([2.0, 5.0])]).tolist()
+    [1.0, 3.0]
 
     Args:
-        forecasts: quantiles of equal levels, at least one, in any unit.
+      forecasts: at least one, of equal levels and one unit.
     Raises:
-        ValueError: they are of different shapes.
-    Source: Vincent 1912; Lichtendahl, Grushka-Cockayne and Winkler 2013, "Is it better to average
-        probabilities or quantiles?"
+      ValueError: forecasts of different shapes.
     """
     return np.mean(np.stack(forecasts), axis=0)
 
 
 def average_tables(tables: Sequence[pd.DataFrame], levels: Sequence[str]) -> pd.DataFrame:
-    """`average` of the columns of tables that agree in all others, such as `predict` returns."""
+    """Averages the level columns of tables that agree in all others, such as `predict` returns."""
     averaged = average([table[list(levels)].to_numpy() for table in tables])
     return tables[0].assign(**dict(zip(levels, averaged.T, strict=True)))
 
 
 def title(config: str, num_seeds: int) -> str:
-    """What tables and pictures call an ensemble."""
+    """The name of an ensemble in tables and pictures.
+
+    >>> title("control", 5)
+    'control, ensemble of 5'
+    """
     return f"{config}, ensemble of {num_seeds}"
 
 
 def ensembles(members: Sequence[Member], ended: Mapping[str, Ended]) -> dict[tuple[str, str], list[Member]]:
     """The members of every ensemble, by config and fold: the seeds that did not diverge, at least two."""
-    found: dict[tuple[str, str], list[Member]] = {}
+    groups: dict[tuple[str, str], list[Member]] = {}
     for member in members:
         if ended[member.name].status != "diverged":
-            found.setdefault((member.group, member.fold), []).append(member)
-    return {key: seeds for key, seeds in found.items() if len(seeds) > 1}
+            groups.setdefault((member.group, member.fold), []).append(member)
+    return {key: seeds for key, seeds in groups.items() if len(seeds) > 1}
 
 
 def open_runs(folder: Path, config: str | None) -> list[runs.Run]:
     """Opens a run, or all seeds of a config of a sweep; of a walk-forward, those of its newest fold.
 
     Args:
-      folder: of the run or the sweep.
+      folder: directory of a run or a sweep.
       config: name of a config of the sweep; None for a run, or for the only config.
     Raises:
-      UserError: neither a run nor a sweep, a config that the sweep has not, or none of its seeds is trained.
+      UserError: neither a run nor a sweep, an unknown config, or one without a trained seed.
     """
     if not SweepDirectory(folder).plan.is_file():
         if config is not None:
@@ -94,11 +100,9 @@ def open_runs(folder: Path, config: str | None) -> list[runs.Run]:
     if len(trained) < len(seeds):
         missing = [member.name for member in seeds if member not in trained]
         log.warning(f"left out, as they diverged or have not ended: {', '.join(missing)}")
-    paths = [SweepDirectory(folder).member(member.name).path for member in trained]
-    first = runs.open_run(paths[0])
-    # All seeds have the same data and scalers.
-    others = [runs.open_run(path, first.data) for path in paths[1:]]
-    return [first, *others]
+    first, *others = (SweepDirectory(folder).member(member.name).path for member in trained)
+    run = runs.open_run(first)
+    return [run, *(runs.open_run(path, run.data) for path in others)]  # seeds share data and scalers
 
 
 def evaluate_ensembles(
@@ -107,15 +111,15 @@ def evaluate_ensembles(
     data: Mapping[str, Data],
     known: dict[Hashable, BaselineScores],
 ) -> dict[str, dict]:
-    """Evaluates the ensemble of each config of a sweep, and draws it.
+    """Evaluates and draws the ensemble of each config of a sweep whose members are evaluated.
 
     Args:
-      folder: of the sweep, its members evaluated.
-      groups: by config, the members of its ensemble.
-      data: by name of a member.
+      folder: the sweep's directory.
+      groups: the members of each ensemble, by config.
+      data: each member's data, by its name.
       known: see `evaluate`.
     Returns:
-      By config, the metrics that `evaluate` returns.
+      The metrics of each ensemble, by config.
     Raises:
       UserError: a member's evaluation cannot be read, or the results cannot be written.
     """
@@ -131,11 +135,11 @@ def evaluate_ensembles(
 
 
 def forecasts_of(folder: Path, members: Sequence[Member], split: str) -> list[Float[np.ndarray, "W P Q"]]:
-    """What members' evaluations hold of a split, returns as decimals."""
-    sweep = SweepDirectory(folder)
-    return [read_predictions(sweep.member(member.name).path, split).forecast for member in members]
+    """Reads the members' forecasts of a split from their evaluations, returns as decimals."""
+    paths = [SweepDirectory(folder).member(member.name).path for member in members]
+    return [read_predictions(path, split).forecast for path in paths]
 
 
 def stand_in(directory: Path, name: str, member: Member, data: Data) -> runs.Run:
-    """A run without parameters, for forecasts that no single run made: its config and data say of what."""
+    """A run without parameters, for forecasts that no single run made; with the member's config and data."""
     return runs.Run(directory, member.config.model_copy(update={"name": name}), data, {}, 0)

@@ -27,7 +27,7 @@ START_TIMEOUT = 300  # seconds to wait for the other processes to start
 GRACE = 10  # seconds to end by oneself when another has died: after Ctrl-C all of them are saving
 _ALIVE, _LEFT = "alive", "left"
 
-Member = TypeVar("Member")
+T = TypeVar("T")
 
 
 class Others:
@@ -82,8 +82,8 @@ class Host(NamedTuple):
     count: int = 1
     connection: Others | None = None
 
-    def share(self, members: Sequence[Member]) -> list[Member]:
-        """The members that are this process's."""
+    def share(self, members: Sequence[T]) -> list[T]:
+        """The members that this process trains."""
         return list(members[self.index :: self.count])
 
 

@@ -19,14 +19,10 @@ from tftjax.sweep.plan import Member
 def claim(
     folder: Path, members: Sequence[Member], *, resume: bool = False, overwrite: bool = False
 ) -> Iterator[None]:
-    """Keeps a sweep's directory for this process to train in: made anew, or one to go on with.
+    """`directories.claim` of a sweep's directory; one to go on with takes new settings of `evaluation`.
 
-    Settings of `evaluation` may have changed in between: the sweep takes the new ones.
-
-    Args:
-      resume, overwrite: see `directories.claim`.
     Raises:
-      UserError: see there; or to go on with, it is a sweep of other members.
+      UserError: see `directories.claim`; or the sweep to go on with has other members.
     """
     write, check = (partial(step, folder, members) for step in (_write_plan, _check_same))
     with directories.claim(
@@ -46,7 +42,7 @@ def create_member(folder: Path, member: Member, panel: Panel, *, resume: bool) -
     """Makes a member's run directory, unless there is one to go on with.
 
     Raises:
-      UserError: something lies there, or it is a run of another config or other data.
+      UserError: something else lies in its place, or a run of another config or other data.
     """
     with runs.claim(SweepDirectory(folder).member(member.name).path, member.config, panel, resume=resume):
         pass
@@ -56,7 +52,7 @@ def read_members(folder: Path) -> list[Member]:
     """Reads the members of a sweep.
 
     Raises:
-      UserError: no sweep, or damaged.
+      UserError: the directory is no sweep, or its plan is damaged.
     """
     sweep = SweepDirectory(folder)
     try:
@@ -79,17 +75,18 @@ def read_ended(folder: Path) -> dict[str, Ended]:
     for path in SweepDirectory(folder).all_ended():
         try:
             for name, value in files.read_json(path, remedy).items():
-                how = Ended(**value)
-                evaluated = how.evaluated or (name in ended and ended[name].evaluated)
-                ended[name] = how._replace(evaluated=evaluated)
+                outcome = Ended(**value)
+                evaluated = outcome.evaluated or (name in ended and ended[name].evaluated)
+                ended[name] = outcome._replace(evaluated=evaluated)
         except TypeError as error:
             raise UserError(f"{path}: damaged ({error}). {remedy}") from error
     return ended
 
 
 def write_ended(folder: Path, host: int, ended: dict[str, Ended]) -> None:
-    """Writes which members have ended, as far as this process knows, whole or not at all."""
-    files.write_json(SweepDirectory(folder).ended(host), {name: how._asdict() for name, how in ended.items()})
+    """Writes how members have ended, as far as this process knows, whole or not at all."""
+    outcomes = {name: outcome._asdict() for name, outcome in ended.items()}
+    files.write_json(SweepDirectory(folder).ended(host), outcomes)
 
 
 def _check_same(folder: Path, members: Sequence[Member]) -> None:

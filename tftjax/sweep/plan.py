@@ -1,6 +1,6 @@
-"""What a sweep trains: configs x grid x sample x seeds, as members, in programs of equal static config.
+"""Plan of a sweep: configs x grid x sample x seeds, as members, in programs of equal static config.
 
-Nothing here computes anything: plans are made, named and checked before any data is read.
+Plans are made, named and checked before any data is read.
 """
 
 import itertools
@@ -17,9 +17,9 @@ from tftjax.config.loading import Config, from_dict, known_keys, load, parse_jso
 from tftjax.config.section import nearest, show
 from tftjax.errors import UserError
 
-# What a member's name and seed follow from; text without effect; and what has no part in training.
+# Settings that a grid or a sample cannot vary, each with what sets it.
 NOT_SWEPT = {"name": "--name", "notes": "nothing", "train.seed": "--seeds", "evaluation": "--set"}
-STATE_KEYS = ("train.init_from",)  # of which a member's first state follows, and nothing else
+STATE_KEYS = ("train.init_from",)  # settings that a member's first state follows from, and nothing else
 
 
 class Member(NamedTuple):
@@ -27,8 +27,8 @@ class Member(NamedTuple):
 
     Attributes:
       name: `<group>-s<seed>`, or `<group>-<fold>-s<seed>`, the name of its run.
-      group: the config's name, with what a grid or a sample set in it: what its seeds have in common.
-      config: with this name and seed in it, and the fold's split dates.
+      group: the config's name, with what a grid or a sample set in it; the same for all its seeds.
+      config: the config with this name and seed, and the fold's split dates.
       fold: the year in which a fold's test rows begin; empty in a sweep, which has one split.
     """
 
@@ -56,7 +56,7 @@ def make_plan(
       grid: "dotted.key=value,value,..." each.
       space: what `read_space` returns.
       num_samples: points drawn from the space; more points begin with the same ones.
-      num_seeds: train.seed, train.seed + 1, ...
+      num_seeds: number of seeds: train.seed, train.seed + 1, ...
       mixed_data: whether members may differ in data or splits.
     Raises:
       UserError: a mistake in any of these, two members of one name, or data that differ.
@@ -94,6 +94,9 @@ def _seeds(config: Config, group: str, num_seeds: int) -> list[Member]:
 def parse_axis(text: str) -> tuple[str, list[str]]:
     """Splits "dotted.key=a,b,c" at the commas outside of brackets and quotes.
 
+    >>> parse_axis("model.quantiles=[0.1,0.5,0.9],[0.5]")
+    ('model.quantiles', ['[0.1,0.5,0.9]', '[0.5]'])
+
     Raises:
       UserError: no "=", an unknown key, one that a grid cannot set, or a value that stands twice.
     """
@@ -117,7 +120,7 @@ def parse_axis(text: str) -> tuple[str, list[str]]:
 
 
 def _meaning(value: str) -> str | float:
-    """The number that a text stands for, so that 0.10 is 1e-1, or the text."""
+    """The number that a text stands for, so that 0.10 and 1e-1 are equal, or else the text."""
     try:
         return float(value)
     except ValueError:
@@ -181,7 +184,7 @@ def _is_range(range_: dict) -> bool:
 
 
 def _draw(space: Mapping[str, Any], num_samples: int) -> list[dict[str, Any]]:
-    """Points of a space, the same ones every time; numbers to four digits, so that they can be written."""
+    """Points of a space, the same ones every time; numbers to four digits."""
     rng = np.random.default_rng(0)
     return [{key: _draw_value(rng, key, range_) for key, range_ in space.items()} for _ in range(num_samples)]
 
@@ -224,7 +227,7 @@ def programs(members: Sequence[Member], shapes: Mapping[str, Any]) -> list[list[
     """Groups members by what is constant in a compiled program, in the order in which they appear.
 
     Args:
-      shapes: by name of a member, the `data_shapes` of its data.
+      shapes: the `data_shapes` of each member's data, by its name.
     """
     groups: dict[str, list[Member]] = {}
     for member in members:
@@ -243,9 +246,6 @@ def static_settings(config: Config) -> dict[str, Any]:
 
 def varied_settings(members: Sequence[Member]) -> list[str]:
     """Dotted keys in which members of a sweep differ, but for name, notes and seed."""
-    all_settings = [settings(member.config) for member in members]
-    return [
-        key
-        for key in known_keys()
-        if key not in NOT_SWEPT and len({json.dumps(own[key]) for own in all_settings}) > 1
-    ]
+    table = [settings(member.config) for member in members]
+    keys = [key for key in known_keys() if key not in NOT_SWEPT]
+    return [key for key in keys if len({json.dumps(values[key]) for values in table}) > 1]

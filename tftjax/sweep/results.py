@@ -9,7 +9,7 @@ metrics.png   the metrics by config; response.png the penalties' weights against
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from tftjax.sweep.ensembles import title
 from tftjax.sweep.plan import Member, varied_settings
 
 REMEDY = "the command that began the sweep, with --resume."
-Metrics = Mapping[str, Mapping[str, Any]]  # by split, what metrics.json holds
+Metrics = Mapping[str, Mapping[str, Any]]  # contents of metrics.json, by split
 
 
 def results_table(
@@ -39,16 +39,16 @@ def results_table(
     """A row a member, in the order of the plan.
 
     Args:
-      metrics: by name of a member, what `evaluate` returned; a diverged member has none.
+      metrics: contents of each member's metrics.json, by its name; a diverged member has none.
     """
     keys = varied_settings(members)
     rows = []
     for member in members:
-        how, own = ended[member.name], settings(member.config)
+        outcome, values = ended[member.name], settings(member.config)
         row = {"member": member.name, "config": member.group, "seed": member.config.train.seed}
-        row |= {"status": how.status, "epochs": how.epoch, "best_epoch": how.best_epoch}
+        row |= {"status": outcome.status, "epochs": outcome.epoch, "best_epoch": outcome.best_epoch}
         for key in keys:
-            row[key] = own[key] if isinstance(own[key], int | float | str) else json.dumps(own[key])
+            row[key] = values[key] if isinstance(values[key], int | float | str) else json.dumps(values[key])
         rows.append(row | flatten(metrics.get(member.name, {})))
     return pd.DataFrame(rows)
 
@@ -70,7 +70,11 @@ def diverged(results: pd.DataFrame) -> list[str]:
 
 
 def diverged_text(names: Sequence[str]) -> list[str]:
-    """A sentence that names the members that diverged; none without any."""
+    """A sentence that names the members that diverged; none without any.
+
+    >>> diverged_text(["control-s1"])
+    ['Diverged, and left out: control-s1.']
+    """
     return [f"Diverged, and left out: {', '.join(names)}."] if names else []
 
 
@@ -83,28 +87,28 @@ def summarise(results: pd.DataFrame) -> pd.DataFrame:
     reference = results[results["config"] == reference_config(results)].set_index("seed")
     rows = []
     for config in ranking(results):
-        own = results[results["config"] == config].set_index("seed")
+        members = results[results["config"] == config].set_index("seed")
         for split in SPLITS:
             for column in columns(results, f"{split}/"):
                 name = f"{split}/{column.metric}"
-                values = own[name].dropna()
+                values = members[name].dropna()
                 error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else None
                 row = {"config": config, "split": split, "metric": column.metric, "seeds": len(values)}
                 row |= {"mean": values.mean(), "standard_error": error}
-                pairs = (own[name] - reference[name]).dropna()
+                pairs = (members[name] - reference[name]).dropna()
                 if config != reference_config(results) and len(pairs):
                     difference = mean_interval(pairs.to_numpy())
                     row |= {"pairs": len(pairs), "difference": difference.mean}
                     row |= {"difference_low": difference.low, "difference_high": difference.high}
                 rows.append(row)
     names = ["config", "split", "metric", "seeds", "mean", "standard_error", "pairs", "difference"]
-    table = pd.DataFrame(rows, columns=[*names, "difference_low", "difference_high"])
-    return table.astype({"pairs": "Int64"})
+    names += ["difference_low", "difference_high"]
+    return pd.DataFrame(rows, columns=names).astype({"pairs": "Int64"})
 
 
 def means_table(
     summary: pd.DataFrame,
-    shown: Sequence[MetricColumn],
+    metric_columns: Sequence[MetricColumn],
     split: str,
     baselines: Mapping[str, Any],
     averaged: Mapping[str, Metrics],
@@ -113,65 +117,73 @@ def means_table(
 
     Args:
       summary: what `summarise` returns.
-      baselines: by name, their metrics in the split.
-      averaged: by config and split, the metrics of its ensemble.
+      baselines: metrics of the baselines in the split, by name.
+      averaged: metrics of the ensembles, by config and split.
     """
     rows = []  # heading, values, standard errors
-    for config, own in summary[summary["split"] == split].groupby("config", sort=False):
-        by_metric, seeds = own.set_index("metric"), int(own["seeds"].max())
+    for config, metrics in _by_config(summary, split):
+        seeds = int(metrics["seeds"].max())
         heading = Cell(f"{config}, {counted(seeds, 'seed')}", "model")
-        rows.append((heading, by_metric["mean"].to_dict(), by_metric["standard_error"].to_dict()))
+        rows.append((heading, metrics["mean"].to_dict(), metrics["standard_error"].to_dict()))
         if config in averaged:
             rows.append((Cell(title(config, seeds)), flatten(averaged[config][split]), {}))
     rows += [(Cell(f"{name} (baseline)"), flatten(values), {}) for name, values in baselines.items()]
     ranks = split == "val"
-    best = best_of([values for _, values, _ in rows], shown) if ranks else {}
-    cells = [[heading, *metric_cells(values, shown, best, errors)] for heading, values, errors in rows]
+    best = best_of([values for _, values, _ in rows], metric_columns) if ranks else {}
+    cells = [
+        [heading, *metric_cells(values, metric_columns, best, errors)] for heading, values, errors in rows
+    ]
     note = (
         "Configs in the order of their mean pinball loss, under each its ensemble, baselines below; the best"
         " of a column is marked."
         if ranks
         else "In the order of validation: test rows rank nothing."
     )
-    head = ("mean ± standard error", *(column.title for column in shown))
+    head = ("mean ± standard error", *(column.title for column in metric_columns))
     return Table(SPLIT_NAMES[split], head, cells, note)
 
 
+def _by_config(summary: pd.DataFrame, split: str) -> Iterable[tuple[str, pd.DataFrame]]:
+    """The rows of each config in a split, by metric."""
+    return summary[summary["split"] == split].set_index("metric").groupby("config", sort=False)
+
+
 def differences_table(
-    summary: pd.DataFrame, shown: Sequence[MetricColumn], split: str, reference: str
+    summary: pd.DataFrame, metric_columns: Sequence[MetricColumn], split: str, reference: str
 ) -> Table | None:
     """Each config minus the reference in one split, of what `summarise` returns; None of a single config."""
     rows = []
-    for config, own in summary[summary["split"] == split].groupby("config", sort=False):
+    for config, metrics in _by_config(summary, split):
         if config != reference:
-            found = own.set_index("metric")[["difference", "difference_low", "difference_high"]]
-            rows.append([Cell(config)])
-            rows[-1] += [Cell(c.format.estimate(*found.loc[c.metric], "+")) for c in shown]
-    head = (f"minus {reference} [95 %]", *(column.title for column in shown))
+            estimates = metrics[["difference", "difference_low", "difference_high"]]
+            cells = [Cell(c.format.estimate(*estimates.loc[c.metric], "+")) for c in metric_columns]
+            rows.append([Cell(config), *cells])
+    head = ("", *(column.title for column in metric_columns))
     note = (
         "Seed by seed, with 95 % t intervals over seeds. The more configs, the more of them exclude 0 by"
         " chance."
     )
-    return Table(f"{SPLIT_NAMES[split]}, minus {reference}", head, rows, note) if rows else None
+    return Table(f"{SPLIT_NAMES[split]}, minus {reference} [95 %]", head, rows, note) if rows else None
 
 
 def tables(results: pd.DataFrame, first: Metrics, averaged: Mapping[str, Metrics]) -> list[Table]:
     """The tables of a sweep, for its summary and its page.
 
     Args:
-      first: metrics of a member, whose baselines are everyone's.
-      averaged: by config and split, the metrics of its ensemble.
+      first: metrics of any member: all have the same baselines.
+      averaged: metrics of the ensembles, by config and split.
     """
-    summary, reference, found = summarise(results), reference_config(results), []
+    summary, reference = summarise(results), reference_config(results)
+    parts: list[Table | None] = []
     for split in SPLITS:
-        shown = columns(results, f"{split}/")
-        found.append(means_table(summary, shown, split, first[split]["baselines"], averaged))
-        found.append(differences_table(summary, shown, split, reference))
-    return [table for table in found if table is not None]
+        metric_columns = columns(results, f"{split}/")
+        parts.append(means_table(summary, metric_columns, split, first[split]["baselines"], averaged))
+        parts.append(differences_table(summary, metric_columns, split, reference))
+    return [table for table in parts if table is not None]
 
 
 def make_summary(results: pd.DataFrame, first: Metrics, averaged: Mapping[str, Metrics]) -> Summary:
-    """The summary for reading; arguments as of `tables`."""
+    """Makes the summary for reading; arguments as of `tables`."""
     parts: list[str | Table] = [
         "Configs are ranked by mean validation pinball; test rows rank nothing. ± is the standard error over"
         f" seeds. Differences are from {reference_config(results)}."
@@ -183,15 +195,12 @@ def make_summary(results: pd.DataFrame, first: Metrics, averaged: Mapping[str, M
 
 
 def write_results(
-    folder: Path,
-    members: Sequence[Member],
-    ended: Mapping[str, Ended],
-    averaged: Mapping[str, Metrics],
+    folder: Path, members: Sequence[Member], ended: Mapping[str, Ended], averaged: Mapping[str, Metrics]
 ) -> tuple[pd.DataFrame, str | None]:
     """Writes the tables of a sweep whose members have all ended and are evaluated.
 
     Args:
-      averaged: by config and split, the metrics of its ensemble.
+      averaged: metrics of the ensembles, by config and split.
     Returns:
       The table of members, and the summary for the terminal, None if every member diverged.
     Raises:
@@ -236,7 +245,7 @@ def read_results(folder: Path) -> pd.DataFrame:
 
 
 def read_evaluations(folder: Path, results: pd.DataFrame) -> dict[str, Evaluation]:
-    """The evaluations of the members that did not diverge, by name.
+    """Reads the evaluations of the members that did not diverge, by name.
 
     Raises:
       UserError: one cannot be read.
@@ -246,7 +255,7 @@ def read_evaluations(folder: Path, results: pd.DataFrame) -> dict[str, Evaluatio
 
 
 def read_ensembles(folder: Path, configs: Sequence[str]) -> dict[str, Evaluation]:
-    """The evaluations of the seeds of a config as one forecast, of those that there are.
+    """Reads the evaluations of the configs' ensembles, by config; one that has none is left out.
 
     Raises:
       UserError: one cannot be read.

@@ -1,4 +1,4 @@
-"""Train many configs and seeds in one compiled program: `python -m tftjax.sweep configs/*.json --seeds 5`."""
+"""A sweep from its data to its summary: members trained in compiled programs, evaluated and compared."""
 
 import contextlib
 import functools
@@ -40,8 +40,9 @@ class Trained(NamedTuple):
     """A sweep whose members have all ended and are evaluated.
 
     Attributes:
-      data: by name of a member.
-      baselines: what `evaluate` knows by now.
+      folder: the sweep's directory.
+      data: each member's data, by its name.
+      baselines: scores of baselines that `evaluate` has computed so far.
     """
 
     folder: Path
@@ -64,12 +65,12 @@ def sweep(
     """Trains members, each into a run directory of its own, evaluates them and summarises the results.
 
     Args:
-      members: of `sweep_plan.make_plan`.
-      data: of `load_data`.
-      folder: of the sweep.
+      members: what `plan.make_plan` returns.
+      data: what `load_data` returns.
+      folder: the sweep's directory.
       conclude: writes the results, and returns what to print of them.
-      resume: go on with the sweep that lies there, or begin it.
-      overwrite: replace the sweep that lies there.
+      resume: go on with the sweep in the folder, or begin it.
+      overwrite: replace the sweep in the folder.
       quiet: print nothing but the messages that need action.
       host: which of several processes this is; each trains its share, the first one summarises.
     Raises:
@@ -77,7 +78,7 @@ def sweep(
     """
     quiet = quiet or host.index > 0
     baselines: dict[Hashable, BaselineScores] = {}  # members on the same data share them
-    programs = plan.programs(members, {name: data_shapes(own) for name, own in data.items()})
+    programs = plan.programs(members, {name: data_shapes(values) for name, values in data.items()})
     if not quiet:
         print(f"{len(members)} members in {len(programs)} program(s), in {folder}")
     if not (resume and SweepDirectory(folder).plan.exists()):
@@ -115,14 +116,14 @@ def train_share(
             if program:
                 train_program(folder, view.program, program, data, ended, host, display.update)
     for member in members:
-        how, directory = ended[member.name], SweepDirectory(folder).member(member.name)
-        is_evaluated = how.evaluated and directory.evaluation.metrics.exists()
-        if how.status != "diverged" and not is_evaluated:
+        outcome, directory = ended[member.name], SweepDirectory(folder).member(member.name)
+        is_evaluated = outcome.evaluated and directory.evaluation.metrics.exists()
+        if outcome.status != "diverged" and not is_evaluated:
             run = runs.open_run(directory.path, data[member.name])
             evaluated = evaluate(run, baselines)
             if not member.fold:  # nobody looks at hundreds of folds one by one: who does, evaluates one anew
                 pictures.draw(run, evaluated)
-            ended[member.name] = how._replace(evaluated=True)
+            ended[member.name] = outcome._replace(evaluated=True)
             write_ended(folder, host.index, ended)
 
 
@@ -168,20 +169,15 @@ def conclude(trained: Trained) -> str:
     averaged = evaluate_ensembles(folder, groups, trained.data, trained.baselines)
     results, summary = write_results(folder, members, ended, averaged)
     if summary is None:
-        raise all_diverged(folder)
+        raise UserError(
+            f"every member diverged: see {SweepDirectory(folder).ended()}. Lower train.learning_rate."
+        )
     sweeps.draw(folder, results, ranking(results))
     return summary
 
 
-def all_diverged(folder: Path) -> UserError:
-    """What to say where there is nothing to compare."""
-    return UserError(
-        f"every member diverged: see {SweepDirectory(folder).ended()}. Lower train.learning_rate."
-    )
-
-
 def check_starts(programs: Sequence[Sequence[Member]], data: Mapping[str, Data], folder: Path) -> None:
-    """Makes the checks of `check_parameters`, once for each program, fold and run that members start from."""
+    """Calls `check_parameters` once for each program, fold and run that members start from."""
     for group in programs:
         for member in {(member.config.train.init_from, member.fold): member for member in group}.values():
             check_parameters(member.config, data[member.name], folder)
@@ -213,27 +209,19 @@ def load_data(members: Sequence[Member], mixed_data: bool) -> dict[str, Data]:
     firsts = {member.fold: member.name for member in reversed(members)}
     for member in members:
         first, name = firsts[member.fold], member.name
-        changed = None if mixed_data else _other_targets(data[first], data[name])
-        if changed:
-            raise UserError(
-                f"{first} and {name} forecast different {changed} rows, so their metrics do not compare. "
-                "Give them the same splits; a sweep allows it with --mixed-data."
-            )
+        if mixed_data or data[first] is data[name]:
+            continue
+        for split in ("val", "test"):
+            if not _targets(data[first], split).equals(_targets(data[name], split)):
+                raise UserError(
+                    f"{first} and {name} forecast different {split} rows, so their metrics do not compare. "
+                    "Give them the same splits; a sweep allows it with --mixed-data."
+                )
     return data
 
 
-def _other_targets(a: Data, b: Data) -> str | None:
-    """The first split of which two members would forecast other returns, other days or other series."""
-    if a is b:
-        return None
-    for split in ("val", "test"):
-        one, other = (_targets(data, split) for data in (a, b))
-        if not one.equals(other):
-            return split
-    return None
-
-
 def _targets(data: Data, split: str) -> pd.DataFrame:
+    """The returns, days and series that a split's forecasts are of."""
     columns = [name for name in (data.panel.target, data.panel.id_column) if name]
     rows = [getattr(block.splits, split) for block in data.blocks]
     return data.panel.frame[columns].iloc[np.concatenate([np.arange(r.start, r.stop) for r in rows])]
