@@ -40,9 +40,9 @@ def compare(run_a: Path, run_b: Path, metric: str, split: str) -> Difference:
     return diebold_mariano(losses_b - losses_a, a.target.shape[1])
 
 
-def is_worse(found: Difference, alpha: float) -> bool:
+def is_worse(tested: Difference, alpha: float) -> bool:
     """Whether B is worse at that level, by the one-sided test: the question has one side."""
-    return found.p is not None and found.difference > 0 and found.p / 2 < alpha
+    return tested.p is not None and tested.difference > 0 and tested.p / 2 < alpha
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,21 +60,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def command() -> None:
         nonlocal worse
-        found = compare(arguments.run_a, arguments.run_b, arguments.metric, arguments.split)
-        worse = is_worse(found, arguments.alpha)
-        print(f"{arguments.metric} on {arguments.split}, B minus A: {report(found)}")
+        tested = compare(arguments.run_a, arguments.run_b, arguments.metric, arguments.split)
+        worse = is_worse(tested, arguments.alpha)
+        print(f"{arguments.metric} on {arguments.split}, B minus A: {report(tested)}")
         print(f"B is {'' if worse else 'not '}significantly worse than A (alpha {arguments.alpha:g})")
 
     return exit_code(command) or int(worse)
 
 
-def report(found: Difference) -> str:
+def report(tested: Difference) -> str:
     """A difference for reading."""
-    if found.p is None:
+    if tested.p is None:
         return "no difference on any day"
-    one_sided = found.p / 2 if found.difference > 0 else 1 - found.p / 2
+    one_sided = tested.p / 2 if tested.difference > 0 else 1 - tested.p / 2
     return (
-        f"{found.difference:+.4g}, 95 % interval [{found.low:+.4g}, {found.high:+.4g}]; that B is worse:"
+        f"{tested.difference:+.4g}, 95 % interval [{tested.low:+.4g}, {tested.high:+.4g}]; that B is worse:"
         f" one-sided {p_text(one_sided)}"
     )
 

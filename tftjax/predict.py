@@ -144,10 +144,10 @@ def load_rows(run: runs.Run, data: str | None, as_of: datetime.date | None) -> P
 def _check_unit(run: runs.Run, panel: Panel, data: str) -> None:
     """Refuses returns that are far larger or smaller than those that the run was trained on."""
     trained = float(np.concatenate([*train_targets(run.data.panel, run.data.blocks).values()]).std())
-    found = float(panel.frame[panel.target].std(ddof=0))
-    if not trained / UNIT_FACTOR < found < trained * UNIT_FACTOR:
+    spread = float(panel.frame[panel.target].std(ddof=0))
+    if not trained / UNIT_FACTOR < spread < trained * UNIT_FACTOR:
         raise UserError(
-            f"{data}: the standard deviation of {panel.target} is {found:.6g}, in training it was "
+            f"{data}: the standard deviation of {panel.target} is {spread:.6g}, in training it was "
             f"{trained:.6g}. The data seems to be in another unit: bring it to the unit of the run's data."
         )
 

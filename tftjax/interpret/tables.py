@@ -43,9 +43,9 @@ def interpret(run: runs.Run) -> dict[str, dict]:
     directory = RunDirectory(run.directory).interpretation
     make(directory.path)
     starts = {split: run.data.starts[split] for split in Splits._fields if len(run.data.starts[split])}
-    weights = {split: collect(run, own) for split, own in starts.items()}
-    named = {split: _divisions(run, starts[split], own) for split, own in weights.items()}
-    windows = pd.concat([_windows(run, split, own) for split, own in starts.items()], ignore_index=True)
+    weights = {split: collect(run, rows) for split, rows in starts.items()}
+    named = {split: _divisions(run, starts[split], values) for split, values in weights.items()}
+    windows = pd.concat([_windows(run, split, rows) for split, rows in starts.items()], ignore_index=True)
     shift = windows.assign(distance=_shift(windows, weights))
     tables = {
         "importance": _importance(run, weights, named),
@@ -61,11 +61,11 @@ def interpret(run: runs.Run) -> dict[str, dict]:
     summary = {
         split: {
             "windows": len(starts[split]),
-            **attention_summary(run, own.attention),
-            "largest_error_of_a_sum": own.largest_error,
+            **attention_summary(run, collected.attention),
+            "largest_error_of_a_sum": collected.largest_error,
             "regimes": {d.name: _counts(d) for d in named[split]},
         }
-        for split, own in weights.items()
+        for split, collected in weights.items()
     }
     for name, table in tables.items():
         write = partial(table.to_csv, index=False, float_format="%.6g")
@@ -85,11 +85,11 @@ def _windows(run: runs.Run, split: str, starts: np.ndarray) -> pd.DataFrame:
 
 def _divisions(run: runs.Run, starts: np.ndarray, weights: Weights) -> list[Division]:
     """Those of `regimes`, and the regime that a router finds most probable."""
-    found = divisions(run, starts + run.config.model.encoder_length - 1)
+    divided = divisions(run, starts + run.config.model.encoder_length - 1)
     if run.config.model.attention.regime.by == "router":
         labels = tuple(f"regime {number + 1}" for number in range(weights.regime.shape[1]))
-        found.append(Division("router", labels, weights.regime.argmax(axis=1)))
-    return found
+        divided.append(Division("router", labels, weights.regime.argmax(axis=1)))
+    return divided
 
 
 def _counts(division: Division) -> dict[str, int]:
@@ -107,17 +107,17 @@ def variable_names(run: runs.Run) -> dict[str, tuple[str, ...]]:
 
 def _importance(run: runs.Run, weights: dict[str, Weights], named: dict[str, list[Division]]) -> pd.DataFrame:
     rows = []
-    for split, own in weights.items():
+    for split, collected in weights.items():
         for kind in KINDS:
-            selection = getattr(own, kind)
+            selection = getattr(collected, kind)
             for number, name in enumerate(variable_names(run)[kind] if selection is not None else ()):
                 values = selection[:, number]
                 row = {"split": split, "kind": kind, "variable": name, "mean": values.mean()}
                 row |= {f"p{p}": value for p, value in zip(PERCENTILES, _percentiles(values), strict=True)}
                 for division in named[split]:
                     for regime, label in enumerate(division.labels):
-                        there = values[division.regime == regime]
-                        row[f"{division.name}: {label}"] = there.mean() if len(there) else np.nan
+                        chosen = values[division.regime == regime]
+                        row[f"{division.name}: {label}"] = chosen.mean() if len(chosen) else np.nan
                 rows.append(row)
     return pd.DataFrame(rows)
 
@@ -129,7 +129,7 @@ def _percentiles(values: np.ndarray) -> np.ndarray:
 def _importance_over_time(run: runs.Run, weights: dict[str, Weights]) -> pd.DataFrame:
     columns = {}
     for kind in KINDS:
-        parts = [getattr(own, kind) for own in weights.values()]
+        parts = [getattr(collected, kind) for collected in weights.values()]
         if parts[0] is not None:
             values = np.concatenate(parts)
             columns |= {f"{kind}: {name}": values[:, i] for i, name in enumerate(variable_names(run)[kind])}
@@ -146,19 +146,19 @@ def _attention_by_lag(run: runs.Run, weights: dict[str, Weights]) -> pd.DataFram
     steps = _steps(run)
     lags = lags_of(run.config.model.encoder_length, run.config.model.prediction_length)
     parts = []
-    for split, own in weights.items():
+    for split, collected in weights.items():
         for p in range(run.config.model.prediction_length):
             columns = {"split": split, "horizon": p + 1, "step": steps, "lag": lags[p]}
-            columns["mean"] = own.attention[:, p].mean(axis=0)
-            percentiles = _percentiles(own.attention[:, p])
+            columns["mean"] = collected.attention[:, p].mean(axis=0)
+            percentiles = _percentiles(collected.attention[:, p])
             columns |= {f"p{q}": values for q, values in zip(PERCENTILES, percentiles, strict=True)}
-            columns |= {f"head {h + 1}": head[p] for h, head in enumerate(own.head_attention)}
+            columns |= {f"head {h + 1}": head[p] for h, head in enumerate(collected.head_attention)}
             parts.append(pd.DataFrame(columns))
     return pd.concat(parts)
 
 
 def _attention_over_time(run: runs.Run, windows: pd.DataFrame, weights: dict[str, Weights]) -> pd.DataFrame:
-    attention = np.concatenate([own.attention for own in weights.values()])
+    attention = np.concatenate([collected.attention for collected in weights.values()])
     values = attention.reshape(-1, attention.shape[-1])
     return _by_horizon(run, windows).join(pd.DataFrame(values, columns=[str(step) for step in _steps(run)]))
 
@@ -172,7 +172,7 @@ def _by_horizon(run: runs.Run, windows: pd.DataFrame) -> pd.DataFrame:
 
 def _heads_over_time(run: runs.Run, windows: pd.DataFrame, weights: dict[str, Weights]) -> pd.DataFrame:
     lags, entropies = (
-        np.concatenate([getattr(own, name) for own in weights.values()]).swapaxes(1, 2)
+        np.concatenate([getattr(collected, name) for collected in weights.values()]).swapaxes(1, 2)
         for name in ("head_lags", "head_entropies")
     )
     num_heads = run.config.model.num_heads
@@ -183,7 +183,7 @@ def _heads_over_time(run: runs.Run, windows: pd.DataFrame, weights: dict[str, We
 
 
 def _shift(windows: pd.DataFrame, weights: dict[str, Weights]) -> Float[np.ndarray, " W"]:
-    attention = np.concatenate([own.attention for own in weights.values()])
+    attention = np.concatenate([collected.attention for collected in weights.values()])
     result = np.zeros(len(windows))
     series = windows["series"] if "series" in windows else pd.Series("", index=windows.index)
     for rows in series.groupby(series, sort=False).indices.values():
@@ -202,12 +202,12 @@ def table_of(summaries: dict[str, dict[str, dict[str, Any]]]) -> str:
     width = max(12, *(len(name) for name in summaries)) + 8
     lines = [f"{'':{width}}{'recency corr':>14}{'mean lag':>10}{'own step':>10}{'steps':>8}{'windows':>9}"]
     for name, summary in summaries.items():
-        for split, own in summary.items():
-            correlation = own.get("recency_correlation")
-            shown = "-" if correlation is None else f"{correlation:+.3f}"
+        for split, numbers in summary.items():
+            correlation = numbers.get("recency_correlation")
+            correlation_text = "-" if correlation is None else f"{correlation:+.3f}"
             lines.append(
-                f"{name + ' ' + split:{width}}{shown:>14}{own['mean_lag']:10.2f}"
-                f"{100 * own['own_step']:8.1f} %{own['effective_steps']:8.1f}{own['windows']:9}"
+                f"{name + ' ' + split:{width}}{correlation_text:>14}{numbers['mean_lag']:10.2f}"
+                f"{100 * numbers['own_step']:8.1f} %{numbers['effective_steps']:8.1f}{numbers['windows']:9}"
             )
     return "\n".join(
         [

@@ -78,10 +78,10 @@ def collect(run: Run, starts: Int[np.ndarray, " W"]) -> Weights:
     parts: list[dict] = []
     errors, head_sum = [], 0.0
     for first in range(0, len(starts), CHUNK):
-        own = starts[first : first + CHUNK]
-        padded = np.pad(own, (0, CHUNK - len(own)), mode="edge")  # one shape, so one program
+        chunk = starts[first : first + CHUNK]
+        padded = np.pad(chunk, (0, CHUNK - len(chunk)), mode="edge")  # one shape, so one program
         output = jax.device_get(_compiled(model)(run.parameters, series, padded))
-        output = jax.tree.map(partial(_first, len(own)), output)
+        output = jax.tree.map(partial(_first, len(chunk)), output)
         errors.append(_check(run, output, first))
         head_sum = head_sum + output.attention.sum(axis=0)
         lags = lags_of(run.config.model.encoder_length, run.config.model.prediction_length)
@@ -178,14 +178,14 @@ def attention_summary(run: Run, attention: Float[np.ndarray, "W P T"]) -> dict[s
     lengths = config.encoder_length, config.prediction_length
     lags = lags_of(*lengths)
     correlation = recency_correlation(attention, MASKS[config.attention_mask](*lengths))
-    found = {
+    summary = {
         "mean_lag": float((attention * lags).sum(axis=2).mean()),
         "own_step": float((attention * (lags == 0)).sum(axis=2).mean()),
         "effective_steps": float(np.exp(entropy(attention)).mean()),
     }
     if np.isfinite(correlation).any():
-        found["recency_correlation"] = float(np.nanmean(correlation))
-    return found
+        summary["recency_correlation"] = float(np.nanmean(correlation))
+    return summary
 
 
 def learned(

@@ -99,10 +99,10 @@ def flat(record: Mapping[str, float], watched: Watched) -> str | None:
 
 def few(record: Mapping[str, float], watched: Watched) -> str | None:
     """The same few forecasts come again and again."""
-    found = int(record["val/distinct_forecasts"])
-    if found >= FEW * watched.num_forecasts:
+    count = int(record["val/distinct_forecasts"])
+    if count >= FEW * watched.num_forecasts:
         return None
-    return f"{found} distinct median forecasts among {watched.num_forecasts} (to 0.01 bp)"
+    return f"{count} distinct median forecasts among {watched.num_forecasts} (to 0.01 bp)"
 
 
 def one_sign(record: Mapping[str, float], watched: Watched) -> str | None:
@@ -149,8 +149,8 @@ WARNINGS: dict[str, Callable[[Mapping[str, float], Watched], str | None]] = {
 
 def warnings(record: Mapping[str, float], watched: Watched) -> dict[str, str]:
     """Returns what is worth a warning in an epoch's numbers: by name, what was seen."""
-    found = {name: check(record, watched) for name, check in WARNINGS.items()}
-    return {name: words for name, words in found.items() if words}
+    checked = {name: check(record, watched) for name, check in WARNINGS.items()}
+    return {name: words for name, words in checked.items() if words}
 
 
 def read_history(directory: Path) -> list[dict[str, Any]]:
@@ -165,8 +165,8 @@ def read_history(directory: Path) -> list[dict[str, Any]]:
 
 def warnings_of(records: list[dict[str, Any]]) -> dict[str, list[tuple[int, str]]]:
     """By name of a warning, the epochs that had it and its words."""
-    found: dict[str, list[tuple[int, str]]] = {}
+    by_name: dict[str, list[tuple[int, str]]] = {}
     for record in records:
         for name, words in record.get("warnings", {}).items():
-            found.setdefault(name, []).append((record["epoch"], words))
-    return found
+            by_name.setdefault(name, []).append((record["epoch"], words))
+    return by_name

@@ -161,7 +161,7 @@ def _squared_norm(vector: Array) -> Array:
 
 
 def _metric_names(state: TrainState, hyperparameters: Hyperparameters, program: Program) -> list[str]:
-    """What a step measures, found out without a trace of the model."""
+    """The names of a step's metrics, without a trace of the model."""
 
     def metrics():
         config = program.config.model
@@ -208,8 +208,8 @@ def state_from_arrays(arrays: dict[str, Any], template: TrainState) -> TrainStat
     if len(saved["opt_state"]) != len(leaves) or saved["params"].shape != template.params.shape:
         raise UserError(
             f"the checkpoint holds {saved['params'].size} parameters and {len(saved['opt_state'])} arrays of "
-            f"the optimizer, this program has {template.params.size} and {len(leaves)}: it was written by "
-            "another version of the model. Resume with the version that wrote it."
+            f"the optimizer, this program has {template.params.size} and {len(leaves)}: it is "
+            "another model's. Resume with the config that wrote it."
         )
     return TrainState(**saved | {"opt_state": jax.tree.unflatten(structure, leaves)})
 
@@ -220,7 +220,7 @@ class TrainData(NamedTuple):
     Attributes:
       series: the whole panel.
       train_starts, val_starts: first rows of the windows.
-      num_train, num_val: how many of them there are.
+      num_train, num_val: numbers of windows, the filling not counted.
     """
 
     series: Series
@@ -249,9 +249,9 @@ def train_step(
     model_config = program.config.model
     local = starts.shape[0] // program.mesh.size
     first = _device(program.mesh) * local
-    mine = jax.lax.dynamic_slice_in_dim(starts, first, local)
+    local_starts = jax.lax.dynamic_slice_in_dim(starts, first, local)
     lengths = model_config.encoder_length, model_config.prediction_length
-    inputs, _ = gather(data.series, mine, *lengths)
+    inputs, _ = gather(data.series, local_starts, *lengths)
     _, targets = gather(data.series, starts, *lengths)
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key, impl=KEY_IMPL), state.step)
     noise = Dropout(hyperparameters.dropout_rate, jax.random.bits(key), first + jnp.arange(local))
@@ -301,14 +301,14 @@ def validate(
     num_windows, count = data.val_starts.shape[0], program.mesh.size
     local = -(-num_windows // count)
     padded = jnp.pad(data.val_starts, (0, local * count - num_windows), mode="edge")
-    mine = jax.lax.dynamic_slice_in_dim(padded, _device(program.mesh) * local, local)
+    local_starts = jax.lax.dynamic_slice_in_dim(padded, _device(program.mesh) * local, local)
     tree = to_tree(params, program.layout)
     model_config = program.config.model
 
     def of(inputs, output):
         return to_returns(inputs, output), entropies(output, model_config)
 
-    shares = map_windows(program.model, tree, data.series, mine, of, hyperparameters)
+    shares = map_windows(program.model, tree, data.series, local_starts, of, hyperparameters)
     forecasts, evenness = jax.tree.map(lambda share: _gathered(share, program.mesh)[:num_windows], shares)
     steps = model_config.encoder_length + jnp.arange(model_config.prediction_length)
     targets = data.series.target[data.val_starts[:, None] + steps[None, :]]

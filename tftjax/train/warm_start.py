@@ -88,17 +88,19 @@ def read_start(config: Config, data: Data, layout: Layout) -> Start:
         raise UserError(f"train.init_from: {error}") from error
     if saved is None:
         raise UserError(f"train.init_from: {source} has no checkpoint yet. Train it first.")
-    theirs = from_dict(saved.metadata["config"], f"{source}, checkpoint of epoch {saved.epoch}")
+    source_config = from_dict(saved.metadata["config"], f"{source}, checkpoint of epoch {saved.epoch}")
     _check_columns(source, saved.metadata, data)
-    _check_days(source, theirs, data)
-    changed = {key for key, _, _ in changed_keys(theirs, config)}
+    _check_days(source, source_config, data)
+    changed = {key for key, _, _ in changed_keys(source_config, config)}
     held = dict(_leaves(saved.arrays["params"]))
     wanted = {"/".join(path): shape for path, shape in zip(layout.paths, layout.shapes, strict=True)}
     anew = {path for path in wanted if changed & set(MEANINGS.get(path.partition("/")[0], ()))}
     common = [path for path in wanted if path in held and path not in anew]
     clashes = [path for path in common if held[path].shape != wanted[path]]
     if clashes or not common:
-        raise _unfit(source, [(path, held[path].shape, wanted[path]) for path in clashes], theirs, config)
+        raise _unfit(
+            source, [(path, held[path].shape, wanted[path]) for path in clashes], source_config, config
+        )
     return Start(
         source=source,
         epoch=int(saved.arrays["state"]["best_epoch"]),
@@ -137,11 +139,12 @@ def _shown(paths: tuple[str, ...]) -> str:
 def _check_columns(source: str, metadata: dict, data: Data) -> None:
     """A model's weights belong to positions of columns and categories: these must be the same."""
     for role in ROLES:
-        theirs, ours = metadata["columns"][role], list(getattr(data.panel, role))
-        if theirs != ours:
+        source_columns, columns = metadata["columns"][role], list(getattr(data.panel, role))
+        if source_columns != columns:
             raise UserError(
-                f"train.init_from: {source} was trained on the {role} columns {', '.join(theirs) or 'none'}, "
-                f"this run has {', '.join(ours) or 'none'}. Give both the same columns in the same order."
+                f"train.init_from: {source} was trained on the {role} columns "
+                f"{', '.join(source_columns) or 'none'}, this run has {', '.join(columns) or 'none'}. Give both "
+                "the same columns in the same order."
             )
     encoding: Encoding = encoding_from_json(metadata["encoding"])
     for name, values in data.encoding.categories.items():
@@ -152,10 +155,10 @@ def _check_columns(source: str, metadata: dict, data: Data) -> None:
             )
 
 
-def _check_days(source: str, theirs: Config, data: Data) -> None:
+def _check_days(source: str, source_config: Config, data: Data) -> None:
     """What a model was trained on, or its best epoch chosen by, is nothing to test it on."""
-    lengths = theirs.model.encoder_length, theirs.model.prediction_length
-    seen = max(_days(*make_blocks(read_panel(Path(source)), theirs.data, *lengths), "val"))
+    lengths = source_config.model.encoder_length, source_config.model.prediction_length
+    seen = max(_days(*make_blocks(read_panel(Path(source)), source_config.data, *lengths), "val"))
     tested = min(_days(data.panel, data.blocks, "test"))
     if seen >= tested:
         raise UserError(
@@ -171,16 +174,18 @@ def _days(panel: Panel, blocks: Sequence[Block], split: str) -> list[datetime.da
     return [panel.frame.index[row].date() for part in parts if part for row in (part[0], part[-1])]
 
 
-def _unfit(source: str, clashes: list[tuple[str, tuple, tuple]], theirs: Config, config: Config) -> UserError:
+def _unfit(
+    source: str, clashes: list[tuple[str, tuple, tuple]], source_config: Config, config: Config
+) -> UserError:
     """What to say where no parameter, or not every one, can be taken."""
     lines = [f"\n  {path}: there {list(there)}, here {list(here)}" for path, there, here in clashes[:SHOWN]]
-    found = f"{len(clashes)} parameters have another shape" if clashes else "no parameter has a place here"
+    misfit = f"{len(clashes)} parameters have another shape" if clashes else "no parameter has a place here"
     changed = [
         f"{key} ({old!r} there, {new!r} here)"
-        for key, old, new in changed_keys(theirs, config)
+        for key, old, new in changed_keys(source_config, config)
         if key.startswith("model.")
     ]
     return UserError(
-        f"train.init_from: {source} does not fit: {found}.{''.join(lines)}\n"
+        f"train.init_from: {source} does not fit: {misfit}.{''.join(lines)}\n"
         f"Differing settings: {', '.join(changed) or 'none'}. Give both models the same sizes."
     )
