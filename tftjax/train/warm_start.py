@@ -143,8 +143,8 @@ def _check_columns(source: str, metadata: dict, data: Data) -> None:
         if source_columns != columns:
             raise UserError(
                 f"train.init_from: {source} was trained on the {role} columns "
-                f"{', '.join(source_columns) or 'none'}, this run has {', '.join(columns) or 'none'}. Give both "
-                "the same columns in the same order."
+                f"{', '.join(source_columns) or 'none'}, this run has {', '.join(columns) or 'none'}. "
+                "Give both the same columns in the same order."
             )
     encoding: Encoding = encoding_from_json(metadata["encoding"])
     for name, values in data.encoding.categories.items():
