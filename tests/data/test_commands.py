@@ -67,8 +67,8 @@ def own_config(tmp_path, table, **data):
 
 def test_a_built_panel_is_the_panel(tmp_path, capsys):
     assert build(tmp_path) == 0
-    said = capsys.readouterr().out
-    assert "CPILFESL: visible from the first business day on or after the 13th of the next month" in said
+    output = capsys.readouterr().out
+    assert "CPILFESL: visible from the first business day on or after the 13th of the next month" in output
     direct = load_panel(DataConfig())
     built = load_panel(DataConfig(dataset=str(tmp_path / "built")))
     assert built.fingerprint == direct.fingerprint
@@ -183,10 +183,10 @@ def test_all_findings_at_once(tmp_path):
     assert findings(config) == []
     table = table.astype({"flow": object, "ret": object})
     table.loc[3, "flow"], table.loc[5, "ret"], table.loc[7, "day"] = "many", "inf", "2020-13-01"
-    found = findings(own_config(tmp_path, table.drop(columns="size")))
-    assert len(found) == 4
+    problems = findings(own_config(tmp_path, table.drop(columns="size")))
+    assert len(problems) == 4
     for part in ("line 5, column 'flow'", "line 7, column 'ret'", "line 9, column 'day'", "no column 'size'"):
-        assert sum(part in finding for finding in found) == 1, part
+        assert sum(part in problem for problem in problems) == 1, part
 
 
 def test_a_finding_says_as_much_as_training_would(tmp_path):
@@ -194,11 +194,11 @@ def test_a_finding_says_as_much_as_training_would(tmp_path):
     table = own_table().astype({"flow": object}).rename(columns={"size": "sise"})
     table.loc[3, "flow"] = "many"
     table.loc[66, "day"] = str(datetime.date.today() + datetime.timedelta(days=1))
-    found = "\n".join(findings(own_config(tmp_path, table)))
-    assert "found no column 'size' among" in found
-    assert "Did you mean 'sise'?" in found
-    assert "line 5, column 'flow'" in found
-    assert "line 68, column 'day': found" in found
+    problems = "\n".join(findings(own_config(tmp_path, table)))
+    assert "found no column 'size' among" in problems
+    assert "Did you mean 'sise'?" in problems
+    assert "line 5, column 'flow'" in problems
+    assert "line 68, column 'day': found" in problems
 
 
 def test_a_long_gap_in_a_table_is_refused_unless_allowed(tmp_path, capsys):
@@ -254,23 +254,25 @@ def test_findings_of_a_sound_table(tmp_path):
 def test_findings_in_raw_files(tmp_path):
     for name in ("SP500", "VIXCLS"):
         (tmp_path / f"{name}.csv").write_text(f"observation_date,{name}\n2020-01-01,x\n")
-    found = findings(from_dict({"data": {"dataset": str(tmp_path), "feature_set": "market_only"}}, "test"))
-    assert [f"column '{name}'" in finding for name, finding in zip(("SP500", "VIXCLS"), found, strict=True)]
+    problems = findings(from_dict({"data": {"dataset": str(tmp_path), "feature_set": "market_only"}}, "test"))
+    assert [
+        f"column '{name}'" in finding for name, finding in zip(("SP500", "VIXCLS"), problems, strict=True)
+    ]
 
 
 def test_describe_and_list(tmp_path, capsys):
     assert main(["describe", "embedded", "--plot", str(tmp_path / "plot.png")]) == 0
-    said = capsys.readouterr().out
-    assert "rows, 1990-01-" in said
-    line = next(line for line in said.splitlines() if line.startswith("SP500_Returns"))
+    output = capsys.readouterr().out
+    assert "rows, 1990-01-" in output
+    line = next(line for line in output.splitlines() if line.startswith("SP500_Returns"))
     assert "return, decimal" in line
-    assert "median" in next(line for line in said.splitlines() if line.startswith("AAA_Yield"))
+    assert "median" in next(line for line in output.splitlines() if line.startswith("AAA_Yield"))
     assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
     assert main(["describe", "embedded", "--plot", str(tmp_path / "plot.png")]) == 2
     assert main(["list"]) == 0
-    said = capsys.readouterr().out
-    assert "core_proposal" in said
-    assert "T10Y2Y" in said
+    output = capsys.readouterr().out
+    assert "core_proposal" in output
+    assert "T10Y2Y" in output
 
 
 def test_both_roles_and_a_feature_set_are_refused(tmp_path):

@@ -88,9 +88,9 @@ def test_scalers_are_fitted_on_the_values_that_there_are():
     encoding = fit_encoding(panel, [range(0, 5)])
     np.testing.assert_allclose(np.ravel(encoding.scaler["x"]), [4.0, np.sqrt(8 / 3)])
     series = make_series(panel, encoding)
-    there = ~np.isnan(panel.frame["x"].to_numpy())
-    np.testing.assert_array_equal(series.present, [[True] * 7, there])
-    np.testing.assert_array_equal(series.observed[1][~there], 0)
+    present = ~np.isnan(panel.frame["x"].to_numpy())
+    np.testing.assert_array_equal(series.present, [[True] * 7, present])
+    np.testing.assert_array_equal(series.observed[1][~present], 0)
     inputs, _ = gather(series, np.array([1, 3], np.int32), 3, 1)
     np.testing.assert_array_equal(inputs.present[1].T, [[True, False, True], [True, True, False]])
     with pytest.raises(UserError, match=r"column 'x': found no value in the train rows, expected some"):

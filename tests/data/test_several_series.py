@@ -75,9 +75,9 @@ def test_rows_are_put_series_after_series(path, table):
         ("C", range(108, 113)),
     )
     for part, name in zip(split_series(panel), LENGTHS, strict=True):
-        own = table[table["index"] == name]
-        np.testing.assert_array_equal(part.frame["ret"], own["ret"])
-        assert part.frame.index.strftime("%Y-%m-%d").tolist() == own["day"].tolist()
+        rows_of_name = table[table["index"] == name]
+        np.testing.assert_array_equal(part.frame["ret"], rows_of_name["ret"])
+        assert part.frame.index.strftime("%Y-%m-%d").tolist() == rows_of_name["day"].tolist()
     joined = join_series(split_series(panel))
     assert joined.fingerprint == panel.fingerprint
 
@@ -85,10 +85,10 @@ def test_rows_are_put_series_after_series(path, table):
 def test_a_date_twice_in_a_series_names_series_and_line(path, table):
     table.loc[20] = table.loc[18]
     table.to_csv(path, index=False)
-    found = (
+    message = (
         rf"table.csv, line 22, column 'day': found {table.day[18]} (a second time|after \S+) in the series"
     )
-    with pytest.raises(UserError, match=found):
+    with pytest.raises(UserError, match=message):
         load_panel(settings(path).data)
 
 
@@ -133,12 +133,15 @@ def test_splits_fall_on_the_same_dates():
     # The calendar has 20 days: validation begins with day 10, test with day 15.
     half = DataConfig(split=(0.5, 0.25, 0.25))
     b_of_two = Block("b", range(20, 32), Splits(range(20, 22), range(22, 27), range(27, 32)))
-    kept, found = make_blocks(panel, half, 1, 1)
-    assert found == (Block("a", range(0, 20), Splits(range(0, 10), range(10, 15), range(15, 20))), b_of_two)
+    kept, series = make_blocks(panel, half, 1, 1)
+    assert series == (
+        Block("a", range(0, 20), Splits(range(0, 10), range(10, 15), range(15, 20))),
+        b_of_two,
+    )
     assert kept.messages[-1] == "left out 1 of 3 series, which have no train window of 1 + 1 rows: c"
-    assert starts_of(found, "train", 1, 1).tolist() == [*range(0, 9), 20]
-    assert starts_of(found, "val", 1, 1).tolist() == [*range(9, 14), *range(21, 26)]
-    kept, found = make_blocks(panel, half, 2, 1)  # b has two train rows, a window three
+    assert starts_of(series, "train", 1, 1).tolist() == [*range(0, 9), 20]
+    assert starts_of(series, "val", 1, 1).tolist() == [*range(9, 14), *range(21, 26)]
+    kept, series = make_blocks(panel, half, 2, 1)  # b has two train rows, a window three
     assert kept.messages[-1].endswith("2 + 1 rows: b, c")
     assert kept.frame["id"].tolist() == ["a"] * 20
     with pytest.raises(UserError, match=r"found no train window of 11 encoder rows .* in any of 3 series"):
@@ -148,24 +151,24 @@ def test_splits_fall_on_the_same_dates():
 def test_blocks_are_counted_over_the_series_that_stay():
     days = pd.bdate_range("2004-01-01", periods=20)
     panel = panel_of(a=returns(days[15:]), b=returns(days[8:]), c=returns(days))
-    kept, found = make_blocks(panel, DataConfig(split=(0.5, 0.25, 0.25)), 1, 1)
-    assert [block.name for block in found] == ["b", "c"]
-    assert found[0] == Block("b", range(0, 12), Splits(range(0, 2), range(2, 7), range(7, 12)))
-    assert found[1] == Block("c", range(12, 32), Splits(range(12, 22), range(22, 27), range(27, 32)))
+    kept, series = make_blocks(panel, DataConfig(split=(0.5, 0.25, 0.25)), 1, 1)
+    assert [block.name for block in series] == ["b", "c"]
+    assert series[0] == Block("b", range(0, 12), Splits(range(0, 2), range(2, 7), range(7, 12)))
+    assert series[1] == Block("c", range(12, 32), Splits(range(12, 22), range(22, 27), range(27, 32)))
     assert len(kept.frame) == 32
 
 
 def test_a_run_is_opened_with_the_splits_that_it_was_trained_with(path, table, tmp_path):
     # C, which is left out, has days of its own: without them fractions would fall on other dates.
-    own = pd.DataFrame({"day": pd.date_range("2004-03-06", periods=20).strftime("%Y-%m-%d"), "index": "C"})
-    pd.concat([table[table["index"] != "C"], own.assign(ret=0.01, x=1.0)]).to_csv(path, index=False)
-    wanted = settings(path, split=[0.5, 0.2, 0.3])
-    data = prepare(load_panel(wanted.data), wanted)
+    of_c = pd.DataFrame({"day": pd.date_range("2004-03-06", periods=20).strftime("%Y-%m-%d"), "index": "C"})
+    pd.concat([table[table["index"] != "C"], of_c.assign(ret=0.01, x=1.0)]).to_csv(path, index=False)
+    config = settings(path, split=[0.5, 0.2, 0.3])
+    data = prepare(load_panel(config.data), config)
     assert [block.name for block in data.blocks] == ["A", "B"]
-    begin_run(tmp_path / "run", wanted, data.whole)
-    again = prepare(read_panel(tmp_path / "run"), wanted)
+    begin_run(tmp_path / "run", config, data.whole)
+    again = prepare(read_panel(tmp_path / "run"), config)
     assert again.blocks == data.blocks
-    begin_run(tmp_path / "run", wanted, data.whole, resume=True)
+    begin_run(tmp_path / "run", config, data.whole, resume=True)
 
 
 def test_windows_that_only_left_out_series_have_do_not_count():
@@ -178,18 +181,18 @@ def test_windows_that_only_left_out_series_have_do_not_count():
 def test_a_series_that_never_moves_is_left_out():
     days = pd.bdate_range("2004-01-01", periods=20)
     panel = panel_of(a=returns(days), b=pd.Series(0.0, days))
-    kept, found = make_blocks(panel, DataConfig(), 2, 1)
-    assert [block.name for block in found] == ["a"]
+    kept, series = make_blocks(panel, DataConfig(), 2, 1)
+    assert [block.name for block in series] == ["a"]
     assert kept.messages[-1] == "left out 1 of 2 series, whose target never moves in the train rows: b"
 
 
 def test_one_series_in_percent_is_found():
-    found = {"a": np.array([0.01, -0.01]), "b": np.array([1.0, -1.0]), "c": np.array([0.02, -0.01])}
+    returns = {"a": np.array([0.01, -0.01]), "b": np.array([1.0, -1.0]), "c": np.array([0.02, -0.01])}
     with pytest.raises(
         UserError, match="series 'b': the train target's standard deviation is 1, that of the"
     ):
-        check_return_units(found, 0.01)
-    check_return_units({name: found[name] for name in "ac"}, 0.01)
+        check_return_units(returns, 0.01)
+    check_return_units({name: returns[name] for name in "ac"}, 0.01)
 
 
 def test_a_week_is_in_one_split_whatever_its_last_trading_day():
@@ -197,8 +200,8 @@ def test_a_week_is_in_one_split_whatever_its_last_trading_day():
     for mix in (fridays, fridays - pd.Timedelta(days=1)):
         panel = panel_of(a=returns(fridays), b=returns(mix))
         panel = dataclasses.replace(panel, about={"frequency": "weekly"})
-        _, found = make_blocks(panel, DataConfig(split=(0.5, 0.25, 0.25)), 2, 1)
-        assert [len(part) for block in found for part in block.splits] == [10, 5, 5] * 2
+        _, series = make_blocks(panel, DataConfig(split=(0.5, 0.25, 0.25)), 2, 1)
+        assert [len(part) for block in series for part in block.splits] == [10, 5, 5] * 2
 
 
 def test_a_stretch_without_trading_does_not_spoil_the_scaler():
@@ -214,14 +217,14 @@ def test_the_volatility_of_a_series_is_its_own():
     panel = two_series()
     encoding = fit_encoding(panel, [range(0, 7), range(7, 12)], "ewma")
     series = make_series(panel, encoding)
-    own = np.sqrt(pd.Series((np.arange(5) / 50) ** 2).ewm(alpha=0.06, adjust=True).mean().to_numpy())
-    np.testing.assert_allclose(series.volatility[8:], own[1:], rtol=1e-6)
-    scaled = (np.arange(5) / 50)[2:] / own[1:4]  # the first rows have no volatility before them
+    volatility = np.sqrt(pd.Series((np.arange(5) / 50) ** 2).ewm(alpha=0.06, adjust=True).mean().to_numpy())
+    np.testing.assert_allclose(series.volatility[8:], volatility[1:], rtol=1e-6)
+    scaled = (np.arange(5) / 50)[2:] / volatility[1:4]  # the first rows have no volatility before them
     np.testing.assert_allclose(encoding.scaler["y"].scale[1], scaled.std(), rtol=1e-6)
     np.testing.assert_allclose(series.observed[0, 7:], np.arange(5) / 50 / scaled.std(), rtol=1e-5)
     inputs, _ = gather(series, np.array([8], np.int32), 2, 1)
-    np.testing.assert_allclose(inputs.scale, own[2] * scaled.std(), rtol=1e-5)
-    np.testing.assert_allclose(inputs.center, own[2] * scaled.mean(), rtol=1e-5)
+    np.testing.assert_allclose(inputs.scale, volatility[2] * scaled.std(), rtol=1e-5)
+    np.testing.assert_allclose(inputs.center, volatility[2] * scaled.mean(), rtol=1e-5)
 
 
 def test_a_large_table_is_read_in_parts(path, monkeypatch, table):
@@ -326,26 +329,26 @@ def test_a_panel_of_several_series_is_read_as_it_was_written(path, tmp_path):
 @pytest.mark.parametrize("frequency", ["daily", "weekly"])
 def test_a_run_of_several_series(path, tmp_path, frequency, capsys, caplog):
     lengths = {} if frequency == "daily" else {"encoder_length": 2, "prediction_length": 1}
-    wanted = settings(path, frequency=frequency)
-    wanted = wanted.model_copy(update={"model": wanted.model.model_copy(update=lengths)})
-    wanted = wanted.model_copy(update={"train": wanted.train.model_copy(update={"batch_size": 4})})
+    config = settings(path, frequency=frequency)
+    config = config.model_copy(update={"model": config.model.model_copy(update=lengths)})
+    config = config.model_copy(update={"train": config.train.model_copy(update={"batch_size": 4})})
     directory = tmp_path / "several"
-    metrics = train.train(wanted, directory)
+    metrics = train.train(config, directory)
     short = {"daily": "1 of 3 series, which have no train", "weekly": "1 series without a row to use"}
     assert f"left out {short[frequency]}" in capsys.readouterr().out
     run = runs.open_run(directory)
     by_series = pd.read_csv(directory / "evaluation" / "by_series.csv")
     for split in ("val", "test"):
-        own = by_series[by_series["split"] == split]
-        assert own["series"].tolist() == ["A", "B"]
+        rows = by_series[by_series["split"] == split]
+        assert rows["series"].tolist() == ["A", "B"]
         for name in ("model", "unconditional"):
             scores = metrics[split] if name == "model" else metrics[split]["baselines"][name]
-            pooled = np.average(own[name], weights=own["windows"])
+            pooled = np.average(rows[name], weights=rows["windows"])
             np.testing.assert_allclose(scores["pinball"], pooled, rtol=1e-5)
     table = predict.predict(run, predict.load_rows(run, str(path), None))
     left_out = "left out 1 series that the run was not trained on: C"
     assert (left_out in caplog.messages) == (frequency == "daily")
-    steps = wanted.model.prediction_length
+    steps = config.model.prediction_length
     assert table["series"].tolist() == ["A"] * steps + ["B"] * steps
     assert np.isfinite(table[["0.02", "0.98"]].to_numpy()).all()
     if frequency == "daily":

@@ -59,7 +59,7 @@ MARCH = "2018-03-01,2018-04-11,250.1"
 
 
 @pytest.mark.parametrize(
-    ("lines", "found"),
+    ("lines", "message"),
     [
         # February has its revision of 2019 alone; March was out before.
         (
@@ -86,8 +86,8 @@ MARCH = "2018-03-01,2018-04-11,250.1"
         ),
     ],
 )
-def test_a_revision_without_its_first_release(tmp_path, lines, found):
-    with pytest.raises(UserError, match=found):
+def test_a_revision_without_its_first_release(tmp_path, lines, message):
+    with pytest.raises(UserError, match=message):
         read(tmp_path, "CPIAUCSL", *lines)
 
 
