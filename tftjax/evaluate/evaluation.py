@@ -75,10 +75,7 @@ def forecast_splits(run: runs.Run) -> dict[str, Float[np.ndarray, "W P Q"]]:
     return dict(zip(SPLITS, np.split(forecast, stops[:-1]), strict=True))
 
 
-def evaluate(
-    run: runs.Run,
-    known: dict[Hashable, BaselineScores] | None = None,
-) -> Evaluated:
+def evaluate(run: runs.Run, known: dict[Hashable, BaselineScores] | None = None) -> Evaluated:
     """Forecasts a run's validation and test rows, and writes their evaluation.
 
     Args:

@@ -61,9 +61,7 @@ def _by_volatility(run: Run, last_rows: Int[np.ndarray, " W"]) -> Int[np.ndarray
 
 
 def regime_metrics(
-    run: Run,
-    rows: Int[np.ndarray, "W P"],
-    forecasts: Mapping[str, Float[np.ndarray, "W P Q"]],
+    run: Run, rows: Int[np.ndarray, "W P"], forecasts: Mapping[str, Float[np.ndarray, "W P Q"]]
 ) -> dict[str, dict[str, dict]]:
     """Metrics of each regime's windows.
 

@@ -193,9 +193,7 @@ def split_windows(run: runs.Run, split: str) -> Windows:
 
 
 def score_baselines(
-    run: runs.Run,
-    windows: dict[str, Windows],
-    known: dict[Hashable, BaselineScores] | None = None,
+    run: runs.Run, windows: dict[str, Windows], known: dict[Hashable, BaselineScores] | None = None
 ) -> BaselineScores:
     """Scores every baseline that has a forecast of the run's windows.
 

@@ -6,11 +6,5 @@
 from tftjax import face
 
 __all__, __getattr__ = face(
-    __name__,
-    forecasts="",
-    interpretation="",
-    sweeps="",
-    theme="",
-    training="",
-    walkforward="",
+    __name__, forecasts="", interpretation="", sweeps="", theme="", training="", walkforward=""
 )

@@ -181,11 +181,7 @@ def calibration_picture(
 
 
 def pit_histogram(
-    figure: Figure,
-    theme: Theme,
-    share: Float[np.ndarray, " N"],
-    quantiles: Sequence[float],
-    count: int,
+    figure: Figure, theme: Theme, share: Float[np.ndarray, " N"], quantiles: Sequence[float], count: int
 ) -> None:
     """Draws the share of actuals between each two quantiles over the expected share.
 

@@ -5,10 +5,4 @@
 
 from tftjax import face
 
-__all__, __getattr__ = face(
-    __name__,
-    files="Walk read_walk",
-    plan="folds",
-    pool="",
-    summary="",
-)
+__all__, __getattr__ = face(__name__, files="Walk read_walk", plan="folds", pool="", summary="")
