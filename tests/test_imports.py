@@ -56,7 +56,7 @@ def own(name):
 
 
 def test_the_parser_sees_the_imports():
-    assert {"tftjax.errors", "tftjax.data.scaling", "tftjax.data.panel"} <= own("tftjax.data.windows")
+    assert {"tftjax.errors", "tftjax.data.encoding", "tftjax.data.panel"} <= own("tftjax.data.windows")
     assert "tftjax.plots.forecasts" in own("tftjax.train.pictures")  # inside a function
     assert list(imported(ast.parse("import torch.nn as n"))) == ["torch.nn"]
 

@@ -14,9 +14,10 @@ from tiny import contents
 from tftjax import predict
 from tftjax.config.data import DataConfig
 from tftjax.config.loading import from_dict
+from tftjax.config.train import TrainConfig
 from tftjax.data.__main__ import main
 from tftjax.data.alignment import PERIODS
-from tftjax.data.checks import findings
+from tftjax.data.checks import check_data, findings
 from tftjax.data.loading import load_panel
 from tftjax.data.panel import read_panel
 from tftjax.data.prepared import prepare
@@ -187,6 +188,17 @@ def test_all_findings_at_once(tmp_path):
     assert len(problems) == 4
     for part in ("line 5, column 'flow'", "line 7, column 'ret'", "line 9, column 'day'", "no column 'size'"):
         assert sum(part in problem for problem in problems) == 1, part
+
+
+def test_validate_collects_what_training_raises_one_by_one(tmp_path):
+    config = own_config(tmp_path, own_table(), return_unit="decimal")
+    config = config.model_copy(update={"train": TrainConfig(batch_size=999)})
+    unit, batch = findings(config)
+    assert "seems to be in percent" in unit
+    assert batch.startswith("train.batch_size: found 999, but there are only ")
+    with pytest.raises(UserError) as caught:
+        check_data(config, prepare(load_panel(config.data), config))
+    assert str(caught.value) == unit
 
 
 def test_a_finding_says_as_much_as_training_would(tmp_path):
@@ -374,6 +386,7 @@ def test_weekly_and_monthly_runs(tmp_path, frequency, step, capsys):
 MEASURED_BUILD = """
 import sys
 import time
+from tftjax.config.train import TrainConfig
 from tftjax.data.__main__ import main
 code = main(sys.argv[1:])
 print(time.process_time())

@@ -17,7 +17,6 @@ __all__, __getattr__ = face(
     loading="load_panel",
     panel="Panel make_panel",
     prepared="Data prepare",
-    scaling="",
     splits="",
     volatility="",
     windows="Series",

@@ -1,20 +1,98 @@
-"""The encoding fitted on train rows: scalers by column and series, categories; and its JSON form."""
+"""Scalers by column and series and categories: pure fits on train rows, pure applications, the JSON form."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float64
+import pandas as pd
+from jaxtyping import Float, Float64, Int32, Shaped
 
 from tftjax.config.model import PLAIN, AttentionConfig
-from tftjax.data import scaling
 from tftjax.data.conditions import fit_usual_ages, regime_values
 from tftjax.data.panel import Panel, blocks
 from tftjax.data.volatility import MIN_VOLATILITY, TARGET_SCALES, target_volatility
 from tftjax.errors import UserError
 
 MIN_SHARE_OF_VOLATILITY = 0.01  # of the median volatility; calmer rows do not count for the target's scaler
+
+
+class Scaler(NamedTuple):
+    """Scalers of V columns, or of one column in V series, in the columns' units.
+
+    Attributes:
+      center: subtracted from a value.
+      scale: divisor of the difference.
+    """
+
+    center: Float[np.ndarray, "V"]
+    scale: Float[np.ndarray, "V"]
+
+
+def _standard(values: Float[np.ndarray, "N V"]) -> tuple[np.ndarray, np.ndarray]:
+    return values.mean(axis=0), values.std(axis=0)
+
+
+def _robust(values: Float[np.ndarray, "N V"]) -> tuple[np.ndarray, np.ndarray]:
+    low, median, high = np.quantile(values, (0.25, 0.5, 0.75), axis=0)
+    # 1.349 quartile ranges make a standard deviation of a normal distribution. Where the quartiles meet (a
+    # column that mostly stands still), the standard deviation takes its place.
+    spread = (high - low) / 1.349
+    return median, np.where(spread > 0, spread, values.std(axis=0))
+
+
+def _none(values: Float[np.ndarray, "N V"]) -> tuple[np.ndarray, np.ndarray]:
+    return np.zeros(values.shape[1]), np.ones(values.shape[1])
+
+
+# Values [N V] -> (center [V], scale [V]).
+SCALINGS: dict[str, Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]] = {
+    "standard": _standard,  # mean, population standard deviation
+    "robust": _robust,  # median, quartile range
+    "none": _none,
+}
+
+
+def fit_scaler(values: Float[np.ndarray, "N V"], scaling: str = "standard") -> Scaler:
+    """Center and scale of each column by an entry of SCALINGS; a constant column gets scale 1.
+
+    Raises:
+      ValueError: no row, or a value that is not finite.
+    """
+    if len(values) == 0 or not np.isfinite(values).all():
+        raise ValueError(
+            f"fit_scaler: expected rows of finite values, got {values.shape} with NaN, inf or no row"
+        )
+    # Rounding can give a constant column a tiny spread, so constancy is asked for by itself.
+    constant = values.max(axis=0) == values.min(axis=0)
+    center, scale = SCALINGS[scaling](values)
+    if scaling == "none":
+        return Scaler(center, scale)
+    return Scaler(np.where(constant, values[0], center), np.where(constant, 1.0, scale))
+
+
+def apply_scaler(scaler: Scaler, values: Float[np.ndarray, "*N V"]) -> Float[np.ndarray, "*N V"]:
+    """(values - center) / scale, column by column."""
+    return (values - scaler.center) / scaler.scale
+
+
+def fit_categories(values: Shaped[np.ndarray, "N"]) -> list:
+    """The distinct values, sorted, as plain ints or strings.
+
+    >>> fit_categories(np.array([3, 1, 3]))
+    [1, 3]
+    """
+    return sorted(set(values.tolist()))
+
+
+def encode_categories(values: Shaped[np.ndarray, "N"], categories: Sequence) -> Int32[np.ndarray, "N"]:
+    """The position of each value in `categories`, from 1; 0 for an unknown value.
+
+    >>> encode_categories(np.array([3, 1, 2]), [1, 3]).tolist()
+    [2, 1, 0]
+    """
+    position = pd.Index(list(categories), dtype=object).get_indexer(pd.Index(values.tolist(), dtype=object))
+    return (position + 1).astype(np.int32)
 
 
 class Encoding(NamedTuple):
@@ -31,7 +109,7 @@ class Encoding(NamedTuple):
     """
 
     series: tuple[str, ...]
-    scaler: dict[str, scaling.Scaler]
+    scaler: dict[str, Scaler]
     categories: dict[str, list]
     target_scale: str = "none"
     staleness: str = "none"
@@ -82,17 +160,17 @@ def fit_encoding(
         for (_, rows), train in zip(parts, train_rows, strict=True)
     ]
     scaler = {
-        name: scaling.Scaler(*_filled(np.concatenate([one[name] for one in fitted], axis=1), name))
+        name: Scaler(*_filled(np.concatenate([one[name] for one in fitted], axis=1), name))
         for name in fitted[0]
     }
     first_rows = panel.frame.iloc[[rows.start for _, rows in parts]]
     for name in panel.static_real:
         values = first_rows[[name]].to_numpy(np.float64)
-        center, scale = scaling.fit(values, scalings.get(name, "standard"))
-        scaler[name] = scaling.Scaler(np.repeat(center, len(parts)), np.repeat(scale, len(parts)))
+        center, scale = fit_scaler(values, scalings.get(name, "standard"))
+        scaler[name] = Scaler(np.repeat(center, len(parts)), np.repeat(scale, len(parts)))
     train = np.concatenate([np.arange(rows.start, rows.stop) for rows in train_rows])
     seen = panel.frame[list(categorical_columns(panel))].iloc[train]
-    categories = {name: scaling.fit_categories(values.to_numpy()) for name, values in seen.items()}
+    categories = {name: fit_categories(values.to_numpy()) for name, values in seen.items()}
     regime_values(panel, attention.regime.column)
     return Encoding(
         tuple(name for name, _ in parts),
@@ -127,7 +205,7 @@ def _fit_series(
         present = values[~np.isnan(values)][:, None]
         fitted[name] = np.full((2, 1), np.nan)
         if len(present):
-            fitted[name] = np.array(scaling.fit(present, scalings.get(name, "standard")))
+            fitted[name] = np.array(fit_scaler(present, scalings.get(name, "standard")))
     return fitted
 
 
@@ -168,7 +246,7 @@ def encoding_from_json(content: Mapping[str, Any]) -> Encoding:
     try:
         series = tuple(content["series"])
         scaler = {
-            item["name"]: scaling.Scaler(*(np.array(item[part], np.float64) for part in ("center", "scale")))
+            item["name"]: Scaler(*(np.array(item[part], np.float64) for part in ("center", "scale")))
             for item in content["scaler"]
         }
         if any(array.shape != (len(series),) for pair in scaler.values() for array in pair):

@@ -9,9 +9,15 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float32, Int32
 
-from tftjax.data import scaling
 from tftjax.data.conditions import ages_of, regime_values
-from tftjax.data.encoding import Encoding, categorical_columns, real_columns
+from tftjax.data.encoding import (
+    Encoding,
+    Scaler,
+    apply_scaler,
+    categorical_columns,
+    encode_categories,
+    real_columns,
+)
 from tftjax.data.panel import Panel, blocks
 from tftjax.data.volatility import target_volatility
 from tftjax.errors import UserError
@@ -151,11 +157,11 @@ def _scaled(
     """Columns in units of their scalers; `lengths` rows of each of the series `numbers` follow each other."""
     scaled = np.empty((len(names), len(frame)), np.float32)
     for row, name in enumerate(names):
-        scaler = scaling.Scaler(*(np.repeat(part[numbers], lengths) for part in encoding.scaler[name]))
-        scaled[row] = scaling.apply(scaler, frame[name].to_numpy(np.float64))
+        scaler = Scaler(*(np.repeat(part[numbers], lengths) for part in encoding.scaler[name]))
+        scaled[row] = apply_scaler(scaler, frame[name].to_numpy(np.float64))
     return scaled
 
 
 def _encoded(frame: pd.DataFrame, names: Sequence[str], encoding: Encoding) -> Int32[np.ndarray, "V N"]:
-    encoded = [scaling.encode(frame[name].to_numpy(), encoding.categories[name]) for name in names]
+    encoded = [encode_categories(frame[name].to_numpy(), encoding.categories[name]) for name in names]
     return np.array(encoded, dtype=np.int32).reshape(len(names), len(frame))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from tftjax.data.scaling import apply, fit
+from tftjax.data.encoding import apply_scaler, fit_scaler
 from tftjax.data.volatility import (
     EWMA_BURN_IN,
     VOLATILITY_COLUMNS,
@@ -211,7 +211,7 @@ def _design(task: Task) -> tuple[Float[np.ndarray, "R V"], float]:
     for values in (task.returns, *task.observed.values()):
         known = values[train][~np.isnan(values[train])]
         if known.size and np.ptp(known) > 0:
-            columns.append(np.nan_to_num(apply(fit(known[:, None]), values[:, None])[:, 0]))
+            columns.append(np.nan_to_num(apply_scaler(fit_scaler(known[:, None]), values[:, None])[:, 0]))
     return np.column_stack(columns), float(np.std(task.returns[train])) or 1.0
 
 
