@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import datetime
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,10 +16,10 @@ from tftjax.data.alignment import RULE_WORDS
 from tftjax.data.checks import findings
 from tftjax.data.description import describe, draw
 from tftjax.data.feature_sets import CALENDAR, FEATURE_SETS, SERIES
-from tftjax.data.loading import feature_set_of, find_dataset, load_panel
+from tftjax.data.loading import feature_set_of, load_panel
 from tftjax.data.panel import PANEL_FILES, ROLES_FILE, write_panel
-from tftjax.data.raw.fred_api import BASE_URL, download
-from tftjax.data.raw.yahoo import download_sp500
+from tftjax.data.raw.fred_api import BASE_URL
+from tftjax.data.raw.sources import SOURCES
 from tftjax.errors import UserError
 from tftjax.walkforward.plan import folds
 
@@ -63,20 +62,13 @@ def build(arguments: argparse.Namespace) -> None:
 
 
 def _fetch(data: DataConfig, arguments: argparse.Namespace) -> None:
-    """Adds to the raw folder what it lacks, if a source on the network was named."""
-    key = os.environ.get("FRED_API_KEY", "")
-    if arguments.source == "fred-api" and not key:
-        raise UserError(
-            "FRED_API_KEY is not set. Get a key at https://fred.stlouisfed.org/docs/api/api_key.html and"
-            " set it, or download the CSV files by hand and use --source fred-csv."
-        )
+    """Adds to the raw folder what it lacks, from the sources that were named."""
     names, folder = feature_set_of(data).series_names(), Path(arguments.raw or "")
-    if arguments.source == "fred-csv":
-        find_dataset(arguments.raw, "--raw")  # a mistyped folder is not made
-    if arguments.sp500 == "yfinance":
-        download_sp500(folder)  # FRED is then not asked for what lies in the folder
-    if arguments.source == "fred-api":
-        download(names, folder, key, arguments.base_url)
+    from_yahoo = ("SP500",) if arguments.sp500 == "yfinance" else ()
+    from_source = tuple(name for name in names if name not in from_yahoo)
+    SOURCES[arguments.source](from_source, folder, arguments.base_url)
+    if from_yahoo:
+        SOURCES["yfinance"](from_yahoo, folder, arguments.base_url)
 
 
 def _holds_only_a_panel(folder: Path) -> bool:
@@ -157,7 +149,8 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m tftjax.data", description=__doc__.splitlines()[0])
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser("build", help="make a panel of raw series", description=build.__doc__)
-    command.add_argument("--source", choices=["embedded", "fred-csv", "fred-api"], default="fred-csv")
+    sources = [name for name in SOURCES if name != "yfinance"]  # which --sp500 names
+    command.add_argument("--source", choices=sources, default="fred-csv")
     command.add_argument("--raw", help="folder of raw files, SERIES.csv each; fred-api adds what it lacks")
     command.add_argument(
         "--sp500",
