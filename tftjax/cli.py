@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tftjax.errors import UserError
 
-# What each command does; its door is `tftjax/COMMAND.py` or `tftjax/COMMAND/__main__.py`.
+# Purpose of each command; its door is `tftjax/COMMAND.py` or `tftjax/COMMAND/__main__.py`.
 COMMANDS = {
     "train": "train and evaluate a run",
     "sweep": "train many configs and seeds side by side",
@@ -27,7 +27,7 @@ COMMANDS = {
     "data": "build, describe and validate data sets",
     "config": "print the JSON schema of a config",
 }
-# What a command that trains says after Ctrl-C.
+# Message of a command that trains after Ctrl-C.
 STOPPED = (
     "\nstopped; the same command with --resume (in place of --overwrite) goes on from the last finished epoch"
 )
@@ -50,7 +50,7 @@ def exit_code(command: Callable[[], object], stopped: str | None = None) -> int:
     """Runs a command: 0 if it ends well, 2 after an error that the user can mend, 130 after Ctrl-C.
 
     Args:
-      stopped: what to say after Ctrl-C.
+      stopped: message after Ctrl-C.
     """
     try:
         with _messages_on_stderr():
@@ -69,8 +69,8 @@ def add_training_flags(parser: argparse.ArgumentParser, kind: str, default_name:
     """Adds the flags that train, sweep and walkforward share.
 
     Args:
-      kind: what the command makes, such as "run".
-      default_name: what stands for a missing --name, in words.
+      kind: the command's product, such as "run".
+      default_name: the default of --name, in words.
     """
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting, as train.max_epochs=5"

@@ -2,4 +2,4 @@
 
 
 class UserError(Exception):
-    """A mistake the user can mend: says what was found, where, what was expected and what to do."""
+    """A mistake the user can mend; the message names the place, the fault, the expectation and the remedy."""

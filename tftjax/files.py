@@ -14,9 +14,9 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
     """Reads an object.
 
     Args:
-      remedy: what to do if there is none, a sentence.
+      remedy: advice in the error's message, a sentence.
     Raises:
-      UserError: it is missing or damaged.
+      UserError: the file is missing or damaged.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -41,7 +41,7 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
     """Replaces a file in one step, so that a kill leaves the old content or the new.
 
     Args:
-      write: writes the new content to the path that it is given.
+      write: writes the new content to a path.
     Raises:
       UserError: the disk is full or read-only.
     """

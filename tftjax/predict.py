@@ -32,21 +32,20 @@ log = logging.getLogger(__name__)
 
 FOLLOWING = {"daily": "B", "weekly": "W-FRI", "monthly": "BME"}  # expected dates of the next rows
 
-# Between the spread of the returns given and of those trained on: percent for decimals is a factor of 100,
-# while a few rows of a crisis can be one of 5 to 10.
+# Largest ratio between the spreads of given and trained returns: percent for decimals is a factor of 100, a
+# few rows of a crisis can be one of 5 to 10.
 UNIT_FACTOR = 20.0
-EWMA_ROWS = 75  # of past that hold 99 % of the weight of a moving volatility with decay 0.94
+EWMA_ROWS = 75  # past rows that hold 99 % of the weight of a moving volatility with decay 0.94
 
 
 def predict(run: runs.Run, panel: Panel) -> pd.DataFrame:
     """Forecasts the steps after the last row (of each series); no future target is needed.
 
     Args:
-      run: an opened run.
       panel: rows up to the day of the forecast, with the run's columns.
     Returns:
-      A row a step: its expected date (the next weekdays), the series' name if there are several, a column a
-      quantile, returns as decimals.
+      A row for each step: its expected date (the next weekdays), the series' name if there are several, and a
+      column for each quantile, returns as decimals.
     Raises:
       UserError: see `forecastable`, or other columns than the run's.
     """
@@ -155,10 +154,11 @@ def _check_unit(run: runs.Run, panel: Panel, data: str) -> None:
 def extend_panel(panel: Panel, steps: int) -> Panel:
     """The panel with `steps` future rows (weekdays, Fridays or last weekdays of months) after its last date.
 
-    In a panel of several series, after each one's. Calendar and static columns are filled, observed ones (the
+    Each series of a panel is extended. Calendar and static columns are filled, observed ones (the
     target too) are NaN. Public holidays are not looked up.
 
-    Raises: UserError if a known column cannot be derived from the date.
+    Raises:
+      UserError: a known column cannot be derived from the date.
     """
     unknown = [name for name in panel.known_real + panel.known_categorical if name not in CALENDAR]
     if unknown:

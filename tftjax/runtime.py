@@ -1,4 +1,4 @@
-"""What is set before jax starts its backend: CPU flags, the compilation cache; and the device mesh.
+"""Settings before jax starts its backend: CPU flags, the compilation cache; and the device mesh.
 
 Entry points call `configure()` before their first array operation. Importing jax does not start a backend.
 """
@@ -27,11 +27,11 @@ def configure() -> None:
     JAX_COMPILATION_CACHE_DIR, by default $XDG_CACHE_HOME/tftjax or ~/.cache/tftjax.
     """
     flags = os.environ.get("XLA_FLAGS", "")
-    wanted = {
+    defaults = {
         "--xla_force_host_platform_device_count": available_cores(),
         "--xla_cpu_multi_thread_eigen": "false",
     }
-    added = [f"{flag}={value}" for flag, value in wanted.items() if flag not in flags]
+    added = [f"{flag}={value}" for flag, value in defaults.items() if flag not in flags]
     os.environ["XLA_FLAGS"] = " ".join([flags, *added]).strip()
     if jax.config.jax_compilation_cache_dir is None:
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

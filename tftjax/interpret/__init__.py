@@ -1,4 +1,4 @@
-"""What a trained model selects and attends to.
+"""Weights that a trained model gives to its inputs and steps.
 
 `weights` collects them from all windows, `tables` sums them up.
 """

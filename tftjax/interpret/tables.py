@@ -1,4 +1,4 @@
-"""What runs select and attend to, in all their windows: `python -m tftjax.interpret runs/NAME`.
+"""Tables of what a run selects and attends to in all its windows.
 
 RUN/interpretation/:
 importance.csv            a row a split, kind of input and variable: selection weight, mean and percentiles
@@ -10,7 +10,7 @@ attention_over_time.csv   a row a window and horizon: attention to each step
 heads_over_time.csv       a row a window, horizon and head: mean lag and entropy of its attention
 regime_shift.csv          a row a window: distance of its attention from the series' mean pattern (sec. 7.3)
 variants.csv              the learned weights of staleness and the gates of regimes, where there are any
-summary.json              by split: how the attention relates to recency, regimes, sums checked
+summary.json              by split: attention and recency, windows by regime, the largest error of a sum
 and a picture of each. Dates are those of the first step that is forecast; step 0 is the last encoder row.
 """
 
@@ -84,7 +84,7 @@ def _windows(run: runs.Run, split: str, starts: np.ndarray) -> pd.DataFrame:
 
 
 def _divisions(run: runs.Run, starts: np.ndarray, weights: Weights) -> list[Division]:
-    """Those of `regimes`, and the regime that a router finds most probable."""
+    """The divisions of `evaluate/regimes.py`, and by the most probable regime of a router."""
     divided = divisions(run, starts + run.config.model.encoder_length - 1)
     if run.config.model.attention.regime.by == "router":
         labels = tuple(f"regime {number + 1}" for number in range(weights.regime.shape[1]))
@@ -198,7 +198,7 @@ def _draw(run: runs.Run, directory: InterpretationDirectory, tables: dict[str, p
 
 
 def table_of(summaries: dict[str, dict[str, dict[str, Any]]]) -> str:
-    """A table for the terminal: how the attention of each run and split relates to recency."""
+    """A table for the terminal: the attention of each run and split, and its recency."""
     width = max(12, *(len(name) for name in summaries)) + 8
     lines = [f"{'':{width}}{'recency corr':>14}{'mean lag':>10}{'own step':>10}{'steps':>8}{'windows':>9}"]
     for name, summary in summaries.items():
@@ -219,7 +219,7 @@ def table_of(summaries: dict[str, dict[str, dict[str, Any]]]) -> str:
 
 
 def read_interpretation(directory: Path) -> dict[str, pd.DataFrame]:
-    """Tables of a run's `interpretation/` that the report draws, the test rows; none if it has not been made.
+    """Reads a run's tables for the report, test rows only; those that have not been made are left out.
 
     Raises:
       UserError: a table is damaged.

@@ -1,4 +1,4 @@
-"""The weights that explain forecasts, collected over any number of windows, and measures of them."""
+"""Weights that explain forecasts, collected over any number of windows, and measures of them."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -28,16 +28,16 @@ TOLERANCE = 1e-4  # of a sum of weights, in float32
 
 
 class Weights(NamedTuple):
-    """Of W windows: selection weights, means over a window's steps; attention, means over heads.
+    """Weights of W windows: selection weights, means over a window's steps; attention, means over heads.
 
     Attributes:
-      encoder: of each observed, then known variable; sums to 1 over V.
-      decoder: of each known variable; None without known inputs.
-      static: of each static variable; None without static inputs.
-      attention: of each step, for each prediction step; sums to 1 over T.
-      head_attention: the mean over windows, by head.
-      head_lags: by head, the mean distance, in rows, of the steps attended to.
-      head_entropies: by head, the entropy of the attention, nats.
+      encoder: weight of each observed, then known variable in the encoder; sums to 1 over V.
+      decoder: weight of each known variable in the decoder; None without known inputs.
+      static: weight of each static variable; None without static inputs.
+      attention: weight of each step for each prediction step; sums to 1 over T.
+      head_attention: each head's attention, the mean over windows.
+      head_lags: each head's mean distance, in rows, of the steps attended to.
+      head_entropies: each head's entropy of the attention, nats.
       regime: the probability of each regime; None without regimes.
       largest_error: the largest distance from 1 of any sum of weights.
     """
@@ -126,13 +126,21 @@ def _check(run: Run, output, first: int) -> float:
 
 
 def lags_of(encoder_length: int, prediction_length: int) -> Int[np.ndarray, "P T"]:
-    """How many rows each step lies before the step that is forecast: 0 is that step itself."""
+    """The number of rows from each step to the step that is forecast; 0 is that step itself.
+
+    >>> lags_of(encoder_length=2, prediction_length=1).tolist()
+    [[2, 1, 0]]
+    """
     steps = np.arange(encoder_length + prediction_length)
     return (encoder_length + np.arange(prediction_length))[:, None] - steps
 
 
 def entropy(weights: Float[np.ndarray, "*W T"]) -> Float[np.ndarray, "*W"]:
-    """-sum p log p over the last axis, nats: log n for n equal weights."""
+    """-sum p log p over the last axis, nats: log n for n equal weights.
+
+    >>> entropy(np.array([[0.5, 0.5]])).round(4).tolist()
+    [0.6931]
+    """
     return -(weights * np.log(np.where(weights > 0, weights, 1.0))).sum(axis=-1)
 
 
@@ -157,6 +165,9 @@ def recency_correlation(
 def distance(p: Float[np.ndarray, "*W T"], q: Float[np.ndarray, "*W T"]) -> Float[np.ndarray, "*W"]:
     """kappa(p, q) = sqrt(1 - sum_j sqrt(p_j q_j)): 0 for equal patterns, 1 for disjoint ones.
 
+    >>> distance(np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])).tolist()
+    [1.0]
+
     Lim et al. 2021, section 7.3, with the overlap of Bhattacharyya.
     """
     overlap = np.sqrt(p * q).sum(axis=-1)
@@ -164,16 +175,16 @@ def distance(p: Float[np.ndarray, "*W T"], q: Float[np.ndarray, "*W T"]) -> Floa
 
 
 def regime_shift(attention: Float[np.ndarray, "W P T"]) -> Float[np.ndarray, " W"]:
-    """How far each window's attention is from the mean pattern: mean over horizons of kappa.
+    """The distance of each window's attention from the windows' mean pattern, averaged over horizons.
 
-    Lim et al. 2021, section 7.3. The mean is over the windows given: those of one series.
+    Lim et al. 2021, section 7.3. All windows are of one series.
     """
     usual = attention.mean(axis=0, keepdims=True)
     return distance(attention, np.broadcast_to(usual, attention.shape)).mean(axis=1)
 
 
 def attention_summary(run: Run, attention: Float[np.ndarray, "W P T"]) -> dict[str, float]:
-    """Numbers that show whether attention looks at content or only at how recent a step is."""
+    """Measures that tell attention to content from attention to the most recent steps."""
     config = run.config.model
     lengths = config.encoder_length, config.prediction_length
     lags = lags_of(*lengths)
@@ -191,28 +202,28 @@ def attention_summary(run: Run, attention: Float[np.ndarray, "W P T"]) -> dict[s
 def learned(
     config: Config, observed: Sequence[str], usual_ages: Mapping[str, float], parameters: Mapping
 ) -> list[dict]:
-    """A row a learned number of the variants that a config has; empty without any.
+    """A row for each learned number of the variants in a config; none without a variant.
 
     Args:
       observed: names of the observed columns, in the model's order.
-      usual_ages: of the low-frequency ones, days.
-      parameters: the model's, by name.
+      usual_ages: usual ages of the low-frequency columns, days.
+      parameters: the model's parameters, by name.
     Returns:
-      Rows of `what` ("staleness weight" or "gate"), `of` (a head, a variable, a head in a regime), and
-      `value`, with `start`, what it was before training.
+      Rows of `what` ("staleness weight" or "gate"), `of` (a head, a variable, a head in a regime), `value`,
+      and `start`, the value before training.
     """
-    attention, rates = config.model.attention, hyperparameters(config)
+    attention, values = config.model.attention, hyperparameters(config)
     rows = []
     modules = {"attention": "attention_staleness", "variable_selection": "encoder_selection_staleness"}
     if attention.staleness.mode != "none":
         raw = jnp.asarray(parameters[modules[attention.staleness.mode]]["raw_weight"])
         heads = [f"head {h + 1}" for h in range(len(raw))] if attention.staleness.per_head else ["all heads"]
         names = observed if attention.staleness.mode == "variable_selection" else heads
-        for name, value in zip(names, np.asarray(learned_weight(raw, rates)).tolist(), strict=True):
+        for name, value in zip(names, np.asarray(learned_weight(raw, values)).tolist(), strict=True):
             if attention.staleness.mode == "attention" or name in usual_ages:
-                rows.append(_row("staleness weight", name, value, rates.staleness_weight))
+                rows.append(_row("staleness weight", name, value, values.staleness_weight))
     if attention.regime.by != "none":
-        gates = rates.regime_gradient_scale * jnp.asarray(parameters["attention_gates"]["gate"])
+        gates = values.regime_gradient_scale * jnp.asarray(parameters["attention_gates"]["gate"])
         for head, by_regime in enumerate(np.asarray(GATES[attention.regime.renormalise](gates.T))):
             for regime, value in enumerate(by_regime.tolist()):
                 rows.append(_row("gate", f"head {head + 1}, regime {regime + 1}", value, 1.0))

@@ -10,17 +10,19 @@ from tftjax.model.layers import Dropout, dropout, glorot
 
 
 def causal(encoder_length: int, prediction_length: int) -> Bool[np.ndarray, "P T"]:
-    """Which step (column) each prediction step (row) may look at: all before it, and itself, as in the paper.
+    """Steps (columns) that each prediction step (row) may look at: all up to itself, as in the paper.
 
-    For an encoder of 3 and a prediction of 2:  1 1 1 1 0
-                                                1 1 1 1 1
+    >>> causal(encoder_length=3, prediction_length=2).astype(int).tolist()
+    [[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]
     """
     return np.tri(prediction_length, encoder_length + prediction_length, encoder_length, dtype=bool)
 
 
 def strict(encoder_length: int, prediction_length: int) -> Bool[np.ndarray, "P T"]:
-    """All steps before its own:  1 1 1 0 0
-    1 1 1 1 0
+    """All steps before the prediction step.
+
+    >>> strict(encoder_length=3, prediction_length=2).astype(int).tolist()
+    [[1, 1, 1, 0, 0], [1, 1, 1, 1, 0]]
     """
     return np.tri(prediction_length, encoder_length + prediction_length, encoder_length - 1, dtype=bool)
 

@@ -29,17 +29,17 @@ def forecast_batch(
     parameters: dict,
     inputs: Inputs,
     noise: Dropout | None = None,
-    rates: Hyperparameters | None = None,
+    hyperparameters: Hyperparameters | None = None,
 ) -> tuple[Float[Array, "B P Q"], TFTOutput]:
     """Forecasts a batch of windows.
 
     Args:
       noise: dropout while training; None forecasts without.
-      rates: the member's floats; None takes those of the model's config.
+      hyperparameters: the member's values; None takes those of the model's config.
     Returns:
-      Quantiles of the return, as decimals, and all that the model gives.
+      Quantiles of the return, as decimals, and the model's output.
     """
-    output = model.apply({"params": parameters}, inputs, noise, rates)
+    output = model.apply({"params": parameters}, inputs, noise, hyperparameters)
     return to_returns(inputs, output), output
 
 
@@ -49,16 +49,16 @@ def map_windows(
     series: Series,
     starts: Int[Array, " W"],
     of: Callable[[Inputs, TFTOutput], Any],
-    rates: Hyperparameters | None = None,
+    hyperparameters: Hyperparameters | None = None,
 ) -> Any:
     """Applies the model to any number of windows, a chunk at a time; to be jitted.
 
     Args:
       starts: first row of each window.
-      of: what is kept of the inputs and the output of a chunk: arrays whose first axis is the window.
-      rates: the member's floats; None takes those of the model's config.
+      of: makes arrays whose first axis is the window of the inputs and the output of a chunk.
+      hyperparameters: see `forecast_batch`.
     Returns:
-      These arrays, of all windows.
+      The arrays of all windows.
     """
     num_windows = starts.shape[0]
     num_chunks = -(-num_windows // CHUNK)
@@ -68,7 +68,7 @@ def map_windows(
     def of_chunk(chunk_starts):
         lengths = model.config.encoder_length, model.config.prediction_length
         inputs, _ = gather(series, chunk_starts, *lengths)
-        return of(inputs, model.apply({"params": parameters}, inputs, None, rates))
+        return of(inputs, model.apply({"params": parameters}, inputs, None, hyperparameters))
 
     kept = jax.lax.map(of_chunk, padded.reshape(num_chunks, chunk))
     return jax.tree.map(lambda x: x.reshape(num_chunks * chunk, *x.shape[2:])[:num_windows], kept)
@@ -79,22 +79,15 @@ def forecast_windows(
     parameters: dict,
     series: Series,
     starts: Int[Array, " W"],
-    rates: Hyperparameters | None = None,
+    hyperparameters: Hyperparameters | None = None,
 ) -> Float[Array, "W P Q"]:
-    """Forecasts any number of windows, a chunk at a time; to be jitted.
-
-    Args:
-      starts: first row of each window.
-      rates: see `forecast_batch`.
-    Returns:
-      Quantiles of the return, as decimals.
-    """
-    return map_windows(model, parameters, series, starts, to_returns, rates)
+    """Forecasts windows as quantiles of the return, as decimals; arguments as of `map_windows`."""
+    return map_windows(model, parameters, series, starts, to_returns, hyperparameters)
 
 
 @functools.cache
 def compile_forecast(model: TemporalFusionTransformer, mesh: Mesh):
-    """Returns `forecast_windows` as a compiled function of all but the model, windows divided over the mesh.
+    """`forecast_windows` as a compiled function of all but the model, windows divided over the mesh.
 
     The number of windows must be a multiple of the mesh's size.
     """

@@ -1,4 +1,4 @@
-"""What the output layer's numbers mean: quantile heads, all with the same parameters.
+"""Quantile heads: they turn the output layer's numbers into quantiles, all with the same parameters.
 
 A new head is one function `(raw [Q P B], quantiles) -> quantiles [Q P B]` and one line of `HEADS`; its name
 is `model.quantile_head` in the config.

@@ -26,7 +26,7 @@ def glorot(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Arra
 
 
 class Dropout(NamedTuple):
-    """What dropout needs at one training step; None in its place means no dropout.
+    """Dropout of one training step; None in its place is no dropout.
 
     Attributes:
       rate: share of entries dropped, in [0, 1).

@@ -54,16 +54,12 @@ class Layout(NamedTuple):
 def build_model(
     config: Config, known_cardinalities: tuple[int, ...], static_cardinalities: tuple[int, ...]
 ) -> TemporalFusionTransformer:
-    """Returns the model of a config; cardinalities include the slot for unseen categories."""
+    """Builds the model of a config; cardinalities include the slot for unseen categories."""
     return TemporalFusionTransformer(config.model, known_cardinalities, static_cardinalities)
 
 
 def parameter_layout(model: TemporalFusionTransformer, inputs: Inputs) -> Layout:
-    """Returns names and shapes of the model's parameters, computing nothing.
-
-    Args:
-      inputs: arrays or shapes of one batch.
-    """
+    """Names and shapes of the model's parameters for inputs, arrays or only shapes; computes nothing."""
     shapes = jax.eval_shape(model.init, jax.random.key(0), inputs)["params"]
     leaves, _ = jax.tree.flatten_with_path(shapes)
     return Layout(
@@ -100,12 +96,6 @@ def init_parameters(layout: Layout, seed: int) -> Float32[np.ndarray, " N"]:
     On the host, because a compiled program with an orthogonal initializer calls LAPACK, which can hang when
     members are vmapped, and because it takes milliseconds instead of seconds of compilation. Every parameter
     has a stream of its own, by its path: adding a layer does not change the others.
-
-    Args:
-      layout: names and shapes.
-      seed: the run's seed.
-    Returns:
-      The flat parameter vector.
     """
     values = []
     for path, shape in zip(layout.paths, layout.shapes, strict=True):
@@ -144,7 +134,7 @@ def to_vector(tree: Tree, layout: Layout) -> Float[Array, " N"]:
 
 
 def part_slices(layout: Layout) -> dict[str, list[tuple[int, int]]]:
-    """Returns for each part in `PARTS` the stretches (first, stop) of the vector that belong to it."""
+    """The stretches (first, stop) of the vector that belong to each part in `PARTS`."""
     slices: dict[str, list[tuple[int, int]]] = {part: [] for part in PARTS}
     first = 0
     for path, shape in zip(layout.paths, layout.shapes, strict=True):
@@ -160,7 +150,7 @@ def part_slices(layout: Layout) -> dict[str, list[tuple[int, int]]]:
 def control_vectors(
     layout: Layout, train: TrainConfig
 ) -> tuple[Float32[np.ndarray, " N"] | None, Float32[np.ndarray, " N"] | None]:
-    """Returns what gradient and update are multiplied by, entry by entry; None where that is 1 everywhere.
+    """Factors on gradient and update, entry by entry; None where all are 1.
 
     A frozen parameter has 0 in both: it moves by nothing, and takes no part in the clip.
 

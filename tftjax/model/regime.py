@@ -16,9 +16,12 @@ from tftjax.config.model import RegimeConfig
 from tftjax.model.layers import Dense, zeros
 
 
-def by_thresholds(value: Float[Array, " B"], num_regimes: int, rates: Hyperparameters) -> Float[Array, "R B"]:
+def by_thresholds(
+    value: Float[Array, " B"], num_regimes: int, hyperparameters: Hyperparameters
+) -> Float[Array, "R B"]:
     """1 for the regime that a window is in, by how many thresholds its value is above; 0 for the others."""
-    above = (value > rates.regime_low).astype(jnp.int32) + (value > rates.regime_high).astype(jnp.int32)
+    low, high = hyperparameters.regime_low, hyperparameters.regime_high
+    above = (value > low).astype(jnp.int32) + (value > high).astype(jnp.int32)
     return jax.nn.one_hot(above, num_regimes, axis=0)
 
 
@@ -67,8 +70,9 @@ class RegimeGates(nn.Module):
     num_heads: int
 
     @nn.compact
-    def __call__(self, regime: Float[Array, "R B"], rates: Hyperparameters) -> Float[Array, "H B"]:
-        gate = rates.regime_gradient_scale * self.param("gate", zeros, (regime.shape[0], self.num_heads))
+    def __call__(self, regime: Float[Array, "R B"], hyperparameters: Hyperparameters) -> Float[Array, "H B"]:
+        gate = self.param("gate", zeros, (regime.shape[0], self.num_heads))
+        gate = hyperparameters.regime_gradient_scale * gate
         return GATES[self.config.renormalise](jnp.einsum("rh,rb->hb", gate, regime))
 
 

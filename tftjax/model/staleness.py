@@ -23,7 +23,7 @@ def linear(age: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 
 def exponential(age: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """1 - 2^-a: what a half-life of 1 has taken away."""
+    """1 - 2^-a: the share lost with a half-life of 1."""
     return 1.0 - jnp.exp2(-age)
 
 
@@ -46,7 +46,7 @@ DECAYS: dict[str, Callable[[Any], Array]] = {
 }
 
 
-def learned_weight(raw: Float[Any, "*shape"], rates: Hyperparameters) -> Float[Array, "*shape"]:
+def learned_weight(raw: Float[Any, "*shape"], hyperparameters: Hyperparameters) -> Float[Array, "*shape"]:
     """The weights of a penalty, positive whatever is learned: `weight * softplus(g * raw) / softplus(0)`.
 
     With raw at its start, 0, or with g (`gradient_scale`) 0, it is `weight`. The factor g stands inside, not
@@ -54,13 +54,14 @@ def learned_weight(raw: Float[Any, "*shape"], rates: Hyperparameters) -> Float[A
 
     Args:
       raw: the parameters.
-      rates: holds `staleness_weight` and `staleness_gradient_scale`.
+      hyperparameters: holds `staleness_weight` and `staleness_gradient_scale`.
     """
-    return rates.staleness_weight * (jax.nn.softplus(rates.staleness_gradient_scale * raw) / math.log(2.0))
+    factor = jax.nn.softplus(hyperparameters.staleness_gradient_scale * raw) / math.log(2.0)
+    return hyperparameters.staleness_weight * factor
 
 
 class StepStaleness(nn.Module):
-    """What attention to each step costs by its age: `w * decay(age / scale)`, for each head or for all alike.
+    """Penalty on attention to each step by its age: `w * decay(age / scale)`, for each head or for all alike.
 
     A step's age is the mean of the low-frequency columns' days since release; prediction steps have age 0, as
     nothing is observed there.
@@ -74,16 +75,16 @@ class StepStaleness(nn.Module):
     prediction_length: int
 
     @nn.compact
-    def __call__(self, age: Float[Array, "1 E B"], rates: Hyperparameters) -> Float[Array, "H T B"]:
+    def __call__(self, age: Float[Array, "1 E B"], hyperparameters: Hyperparameters) -> Float[Array, "H T B"]:
         raw = self.param("raw_weight", zeros, (self.num_heads if self.config.per_head else 1,))
-        weight = jnp.broadcast_to(learned_weight(raw, rates), (self.num_heads,))
-        cost = DECAYS[self.config.decay](age / rates.staleness_scale)
+        weight = jnp.broadcast_to(learned_weight(raw, hyperparameters), (self.num_heads,))
+        cost = DECAYS[self.config.decay](age / hyperparameters.staleness_scale)
         cost = jnp.pad(cost, ((0, 0), (0, self.prediction_length), (0, 0)))
         return weight[:, None, None] * cost
 
 
 class VariableStaleness(nn.Module):
-    """What the selection of each variable costs by its age: `w_v * (decay(a_v / scale) - decay(1 / scale))`.
+    """Penalty on selecting each variable by its age: `w_v * (decay(a_v / scale) - decay(1 / scale))`.
 
     a_v is the age in units of what is usual for the variable: at its usual age it costs nothing, fresh values
     gain. A variable without an age has a_v = 1 and never costs anything.
@@ -92,10 +93,10 @@ class VariableStaleness(nn.Module):
     config: StalenessConfig
 
     @nn.compact
-    def __call__(self, age: Float[Array, "V E B"], rates: Hyperparameters) -> Float[Array, "V E B"]:
-        weight = learned_weight(self.param("raw_weight", zeros, (age.shape[0],)), rates)
-        decay = DECAYS[self.config.decay]
-        cost = decay(age / rates.staleness_scale) - decay(jnp.asarray(1.0 / rates.staleness_scale))
+    def __call__(self, age: Float[Array, "V E B"], hyperparameters: Hyperparameters) -> Float[Array, "V E B"]:
+        weight = learned_weight(self.param("raw_weight", zeros, (age.shape[0],)), hyperparameters)
+        decay, scale = DECAYS[self.config.decay], hyperparameters.staleness_scale
+        cost = decay(age / scale) - decay(jnp.asarray(1.0 / scale))
         # Exactly 0: the same function of the same number can differ in the last bit, and Adam makes steps of
         # full length of the smallest gradients.
         return weight[:, None, None] * jnp.where(age == 1.0, 0.0, cost)

@@ -10,7 +10,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from tftjax.config.hyperparameters import Hyperparameters, hyperparameters
+from tftjax.config.hyperparameters import Hyperparameters
+from tftjax.config.hyperparameters import hyperparameters as hyperparameters_of
 from tftjax.config.loading import Config
 from tftjax.config.model import ModelConfig
 from tftjax.data.windows import Inputs
@@ -55,7 +56,7 @@ class TFTOutput(NamedTuple):
 
 
 class TemporalFusionTransformer(nn.Module):
-    """Forecasts quantiles of the target for each of the next steps.
+    """Network that forecasts quantiles of the target for each of the next steps.
 
     Variables are in the order real, then categorical within static and known inputs.
 
@@ -71,11 +72,11 @@ class TemporalFusionTransformer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, inputs: Inputs, noise: Dropout | None = None, rates: Hyperparameters | None = None
+        self, inputs: Inputs, noise: Dropout | None = None, hyperparameters: Hyperparameters | None = None
     ) -> TFTOutput:
         size, encoder_length = self.config.hidden_size, self.config.encoder_length
-        if rates is None:
-            rates = hyperparameters(Config(model=self.config))
+        if hyperparameters is None:
+            hyperparameters = hyperparameters_of(Config(model=self.config))
         observed, known, static = self._embed(inputs)
         contexts, static_weights = None, None
         if static is not None:
@@ -87,8 +88,9 @@ class TemporalFusionTransformer(nn.Module):
             past = join([past, known.steps(0, encoder_length)])
             if present is not None:
                 present = jnp.pad(present, ((0, known.num_variables), (0, 0), (0, 0)), constant_values=True)
+        penalty = self._variable_penalty(inputs, past.num_variables, hyperparameters)
         selected, encoder_weights = VariableSelection(size, name="encoder_selection")(
-            past, noise, selection_context, present, self._variable_penalty(inputs, past.num_variables, rates)
+            past, noise, selection_context, present, penalty
         )
         if known is None:
             future, decoder_weights = jnp.zeros_like(selected[:, :1]), None
@@ -106,10 +108,12 @@ class TemporalFusionTransformer(nn.Module):
             temporal, noise, enrichment_context
         )
         queries = enriched[:, encoder_length:]
-        regime, gates = self._regime(inputs, temporal[:, encoder_length - 1], enrichment_context, rates)
+        regime, gates = self._regime(
+            inputs, temporal[:, encoder_length - 1], enrichment_context, hyperparameters
+        )
         attended, attention = InterpretableAttention(
             self.config.num_heads, self.config.attention_mask, name="attention"
-        )(queries, enriched, noise, self._step_penalty(inputs, rates), gates)
+        )(queries, enriched, noise, self._step_penalty(inputs, hyperparameters), gates)
         attended = GateAddNorm(name="attention_gate")(attended, queries, noise)
         decoded = GatedResidualNetwork(size, size, name="position_wise")(attended, noise)
         # The last gate has no dropout, and skips the whole transformer part (eq. 22).
@@ -171,24 +175,30 @@ class TemporalFusionTransformer(nn.Module):
         return GateAddNorm(name="lstm_gate")(outputs, inputs, noise)
 
     def _variable_penalty(
-        self, inputs: Inputs, num_variables: int, rates: Hyperparameters
+        self, inputs: Inputs, num_variables: int, hyperparameters: Hyperparameters
     ) -> Float[Array, "V E B"] | None:
-        """What the selection of each observed, then known variable costs; known ones are never old."""
+        """Penalties on the selection of each observed, then known variable; known ones are never old."""
         staleness = self.config.attention.staleness
         if staleness.mode != "variable_selection":
             return None
-        penalty = VariableStaleness(staleness, name="encoder_selection_staleness")(inputs.age, rates)
+        penalty = VariableStaleness(staleness, name="encoder_selection_staleness")(
+            inputs.age, hyperparameters
+        )
         return jnp.pad(penalty, ((0, num_variables - len(penalty)), (0, 0), (0, 0)))
 
-    def _step_penalty(self, inputs: Inputs, rates: Hyperparameters) -> Float[Array, "H T B"] | None:
+    def _step_penalty(self, inputs: Inputs, hyperparameters: Hyperparameters) -> Float[Array, "H T B"] | None:
         staleness = self.config.attention.staleness
         if staleness.mode != "attention":
             return None
         sizes = self.config.num_heads, self.config.prediction_length
-        return StepStaleness(staleness, *sizes, name="attention_staleness")(inputs.age, rates)
+        return StepStaleness(staleness, *sizes, name="attention_staleness")(inputs.age, hyperparameters)
 
     def _regime(
-        self, inputs: Inputs, encoded: Float[Array, "D B"], context: Array | None, rates: Hyperparameters
+        self,
+        inputs: Inputs,
+        encoded: Float[Array, "D B"],
+        context: Array | None,
+        hyperparameters: Hyperparameters,
     ) -> tuple[Float[Array, "R B"] | None, Float[Array, "H B"] | None]:
         """The probability of each regime, and the heads' gates."""
         config = self.config.attention.regime
@@ -197,5 +207,7 @@ class TemporalFusionTransformer(nn.Module):
         if config.by == "router":
             regime = Router(config.num_regimes, name="attention_router")(encoded, context)
         else:
-            regime = by_thresholds(inputs.regime, config.num_regimes, rates)
-        return regime, RegimeGates(config, self.config.num_heads, name="attention_gates")(regime, rates)
+            regime = by_thresholds(inputs.regime, config.num_regimes, hyperparameters)
+        return regime, RegimeGates(config, self.config.num_heads, name="attention_gates")(
+            regime, hyperparameters
+        )

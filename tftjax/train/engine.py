@@ -1,9 +1,9 @@
-"""Engines: what computes an epoch of one member or of many. They hold no member's state and write nothing.
+"""Engines: each computes an epoch of one member or of many. They hold no member's state and write nothing.
 
 An engine is made for members of one static config (`Training`), and has
   program             the static side of their training,
-  devices             over how many devices one member's sums are divided: they decide its last bits,
-  prepare(count)      makes ready for that many members at once; returns how many it takes, at least one,
+  devices             the number of devices that one member's sums are divided over: it decides the last bits,
+  prepare(count)      makes ready for that many members at once; returns the number it takes, at least one,
   epoch(states, hyperparameters, live)
                       trains an epoch of each live member: their next states and metrics, in that order.
 Another engine, on a cluster for example, needs no more, and the loop does not change for it.
@@ -65,7 +65,7 @@ class Training(NamedTuple):
 
 @runtime_checkable
 class Engine(Protocol):
-    """What the loop asks of an engine: see the head of this file."""
+    """The interface of an engine: see the head of this file."""
 
     program: Program
     devices: int
@@ -117,11 +117,11 @@ class Executable(NamedTuple):
     """A program compiled for a number of slots.
 
     Attributes:
-      run: states, hyperparameters, numbers of data sets and live, stacked by slot, on the host -> states and
-        metrics there.
-      num_slots: members that it trains at once, at most.
-      compile_seconds: the time that its compilation took.
-      memory: bytes on one device while it runs.
+      run: states, hyperparameters, numbers of data sets and live, stacked by slot -> states and metrics; all
+        on the host.
+      num_slots: members that the program trains at once, at most.
+      compile_seconds: the time that the compilation took.
+      memory: bytes on one device while the program runs.
     """
 
     run: Callable
@@ -135,7 +135,7 @@ class MembersEngine:
 
     Args:
       members: members of one static config and data of one shape.
-      devices: not used; a member's sums are never divided.
+      devices: not used: a member's sums are never divided.
     """
 
     devices = 1
@@ -153,7 +153,7 @@ class MembersEngine:
         self.executable: Executable | None = None
 
     def prepare(self, count: int) -> int:
-        """Compiles the program for as many members, and returns how many memory suffices for."""
+        """Compiles the program for that many members; returns the number that memory suffices for."""
         with _memory_errors():
             self.executable = self.compile_slots(count)
         return self.members_that_fit(self.executable, count)
@@ -165,11 +165,11 @@ class MembersEngine:
         num_slots, started = self.executable.num_slots, time.perf_counter()
         slots = arrange(range(len(live)), num_slots, self.mesh.size)
         filled = [place or 0 for place in slots]
-        rates = [jax.tree.map(np.float32, values) for values in hyperparameters]
+        values = [jax.tree.map(np.float32, member) for member in hyperparameters]
         with _memory_errors():
             trained = self.executable.run(
                 stack([states[place] for place in filled]),
-                stack([rates[place] for place in filled]),
+                stack([values[place] for place in filled]),
                 np.array([self.numbers[live[place]] for place in filled], np.int32),
                 np.array([place is not None for place in slots]),
             )
@@ -185,8 +185,8 @@ class MembersEngine:
         started = time.perf_counter()
         num_slots = -(-num_members // self.mesh.size) * self.mesh.size
         divided = NamedSharding(self.mesh, PartitionSpec(MESH_AXIS))
-        rates = jax.tree.map(np.float32, hyperparameters_of(self.program.config))
-        example = init_state(self.program, rates, 0), rates, np.int32(0), np.bool_(True)
+        values = jax.tree.map(np.float32, hyperparameters_of(self.program.config))
+        example = init_state(self.program, values, 0), values, np.int32(0), np.bool_(True)
         slots = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct((num_slots, *leaf.shape), leaf.dtype, sharding=divided), example
         )
@@ -203,7 +203,7 @@ class MembersEngine:
         return Executable(run, num_slots, time.perf_counter() - started, memory)
 
     def members_that_fit(self, executable: Executable, num_members: int) -> int:
-        """How many members memory suffices for: those asked for, or fewer, but at least one."""
+        """The number of members that memory suffices for: those asked for, or fewer, but at least one."""
         needed, stats = executable.memory, self.mesh.devices.flat[0].memory_stats()
         if stats and "bytes_limit" in stats:
             available = stats["bytes_limit"] - stats["bytes_in_use"]
@@ -218,7 +218,7 @@ class MembersEngine:
     def repacked(self, num_live: int, epochs_left: int, seconds: float) -> Executable:
         """The program, or a smaller one if at least half its slots are frozen and that pays for compilation.
 
-        Where a device trains its members one by one, a frozen slot costs nothing: there it never pays.
+        It never pays where a device trains its members one by one: a frozen slot costs nothing.
 
         Args:
           num_live: members of the last epoch.
@@ -276,14 +276,13 @@ def train_if_live(
 
 
 def compile_members(program: Program, mesh: Mesh, *, vectorised: bool):
-    """Returns `train_if_live` as a compiled function of (states, hyperparameters, numbers, live, datasets).
+    """`train_if_live` as a compiled function of (states, hyperparameters, numbers, live, datasets).
 
     All but the last have a leading axis of slots, a multiple of the mesh's size, divided over its devices. No
     member ever sees another, and no device waits for another.
 
     Args:
       program: the program of one member, on a mesh of one device.
-      mesh: the devices.
       vectorised: whether a device computes all its members at once, as a GPU should; a CPU device has one
         thread: one member after another takes as long or less, needs the memory of one, and none for a slot
         that is not live.
@@ -309,11 +308,11 @@ def compile_members(program: Program, mesh: Mesh, *, vectorised: bool):
 def arrange(members: Sequence[Slot], num_slots: int, num_devices: int) -> list[Slot | None]:
     """Lays members into slots so that each device has as many, to within one; None is a slot left frozen.
 
-    Args:
-      num_slots: a multiple of num_devices, at least as many as members.
-
     >>> arrange("abc", num_slots=6, num_devices=2)
     ['a', 'c', None, 'b', None, None]
+
+    Args:
+      num_slots: a multiple of num_devices, at least as many as members.
     """
     per_device = num_slots // num_devices
     slots: list[Slot | None] = []
@@ -324,35 +323,28 @@ def arrange(members: Sequence[Slot], num_slots: int, num_devices: int) -> list[S
 
 
 def stack(trees: Sequence[Any]) -> Any:
-    """Joins trees of equal structure, leaf by leaf, along a new first axis; on the host."""
+    """Stacks trees of equal structure, leaf by leaf, along a new first axis; on the host."""
     return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
 
 
 def unstack(tree: Any, place: int) -> Any:
-    """Returns one entry of the first axis of every leaf, copied: a view would keep the whole alive."""
+    """Takes one entry of the first axis of every leaf, copied: a view would keep the whole alive."""
     return jax.tree.map(lambda leaf: np.array(leaf[place]), tree)
 
 
 def stack_data(datasets: Sequence[Data]) -> TrainData:
     """Data sets of equal `data_shapes` along a new first axis, their starts filled up to the most windows."""
     parts = [train_data(data) for data in datasets]
-
-    def filled(name: str) -> list[np.ndarray]:
+    for name in ("train_starts", "val_starts"):
         most = max(len(getattr(part, name)) for part in parts)
-        return [
-            np.pad(starts, (0, most - len(starts)), mode="edge")
-            for starts in (getattr(part, name) for part in parts)
-        ]
-
-    starts = zip(filled("train_starts"), filled("val_starts"), strict=True)
-    padded = [
-        part._replace(train_starts=train, val_starts=val)
-        for part, (train, val) in zip(parts, starts, strict=True)
-    ]
-    return stack(padded)
+        for place, part in enumerate(parts):
+            starts = getattr(part, name)
+            padded = np.pad(starts, (0, most - len(starts)), mode="edge")
+            parts[place] = part._replace(**{name: padded})
+    return stack(parts)
 
 
 def data_shapes(data: Data) -> dict[str, Any]:
-    """What of a data set is constant in a compiled program, as JSON holds it; numbers of windows are not."""
+    """Constants that a compiled program takes from a data set, as JSON; numbers of windows are none."""
     shapes = {name: None if leaf is None else leaf.shape for name, leaf in data.series._asdict().items()}
     return shapes | {"cardinalities": cardinalities(data.panel, data.encoding)}

@@ -33,13 +33,13 @@ log = logging.getLogger(__name__)
 
 
 class Round(NamedTuple):
-    """An epoch of all live members, as a display needs it.
+    """An epoch of all live members.
 
     Attributes:
-      records: the epoch's line of each member that trained, by name.
-      seconds: the time of the round, with what was written after it.
-      live: members that will be trained on.
-      epochs_left: epochs of all of them together, at most, those of waiting members included.
+      records: the lines of metrics.jsonl, by name of the member.
+      seconds: the time of the epoch and of writing its results.
+      live: number of members that go on.
+      epochs_left: epochs of all members together, at most, those of waiting members included.
     """
 
     records: dict[str, dict]
@@ -49,14 +49,14 @@ class Round(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Members that are trained together, and what they share on the disk.
+    """Members that are trained together, and their shared files.
 
     Attributes:
-      members: all of them, of one static config.
-      label: what messages begin with; empty for a run.
-      checkpoints: the folder of the checkpoints of all live members; None where a member is alone.
-      restored: folders whose checkpoints of several members may hold states of these.
-      write_ended: writes who has ended, and how; None where nobody asks.
+      members: members of one static config.
+      label: beginning of messages; empty for a run.
+      checkpoints: folder of joint checkpoints of all live members; None for a single run.
+      restored: folders of joint checkpoints that may hold states of these members.
+      write_ended: writes how members ended; None for a single run.
     """
 
     members: Sequence[Training]
@@ -66,7 +66,7 @@ class Group(NamedTuple):
     write_ended: Callable[[Mapping[str, Ended]], Any] | None = None
 
 
-# ---- What ends a member ----------------------------------------------------------------------------------
+# ---- Ends of members -------------------------------------------------------------------------------------
 
 
 def all_epochs(state: TrainState, config: TrainConfig) -> bool:
@@ -79,7 +79,7 @@ def out_of_patience(state: TrainState, config: TrainConfig) -> bool:
     return int(state.epoch) - int(state.best_epoch) >= config.patience
 
 
-# By the name of how a member ends; the first that holds counts. A loss that is not finite ends one too.
+# By `Ended.status`; the first rule that holds counts. A loss that is not finite ends a member too.
 STOP_RULES: dict[str, Callable[[TrainState, TrainConfig], bool]] = {
     "finished": all_epochs,
     "stopped early": out_of_patience,
@@ -98,10 +98,10 @@ class Diverged(UserError):
 def epoch_record(
     state: TrainState, metrics: dict, seconds: float, config: Config, num_val_windows: int
 ) -> dict:
-    """Makes an epoch's line of metrics.jsonl: plain numbers, and `warnings`, by name what is worth one.
+    """Makes an epoch's line of metrics.jsonl: plain numbers, and `warnings` by name.
 
     Raises:
-      Diverged: a loss, or another metric, is not finite; names the step.
+      Diverged: a loss or another metric is not finite; names the step.
     """
     epoch = int(state.epoch)
     steps = int(state.step) // epoch
@@ -151,14 +151,14 @@ def train_members(
     others go on.
 
     Args:
-      group: the members; their run directories are made, and locked by the caller.
+      group: the members; their run directories are made and locked by the caller.
       engine_type: makes the engine, of the members and the number of devices that a checkpoint names.
-      ended: who has ended, by name; added to.
-      show: called with every round.
+      ended: how members ended, by name; added to.
+      show: shows a round.
     Raises:
-      UserError: a disk that cannot be written to, or memory that does not suffice for half a chunk; the
-        checkpoints stay.
-      KeyboardInterrupt: after the last finished epochs were saved.
+      UserError: a disk that cannot be written to, or memory that does not suffice for half the members that
+        were tried at once; the checkpoints stay.
+      KeyboardInterrupt: Ctrl-C, after the last finished epochs were saved.
     """
     waiting = [member for member in group.members if member.name not in ended]
     if not waiting:
@@ -241,7 +241,7 @@ def _train_chunk(
 
 
 def _take_in(group, engine, live, results, states, ended, seconds) -> dict[str, dict]:
-    """Writes an epoch's lines, keeps the new states, and ends the members whose time has come."""
+    """Writes an epoch's lines, keeps the new states, and ends members that a rule stops or that diverged."""
     records, diverged = {}, {}
     for member, (state, metrics) in zip(live, results, strict=True):
         num_val = len(member.data.starts["val"])
@@ -277,9 +277,9 @@ def _end(group, engine, members, states, ended, diverged: Mapping[str, str], *, 
 
 
 def first_state(member: Training, program: Program) -> TrainState:
-    """Returns the state before the first step: drawn by the seed, or of the run `train.init_from`.
+    """The state before the first step, drawn by the seed or taken from the run `train.init_from`.
 
-    init.json is written into the member's directory if it starts from another run.
+    A member that starts from another run gets an init.json.
     """
     config = member.config
     state = init_state(program, hyperparameters(config), config.train.seed)
@@ -292,7 +292,7 @@ def first_state(member: Training, program: Program) -> TrainState:
     return state._replace(params=params, best_params=params.copy())
 
 
-# ---- What is written -------------------------------------------------------------------------------------
+# ---- Files -----------------------------------------------------------------------------------------------
 
 
 def save_state(member: Training, state: TrainState, program: Program, devices: int) -> None:
@@ -301,21 +301,18 @@ def save_state(member: Training, state: TrainState, program: Program, devices: i
     Args:
       devices: the number of devices over which the member's sums are divided.
     """
-    arrays = state_to_arrays(state, program.layout)
+    folder, arrays = RunDirectory(member.directory).checkpoints, state_to_arrays(state, program.layout)
     metadata = runs.checkpoint_metadata(member.config, member.data) | {"devices": devices}
-    epoch, best_epoch = int(state.epoch), int(state.best_epoch)
-    checkpoint.save(
-        RunDirectory(member.directory).checkpoints, epoch, arrays, metadata, best_epoch=best_epoch
-    )
+    checkpoint.save(folder, int(state.epoch), arrays, metadata, best_epoch=int(state.best_epoch))
 
 
 def _save(
     group: Group, engine: Engine, live: Sequence[Training], states: Mapping[str, TrainState], rounds: int
 ) -> None:
-    """Writes the states of the live members: each one's own checkpoint, or one of all.
+    """Writes the states of the live members: a checkpoint of each run, or a joint one.
 
     Args:
-      rounds: epochs since the last time: a checkpoint of all is numbered by the group's rounds.
+      rounds: epochs since the last time: a joint checkpoint is numbered by the group's epochs.
     """
     if group.checkpoints is None:
         for member in live:
@@ -336,7 +333,7 @@ class _Saved(NamedTuple):
 
     Attributes:
       arrays: the state's arrays, under "state".
-      devices: the number of devices over which its sums were divided.
+      devices: the number of devices over which the member's sums were divided.
     """
 
     arrays: dict[str, Any]
@@ -344,7 +341,7 @@ class _Saved(NamedTuple):
 
 
 def _restore(group: Group, waiting: Sequence[Training]) -> dict[str, _Saved]:
-    """The newest states that any checkpoint holds of these members; the others begin anew."""
+    """The newest states of these members in any checkpoint, by name; the others begin anew."""
     saved: dict[str, _Saved] = {}
 
     def take(name: str, state: dict[str, Any], devices: int) -> None:
@@ -366,7 +363,7 @@ def _restore(group: Group, waiting: Sequence[Training]) -> dict[str, _Saved]:
 
 
 def _say_begun(group: Group, states: Mapping[str, TrainState], begun: set[int], engine: Engine) -> None:
-    """Says from which epoch training goes on, and whether it can end in the same bits."""
+    """Logs the epoch that training goes on from, and whether it can end in the same bits."""
     if not states:
         return
     first = min(int(state.epoch) for state in states.values())
@@ -392,7 +389,7 @@ def append_line(path: Path, record: dict) -> None:
 
 
 def truncate_metrics(path: Path, last_epoch: int) -> None:
-    """Drops lines of epochs after the checkpoint, and half a line that a kill left."""
+    """Drops lines of epochs after the checkpoint, and a line that a kill left half written."""
     if not path.exists():
         return
     kept = []

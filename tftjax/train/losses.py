@@ -1,8 +1,9 @@
 """The training loss: the pinball loss plus penalties on the distribution of the forecasts.
 
 A new penalty is one function `(forecast [B P Q], quantiles, hyperparameters) -> scalar` and one line of
-`PENALTIES`; its weight is the hyperparameter `<name>_weight`. In scale "standardized" it is given the
-forecast, target_mean and target_std divided by target_std. Returns are decimals (0.01 is one percent).
+`PENALTIES`; its weight is the hyperparameter `<name>_weight`. A penalty is given the forecasts of the whole
+batch, and ascending levels; in scale "standardized" the forecast, target_mean and target_std are divided by
+target_std. Returns are decimals (0.01 is one percent).
 """
 
 import functools
@@ -27,17 +28,17 @@ SIGN_TEMPERATURE = 0.01
 def quantile_loss(
     forecast: Float[Any, "B P Q"], target: Float[Any, "B P"], quantiles: Sequence[float] | Float[Any, "Q"]
 ) -> Float[Array, "B P Q"]:
-    """Return the pinball loss of every forecast quantile, unreduced and without a factor of 2.
+    """The pinball loss of every forecast quantile, max(q * (y - f), (q - 1) * (y - f)), unreduced.
+
+    In the unit of forecast and target, without a factor of 2. Koenker and Bassett (1978); eq. 25 of Lim et
+    al. (2021).
 
     Args:
-      forecast: forecast quantiles, f[B P Q], in any unit.
-      target: what happened, f[B P], in the same unit.
-      quantiles: the Q levels, each inside (0, 1).
-    Returns:
-      max(q * (y - f), (q - 1) * (y - f)), f[B P Q], in that unit.
+      forecast: quantiles, in any unit.
+      target: outcomes, in the same unit.
+      quantiles: the levels, each inside (0, 1).
     Raises:
       ValueError: the shapes do not belong together (nothing is broadcast).
-    Source: Koenker and Bassett (1978); eq. 25 of Lim et al. (2021).
     """
     levels = jnp.asarray(quantiles, forecast.dtype)
     if forecast.ndim != 3 or target.shape != forecast.shape[:2] or levels.shape != forecast.shape[2:]:
@@ -51,16 +52,9 @@ def quantile_loss(
 
 
 def safe_std(x: Float[Any, "..."]) -> Float[Array, ""]:
-    """Return the population standard deviation of all elements, with gradient 0 where it is exactly 0.
+    """The population standard deviation of all elements, at least one, with gradient 0 where it is exactly 0.
 
-    `jnp.std` has a NaN gradient when all elements are equal, which is the collapse that the std penalty is
-    there for. The inner `where` keeps the square root's infinite slope out of the backward pass; the outer
-    one restores the value.
-
-    Args:
-      x: values of any shape, at least one.
-    Returns:
-      The standard deviation over all of x, a scalar in the unit of x.
+    `jnp.std` has a NaN gradient when all elements are equal: the collapse that the std penalty is to prevent.
     """
     # Equal elements can differ from their rounded mean in the last bit; taking one of them off first makes
     # collapse exactly 0. The least, not the first: a slice of a batch that is spread over devices is refused.
@@ -74,12 +68,12 @@ def safe_std(x: Float[Any, "..."]) -> Float[Array, ""]:
 
 def _safe_sqrt(x: Float[Array, ""]) -> Float[Array, ""]:
     """The square root, with value and gradient 0 where x is not positive."""
-    positive = x > 0
+    positive = x > 0  # the inner `where` keeps the infinite slope at 0 out of the backward pass
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
 
 
 def median_of(forecast: Float[Any, "B P Q"], quantiles: tuple[float, ...]) -> Float[Any, "B P"]:
-    """Return the median forecasts; 0.5 must be among the levels."""
+    """The median forecasts; 0.5 must be among the levels."""
     return forecast[:, :, quantiles.index(0.5)]
 
 
@@ -103,7 +97,7 @@ def _ramp_moments(quantiles: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]
 def forecast_moments(
     forecast: Float[Any, "B P Q"], quantiles: tuple[float, ...]
 ) -> tuple[Float[Array, "B P"], Float[Array, "B P"]]:
-    """Return mean and variance of each forecast distribution, as its quantiles tell them.
+    """Mean and variance of each forecast distribution, by its quantiles.
 
     A forecast is taken to be distributed as g(Z): Z is standard normal, and g the piecewise linear function
     through the points (normal quantile of the level, forecast quantile), its first and last piece going on
@@ -115,10 +109,10 @@ def forecast_moments(
     the mean is linear and the variance quadratic in d, with constants that follow from the levels.
 
     Args:
-      forecast: forecast quantiles, f[B P Q], in any unit; a single quantile is a distribution without spread.
-      quantiles: the Q levels, ascending.
+      forecast: quantiles, in any unit; a single quantile is a distribution without spread.
+      quantiles: the levels, ascending.
     Returns:
-      Means, f[B P], in that unit, and variances, f[B P], in its square.
+      Means, in that unit, and variances, in its square.
     """
     means, covariances = _ramp_moments(quantiles)
     steps = jnp.diff(forecast)
@@ -129,15 +123,10 @@ def forecast_moments(
 def mean_penalty(
     forecast: Float[Any, "B P Q"], quantiles: tuple[float, ...], hyperparameters: Hyperparameters
 ) -> Float[Array, ""]:
-    """Return the squared distance of the median forecasts' mean from `target_mean`, in squared return units.
+    """The squared distance of the median forecasts' mean from `target_mean`, in squared return units.
 
     Asks that the forecasts are right on average. A good forecaster violates it in a batch, or a time, whose
     returns have another mean; and where returns are skewed, as their median is not their mean.
-
-    Args:
-      forecast: the forecasts of the whole batch, f[B P Q], in the unit of `target_mean`.
-      quantiles: the Q levels.
-      hyperparameters: holds `target_mean`.
     """
     return jnp.square(jnp.mean(median_of(forecast, quantiles)) - hyperparameters.target_mean)
 
@@ -145,16 +134,11 @@ def mean_penalty(
 def std_penalty(
     forecast: Float[Any, "B P Q"], quantiles: tuple[float, ...], hyperparameters: Hyperparameters
 ) -> Float[Array, ""]:
-    """Return the squared distance of the median forecasts' standard deviation from `target_std`, squared.
+    """The squared distance of the median forecasts' standard deviation from `target_std`.
 
-    Asks that medians are spread as returns are. Every good forecaster violates it: by the law of total
-    variance the centers of honest forecasts are spread less than the returns, and where little can be known
-    much less. It buys spread against collapse, and pays for it in pinball loss.
-
-    Args:
-      forecast: the forecasts of the whole batch, f[B P Q], in the unit of `target_std`.
-      quantiles: the Q levels.
-      hyperparameters: holds `target_std`.
+    In squared return units. Asks that medians are spread as returns are. Every good forecaster violates it:
+    by the law of total variance the centers of honest forecasts are spread less than the returns, and where
+    little can be known much less. It buys spread against collapse, and pays for it in pinball loss.
     """
     return jnp.square(safe_std(median_of(forecast, quantiles)) - hyperparameters.target_std)
 
@@ -162,7 +146,7 @@ def std_penalty(
 def marginal_penalty(
     forecast: Float[Any, "B P Q"], quantiles: tuple[float, ...], hyperparameters: Hyperparameters
 ) -> Float[Array, ""]:
-    """Return (mu - target_mean)^2 + (sigma - target_std)^2 of all forecasts pooled, in squared return units.
+    """(mu - target_mean)^2 + (sigma - target_std)^2 of all forecasts pooled, in squared return units.
 
     mu and sigma are the moments of the mixture of the whole batch's forecast distributions. By the law of
     total variance mu is the mean of their means, and sigma^2 the mean of their variances plus the variance of
@@ -171,11 +155,6 @@ def marginal_penalty(
     A good forecaster violates it where target_mean and target_std are not the moments of what is forecast,
     such as in a calm year; in small batches by chance; and where tails are heavier than the quantiles show
     (see `forecast_moments`).
-
-    Args:
-      forecast: the forecasts of the whole batch, f[B P Q], in the unit of `target_mean` and `target_std`.
-      quantiles: the Q levels.
-      hyperparameters: holds `target_mean` and `target_std`.
     """
     means, variances = forecast_moments(forecast, quantiles)
     mu = jnp.mean(means)
@@ -186,18 +165,13 @@ def marginal_penalty(
 def directional_penalty(
     forecast: Float[Any, "B P Q"], quantiles: tuple[float, ...], hyperparameters: Hyperparameters
 ) -> Float[Array, ""]:
-    """Return target_std * (share of the commoner sign - directional_threshold)^2 above the threshold, else 0.
+    """target_std * (share of the commoner sign - directional_threshold)^2 above the threshold, else 0.
 
     The share of positive medians is the mean of sigmoid(median / (SIGN_TEMPERATURE * target_std)): smooth,
     and blind to how far from 0 a forecast is. Asks that medians do not all have one sign. A good forecaster
     violates it where the drift outweighs what can be known: an honest median of returns that rise on 54 % of
     days is above 0 on nearly all of them, more so over weeks and months. In return units: one weight means
     the same in both scales.
-
-    Args:
-      forecast: the forecasts of the whole batch, f[B P Q], in the unit of `target_std`.
-      quantiles: the Q levels.
-      hyperparameters: holds `directional_threshold`, a share in [0.5, 1], and `target_std`.
     """
     temperature = SIGN_TEMPERATURE * hyperparameters.target_std
     positive = jnp.mean(jax.nn.sigmoid(median_of(forecast, quantiles) / temperature))
@@ -208,16 +182,11 @@ def directional_penalty(
 def crossing_penalty(
     forecast: Float[Any, "B P Q"], quantiles: tuple[float, ...], hyperparameters: Hyperparameters
 ) -> Float[Array, ""]:
-    """Return the mean of how far each quantile lies above the next one, 0 where it does not, in return units.
+    """The mean of how far each quantile lies above the next one, 0 where it does not, in return units.
 
     Asks that quantiles ascend. No forecaster that knows what quantiles are violates it: the weight costs a
     good one nothing. `model.quantile_head` "monotone" has none by construction. One weight means the same in
     both scales.
-
-    Args:
-      forecast: forecast quantiles, f[B P Q], in any unit; a single quantile crosses none.
-      quantiles: the Q levels.
-      hyperparameters: not used.
     """
     crossed = jnp.maximum(-jnp.diff(forecast), 0.0)
     return jnp.sum(crossed) / max(crossed.size, 1)
@@ -236,10 +205,10 @@ def total_loss(
     forecast: Float[Any, "B P Q"],
     target: Float[Any, "B P"],
     quantiles: tuple[float, ...],
-    hp: Hyperparameters,
+    hyperparameters: Hyperparameters,
     scale: str,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """Return the loss L of a whole batch, and its terms by name.
+    """The loss L of a whole batch, and its terms by name.
 
     With QL the mean pinball loss, mu and sigma the moments of the median forecast over batch and horizon:
       "return":        L = QL + mean_weight * (mu - target_mean)^2 + std_weight * (sigma - target_std)^2 + ...
@@ -252,11 +221,11 @@ def total_loss(
     `shard_map` or `pmap` they would be per device: gather the forecasts first.
 
     Args:
-      forecast: forecast quantiles, f[B P Q], returns as decimals.
-      target: returns, f[B P].
-      quantiles: the Q levels; 0.5 must be among them.
-      hp: the weights and targets; `<name>_weight` for every name in PENALTIES.
-      scale: "return" or "standardized".
+      forecast: quantiles of the returns, as decimals.
+      target: the returns, as decimals.
+      quantiles: the levels; 0.5 must be among them.
+      hyperparameters: weights and targets of the penalties.
+      scale: one of `SCALES`.
     Returns:
       The loss in return units, and scalars: `quantile_loss`, `<name>_penalty` (weighted; these add up to
       the loss), `mu`, `sigma` (returns) and `share_positive` (the share of median forecasts above 0).
@@ -269,10 +238,11 @@ def total_loss(
         raise ValueError(f"the penalties need the median: put 0.5 among the quantiles, which are {quantiles}")
     terms = {"quantile_loss": jnp.mean(quantile_loss(forecast, target, quantiles))}
     median = median_of(forecast, quantiles)
-    unit = hp.target_std if scale == "standardized" else 1.0
-    in_units = hp._replace(target_mean=hp.target_mean / unit, target_std=hp.target_std / unit)
+    mean, std = hyperparameters.target_mean, hyperparameters.target_std
+    unit = std if scale == "standardized" else 1.0
+    in_units = hyperparameters._replace(target_mean=mean / unit, target_std=std / unit)
     for name, penalty in PENALTIES.items():
-        weight = getattr(hp, f"{name}_weight")
+        weight = getattr(hyperparameters, f"{name}_weight")
         terms[f"{name}_penalty"] = unit * weight * penalty(forecast / unit, quantiles, in_units)
     loss = sum(terms.values())
     terms |= {

@@ -1,9 +1,8 @@
-"""Watches training for collapse: what is measured of the validation forecasts, and what is worth a warning.
+"""Signs of collapse in training: measures of the validation forecasts, and warnings.
 
-An epoch's numbers stand in metrics.jsonl: `val/sigma`, `val/share_positive`, `val/distinct_forecasts`,
-`val/attention_entropy`, `val/selection_entropy`, `output_to_encoder_gradient`; what is worth a warning under
-`warnings`, by name, in words. A new warning is one function `(record, Watched) -> words or None` and one line
-of `WARNINGS`.
+metrics.jsonl has the measures of each epoch: `val/sigma`, `val/share_positive`, `val/distinct_forecasts`,
+`val/attention_entropy`, `val/selection_entropy`, `output_to_encoder_gradient`; and its `warnings`, in words
+by name. A new warning is one function `(record, Watched) -> words or None` and one line of `WARNINGS`.
 """
 
 import contextlib
@@ -26,7 +25,7 @@ from tftjax.storage.directories import RunDirectory
 RESOLUTION = 1e-6  # returns that differ by less than about 0.01 bp are one forecast
 ENCODER_PARTS = ("embeddings", "variable_selection", "lstm")  # of `PARTS`, up to the encoder's output
 
-# From where on a number is worth a warning.
+# Thresholds of the warnings.
 FLAT = 0.01  # sigma as a share of target_std
 FEW = 0.05  # distinct forecasts as a share of all
 ONE_SIGN = 0.99  # share of the commoner sign
@@ -35,18 +34,18 @@ STARVED = 100.0  # gradient of the output layer over that of the encoder
 
 
 class Watched(NamedTuple):
-    """What a record is seen against: `loss.target_std`, and the number of validation forecasts."""
+    """Scale of an epoch's numbers: `loss.target_std`, and the number of validation forecasts."""
 
     target_std: float
     num_forecasts: int
 
 
 def entropies(output: TFTOutput, config: ModelConfig) -> dict[str, Float[Array, " B"]]:
-    """Returns how evenly a window spreads its weights, as shares of the largest entropy there can be.
+    """Entropies of each window's weights, as shares of the largest possible: 1 is even, 0 all on one.
 
-    1 is even, 0 all on one. `attention_entropy` is over the steps that the mask lets a prediction step see,
-    averaged over heads and prediction steps; `selection_entropy` over the variables of the encoder, averaged
-    over its steps. Where there is one place only, it counts as even.
+    `attention_entropy` is over the steps that the mask lets a prediction step see, averaged over heads and
+    prediction steps; `selection_entropy` over the variables of the encoder, averaged over its steps. A single
+    step or variable counts as even.
     """
     mask = MASKS[config.attention_mask](config.encoder_length, config.prediction_length)
     return {
@@ -68,13 +67,13 @@ def _evenness(weights: Float[Array, "B *steps N"], places: np.ndarray) -> Float[
 
 
 def distinct(x: Float[Any, "..."]) -> Float[Array, ""]:
-    """Returns how many values differ when rounded to `RESOLUTION`."""
+    """The number of distinct values when rounded to `RESOLUTION`."""
     values = jnp.sort(jnp.round(x.ravel() / RESOLUTION))
     return 1.0 + jnp.sum(values[1:] != values[:-1])
 
 
 def gradient_ratio(record: Mapping[str, float]) -> float:
-    """Returns the norm of the output layer's gradient over that of the encoder, at most 1e12.
+    """The norm of the output layer's gradient over that of the encoder, at most 1e12.
 
     When forecasts collapse, the output layer's biases learn alone: nothing comes through to the encoder.
 
@@ -148,13 +147,12 @@ WARNINGS: dict[str, Callable[[Mapping[str, float], Watched], str | None]] = {
 
 
 def warnings(record: Mapping[str, float], watched: Watched) -> dict[str, str]:
-    """Returns what is worth a warning in an epoch's numbers: by name, what was seen."""
-    checked = {name: check(record, watched) for name, check in WARNINGS.items()}
-    return {name: words for name, words in checked.items() if words}
+    """The warnings about an epoch's numbers, in words, by name."""
+    return {name: words for name, check in WARNINGS.items() if (words := check(record, watched))}
 
 
 def read_history(directory: Path) -> list[dict[str, Any]]:
-    """The epochs' lines of metrics.jsonl; none where there is no such file."""
+    """Reads the epochs' lines of metrics.jsonl; none where the file is missing."""
     path = RunDirectory(directory).metrics
     records = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
@@ -164,7 +162,7 @@ def read_history(directory: Path) -> list[dict[str, Any]]:
 
 
 def warnings_of(records: list[dict[str, Any]]) -> dict[str, list[tuple[int, str]]]:
-    """By name of a warning, the epochs that had it and its words."""
+    """The epochs and words of each warning, by its name."""
     by_name: dict[str, list[tuple[int, str]]] = {}
     for record in records:
         for name, words in record.get("warnings", {}).items():

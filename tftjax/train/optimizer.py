@@ -10,7 +10,7 @@ from tftjax.config.train import TrainConfig
 
 
 def unit_schedule(train: TrainConfig, steps_per_epoch: int | Int32[Array, ""]) -> optax.Schedule:
-    """Returns the learning rate over steps as a share of its peak.
+    """The learning rate over steps, as a share of its peak.
 
     `warmup_cosine` rises linearly over `warmup_epochs` and falls to zero at `max_epochs` (Loshchilov and
     Hutter 2017). The peak itself is a hyperparameter, multiplied in by `make_optimizer`.
@@ -31,17 +31,14 @@ def make_optimizer(
     gradient_scale: np.ndarray | None = None,
     update_scale: np.ndarray | None = None,
 ) -> optax.GradientTransformation:
-    """Returns the optimizer for one flat parameter vector.
+    """Makes the optimizer for one flat parameter vector.
 
-    Rates, norms and steps_per_epoch may be traced, so that they can differ between members of one program.
+    Hyperparameters and steps_per_epoch may be traced, so that they can differ between members of one program.
 
     Args:
-      train: static settings.
-      hyperparameters: learning_rate, weight_decay, max_grad_norm.
-      steps_per_epoch: optimizer steps an epoch.
       decayed: 1 for entries of the vector that AdamW decays (kernels), 0 for the others, shape [N].
-      gradient_scale: what each entry's gradient is multiplied by before the clip, shape [N]; None: 1.
-      update_scale: what each entry's update is multiplied by in the end, shape [N]; None: 1.
+      gradient_scale: factor on each entry's gradient before the clip, shape [N]; None is 1.
+      update_scale: factor on each entry's update, shape [N]; None is 1.
     """
     links = [] if gradient_scale is None else [_scale_by(gradient_scale)]
     links += [optax.clip_by_global_norm(hyperparameters.max_grad_norm), optax.scale_by_adam()]

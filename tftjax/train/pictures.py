@@ -8,10 +8,10 @@ from tftjax.train.monitor import read_history
 
 
 def draw(run: runs.Run, evaluated: Evaluated) -> None:
-    """Draws the first step's forecasts of the test rows, and the course of training if there was one.
+    """Draws the first step's forecasts of the test rows, and the course of training, if any.
 
-    The fan is that of the first series; calibration is over all. Beside the model's stands that of the
-    unconditional baseline, and of the one that was best on validation: more lines cannot be told apart.
+    The fan is that of the first series; calibration is over all series, of the model, the unconditional
+    baseline and the one that was best on validation: more lines cannot be told apart.
 
     Raises:
       UserError: a picture cannot be written.

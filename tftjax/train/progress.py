@@ -1,4 +1,4 @@
-"""What a person sees while a run or a sweep trains: a live table on a terminal, plain lines elsewhere.
+"""Progress of a run or a sweep in training: a live table on a terminal, plain lines elsewhere.
 
 A view turns a `Round` of the loop into lines and into a table; a display puts one of them on the screen.
 """
@@ -53,13 +53,13 @@ def epoch_cells(record: dict) -> tuple[str, ...]:
 
 
 def seconds_left(round_: Round) -> float:
-    """Seconds that the epochs left take at most, by the last round: the first one waits for compilation."""
+    """Seconds that the epochs left take at most, at the last round's speed."""
     return round_.epochs_left * round_.seconds / max(1, len(round_.records))
 
 
 @runtime_checkable
 class View(Protocol):
-    """What a display shows of training; `warnings` has those that the round before did not have."""
+    """Texts and table of training; `warnings` has those that the round before did not have."""
 
     def lines(self, round_: Round) -> list[str]: ...
 
@@ -76,7 +76,7 @@ class RunView:
     Args:
       name: the run's name.
       max_epochs: the bar's length.
-      finished: epochs that were trained before.
+      finished: number of epochs that were trained before.
     """
 
     def __init__(self, name: str, max_epochs: int, finished: int = 0):
@@ -139,8 +139,7 @@ class SweepView:
 
     Args:
       groups: the config of each member, by the member's name.
-      ended: who has ended, by name; read at every round.
-      num_programs: the number of compiled programs.
+      ended: how members ended, by name; read at every round.
     """
 
     def __init__(self, groups: Mapping[str, str], ended: Mapping[str, Ended], num_programs: int):

@@ -1,4 +1,4 @@
-"""Train one run, from config to evaluation: `python -m tftjax.train configs/balanced_01.json`."""
+"""A run from its config to its evaluation."""
 
 from pathlib import Path
 
@@ -24,10 +24,10 @@ def check_parameters(config: Config, data: Data, folder: Path) -> None:
     """Refuses settings that do not fit the model's parameters, before anything is made or replaced.
 
     Args:
-      folder: what the run, or its sweep, is made in.
+      folder: directory of the run or its sweep.
     Raises:
       UserError: a pattern that matches no parameter, or a run to start from that does not fit or lies in
-        that folder.
+        the folder.
     """
     train, source = config.train, config.train.init_from
     if not (train.freeze or train.lr_multipliers or train.gradient_scales or source):
@@ -43,7 +43,7 @@ def check_parameters(config: Config, data: Data, folder: Path) -> None:
 
 
 def in_sweep(directory: Path) -> list[Path] | None:
-    """The folders that may hold a sweep's member's state beside those of others; None if the run is none."""
+    """Folders of a sweep's joint checkpoints that may hold the run's state; None if it is no member."""
     path = directory.resolve()
     sweep = SweepDirectory(path.parent.parent)
     is_member = sweep.member(path.name).path == path and sweep.plan.is_file()
@@ -54,14 +54,10 @@ def fit(config: Config, data: Data, directory: Path, quiet: bool = False) -> End
     """Trains a run until it has ended; goes on from the newest whole checkpoint.
 
     Args:
-      config: the run's config.
-      data: the run's data.
-      directory: the run's directory, of `runs.claim`.
+      directory: the run's directory, kept by `runs.claim`.
       quiet: whether to show no progress.
-    Returns:
-      How it ended.
     Raises:
-      Diverged: after the last good epoch was saved.
+      Diverged: a loss is not finite; the last good epoch was saved.
       UserError, KeyboardInterrupt: see `train_members`.
     """
     ended: dict[str, Ended] = {}
@@ -72,10 +68,10 @@ def fit(config: Config, data: Data, directory: Path, quiet: bool = False) -> End
     view = progress.RunView(config.name, config.train.max_epochs, finished)
     with progress.display(view, quiet) as display:
         train_members(group, engine, ended, display.update)
-    how = ended[config.name]
-    if how.status == "diverged":
-        raise Diverged(how.message)
-    return how
+    outcome = ended[config.name]
+    if outcome.status == "diverged":
+        raise Diverged(outcome.message)
+    return outcome
 
 
 def train(
@@ -84,8 +80,8 @@ def train(
     """Trains a config into a run directory and evaluates it.
 
     Args:
-      resume: go on with the run that lies there, or begin it.
-      overwrite: replace the run that lies there.
+      resume: go on with the run in the directory, or begin it.
+      overwrite: replace the run in the directory.
       quiet: print nothing but the messages that need action.
     Returns:
       The metrics of `evaluate`.

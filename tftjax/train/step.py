@@ -1,4 +1,4 @@
-"""One training run as a compiled program: state, step, epoch. The command is in train.py.
+"""One training run as a compiled program: state, step, epoch.
 
 An epoch, with its validation, is one compiled program over a mesh of devices: every device holds the whole
 state and the whole series, computes the forecasts of its share of the batch, and sees all forecasts for the
@@ -50,7 +50,7 @@ KEY_IMPL = "threefry2x32"
 
 
 class TrainState(NamedTuple):
-    """All that changes in training; N parameters as one vector.
+    """The state of training; N parameters as one vector.
 
     Attributes:
       params: the parameters.
@@ -59,8 +59,8 @@ class TrainState(NamedTuple):
       epoch: epochs finished.
       key: data of the run's random key; what is random at a step follows from it and the step.
       best_params: parameters after the epoch with the lowest validation loss.
-      best_loss: that loss, return.
-      best_epoch: that epoch, from 1; 0 before the first.
+      best_loss: the lowest validation loss, in return units.
+      best_epoch: the epoch with the lowest validation loss, from 1; 0 before the first.
     """
 
     params: Float32[Array, " N"]
@@ -88,7 +88,7 @@ class Program(NamedTuple):
 
 
 def make_program(config: Config, data: Data, mesh: Mesh) -> Program:
-    """Builds model and layout for a config and its data; the batch size must be a multiple of the mesh's."""
+    """Builds model and layout for a config and its data; the mesh's size must divide the batch size."""
     model = build_model(config, *cardinalities(data.panel, data.encoding))
     lengths = config.model.encoder_length, config.model.prediction_length
     inputs = jax.eval_shape(lambda s: gather(s, jnp.zeros(1, jnp.int32), *lengths)[0], data.series)
@@ -110,7 +110,7 @@ def _optimizer(
 
 
 def init_state(program: Program, hyperparameters: Hyperparameters, seed: int) -> TrainState:
-    """Returns the state before the first step, as numpy arrays."""
+    """The state before the first step, as numpy arrays."""
     params = init_parameters(program.layout, seed)
     opt_shapes = jax.eval_shape(_optimizer(program, hyperparameters, 1).init, params)
     return TrainState(
@@ -175,7 +175,7 @@ def _metric_names(state: TrainState, hyperparameters: Hyperparameters, program: 
 
 
 def compile_epoch(program: Program):
-    """Returns `train_epoch` as a compiled function of (state, hyperparameters, data)."""
+    """`train_epoch` as a compiled function of (state, hyperparameters, data)."""
 
     def epoch(state, hyperparameters, data):
         return train_epoch(state, hyperparameters, data, program=program)
@@ -190,7 +190,7 @@ def compile_epoch(program: Program):
 
 
 def state_to_arrays(state: TrainState, layout: Layout) -> dict[str, Any]:
-    """Returns a state as the nested dict of a checkpoint: `params`, the best ones by name, and `state`."""
+    """A state as the nested dict of a checkpoint: `params`, the best ones by name, and `state`."""
     state = jax.device_get(state)
     opt_state = {str(number): leaf for number, leaf in enumerate(jax.tree.leaves(state.opt_state))}
     return {"params": to_tree(state.best_params, layout), "state": state._asdict() | {"opt_state": opt_state}}
@@ -215,7 +215,7 @@ def state_from_arrays(arrays: dict[str, Any], template: TrainState) -> TrainStat
 
 
 class TrainData(NamedTuple):
-    """What training reads, on the device; the starts beyond the counts are filling.
+    """Training arrays on the device; starts beyond the counts are filling.
 
     Attributes:
       series: the whole panel.
@@ -294,7 +294,7 @@ def train_step(
 def validate(
     params: Float[Array, " N"], hyperparameters: Hyperparameters, data: TrainData, program: Program
 ) -> dict[str, Array]:
-    """Computes loss, terms and what `monitor` watches over the whole validation split at once.
+    """Computes loss, terms and `monitor`'s measures over the whole validation split at once.
 
     Each device takes a share of the windows.
     """
@@ -366,7 +366,7 @@ def train_epoch(
 
 
 def train_data(data: Data) -> TrainData:
-    """Collects the arrays that training reads, still on the host."""
+    """Collects the training arrays, still on the host."""
     train, val = data.starts["train"], data.starts["val"]
     return TrainData(data.series, train, val, np.int32(len(train)), np.int32(len(val)))
 

@@ -1,6 +1,6 @@
-"""Starts a run from another run's parameters, matched by path: `train.init_from`.
+"""Start of a run from another run's parameters, matched by path: `train.init_from`.
 
-What was taken, what is new and what was left is written to the run's `init.json`.
+The run's `init.json` lists the parameters that were taken, the new ones and those left.
 """
 
 import datetime
@@ -22,7 +22,7 @@ from tftjax.model.parameters import Layout
 from tftjax.storage import checkpoint, runs
 from tftjax.storage.directories import RunDirectory
 
-# Settings that give the numbers of a part of the model their meaning: where one differs, it begins anew.
+# Settings that give a module's parameters their meaning: where one differs, the module begins anew.
 _STALENESS = tuple(
     f"model.attention.staleness.{key}" for key in ("decay", "weight", "gradient_scale", "scale")
 )
@@ -33,19 +33,19 @@ MEANINGS = {
     "encoder_selection_staleness": _STALENESS,
     "attention_gates": tuple(f"model.attention.regime.{key}" for key in _REGIME),
 }
-SHOWN = 8  # paths of a list in a message; init.json has them all
+MOST_LISTED = 8  # paths in a message; init.json has them all
 
 
 class Start(NamedTuple):
-    """The parameters that a run takes from another one; paths with slashes.
+    """The parameters that a run takes from another one, the source; paths with slashes.
 
     Attributes:
-      source: the other run's directory, as the config gives it.
-      epoch: its best one, whose parameters these are.
-      fingerprint: of its config.
-      taken: arrays by path.
-      new: parameters that it lacks, or that mean something else there: they are drawn by the seed.
-      left: parameters of it that have no place here.
+      source: the source's directory, as the config gives it.
+      epoch: the source's best epoch, which the parameters are of.
+      fingerprint: the fingerprint of the source's config.
+      taken: arrays taken, by path.
+      new: parameters that the source lacks or gives another meaning: they are drawn by the seed.
+      left: parameters of the source without a place in the run.
     """
 
     source: str
@@ -65,7 +65,8 @@ class Start(NamedTuple):
         lines = [f"starts from {self.source}, epoch {self.epoch}: {', '.join(counts)}"]
         for name in ("new", "left"):
             if lists[name]:
-                lines.append(f"  {name}: {_shown(lists[name])}")
+                listed = ", ".join(lists[name][:MOST_LISTED])
+                lines.append(f"  {name}: {listed}{' ...' if len(lists[name]) > MOST_LISTED else ''}")
         return "\n".join(lines)
 
 
@@ -73,9 +74,8 @@ def read_start(config: Config, data: Data, layout: Layout) -> Start:
     """Reads the best parameters of the run `train.init_from`, and sorts them by what can be used.
 
     Args:
-      config: of the run that begins; `train.init_from` is given.
-      data: its data.
-      layout: its parameters.
+      config: config of the run that begins, with `train.init_from`.
+      layout: the run's parameters.
     Raises:
       UserError: no run, none that is trained, one on other columns or categories or on rows that this run
         is tested on, a parameter of another shape, or nothing that can be taken.
@@ -93,20 +93,18 @@ def read_start(config: Config, data: Data, layout: Layout) -> Start:
     _check_days(source, source_config, data)
     changed = {key for key, _, _ in changed_keys(source_config, config)}
     held = dict(_leaves(saved.arrays["params"]))
-    wanted = {"/".join(path): shape for path, shape in zip(layout.paths, layout.shapes, strict=True)}
-    anew = {path for path in wanted if changed & set(MEANINGS.get(path.partition("/")[0], ()))}
-    common = [path for path in wanted if path in held and path not in anew]
-    clashes = [path for path in common if held[path].shape != wanted[path]]
+    shapes = {"/".join(path): shape for path, shape in zip(layout.paths, layout.shapes, strict=True)}
+    anew = {path for path in shapes if changed & set(MEANINGS.get(path.partition("/")[0], ()))}
+    common = [path for path in shapes if path in held and path not in anew]
+    clashes = [(path, held[path].shape, shapes[path]) for path in common if held[path].shape != shapes[path]]
     if clashes or not common:
-        raise _unfit(
-            source, [(path, held[path].shape, wanted[path]) for path in clashes], source_config, config
-        )
+        raise _unfit(source, clashes, source_config, config)
     return Start(
         source=source,
         epoch=int(saved.arrays["state"]["best_epoch"]),
         fingerprint=saved.metadata["config_fingerprint"],
         taken={path: held[path] for path in common},
-        new=tuple(path for path in wanted if path not in common),
+        new=tuple(path for path in shapes if path not in common),
         left=tuple(path for path in held if path not in common),
     )
 
@@ -114,7 +112,7 @@ def read_start(config: Config, data: Data, layout: Layout) -> Start:
 def start_parameters(
     params: Float32[np.ndarray, " N"], start: Start, layout: Layout
 ) -> Float32[np.ndarray, " N"]:
-    """Returns the vector with the taken parameters in their places."""
+    """The parameter vector with the taken parameters in their places."""
     vector, first = params.copy(), 0
     for path, shape in zip(layout.paths, layout.shapes, strict=True):
         stop = first + math.prod(shape)
@@ -132,12 +130,8 @@ def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, np.nd
             yield prefix + name, value
 
 
-def _shown(paths: tuple[str, ...]) -> str:
-    return ", ".join(paths[:SHOWN]) + (" ..." if len(paths) > SHOWN else "")
-
-
 def _check_columns(source: str, metadata: dict, data: Data) -> None:
-    """A model's weights belong to positions of columns and categories: these must be the same."""
+    """Refuses other columns or categories: a model's weights belong to their positions."""
     for role in ROLES:
         source_columns, columns = metadata["columns"][role], list(getattr(data.panel, role))
         if source_columns != columns:
@@ -156,7 +150,7 @@ def _check_columns(source: str, metadata: dict, data: Data) -> None:
 
 
 def _check_days(source: str, source_config: Config, data: Data) -> None:
-    """What a model was trained on, or its best epoch chosen by, is nothing to test it on."""
+    """Refuses test rows among the days that the source was trained on, or its best epoch chosen by."""
     lengths = source_config.model.encoder_length, source_config.model.prediction_length
     seen = max(_days(*make_blocks(read_panel(Path(source)), source_config.data, *lengths), "val"))
     tested = min(_days(data.panel, data.blocks, "test"))
@@ -177,8 +171,8 @@ def _days(panel: Panel, blocks: Sequence[Block], split: str) -> list[datetime.da
 def _unfit(
     source: str, clashes: list[tuple[str, tuple, tuple]], source_config: Config, config: Config
 ) -> UserError:
-    """What to say where no parameter, or not every one, can be taken."""
-    lines = [f"\n  {path}: there {list(there)}, here {list(here)}" for path, there, here in clashes[:SHOWN]]
+    """The error where a parameter has another shape, or none can be taken."""
+    lines = [f"\n  {path}: there {list(old)}, here {list(new)}" for path, old, new in clashes[:MOST_LISTED]]
     misfit = f"{len(clashes)} parameters have another shape" if clashes else "no parameter has a place here"
     changed = [
         f"{key} ({old!r} there, {new!r} here)"
