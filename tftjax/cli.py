@@ -83,6 +83,11 @@ def add_training_flags(parser: argparse.ArgumentParser, kind: str, default_name:
     parser.add_argument("--quiet", action="store_true", help="no progress, no summary")
 
 
+def training_flags(arguments: argparse.Namespace) -> dict[str, bool]:
+    """The flags of `add_training_flags` that `train` and `sweep` take, by name."""
+    return {name: getattr(arguments, name) for name in ("resume", "overwrite", "quiet")}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `tftjax COMMAND ARGUMENTS`."""
     width = max(map(len, COMMANDS))

@@ -36,10 +36,17 @@ def test_folds_are_bars_over_their_days_and_the_line_is_the_skill_of_half_of_all
     skill = axes.get_lines()[0].get_ydata()
     assert len(skill) == 21
     assert (skill[0], skill[-1]) == (50, -100)
-    assert [key.label for key in gain_keys(given)][2:] == ["rolling 20 days", "stormy"]
+    # 1 of 80 is gained on each of 20 days, then 2 are lost on each of 20.
+    so_far = axes.get_lines()[1].get_ydata()
+    np.testing.assert_allclose(so_far[[0, 19, 39]], [1.25, 25, -25])
+    assert [key.label for key in gain_keys(given)][2:] == [
+        "rolling 20 days",
+        "so far, % of the whole loss",
+        "stormy",
+    ]
 
 
-def test_few_days_have_bars_alone():
+def test_few_days_have_no_rolling_line():
     (axes,) = drawn_in(PNG, gain_by_fold, gains=gains(10)).axes
-    assert len(axes.get_lines()) == 1  # zero
+    assert len(axes.get_lines()) == 2  # so far, and zero
     assert gain_picture(gains(10)).alt == "Better than best, of 2 folds: a in 1."

@@ -48,13 +48,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
       UserError: file not readable, not JSON, or any key or value that is not allowed (all listed at once).
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path}: cannot be read as a config ({error}). Give the path of a JSON file."
-        ) from error
-    raw = parse_json(text, str(path))
+    raw = read_users_json(path, "a config")
     if not isinstance(raw, dict):
         raise UserError(f"{path}: found {show(raw)} at the top, expected an object: {{...}}.")
     raw = apply_overrides(raw, overrides)
@@ -140,6 +134,24 @@ def fingerprint(config: Config) -> str:
     """SHA-256, in hex, of the config's canonical JSON: equal for equal configs, however they were written."""
     text = json.dumps(config.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_users_json(path: Path, kind: str) -> Any:
+    """Reads a JSON file that a user wrote; see `parse_json`.
+
+    Args:
+      kind: what the file should be, for the message, such as "a config".
+
+    Raises:
+      UserError: the file cannot be read, or is not JSON.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path}: cannot be read as {kind} ({error}). Give the path of a JSON file."
+        ) from error
+    return parse_json(text, str(path))
 
 
 def parse_json(text: str, where: str) -> Any:

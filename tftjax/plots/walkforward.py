@@ -38,9 +38,14 @@ class Gains(NamedTuple):
         """Days over which skill is averaged."""
         return min(SKILL_DAYS, len(self.losses) // 2)
 
+    def so_far(self, name: str) -> pd.Series:
+        """A forecast's gain up to each test day, in percent of the baseline's whole loss."""
+        whole = self.losses[self.hardest].sum()
+        return 100 * (self.losses[self.hardest] - self.losses[name]).cumsum() / whole
+
 
 def gain_by_fold(figure: Figure, theme: Theme, gains: Gains) -> None:
-    """Draws each forecast's gain over the baseline: by fold, and over rolling days."""
+    """Draws each forecast's gain over the baseline: by fold, over rolling days, and so far."""
     losses, skills = gains.losses, gains.skills
     theme.set_height(figure, 130 * len(skills) + 40)
     starts, ends = (pd.to_datetime(gains.spans[name]) for name in ("test_from", "test_to"))
@@ -54,6 +59,7 @@ def gain_by_fold(figure: Figure, theme: Theme, gains: Gains) -> None:
         if gains.window >= MIN_SKILL_DAYS:
             rolling = skill_over_time(losses, name, gains.hardest, gains.window)
             axes.plot(rolling.index, rolling, color=LIGHT["blue"], linewidth=1.5)
+        axes.plot(losses.index, gains.so_far(name), color=LIGHT["ink"], linewidth=1.2, linestyle=":")
         axes.axhline(0, color=LIGHT["ink"], linewidth=1)
         axes.set_title(name)
     grid[len(grid) // 2].set_ylabel("skill, %")
@@ -66,6 +72,7 @@ def gain_keys(gains: Gains) -> list[Key]:
         Key("fold, better", "green", "band", 0.4),
         Key("fold, worse", "red", "band", 0.4),
         Key(f"rolling {gains.window} days", "blue"),
+        Key("so far, % of the whole loss", "ink", "dotted"),
     ]
     return keys if gains.stormy is None else [*keys, Key("stormy", "orange", "band", 0.18)]
 

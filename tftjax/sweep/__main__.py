@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tftjax import runtime
-from tftjax.cli import STOPPED, add_training_flags, exit_code
+from tftjax.cli import STOPPED, add_training_flags, exit_code, training_flags
 from tftjax.config.loading import from_dict
 from tftjax.errors import UserError
 from tftjax.sweep import hosts, plan
@@ -60,18 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def command() -> None:
         members, folder = plan_of(arguments)
-        host = hosts.join(arguments.coordinator, arguments.process_id, arguments.num_processes)
-        sweep(
-            members,
-            load_data(members, arguments.mixed_data),
-            folder,
-            conclude,
-            resume=arguments.resume,
-            overwrite=arguments.overwrite,
-            quiet=arguments.quiet,
-            host=host,
-        )
-        hosts.leave(host)
+        data = load_data(members, arguments.mixed_data)
+        with hosts.joined(arguments) as host:
+            sweep(members, data, folder, conclude, host=host, **training_flags(arguments))
 
     return exit_code(command, STOPPED)
 

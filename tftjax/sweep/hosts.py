@@ -16,7 +16,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 from tftjax.errors import UserError
@@ -247,6 +247,20 @@ def wait_for_all(host: Host, moment: str) -> None:
         awaited.remove(index)
     if host.index == 0:
         others.send(moment)
+
+
+@contextlib.contextmanager
+def joined(arguments: argparse.Namespace) -> Iterator[Host]:
+    """Meets the other processes that the flags of `add_arguments` name, and leaves them when all is done.
+
+    After an error the connection breaks, which tells the others.
+
+    Raises:
+      UserError: see `join`.
+    """
+    host = join(arguments.coordinator, arguments.process_id, arguments.num_processes)
+    yield host
+    leave(host)
 
 
 def leave(host: Host) -> None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tftjax.config.hyperparameters import MARKS
-from tftjax.config.loading import Config, from_dict, known_keys, load, parse_json, setting_type, settings
+from tftjax.config.loading import Config, from_dict, known_keys, load, read_users_json, setting_type, settings
 from tftjax.config.section import nearest, show
 from tftjax.errors import UserError
 
@@ -152,13 +152,7 @@ def read_space(path: Path) -> dict[str, Any]:
     Raises:
       UserError: not readable, an unknown key, or bounds that are none.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path}: cannot be read as a space ({error}). Give the path of a JSON file."
-        ) from error
-    space = parse_json(text, str(path))
+    space = read_users_json(path, "a space")
     expected = 'expected {"low": number, "high": number, "log": true or false} or {"choices": [...]}'
     if not isinstance(space, dict) or not space:
         raise UserError(f"{path}: found {show(space)}, expected an object of keys, each: {expected[9:]}.")

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from tftjax import runtime
-from tftjax.cli import STOPPED, add_training_flags, exit_code
+from tftjax.cli import STOPPED, add_training_flags, exit_code, training_flags
 from tftjax.config.loading import load
 from tftjax.train.run import train
 
@@ -22,13 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def command() -> None:
         named = [f"name={json.dumps(arguments.name)}"] if arguments.name is not None else []
         config = load(arguments.config, [*arguments.set, *named])
-        train(
-            config,
-            arguments.runs / config.name,
-            resume=arguments.resume,
-            overwrite=arguments.overwrite,
-            quiet=arguments.quiet,
-        )
+        train(config, arguments.runs / config.name, **training_flags(arguments))
 
     return exit_code(command, STOPPED)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tftjax import runtime
-from tftjax.cli import STOPPED, add_training_flags, exit_code
+from tftjax.cli import STOPPED, add_training_flags, exit_code, training_flags
 from tftjax.config.loading import from_dict
 from tftjax.data.prepared import Data
 from tftjax.data.splits import Splits
@@ -79,20 +79,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         members, folder = plan_of(arguments)
         data = load_data(members, mixed_data=False)
         messages = check_history(members, {name: values.panel.frame.index for name, values in data.items()})
-        host = hosts.join(arguments.coordinator, arguments.process_id, arguments.num_processes)
-        if not arguments.quiet and host.index == 0:
-            print("\n".join([*_introduction(members, data), *messages]))
-        sweep(
-            members,
-            data,
-            folder,
-            results.conclude,
-            resume=arguments.resume,
-            overwrite=arguments.overwrite,
-            quiet=arguments.quiet,
-            host=host,
-        )
-        hosts.leave(host)
+        with hosts.joined(arguments) as host:
+            if not arguments.quiet and host.index == 0:
+                print("\n".join([*_introduction(members, data), *messages]))
+            sweep(members, data, folder, results.conclude, host=host, **training_flags(arguments))
 
     return exit_code(command, STOPPED)
 
