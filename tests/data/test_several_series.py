@@ -236,22 +236,16 @@ def test_a_large_table_is_read_in_parts(path, monkeypatch, table):
         load_panel(settings(path).data)
 
 
+def panel_of_two(frame):
+    roles = {"static_real": ("size",), "static_categorical": ("id",), "id_column": "id"}
+    return make_panel(frame, target="y", observed=("y", "x"), **roles)
+
+
 def two_series():
     days = pd.bdate_range("2004-01-01", periods=7)
-    frame = pd.concat(
-        [
-            pd.DataFrame({"y": np.arange(7) / 100, "x": 1.0 + np.arange(7), "size": 3.0, "id": "a"}, days),
-            pd.DataFrame({"y": np.arange(5) / 50, "x": 50.0, "size": 5.0, "id": "b"}, days[2:]),
-        ]
-    )
-    return make_panel(
-        frame,
-        target="y",
-        observed=("y", "x"),
-        static_real=("size",),
-        static_categorical=("id",),
-        id_column="id",
-    )
+    first = pd.DataFrame({"y": np.arange(7) / 100, "x": 1.0 + np.arange(7), "size": 3.0, "id": "a"}, days)
+    second = pd.DataFrame({"y": np.arange(5) / 50, "x": 50.0, "size": 5.0, "id": "b"}, days[2:])
+    return panel_of_two(pd.concat([first, second]))
 
 
 def test_scalers_are_those_of_each_series():
@@ -298,15 +292,7 @@ def test_nothing_of_later_rows_or_other_series_reaches_a_series(cutoff, factor, 
     changed = panel.frame[["y", "x"]].to_numpy().copy()
     changed[cutoff:7] *= factor  # later rows of a
     changed[7:] *= factor  # all of b
-    frame = panel.frame.assign(y=changed[:, 0], x=changed[:, 1])
-    other = make_panel(
-        frame,
-        target="y",
-        observed=("y", "x"),
-        static_real=("size",),
-        static_categorical=("id",),
-        id_column="id",
-    )
+    other = panel_of_two(panel.frame.assign(y=changed[:, 0], x=changed[:, 1]))
     before, after = (
         make_series(each, fit_encoding(each, [range(0, 3), range(7, 10)], scale)) for each in (panel, other)
     )
