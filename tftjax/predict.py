@@ -97,7 +97,7 @@ def forecast_next(run: runs.Run, panel: Panel) -> pd.DataFrame:
     model_config, encoding = run.config.model, run.data.encoding
     # All rows, not only the encoder's: a moving volatility looks further back.
     extended = extend_panel(panel, model_config.prediction_length)
-    model = build_model(run.config, *cardinalities(panel, encoding))
+    model = build_model(run.config, *cardinalities(panel, encoding), run.functions)
     stops = np.array([rows.stop for _, rows in blocks(extended.frame, extended.id_column)])
     first_steps = stops - model_config.prediction_length
     starts = (first_steps - model_config.encoder_length).astype(np.int32)

@@ -11,6 +11,7 @@ __all__, __getattr__ = face(
     __name__,
     data="DataConfig",
     evaluation="EvaluationConfig",
+    functions="Functions",
     hyperparameters="Hyperparameters",
     loading="Config from_dict load settings",
     loss="LossConfig",

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from tftjax.config.data import DataConfig
 from tftjax.config.evaluation import EvaluationConfig
+from tftjax.config.functions import FunctionsConfig
 from tftjax.config.loss import LossConfig
 from tftjax.config.model import ModelConfig
 from tftjax.config.section import Section, explain, fields, nearest, show
@@ -35,6 +36,9 @@ class Config(Section):
     loss: LossConfig = Field(LossConfig(), description="the loss")
     train: TrainConfig = Field(TrainConfig(), description="the training")
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="how forecasts are judged")
+    functions: FunctionsConfig = Field(
+        FunctionsConfig(), description="functions that were handed to tftjax.fit; leave it out of a file"
+    )
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:

@@ -44,6 +44,9 @@ class LossConfig(Section):
         le=1e6,
         description="weight of the penalty on crossing quantiles; the same in both scales; sane: 0 to 10",
     )
+    own_weights: dict[str, Annotated[float, Field(ge=0, le=1e6)]] = Field(
+        {}, description="weights of penalties that were handed to tftjax.fit, by name; 1 where left out"
+    )
     target_mean: Annotated[float, Swept] = Field(
         0.0003, ge=-1, le=1, description="return as a decimal (0.01 is one percent); sane: -0.001 to 0.001"
     )

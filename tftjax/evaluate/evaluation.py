@@ -20,6 +20,7 @@ by_series.csv     pinball loss of the model and of each baseline by series, if t
 notes.json        left_out: the baselines without a forecast, and why; volatility_column: that vix_scaled uses
 """
 
+import logging
 from collections.abc import Hashable, Mapping
 from typing import NamedTuple
 
@@ -49,6 +50,8 @@ from tftjax.model.parameters import build_model
 from tftjax.storage import runs
 from tftjax.storage.directories import RunDirectory, make
 
+log = logging.getLogger(__name__)
+
 
 class Evaluated(NamedTuple):
     """An evaluation of a run, and its test rows for pictures.
@@ -68,7 +71,7 @@ class Evaluated(NamedTuple):
 def forecast_splits(run: runs.Run) -> dict[str, Float[np.ndarray, "W P Q"]]:
     """The model's quantiles for all windows of each split, returns as decimals, in one compiled call."""
     data = run.data
-    model = build_model(run.config, *cardinalities(data.panel, data.encoding))
+    model = build_model(run.config, *cardinalities(data.panel, data.encoding), run.functions)
     starts = np.concatenate([data.starts[split] for split in SPLITS])
     forecast = forecast_rows(model, run.parameters, data.series, starts)
     stops = np.cumsum([len(data.starts[split]) for split in SPLITS])
@@ -102,11 +105,12 @@ def evaluate_forecasts(
     directory = RunDirectory(run.directory).evaluation
     make(directory.path)
     quantiles, settings, panel = run.config.model.quantiles, run.config.evaluation, run.data.panel
+    own_metrics = run.functions.metrics
     windows = {split: split_windows(run, split) for split in SPLITS}
     baselines = score_baselines(run, windows, known)
     metrics, scores, modes = {}, {}, {}
     for split, forecast in forecasts.items():
-        scores[split] = score(windows[split], forecast, quantiles)
+        scores[split] = score(windows[split], forecast, quantiles, own_metrics)
         modes[split] = modes_by_series(windows[split], forecast, quantiles, settings)
         metrics[split] = judge(
             windows[split],
@@ -121,6 +125,7 @@ def evaluate_forecasts(
         all_forecasts = {"model": forecast, **baselines.forecasts[split]}
         metrics[split]["regimes"] = regime_metrics(run, target_rows(run, split), all_forecasts)
     files.write_json(directory.metrics, metrics)
+    _say_what_is_missing(run)
     notes = {"left_out": baselines.left_out, "volatility_column": volatility_column(panel.observed[1:])}
     files.write_json(directory.notes, notes)
     write_tables(run, directory, forecasts, baselines, modes)
@@ -129,6 +134,16 @@ def evaluate_forecasts(
     everyone = {"model": scores["test"], **baselines.scores["test"]}
     shares = {name: scored.share_below for name, scored in everyone.items()}
     return Evaluated(metrics, _test_windows(run, windows["test"].target, forecasts["test"]), shares)
+
+
+def _say_what_is_missing(run: runs.Run) -> None:
+    """Logs the metrics and baselines that the run was made with, and that are not at hand."""
+    for kind in ("metrics", "baselines"):
+        missing = [
+            name for name in getattr(run.config.functions, kind) if name not in getattr(run.functions, kind)
+        ]
+        if missing:
+            log.warning(f"left out {kind} that were handed in at training: {', '.join(missing)}")
 
 
 def _test_windows(run: runs.Run, target: Target, forecast: Forecast) -> Predictions:

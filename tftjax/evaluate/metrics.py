@@ -7,6 +7,7 @@ results.csv, the terminal, summary.md and the pages then have it.
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from tftjax.evaluate.formatting import BASIS_POINTS, CORRELATION, LOSS, PERCENT,
 
 Forecast = Float[np.ndarray, "N P Q"]
 Target = Float[np.ndarray, "N P"]
+MetricFunction = Callable[[Forecast, Target, Sequence[float]], float | dict[str, float] | None]
 
 
 def pinball_losses(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> Forecast:
@@ -201,7 +203,7 @@ class Metric(NamedTuple):
       part: name of the number that the column has of several; where it is missing, the first.
     """
 
-    function: Callable[[Forecast, Target, Sequence[float]], float | dict[str, float] | None]
+    function: MetricFunction
     heading: str = ""
     format: Format = Format()
     better: str = ""
@@ -275,9 +277,15 @@ def columns(names: Iterable[str], prefix: str = "") -> list[MetricColumn]:
 
 
 def evaluate_forecast(
-    forecast: Forecast, target: Target, quantiles: Sequence[float]
+    forecast: Forecast,
+    target: Target,
+    quantiles: Sequence[float],
+    own: Mapping[str, MetricFunction] = MappingProxyType({}),
 ) -> dict[str, float | dict[str, float]]:
     """All METRICS of a forecast; same input, same bits.
+
+    Args:
+      own: metrics beside METRICS, by name.
 
     Returns:
       By name, a number, or numbers by level or percent. A metric that is undefined for this input, such as
@@ -305,7 +313,27 @@ def evaluate_forecast(
     forecast = np.ascontiguousarray(forecast, dtype=np.float64)
     target = np.ascontiguousarray(target, dtype=np.float64)
     values = {name: metric.function(forecast, target, quantiles) for name, metric in METRICS.items()}
+    values |= {name: _checked(name, f(forecast, target, quantiles)) for name, f in own.items()}
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _checked(name: str, value: Any) -> float | dict[str, float] | None:
+    """The value of a metric that was handed in, as plain numbers; None where one is not finite.
+
+    Raises:
+      UserError: something other than a number, numbers by name, or None.
+    """
+    if value is None:
+        return None
+    try:
+        if isinstance(value, Mapping):
+            numbers = {str(part): float(number) for part, number in value.items()}
+            return {part: number for part, number in numbers.items() if math.isfinite(number)}
+        return float(value) if math.isfinite(float(value)) else None
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"metrics: {name!r} returned {value!r:.80}, expected a number, numbers by name, or None."
+        ) from error
 
 
 def flatten(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, int | float]:

@@ -7,6 +7,7 @@ made for one series only. Steps beyond the first count in losses; everything els
 import itertools
 import logging
 from collections.abc import Hashable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,8 +15,17 @@ from jaxtyping import Float, Int
 
 from tftjax.config.evaluation import EvaluationConfig
 from tftjax.data.splits import Block
-from tftjax.evaluate.baselines import BASELINES, FITTED, MAX_FITTED_SERIES, Task, Unavailable
-from tftjax.evaluate.metrics import Forecast, Target, evaluate_forecast, median, pinball_losses, pit_counts
+from tftjax.errors import UserError
+from tftjax.evaluate.baselines import BASELINES, FITTED, MAX_FITTED_SERIES, Baseline, Task, Unavailable
+from tftjax.evaluate.metrics import (
+    Forecast,
+    MetricFunction,
+    Target,
+    evaluate_forecast,
+    median,
+    pinball_losses,
+    pit_counts,
+)
 from tftjax.evaluate.quality import quality_modes, random_modes, shares
 from tftjax.evaluate.significance import diebold_mariano, pesaran_timmermann, pit_test, value_at_risk_tests
 from tftjax.evaluate.trading import POSITIONS, sharpe_ratios, trades
@@ -68,11 +78,16 @@ def by_day(losses: Float[np.ndarray, " N"], day: Int[np.ndarray, " N"]) -> Float
     return sums * (len(sums) / len(losses))
 
 
-def score(windows: Windows, forecast: Forecast, quantiles: Sequence[float]) -> Score:
+def score(
+    windows: Windows,
+    forecast: Forecast,
+    quantiles: Sequence[float],
+    own_metrics: Mapping[str, MetricFunction] = MappingProxyType({}),
+) -> Score:
     """Scores a forecast; see `metrics.evaluate_forecast`."""
     losses = pinball_losses(forecast, windows.target, quantiles).mean(axis=(1, 2))
     return Score(
-        metrics=evaluate_forecast(forecast, windows.target, quantiles),
+        metrics=evaluate_forecast(forecast, windows.target, quantiles, own_metrics),
         losses=by_day(losses, windows.day),
         by_series=tuple(float(losses[part].mean()) for part in windows.series),
         share_below=(windows.target[:, 0, None] <= forecast[:, 0]).mean(axis=0),
@@ -203,7 +218,8 @@ def score_baselines(
     """
     model = run.config.model
     lengths = model.encoder_length, model.prediction_length
-    key = (run.data.panel.fingerprint, run.data.blocks, model.quantiles, *lengths)
+    own = (*run.functions.baselines.items(), *run.functions.metrics.items())
+    key = (run.data.panel.fingerprint, run.data.blocks, model.quantiles, *lengths, own)
     known = {} if known is None else known
     if key not in known:
         known[key] = _score_all(run, windows)
@@ -215,7 +231,7 @@ def score_baselines(
 def _score_all(run: runs.Run, windows: dict[str, Windows]) -> BaselineScores:
     result = BaselineScores({split: {} for split in SPLITS}, {split: {} for split in SPLITS}, {})
     num_series = len(run.data.blocks)
-    for name in BASELINES:
+    for name in all_baselines(run):
         if name in FITTED and num_series > MAX_FITTED_SERIES:
             result.left_out[name] = f"{num_series} series, and it is fitted to at most {MAX_FITTED_SERIES}"
             continue
@@ -225,10 +241,27 @@ def _score_all(run: runs.Run, windows: dict[str, Windows]) -> BaselineScores:
             result.left_out[name] = str(error)
             continue
         for split, forecast in forecasts.items():
-            result.scores[split][name] = score(windows[split], forecast, run.config.model.quantiles)
+            quantiles, own_metrics = run.config.model.quantiles, run.functions.metrics
+            result.scores[split][name] = score(windows[split], forecast, quantiles, own_metrics)
             if num_series == 1:
                 result.forecasts[split][name] = forecast
     return result
+
+
+def all_baselines(run: runs.Run) -> dict[str, Baseline]:
+    """BASELINES, and those that were handed in."""
+    return {**BASELINES, **run.functions.baselines}
+
+
+def _checked(forecast: Any, task: Task, name: str) -> Forecast:
+    """A baseline's forecast in the shape of a forecast; UserError names a baseline that was handed in."""
+    expected = (*task.target_rows.shape, len(task.quantiles))
+    if np.shape(forecast) != expected:
+        raise UserError(
+            f"baselines: {name!r} returned shape {np.shape(forecast)}, expected {expected}: windows, steps,"
+            " quantiles."
+        )
+    return np.asarray(forecast, np.float64)
 
 
 def baseline_forecasts(run: runs.Run, name: str) -> dict[str, Float[np.ndarray, "W P Q"]]:
@@ -256,7 +289,7 @@ def baseline_forecasts(run: runs.Run, name: str) -> dict[str, Float[np.ndarray, 
             quantiles=run.config.model.quantiles,
         )
         try:
-            forecast = BASELINES[name](task)
+            forecast = _checked(all_baselines(run)[name](task), task, name)
         except Unavailable as error:
             raise Unavailable(f"{error} (series {block.name})" if block.name else str(error)) from error
         stops = np.cumsum([len(part) for part in parts.values()])[:-1]

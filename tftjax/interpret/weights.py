@@ -73,7 +73,7 @@ def collect(run: Run, starts: Int[np.ndarray, " W"]) -> Weights:
     Raises:
       UserError: weights that do not sum to 1, as of a run that diverged; names the first.
     """
-    model = build_model(run.config, *cardinalities(run.data.panel, run.data.encoding))
+    model = build_model(run.config, *cardinalities(run.data.panel, run.data.encoding), run.functions)
     series = jax.device_put(run.data.series)
     parts: list[dict] = []
     errors, head_sum = [], 0.0

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32
 
+from tftjax.config.functions import NO_FUNCTIONS, Functions, check_at_hand
 from tftjax.config.loading import Config
 from tftjax.config.train import TrainConfig
 from tftjax.data.windows import Inputs
@@ -52,10 +53,24 @@ class Layout(NamedTuple):
 
 
 def build_model(
-    config: Config, known_cardinalities: tuple[int, ...], static_cardinalities: tuple[int, ...]
+    config: Config,
+    known_cardinalities: tuple[int, ...],
+    static_cardinalities: tuple[int, ...],
+    functions: Functions = NO_FUNCTIONS,
 ) -> TemporalFusionTransformer:
-    """Builds the model of a config; cardinalities include the slot for unseen categories."""
-    return TemporalFusionTransformer(config.model, known_cardinalities, static_cardinalities)
+    """Builds the model of a config.
+
+    Args:
+      known_cardinalities: numbers of codes, the slot for unseen categories included.
+      static_cardinalities: the same for static columns.
+      functions: functions that were handed in; of them the head is the model's.
+
+    Raises:
+      UserError: the config's head was handed in, and is not at hand.
+    """
+    check_at_hand(config.functions, functions, ("head",))
+    (head,) = functions.head.values() or (None,)
+    return TemporalFusionTransformer(config.model, known_cardinalities, static_cardinalities, head)
 
 
 def parameter_layout(model: TemporalFusionTransformer, inputs: Inputs) -> Layout:

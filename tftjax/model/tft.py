@@ -4,7 +4,8 @@ Einsum letters, here and in the layers: B batch, T time (encoder + decoder), E e
 variable, D hidden, H head, K per-head, Q quantile; i, o, c are a layer's own input, output and category.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -64,11 +65,13 @@ class TemporalFusionTransformer(nn.Module):
       config: sizes and lengths.
       known_cardinalities: number of codes of each known categorical variable, the unseen slot included.
       static_cardinalities: the same for static categorical variables.
+      head: a quantile head in place of the config's.
     """
 
     config: ModelConfig
     known_cardinalities: tuple[int, ...] = ()
     static_cardinalities: tuple[int, ...] = ()
+    head: Callable[..., Any] | None = None
 
     @nn.compact
     def __call__(
@@ -119,7 +122,7 @@ class TemporalFusionTransformer(nn.Module):
         # The last gate has no dropout, and skips the whole transformer part (eq. 22).
         decoded = GateAddNorm(name="output_gate")(decoded, temporal[:, encoder_length:], None)
         raw = Dense(len(self.config.quantiles), name="output")(decoded)
-        quantiles = HEADS[self.config.quantile_head](raw, self.config.quantiles)
+        quantiles = (self.head or HEADS[self.config.quantile_head])(raw, self.config.quantiles)
         return TFTOutput(
             quantiles=quantiles.transpose(2, 1, 0),
             attention=attention.transpose(3, 0, 1, 2),

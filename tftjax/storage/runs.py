@@ -9,6 +9,7 @@ from importlib import metadata as packages
 from pathlib import Path
 from typing import NamedTuple
 
+from tftjax.config.functions import NO_FUNCTIONS, Functions, check_at_hand
 from tftjax.config.loading import Config, changed_keys, from_dict
 from tftjax.config.loading import fingerprint as config_fingerprint
 from tftjax.data.encoding import encoding_from_json, encoding_to_json
@@ -31,6 +32,7 @@ class Run:
     data: Data
     parameters: dict
     best_epoch: int
+    functions: Functions = NO_FUNCTIONS
 
 
 class Ended(NamedTuple):
@@ -140,13 +142,14 @@ def checkpoint_metadata(config: Config, data: Data) -> dict:
     }
 
 
-def open_run(directory: Path, data: Data | None = None) -> Run:
+def open_run(directory: Path, data: Data | None = None, functions: Functions = NO_FUNCTIONS) -> Run:
     """Opens a run with the best parameters of its newest whole checkpoint.
 
     Args:
       data: the run's data, if at hand; None reads the panel that the run stores.
+      functions: functions that the run was made with; it opens without them.
     Raises:
-      UserError: no run, no whole checkpoint, or a config that was edited after training.
+      UserError: no run, no whole checkpoint, a config that was edited after training, or other functions.
     """
     config = read_config(directory)
     saved = checkpoint.restore_latest(RunDirectory(directory).checkpoints)
@@ -163,6 +166,8 @@ def open_run(directory: Path, data: Data | None = None) -> Run:
             f"{RunDirectory(directory).config}: edited after training ({', '.join(changed)}). Bring back the "
             "values that the run was trained with, or train under another --name."
         )
+    check_at_hand(config.functions, functions)
     if data is None:
         data = prepare(read_panel(directory), config, encoding_from_json(saved.metadata["encoding"]))
-    return Run(directory, config, data, saved.arrays["params"], int(saved.arrays["state"]["best_epoch"]))
+    best_epoch = int(saved.arrays["state"]["best_epoch"])
+    return Run(directory, config, data, saved.arrays["params"], best_epoch, functions)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from tftjax.config.functions import Functions
 from tftjax.config.section import nearest
 from tftjax.data.prepared import Data
 from tftjax.errors import UserError
@@ -110,6 +111,7 @@ def evaluate_ensembles(
     groups: Mapping[str, Sequence[Member]],
     data: Mapping[str, Data],
     known: dict[Hashable, BaselineScores],
+    functions: Functions,
 ) -> dict[str, dict]:
     """Evaluates and draws the ensemble of each config of a sweep whose members are evaluated.
 
@@ -118,6 +120,7 @@ def evaluate_ensembles(
       groups: the members of each ensemble, by config.
       data: each member's data, by its name.
       known: see `evaluate`.
+      functions: functions that were handed in.
     Returns:
       The metrics of each ensemble, by config.
     Raises:
@@ -127,7 +130,7 @@ def evaluate_ensembles(
     for config, members in groups.items():
         forecasts = {split: average(forecasts_of(folder, members, split)) for split in SPLITS}
         directory = make(SweepDirectory(folder).ensemble(config).path)
-        run = stand_in(directory, title(config, len(members)), members[0], data[members[0].name])
+        run = stand_in(directory, title(config, len(members)), members[0], data[members[0].name], functions)
         evaluated = evaluate_forecasts(run, forecasts, known)
         pictures.draw(run, evaluated)
         metrics[config] = evaluated.metrics
@@ -140,6 +143,6 @@ def forecasts_of(folder: Path, members: Sequence[Member], split: str) -> list[Fl
     return [read_predictions(path, split).forecast for path in paths]
 
 
-def stand_in(directory: Path, name: str, member: Member, data: Data) -> runs.Run:
+def stand_in(directory: Path, name: str, member: Member, data: Data, functions: Functions) -> runs.Run:
     """A run without parameters, for forecasts that no single run made; with the member's config and data."""
-    return runs.Run(directory, member.config.model_copy(update={"name": name}), data, {}, 0)
+    return runs.Run(directory, member.config.model_copy(update={"name": name}), data, {}, 0, functions)

@@ -12,8 +12,10 @@ import numpy as np
 import pandas as pd
 
 from tftjax.config.data import DataConfig
+from tftjax.config.functions import NO_FUNCTIONS, Functions
 from tftjax.data.checks import check_data
 from tftjax.data.loading import load_panel
+from tftjax.data.panel import Panel
 from tftjax.data.prepared import Data, prepare
 from tftjax.errors import UserError
 from tftjax.evaluate.evaluation import evaluate
@@ -30,7 +32,7 @@ from tftjax.sweep.results import ranking, write_results
 from tftjax.train import pictures, progress
 from tftjax.train.engine import MembersEngine, Training, data_shapes
 from tftjax.train.loop import Group, Round, train_members
-from tftjax.train.run import check_parameters
+from tftjax.train.run import check_functions, check_parameters
 
 # Settings of data that change nothing in what `load_panel` reads.
 AFTER_LOADING = ("split", "split_dates", "purge", "scaling", "target_scale")
@@ -43,12 +45,14 @@ class Trained(NamedTuple):
       folder: the sweep's directory.
       data: each member's data, by its name.
       baselines: scores of baselines that `evaluate` has computed so far.
+      functions: functions that were handed in.
     """
 
     folder: Path
     members: Sequence[Member]
     data: Mapping[str, Data]
     baselines: dict[Hashable, BaselineScores]
+    functions: Functions = NO_FUNCTIONS
 
 
 def sweep(
@@ -61,6 +65,7 @@ def sweep(
     overwrite: bool = False,
     quiet: bool = False,
     host: Host = ALONE,
+    functions: Functions = NO_FUNCTIONS,
 ) -> None:
     """Trains members, each into a run directory of its own, evaluates them and summarises the results.
 
@@ -73,16 +78,19 @@ def sweep(
       overwrite: replace the sweep in the folder.
       quiet: print nothing but the messages that need action.
       host: which of several processes this is; each trains its share, the first one summarises.
+      functions: functions that were handed in, which the members' configs record.
     Raises:
       UserError: see the parts; nothing that a user made is lost.
     """
     quiet = quiet or host.index > 0
+    for config in {member.group: member.config for member in members}.values():
+        check_functions(config, functions)
     baselines: dict[Hashable, BaselineScores] = {}  # members on the same data share them
     programs = plan.programs(members, {name: data_shapes(values) for name, values in data.items()})
     if not quiet:
         print(f"{len(members)} members in {len(programs)} program(s), in {folder}")
     if not (resume and SweepDirectory(folder).plan.exists()):
-        check_starts(programs, data, folder)
+        check_starts(programs, data, folder, functions)
     with contextlib.ExitStack() as stack:
         if host.index == 0:
             stack.enter_context(claim(folder, members, resume=resume, overwrite=overwrite))
@@ -90,10 +98,12 @@ def sweep(
                 create_member(folder, member, data[member.name].whole, resume=resume)
         same = hashlib.sha256(repr(list(members)).encode()).hexdigest()[:8]
         hosts.wait_for_all(host, f"made {same}")  # unless another process has other members
-        train_share(folder, [host.share(group) for group in programs], data, baselines, host, quiet)
+        train_share(
+            folder, [host.share(group) for group in programs], data, baselines, host, quiet, functions
+        )
         hosts.wait_for_all(host, "trained")
         if host.index == 0:
-            text = conclude(Trained(folder, members, data, baselines))
+            text = conclude(Trained(folder, members, data, baselines, functions))
             if not quiet:
                 print(f"\n{text}\nresults, summary and plots in {folder}")
 
@@ -105,6 +115,7 @@ def train_share(
     baselines: dict[Hashable, BaselineScores],
     host: Host,
     quiet: bool,
+    functions: Functions,
 ) -> None:
     """Trains and evaluates one process's members of every program; adds to `baselines`."""
     members = [member for group in programs for member in group]
@@ -114,12 +125,12 @@ def train_share(
     with progress.display(view, quiet) as display:
         for view.program, program in enumerate(programs, start=1):
             if program:
-                train_program(folder, view.program, program, data, ended, host, display.update)
+                train_program(folder, view.program, program, data, ended, host, display.update, functions)
     for member in members:
         outcome, directory = ended[member.name], SweepDirectory(folder).member(member.name)
         is_evaluated = outcome.evaluated and directory.evaluation.metrics.exists()
         if outcome.status != "diverged" and not is_evaluated:
-            run = runs.open_run(directory.path, data[member.name])
+            run = runs.open_run(directory.path, data[member.name], functions)
             evaluated = evaluate(run, baselines)
             if not member.fold:  # nobody looks at hundreds of folds one by one: who does, evaluates one anew
                 pictures.draw(run, evaluated)
@@ -135,11 +146,12 @@ def train_program(
     ended: dict[str, Ended],
     host: Host,
     show: Callable[[Round], Any],
+    functions: Functions,
 ) -> None:
     """Trains one process's members of one program until each has ended; adds to `ended`."""
     sweep = SweepDirectory(folder)
     trainings = [
-        Training(member.name, member.config, data[member.name], sweep.member(member.name).path)
+        Training(member.name, member.config, data[member.name], sweep.member(member.name).path, functions)
         for member in members
     ]
     group = Group(
@@ -166,7 +178,7 @@ def conclude(trained: Trained) -> str:
 
     folder, members, ended = trained.folder, trained.members, read_ended(trained.folder)
     groups = {config: seeds for (config, _), seeds in ensembles(members, ended).items()}
-    averaged = evaluate_ensembles(folder, groups, trained.data, trained.baselines)
+    averaged = evaluate_ensembles(folder, groups, trained.data, trained.baselines, trained.functions)
     results, summary = write_results(folder, members, ended, averaged)
     if summary is None:
         raise UserError(
@@ -176,18 +188,21 @@ def conclude(trained: Trained) -> str:
     return summary
 
 
-def check_starts(programs: Sequence[Sequence[Member]], data: Mapping[str, Data], folder: Path) -> None:
+def check_starts(
+    programs: Sequence[Sequence[Member]], data: Mapping[str, Data], folder: Path, functions: Functions
+) -> None:
     """Calls `check_parameters` once for each program, fold and run that members start from."""
     for group in programs:
         for member in {(member.config.train.init_from, member.fold): member for member in group}.values():
-            check_parameters(member.config, data[member.name], folder)
+            check_parameters(member.config, data[member.name], folder, functions)
 
 
-def load_data(members: Sequence[Member], mixed_data: bool) -> dict[str, Data]:
+def load_data(members: Sequence[Member], mixed_data: bool, panel: Panel | None = None) -> dict[str, Data]:
     """Loads and prepares the data of each member, by its name; each data set and each split of it once.
 
     Args:
       mixed_data: whether members, of the same fold, may forecast different rows.
+      panel: the data of all members; None loads what their configs name.
     Raises:
       UserError: data that cannot be trained on, or that differ in what is forecast.
     """
@@ -196,7 +211,7 @@ def load_data(members: Sequence[Member], mixed_data: bool) -> dict[str, Data]:
         config = member.config
         source = config.data.model_copy(update={key: getattr(DataConfig(), key) for key in AFTER_LOADING})
         if source not in panels:
-            panels[source] = load_panel(config.data)
+            panels[source] = load_panel(config.data) if panel is None else panel
         # What a model asks of its data follows from its static settings.
         key = config.data, json.dumps(static_settings(config))
         try:

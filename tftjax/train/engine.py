@@ -24,6 +24,7 @@ import psutil
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Int32
 
+from tftjax.config.functions import NO_FUNCTIONS, Functions
 from tftjax.config.hyperparameters import Hyperparameters
 from tftjax.config.hyperparameters import hyperparameters as hyperparameters_of
 from tftjax.config.loading import Config
@@ -55,12 +56,14 @@ class Training(NamedTuple):
       config: the member's config.
       data: the member's data; the same object for members that share a data set.
       directory: the member's run directory.
+      functions: functions that were handed in, the same for members that are trained together.
     """
 
     name: str
     config: Config
     data: Data
     directory: Path
+    functions: Functions = NO_FUNCTIONS
 
 
 @runtime_checkable
@@ -93,7 +96,7 @@ class BatchEngine:
         (member,) = members
         config, data = member.config, member.data
         mesh = device_mesh(config.train.batch_size, devices)
-        program = make_program(config, data, mesh)
+        program = make_program(config, data, mesh, member.functions)
         num_steps = len(data.starts["train"]) // config.train.batch_size
         mesh = mesh_for_epoch(mesh, program.layout.size, num_steps)
         self.program, self.devices = program._replace(mesh=mesh), mesh.size
@@ -145,7 +148,8 @@ class MembersEngine:
         places = {id(data): place for place, data in enumerate(self.datasets)}
         self.numbers = [places[id(member.data)] for member in members]
         # A member is a run on one device: the devices are divided among members.
-        program = make_program(members[0].config, self.datasets[0], device_mesh(1))
+        first = members[0]
+        program = make_program(first.config, self.datasets[0], device_mesh(1), first.functions)
         counts = sorted({len(data.starts["val"]) for data in self.datasets})
         self.program = program._replace(val_counts=tuple(counts))
         self.mesh = device_mesh()

@@ -7,8 +7,9 @@ target_std. Returns are decimals (0.01 is one percent).
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import NormalDist
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -192,7 +193,8 @@ def crossing_penalty(
     return jnp.sum(crossed) / max(crossed.size, 1)
 
 
-PENALTIES: dict[str, Callable[[Any, tuple[float, ...], Hyperparameters], Array]] = {
+Penalty = Callable[[Any, tuple[float, ...], Hyperparameters], Array]
+PENALTIES: dict[str, Penalty] = {
     "mean": mean_penalty,
     "std": std_penalty,
     "marginal": marginal_penalty,
@@ -207,6 +209,7 @@ def total_loss(
     quantiles: tuple[float, ...],
     hyperparameters: Hyperparameters,
     scale: str,
+    own: Mapping[str, tuple[Penalty, float]] = MappingProxyType({}),
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """The loss L of a whole batch, and its terms by name.
 
@@ -226,6 +229,7 @@ def total_loss(
       quantiles: the levels; 0.5 must be among them.
       hyperparameters: weights and targets of the penalties.
       scale: one of `SCALES`.
+      own: penalties beside `PENALTIES` and their weights, by name.
     Returns:
       The loss in return units, and scalars: `quantile_loss`, `<name>_penalty` (weighted; these add up to
       the loss), `mu`, `sigma` (returns) and `share_positive` (the share of median forecasts above 0).
@@ -241,8 +245,8 @@ def total_loss(
     mean, std = hyperparameters.target_mean, hyperparameters.target_std
     unit = std if scale == "standardized" else 1.0
     in_units = hyperparameters._replace(target_mean=mean / unit, target_std=std / unit)
-    for name, penalty in PENALTIES.items():
-        weight = getattr(hyperparameters, f"{name}_weight")
+    weighted = {name: (f, getattr(hyperparameters, f"{name}_weight")) for name, f in PENALTIES.items()}
+    for name, (penalty, weight) in {**weighted, **own}.items():
         terms[f"{name}_penalty"] = unit * weight * penalty(forecast / unit, quantiles, in_units)
     loss = sum(terms.values())
     terms |= {

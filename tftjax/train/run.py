@@ -1,11 +1,19 @@
 """A run from its config to its evaluation."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
 
 from tftjax import runtime
+from tftjax.config.functions import EVERY_KIND, NO_FUNCTIONS, Functions, check_at_hand
+from tftjax.config.hyperparameters import hyperparameters
 from tftjax.config.loading import Config
 from tftjax.data.checks import check_data
 from tftjax.data.loading import load_panel
+from tftjax.data.panel import Panel
 from tftjax.data.prepared import Data, prepare
 from tftjax.errors import UserError
 from tftjax.evaluate.evaluation import evaluate
@@ -20,7 +28,52 @@ from tftjax.train.loop import Diverged, Group, train_members
 from tftjax.train.step import make_program
 
 
-def check_parameters(config: Config, data: Data, folder: Path) -> None:
+def check_functions(config: Config, functions: Functions) -> None:
+    """Refuses functions that are not those of the config, or that a compiled program cannot hold.
+
+    Raises:
+      UserError: names the function, and what is wrong with it.
+    """
+    check_at_hand(config.functions, functions, EVERY_KIND)
+    model = config.model
+    quantiles, sizes = (
+        model.quantiles,
+        (config.train.batch_size, model.prediction_length, len(model.quantiles)),
+    )
+    values = hyperparameters(config)
+    for name, penalty in functions.penalties.items():
+        _check_traced(
+            f"penalties: {name!r}", lambda f, p=penalty: p(f, quantiles, values), sizes, (), "one number"
+        )
+    for name, head in functions.head.items():
+        raw = sizes[::-1]
+        _check_traced(
+            f"head: {name!r}", lambda f, h=head: h(f, quantiles), raw, raw, "quantiles, steps, windows"
+        )
+
+
+def _check_traced(
+    where: str,
+    call: Callable[[Any], Any],
+    given: tuple[int, ...],
+    expected: tuple[int, ...],
+    words: str,
+) -> None:
+    """Traces a function of one float32 array and checks the shape that it returns."""
+    try:
+        result = jax.eval_shape(call, jax.ShapeDtypeStruct(given, np.float32))
+    except jax.errors.JAXTypeError as error:
+        first = str(error).partition("\n")[0]
+        raise UserError(
+            f"{where} needs a value in Python that is known only while the program runs ({first}). Write"
+            " branches with jnp.where or jax.lax.cond, and numbers with jax.numpy."
+        ) from error
+    if getattr(result, "shape", None) != expected:
+        found = getattr(result, "shape", type(result).__name__)
+        raise UserError(f"{where} returned shape {found}, expected {expected}: {words}.")
+
+
+def check_parameters(config: Config, data: Data, folder: Path, functions: Functions = NO_FUNCTIONS) -> None:
     """Refuses settings that do not fit the model's parameters, before anything is made or replaced.
 
     Args:
@@ -32,7 +85,7 @@ def check_parameters(config: Config, data: Data, folder: Path) -> None:
     train, source = config.train, config.train.init_from
     if not (train.freeze or train.lr_multipliers or train.gradient_scales or source):
         return
-    layout = make_program(config, data, runtime.device_mesh(1)).layout
+    layout = make_program(config, data, runtime.device_mesh(1), functions).layout
     control_vectors(layout, train)
     if source is not None:
         if Path(source).resolve().is_relative_to(folder.resolve()):
@@ -50,7 +103,9 @@ def in_sweep(directory: Path) -> list[Path] | None:
     return sorted(sweep.checkpoints.glob("*")) if is_member else None
 
 
-def fit(config: Config, data: Data, directory: Path, quiet: bool = False) -> Ended:
+def fit(
+    config: Config, data: Data, directory: Path, quiet: bool = False, functions: Functions = NO_FUNCTIONS
+) -> Ended:
     """Trains a run until it has ended; goes on from the newest whole checkpoint.
 
     Args:
@@ -62,7 +117,7 @@ def fit(config: Config, data: Data, directory: Path, quiet: bool = False) -> End
     """
     ended: dict[str, Ended] = {}
     member_of = in_sweep(directory)
-    group = Group([Training(config.name, config, data, directory)], restored=member_of or ())
+    group = Group([Training(config.name, config, data, directory, functions)], restored=member_of or ())
     engine = BatchEngine if member_of is None else MembersEngine  # a member ends in the bits of its sweep
     finished = max(checkpoint.epochs(RunDirectory(directory).checkpoints), default=0)
     view = progress.RunView(config.name, config.train.max_epochs, finished)
@@ -75,7 +130,14 @@ def fit(config: Config, data: Data, directory: Path, quiet: bool = False) -> End
 
 
 def train(
-    config: Config, directory: Path, *, resume: bool = False, overwrite: bool = False, quiet: bool = False
+    config: Config,
+    directory: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+    panel: Panel | None = None,
+    functions: Functions = NO_FUNCTIONS,
 ) -> dict[str, dict]:
     """Trains a config into a run directory and evaluates it.
 
@@ -83,21 +145,24 @@ def train(
       resume: go on with the run in the directory, or begin it.
       overwrite: replace the run in the directory.
       quiet: print nothing but the messages that need action.
+      panel: the data; None loads what the config names.
+      functions: functions that were handed in, which the config records.
     Returns:
       The metrics of `evaluate`.
     Raises:
       UserError: see the parts; nothing that a user made is lost.
     """
-    data = prepare(load_panel(config.data), config)
+    check_functions(config, functions)
+    data = prepare(load_panel(config.data) if panel is None else panel, config)
     check_data(config, data)
     if not (resume and checkpoint.epochs(RunDirectory(directory).checkpoints)):
-        check_parameters(config, data, directory)
+        check_parameters(config, data, directory, functions)
 
     with runs.claim(directory, config, data.whole, resume=resume, overwrite=overwrite):
         if not quiet:
             _introduce(config, data, directory)
-        fit(config, data, directory, quiet)
-        run = runs.open_run(directory, data)  # a large panel is not held twice
+        fit(config, data, directory, quiet, functions)
+        run = runs.open_run(directory, data, functions)  # a large panel is not held twice
         evaluated = evaluate(run)
         pictures.draw(run, evaluated)
     if not quiet:

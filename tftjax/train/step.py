@@ -16,6 +16,7 @@ from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Float32, Int32, Key, UInt32
 
+from tftjax.config.functions import NO_FUNCTIONS, Functions
 from tftjax.config.hyperparameters import Hyperparameters
 from tftjax.config.loading import Config
 from tftjax.data.prepared import Data, cardinalities
@@ -78,6 +79,7 @@ class Program(NamedTuple):
 
     Attributes:
       val_counts: numbers of validation windows that the data may have, ascending.
+      functions: functions that were handed in.
     """
 
     config: Config
@@ -85,14 +87,16 @@ class Program(NamedTuple):
     layout: Layout
     mesh: Mesh
     val_counts: tuple[int, ...]
+    functions: Functions
 
 
-def make_program(config: Config, data: Data, mesh: Mesh) -> Program:
+def make_program(config: Config, data: Data, mesh: Mesh, functions: Functions = NO_FUNCTIONS) -> Program:
     """Builds model and layout for a config and its data; the mesh's size must divide the batch size."""
-    model = build_model(config, *cardinalities(data.panel, data.encoding))
+    model = build_model(config, *cardinalities(data.panel, data.encoding), functions)
     lengths = config.model.encoder_length, config.model.prediction_length
     inputs = jax.eval_shape(lambda s: gather(s, jnp.zeros(1, jnp.int32), *lengths)[0], data.series)
-    return Program(config, model, parameter_layout(model, inputs), mesh, (len(data.starts["val"]),))
+    layout = parameter_layout(model, inputs)
+    return Program(config, model, layout, mesh, (len(data.starts["val"]),), functions)
 
 
 def _optimizer(
@@ -138,7 +142,10 @@ def _gathered(share: Array, mesh: Mesh) -> Array:
 def _losses(forecast, targets, hyperparameters: Hyperparameters, program: Program) -> dict[str, Array]:
     """The loss of forecasts [B P Q] of targets [B P], and its terms."""
     config = program.config
-    loss, terms = total_loss(forecast, targets, config.model.quantiles, hyperparameters, config.loss.scale)
+    weights = config.loss.own_weights
+    own = {name: (f, weights.get(name, 1.0)) for name, f in program.functions.penalties.items()}
+    quantiles, scale = config.model.quantiles, config.loss.scale
+    loss, terms = total_loss(forecast, targets, quantiles, hyperparameters, scale, own)
     return {"loss": loss, **terms}
 
 

@@ -125,7 +125,7 @@ def make_fold(trained: Trained, members: Sequence[Member], ended: Mapping[str, E
     for name, other in predictions.items():
         check_comparable(predictions[first.name], other, (first.name, name))
     data = trained.data[first.name]
-    run = stand_in(trained.folder, first.fold, first, data)
+    run = stand_in(trained.folder, first.fold, first, data, trained.functions)
     windows = {split: split_windows(run, split) for split in ("val", "test")}
     scored = score_baselines(run, windows, trained.baselines)
     baselines = scored.forecasts["test"]

@@ -13,6 +13,7 @@ folds.png         gain in each fold and over time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from tftjax import files
 from tftjax.config.evaluation import EvaluationConfig
 from tftjax.data.volatility import storminess
 from tftjax.errors import UserError
-from tftjax.evaluate.metrics import evaluate_forecast, flatten, pinball_losses
+from tftjax.evaluate.metrics import MetricFunction, evaluate_forecast, flatten, pinball_losses
 from tftjax.evaluate.scoring import Score, by_day, judge, modes_by_series, score
 from tftjax.evaluate.significance import diebold_mariano
 from tftjax.evaluate.trading import PERIODS_A_YEAR
@@ -64,7 +65,7 @@ def conclude(trained: Trained) -> str:
     first, directory = trained.members[0], SweepDirectory(trained.folder)
     panel = trained.data[first.name].panel
     periods_a_year = PERIODS_A_YEAR[panel.about.get("frequency", "daily")]
-    metrics = judge_all(pool, forecasts, first.config.evaluation, periods_a_year)
+    metrics = judge_all(pool, forecasts, first.config.evaluation, periods_a_year, trained.functions.metrics)
     write_tables(trained.folder, pool, forecasts, metrics)
     walk = read_walk(trained.folder)
     summary = make_summary(walk, pool.volatility_name)
@@ -96,11 +97,15 @@ def _keys(pooled: Pooled) -> dict[str, Any]:
 
 
 def judge_all(
-    pool: Pool, forecasts: Sequence[Pooled], settings: EvaluationConfig, periods_a_year: float
+    pool: Pool,
+    forecasts: Sequence[Pooled],
+    settings: EvaluationConfig,
+    periods_a_year: float,
+    own_metrics: Mapping[str, MetricFunction] = MappingProxyType({}),
 ) -> dict[str, dict[str, Any]]:
     """By name of a forecast, its part of metrics.json; of baselines METRICS alone."""
     quantiles, windows = pool.quantiles, pool.windows
-    scores: dict[str, Score] = {p.name: score(windows, p.forecast, quantiles) for p in forecasts}
+    scores: dict[str, Score] = {p.name: score(windows, p.forecast, quantiles, own_metrics) for p in forecasts}
     baselines = {name: scores[name] for name in baselines_of(forecasts)}
     metrics = {name: scored.metrics for name, scored in scores.items()}
     for pooled in forecasts:
