@@ -74,8 +74,10 @@ def test_calibration_shows_the_shares_of_every_forecast(size):
 
 @pytest.mark.parametrize("rows", [1, 2, 3])
 def test_few_rows_can_be_drawn(tmp_path, rows):
-    plots.draw_fan_chart(tmp_path / "fan.png", **case(rows), title="few")
-    plots.draw_calibration(tmp_path / "calibration.png", **calibration_case(rows)[0], title="few")
+    theme.save(tmp_path / "fan.png", plots.fan_drawing(**case(rows), title="few"))
+    theme.save(
+        tmp_path / "calibration.png", plots.calibration_drawing(**calibration_case(rows)[0], title="few")
+    )
     assert png_size(tmp_path / "fan.png") == png_size(tmp_path / "calibration.png") == (1200, 700)
 
 

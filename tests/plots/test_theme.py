@@ -40,7 +40,7 @@ def test_a_figure_is_as_high_as_its_content_and_a_file_at_least_as_a_screen():
 def test_the_same_picture_is_the_same_file(tmp_path):
     legend = [Key("a $5_", "blue", "dot"), Key("b", "red", "band", 0.2), Key("c", "ink", "dashed")]
     for name in ("a", "b"):
-        theme.save(tmp_path / f"{name}.png", dots, "twice", legend)
+        theme.save(tmp_path / f"{name}.png", theme.Drawing(dots, "twice", legend))
     assert png_size(tmp_path / "a.png") == (1200, 930)  # 670 of 72 an inch, at 100 an inch
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     assert {path.name for path in tmp_path.iterdir()} == {"a.png", "b.png"}
@@ -55,13 +55,13 @@ def test_text_of_data_is_drawn_as_it_is(tmp_path):
         theme.name_rows(figure.axes[0], [name, name])
         figure.axes[0].set_title(name)
 
-    theme.save(tmp_path / "a.png", named, name, [Key(name, "blue")])
+    theme.save(tmp_path / "a.png", theme.Drawing(named, name, [Key(name, "blue")]))
     assert theme.drawn(named, PAGE).count(r"$\nonsense{$") == 3
 
 
 def test_a_file_that_cannot_be_written(tmp_path):
     with pytest.raises(UserError, match=r"absent/a\.png: cannot be written \(No such file"):
-        theme.save(tmp_path / "absent" / "a.png", dots, "a")
+        theme.save(tmp_path / "absent" / "a.png", theme.Drawing(dots, "a"))
 
 
 def test_more_lines_than_colours_differ_in_style():

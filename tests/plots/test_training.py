@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from plots.test_theme import drawn_in, png_size
 from tiny import HEALTHY
 
-from tftjax.plots import training
+from tftjax.plots import theme, training
 from tftjax.plots.theme import NARROW_PAGE, PAGE, PNG
 
 
@@ -59,7 +59,7 @@ def test_no_legend_lies_over_a_line_or_a_title(size):
 def test_the_picture_of_an_interrupted_training_of_an_earlier_version(tmp_path):
     old = [{"epoch": epoch, "loss": 0.002, "val/loss": 0.003} for epoch in (1, 2)]
     for name in ("a.png", "b.png"):
-        training.draw(tmp_path / name, old, 1, "old")
+        theme.save(tmp_path / name, training.course_drawing(old, 1, "old"))
     assert png_size(tmp_path / "a.png") == (1200, 993)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
@@ -72,10 +72,5 @@ def test_the_title_names_warnings(tmp_path, monkeypatch):
         lambda figure, *a, **k: (titles.append(figure.get_suptitle()), savefig(figure, *a, **k)),
     )
     for warned in ((2,), ()):
-        training.draw(tmp_path / "a.png", records(2, warned), 1, "a_$b")
+        theme.save(tmp_path / "a.png", training.course_drawing(records(2, warned), 1, "a_$b"))
     assert titles == ["a_$b: course of training, warnings: few", "a_$b: course of training, no warnings"]
-
-
-def test_without_epochs_there_is_no_picture(tmp_path):
-    training.draw(tmp_path / "a.png", [], 0, "none")
-    assert not (tmp_path / "a.png").exists()

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import matplotlib.dates
@@ -15,7 +14,7 @@ from matplotlib.figure import Figure
 from tftjax.evaluate.metrics import central_intervals
 from tftjax.evaluate.quality import MODES
 from tftjax.evaluate.significance import wilson_interval
-from tftjax.plots.theme import LIGHT, Key, Picture, Theme, date_axis, name_rows, picture, save, series_keys
+from tftjax.plots.theme import LIGHT, Drawing, Key, Picture, Theme, date_axis, name_rows, picture, series_keys
 
 ROWS_SHOWN = 252  # a year of trading days
 SKILL_DAYS = 126  # half a year of trading days
@@ -23,17 +22,16 @@ MIN_SKILL_DAYS = 10
 MODE_COLORS = dict(zip(MODES, ("red", "red", "orange", "purple", "green", "muted"), strict=True))
 
 
-def draw_fan_chart(
-    path: Path,
+def fan_drawing(
     dates: pd.DatetimeIndex,
     actual: Float[np.ndarray, " N"],
     forecast: Float[np.ndarray, "N Q"],
     quantiles: Sequence[float],
     title: str,
-) -> None:
-    """Writes `fan_chart` as a PNG file; see `save`."""
+) -> Drawing:
+    """`fan_chart` with a title."""
     arrays = {"dates": dates, "actual": actual, "forecast": forecast, "quantiles": quantiles}
-    save(path, partial(fan_chart, **arrays), title, fan_keys(quantiles))
+    return Drawing(partial(fan_chart, **arrays), title, fan_keys(quantiles))
 
 
 def fan_chart(
@@ -141,16 +139,15 @@ def calibration(
         axes.set_xlim(0, 100)
 
 
-def draw_calibration(
-    path: Path,
+def calibration_drawing(
     shares: Mapping[str, Float[np.ndarray, " Q"]],
     quantiles: Sequence[float],
     count: int,
     title: str,
-) -> None:
-    """Writes `calibration` as a PNG file; see `save`."""
+) -> Drawing:
+    """`calibration` with a title."""
     draw = partial(calibration, shares=shares, quantiles=quantiles, count=count)
-    save(path, draw, title, calibration_keys(list(shares), count))
+    return Drawing(draw, title, calibration_keys(list(shares), count))
 
 
 def calibration_keys(names: Sequence[str], count: int) -> list[Key]:

@@ -17,6 +17,7 @@ from tftjax.plots.theme import (
     MARKERS,
     SERIES,
     Draw,
+    Drawing,
     Key,
     Picture,
     Theme,
@@ -43,15 +44,10 @@ def draw(directory: Path, name: str, tables: dict[str, pd.DataFrame]) -> None:
     """
 
     def write(file: str, figure: Draw, title: str, legend: Sequence[Key] = ()) -> None:
-        save(directory / f"{file}.png", figure, f"{name}: {title}", legend)
+        save(directory / f"{file}.png", Drawing(figure, f"{name}: {title}", legend))
 
-    table = _last_split(tables["importance"])
-    title = f"importance of variables, {table['split'].iloc[0]} windows"
-    keys = regime_keys(_regimes(table))
-    write("importance", partial(importance, table=table), title, [*IMPORTANCE_KEYS, *keys])
-    table = _last_split(tables["attention_by_lag"])
-    title = f"attention by step, first horizon, {table['split'].iloc[0]} windows"
-    write("attention_by_lag", partial(attention_by_lag, table=table), title, [*BANDS, *head_keys(table)])
+    save(directory / "importance.png", importance_drawing(_last_split(tables["importance"]), name))
+    save(directory / "attention_by_lag.png", attention_drawing(_last_split(tables["attention_by_lag"]), name))
 
     over_time = {
         file: table if "series" not in table else table[table["series"] == table["series"].iloc[0]]
@@ -73,6 +69,23 @@ def draw(directory: Path, name: str, tables: dict[str, pd.DataFrame]) -> None:
     title = "distance of the attention from its mean pattern (regime shifts)"
     keys = [Key("by window", "blue", opacity=0.3), Key(f"mean of {SMOOTHED} windows", "orange")]
     write("regime_shift", partial(shift_over_time, table=over_time["regime_shift"]), title, keys)
+
+
+def importance_drawing(table: pd.DataFrame, name: str) -> Drawing:
+    """`importance` with a title.
+
+    Args:
+      name: the run's name.
+    """
+    title = f"{name}: importance of variables, {table['split'].iloc[0]} windows"
+    keys = regime_keys(_regimes(table))
+    return Drawing(partial(importance, table=table), title, [*IMPORTANCE_KEYS, *keys])
+
+
+def attention_drawing(table: pd.DataFrame, name: str) -> Drawing:
+    """`attention_by_lag` with a title; see `importance_drawing`."""
+    title = f"{name}: attention by step, first horizon, {table['split'].iloc[0]} windows"
+    return Drawing(partial(attention_by_lag, table=table), title, [*BANDS, *head_keys(table)])
 
 
 def _last_split(table: pd.DataFrame) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from tftjax.evaluate.metrics import MetricColumn, columns
 from tftjax.evaluate.significance import mean_interval
-from tftjax.plots.theme import LIGHT, Key, Picture, Theme, name_rows, picture, save
+from tftjax.plots.theme import LIGHT, Drawing, Key, Picture, Theme, name_rows, picture, save
 from tftjax.storage.directories import SweepDirectory
 
 WEIGHTS = ("loss.mean_weight", "loss.std_weight")
@@ -38,6 +38,12 @@ def axes_of(results: pd.DataFrame) -> list[MetricAxis]:
     return [*apart, *(MetricAxis(column, tuple(SPLIT_COLORS), column.title) for column in others)]
 
 
+def metrics_drawing(results: pd.DataFrame, configs: Sequence[str]) -> Drawing:
+    """`metrics_by_config` with a title."""
+    by_config = partial(metrics_by_config, results=results, configs=configs)
+    return Drawing(by_config, f"Metrics by config. {READING}", LEGEND)
+
+
 def draw(folder: Path, results: pd.DataFrame, configs: Sequence[str]) -> None:
     """Draws metrics.png, and response.png if there are `response_curves`.
 
@@ -47,12 +53,13 @@ def draw(folder: Path, results: pd.DataFrame, configs: Sequence[str]) -> None:
     Raises:
       UserError: a file cannot be written.
     """
-    by_config = partial(metrics_by_config, results=results, configs=configs)
-    save(SweepDirectory(folder).metrics_picture, by_config, f"Metrics by config. {READING}", LEGEND)
+    save(SweepDirectory(folder).metrics_picture, metrics_drawing(results, configs))
     curves = response_curves(results)
     if curves:
         title = f"Response to the penalties' weights. {READING}"
-        save(SweepDirectory(folder).response_picture, partial(response, curves=curves), title, LEGEND)
+        save(
+            SweepDirectory(folder).response_picture, Drawing(partial(response, curves=curves), title, LEGEND)
+        )
 
 
 def metrics_by_config(figure: Figure, theme: Theme, results: pd.DataFrame, configs: Sequence[str]) -> None:

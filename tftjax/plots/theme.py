@@ -141,20 +141,35 @@ class Picture(NamedTuple):
     caption: str = ""
 
 
-def save(path: Path, draw: Draw, title: str, legend: Sequence[Key] = ()) -> None:
-    """Writes a figure as a PNG file; the same picture is the same file, whatever matplotlib's version.
+class Drawing(NamedTuple):
+    """A figure that stands alone, with its title and the meaning of its colours."""
+
+    draw: Draw
+    title: str
+    legend: Sequence[Key] = ()
+
+
+def figure_of(drawing: Drawing) -> Figure:
+    """The figure of a drawing, with its title and legend."""
+    with matplotlib.rc_context(STYLE):
+        figure = _figure(drawing.draw, PNG)
+        figure.suptitle(drawing.title)
+        if drawing.legend:
+            width = max(len(key.label) for key in drawing.legend) + 7  # with the key and room between two
+            columns = max(1, min(len(drawing.legend), LEGEND_WIDTH // width))
+            handles = [_handle(key) for key in drawing.legend]
+            figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+    return figure
+
+
+def save(path: Path, drawing: Drawing) -> None:
+    """Writes a drawing as a PNG file; the same picture is the same file, whatever matplotlib's version.
 
     Raises:
       UserError: the file cannot be written.
     """
     with matplotlib.rc_context(STYLE):
-        figure = _figure(draw, PNG)
-        figure.suptitle(title)
-        if legend:
-            width = max(len(key.label) for key in legend) + 7  # with the key and the room between two
-            columns = max(1, min(len(legend), LEGEND_WIDTH // width))
-            handles = [_handle(key) for key in legend]
-            figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+        figure = figure_of(drawing)
         files.replace_file(
             path, lambda new: figure.savefig(new, format="png", dpi=100, metadata={"Software": None})
         )

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from tftjax.model.parameters import PARTS
-from tftjax.plots.theme import LIGHT, SERIES, Key, Picture, Theme, picture, save
+from tftjax.plots.theme import LIGHT, SERIES, Drawing, Key, Picture, Theme, picture
 
 
 class Subplot(NamedTuple):
@@ -45,17 +44,16 @@ WATCHED = tuple(subplot for subplot in SUBPLOTS if len(subplot.lines) <= 2)
 KEYS = (Key("best epoch", "ink", "dotted"), Key("epoch with a warning", "red", "band", 0.14))
 
 
-def draw(path: Path, records: Sequence[Mapping[str, Any]], best_epoch: int, name: str) -> None:
-    """Writes `course` as a PNG file, unless there is no epoch; see `save`.
+def course_drawing(records: Sequence[Mapping[str, Any]], best_epoch: int, name: str) -> Drawing:
+    """`course` of at least one epoch, with a title.
 
     Args:
       name: the run's name, for the title.
     """
-    if records:
-        names = dict.fromkeys(warning for record in records for warning in record.get("warnings", {}))
-        warned = f"warnings: {', '.join(names)}" if names else "no warnings"
-        title = f"{name}: course of training, {warned}"
-        save(path, partial(course, records=records, best_epoch=best_epoch), title, KEYS)
+    names = dict.fromkeys(warning for record in records for warning in record.get("warnings", {}))
+    warned = f"warnings: {', '.join(names)}" if names else "no warnings"
+    title = f"{name}: course of training, {warned}"
+    return Drawing(partial(course, records=records, best_epoch=best_epoch), title, KEYS)
 
 
 def course(

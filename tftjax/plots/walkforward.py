@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +10,7 @@ from jaxtyping import Bool
 from matplotlib.figure import Figure
 
 from tftjax.plots.forecasts import MIN_SKILL_DAYS, shade, skill_over_time
-from tftjax.plots.theme import LIGHT, Key, Picture, Theme, date_axis, picture, save
+from tftjax.plots.theme import LIGHT, Drawing, Key, Picture, Theme, date_axis, picture
 
 SKILL_DAYS = 252  # a year of trading days
 
@@ -77,10 +76,10 @@ def gain_keys(gains: Gains) -> list[Key]:
     return keys if gains.stormy is None else [*keys, Key("stormy", "orange", "band", 0.18)]
 
 
-def draw(path: Path, gains: Gains) -> None:
-    """Writes `gain_by_fold` as a PNG file; see `save`."""
+def gain_drawing(gains: Gains) -> Drawing:
+    """`gain_by_fold` with a title."""
     title = f"Walk-forward: pinball skill against {gains.hardest}; above 0 is better"
-    save(path, partial(gain_by_fold, gains=gains), title, gain_keys(gains))
+    return Drawing(partial(gain_by_fold, gains=gains), title, gain_keys(gains))
 
 
 def gain_picture(gains: Gains) -> Picture:

@@ -53,7 +53,10 @@ def conclude(trained: Trained) -> str:
     Raises:
       UserError: no config that is trained in every fold, an evaluation that cannot be read, or a full disk.
     """
-    from tftjax.plots import walkforward  # matplotlib takes half a second to import: only where it is needed
+    from tftjax.plots import (
+        theme,
+        walkforward,
+    )  # matplotlib takes half a second to import: only where it is needed
 
     pool = make_pool(trained, read_ended(trained.folder))
     forecasts = pooled_forecasts(pool, trained.members)
@@ -71,7 +74,7 @@ def conclude(trained: Trained) -> str:
     summary = make_summary(walk, pool.volatility_name)
     files.replace_text(directory.summary, summary.markdown())
     stormy = stormy_days(panel, walk.losses.index) if panel.id_column is None else None
-    walkforward.draw(directory.folds_picture, gain_data(walk, stormy))
+    theme.save(directory.folds_picture, walkforward.gain_drawing(gain_data(walk, stormy)))
     return summary.terminal()
 
 
