@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tftjax import runtime
 from tftjax.config.loading import Config
-from tftjax.data.checks import check_data
+from tftjax.data.checks import check_data, with_own_spread
 from tftjax.data.loading import load_panel
 from tftjax.data.prepared import Data, prepare
 from tftjax.errors import UserError
@@ -18,6 +18,8 @@ from tftjax.train import pictures, progress, warm_start
 from tftjax.train.engine import BatchEngine, MembersEngine, Training
 from tftjax.train.loop import Diverged, Group, train_members
 from tftjax.train.step import make_program
+
+OWN_SPREAD = "the train target's own spread, as no penalty has a weight"
 
 
 def check_parameters(config: Config, data: Data, folder: Path) -> None:
@@ -90,12 +92,15 @@ def train(
     """
     data = prepare(load_panel(config.data), config)
     check_data(config, data)
+    given, config = config, with_own_spread(config, data)
     if not (resume and checkpoint.epochs(RunDirectory(directory).checkpoints)):
         check_parameters(config, data, directory)
 
     with runs.claim(directory, config, data.whole, resume=resume, overwrite=overwrite):
         if not quiet:
             _introduce(config, data, directory)
+            if config != given:
+                print(f"loss.target_std {config.loss.target_std:g}: {OWN_SPREAD}")
         fit(config, data, directory, quiet)
         run = runs.open_run(directory, data)  # a large panel is not held twice
         evaluated = evaluate(run)
