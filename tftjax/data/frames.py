@@ -15,7 +15,7 @@ from tftjax.data.raw.cells import INTRADAY, Place, check_size, fail, iso_dates, 
 from tftjax.errors import UserError
 
 PARQUET = (".parquet", ".pq")  # endings of Parquet files
-DAY = np.timedelta64(1, "D")
+SHORTEST_DAY = pd.Timedelta(hours=23)
 
 
 def to_pandas(data: Any) -> pd.DataFrame:
@@ -127,15 +127,16 @@ def frame_dates(where: Path | str, column: str, cells: pd.Series, place: Place) 
     Raises:
       UserError: names the first row with a time of day, or without a date.
     """
+    if isinstance(cells.dtype, pd.ArrowDtype):
+        cells = cells.astype(object)
     if isinstance(cells.dtype, pd.PeriodDtype):
-        first, cells = cells.dt.start_time, cells.dt.end_time
-        if (cells - first < pd.Timedelta(days=1) - pd.Timedelta(1, "ns")).any():
-            raise _of_the_day(where, place(0), column, str(first.iloc[0]))
-        stamps = cells.dt.normalize()
+        first, last = cells.dt.start_time, cells.dt.end_time
+        if (last - first < SHORTEST_DAY).any():
+            raise _of_the_day(where, place(0), column, str(cells.iloc[0]))
+        stamps = last.dt.normalize()
     elif cells.dtype.kind == "M":
         stamps = cells.dt.tz_localize(None)
-        within_day = stamps != stamps.dt.normalize()
-        within_day &= stamps.notna()
+        within_day = (stamps != stamps.dt.normalize()) & stamps.notna()
         if within_day.any():
             row = int(np.argmax(within_day))
             raise _of_the_day(where, place(row), column, str(cells.iloc[row]))

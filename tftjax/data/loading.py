@@ -111,7 +111,7 @@ def _from_table(table: Table, config: DataConfig) -> Panel:
     target, transform = feature_set.names("target")[0], config.target_transform
     levels = frame[target].to_numpy(np.float64)
     frame = transform_target(
-        frame, target, feature_set.id_column, transform, where, lambda row: table.place(lines[row])
+        frame, target, feature_set.id_column, transform, where, lambda row: table.place(int(lines[row]))
     )
     if TARGET_TRANSFORMS[transform].undo is not None:
         messages += (f"{target}: {transform} of the table's levels; a series' first row has none",)
@@ -158,7 +158,7 @@ def _table_rows(
     """The panel of one series of a table."""
 
     def place(row: int) -> str:
-        words = table.place(lines[row])
+        words = table.place(int(lines[row]))
         return words if words.endswith(")") else f"{words} ({frame.index[row].date()})"
 
     used, dropped = _used_rows(frame, feature_set, config, where, place)

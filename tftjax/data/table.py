@@ -140,7 +140,7 @@ def read_table(
     for name, part in blocks(frame, feature_set.id_column):
         series = f" in the series {name!r}" if feature_set.id_column else ""
         part = slice(part.start, part.stop)
-        place = lambda row, numbers=rows[part]: table.place(numbers[row])  # noqa: E731
+        place = lambda row, numbers=rows[part]: table.place(int(numbers[row]))  # noqa: E731
         check_ascending(table.where, date, days(frame.index[part]), place, series)
     messages: tuple[str, ...] = ()
     if return_unit == "percent":
@@ -176,7 +176,9 @@ def check_table(table: Table, feature_set: FeatureSet, date: str, wide: bool = F
                         numbers += [np.arange(first, first + len(values))] if name == date else []
         if days_read and date not in mistakes and (wide or feature_set.id_column is None):
             rows = np.concatenate(numbers)
-            check_ascending(table.where, date, np.concatenate(days_read), lambda row: table.place(rows[row]))
+            check_ascending(
+                table.where, date, np.concatenate(days_read), lambda row: table.place(int(rows[row]))
+            )
     except UserError as error:  # the file as such, or the order of its rows
         mistakes["file"] = str(error)
     return list(mistakes.values())
