@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tiny import ENCODER_LENGTH, QUANTILES, contents, make_rows
+from tiny import ENCODER_LENGTH, QUANTILES, contents, make_rows, write_config
 
-from tftjax import predict
+from tftjax import predict, runtime
 from tftjax.data.loading import embedded_folder
 from tftjax.errors import UserError
 from tftjax.storage import runs
+from tftjax.train.__main__ import main as train_main
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("in_process")]
 
@@ -192,3 +193,49 @@ def test_what_is_no_run_is_exit_code_2(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         predict.main([str(tmp_path), "--as-of", "yesterday"])
     assert stop.value.code == 2
+
+
+@pytest.fixture(scope="module")
+def of_prices(tmp_path_factory):
+    """A run on a column of prices, and the prices."""
+    folder = tmp_path_factory.mktemp("prices")
+    rows = pd.DataFrame({"close": 100 * np.cumprod(1 + ROWS["SP500_Returns"])}, index=ROWS.index)
+    data = {"columns": {"target": "close", "known_categorical": ["month"]}, "target_transform": "return"}
+    config = write_config(folder, rows, data=data, train={"max_epochs": 1}, loss={"std_weight": 0.0})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runtime, "configure", lambda: None)
+        assert train_main([str(config), "--runs", str(folder), "--name", "run", "--quiet"]) == 0
+    return folder / "run", rows["close"]
+
+
+def test_levels_are_the_last_price_times_the_forecast(of_prices, tmp_path, capsys):
+    directory, prices = of_prices
+    day = ROWS.index[250]
+    for as_of, last in (([], prices.iloc[-1]), (["--as-of", str(day.date())], prices[day])):
+        tables = []
+        for flags in ([], ["--levels"]):
+            path = tmp_path / f"{len(as_of)}{len(flags)}.csv"
+            assert predict.main([str(directory), *as_of, *flags, "--out", str(path)]) == 0
+            tables.append(pd.read_csv(path, index_col="date"))
+        np.testing.assert_allclose(tables[1], last * (1 + tables[0]), rtol=1e-9)
+    assert predict.main([str(directory), "--levels"]) == 0
+    assert f"Forecast from data to {LAST.date()}, levels of close:" in capsys.readouterr().out
+
+
+def test_a_run_on_returns_has_no_levels(trained, capsys):
+    assert predict.main([str(trained.directory), "--levels"]) == 2
+    assert "not made of levels (data.target_transform is 'none')" in capsys.readouterr().err
+
+
+def test_percent_comes_out_as_percent(trained, tmp_path, capsys):
+    """The same run, with returns that were given in percent: the numbers are a hundred times as large."""
+    folder = shutil.copytree(trained.directory, tmp_path / "percent")
+    config = folder / "config.json"
+    config.write_text(config.read_text().replace('"return_unit": "decimal"', '"return_unit": "percent"'))
+    tables = []
+    for directory in (trained.directory, folder):
+        assert predict.main([str(directory), "--out", str(tmp_path / f"{directory.name}.csv")]) == 0
+        tables.append(pd.read_csv(tmp_path / f"{directory.name}.csv", index_col="date"))
+    np.testing.assert_allclose(tables[1], 100 * tables[0], rtol=1e-12)
+    assert predict.main([str(folder)]) == 0
+    assert "returns in percent:" in capsys.readouterr().out

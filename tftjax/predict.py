@@ -16,11 +16,13 @@ import pandas as pd
 
 from tftjax import files, runtime
 from tftjax.cli import exit_code
+from tftjax.config.data import DataConfig
 from tftjax.data.alignment import PERIODS
 from tftjax.data.feature_sets import CALENDAR
 from tftjax.data.loading import MAKES_OTHER_VALUES, load_panel
 from tftjax.data.panel import Panel, blocks, join_series, name_of, select_rows, split_series, with_rows
 from tftjax.data.prepared import cardinalities, train_targets
+from tftjax.data.transforms import in_return_unit, to_levels
 from tftjax.data.windows import make_series
 from tftjax.errors import UserError
 from tftjax.model.forecast import forecast_rows
@@ -187,14 +189,31 @@ def _extend_series(panel: Panel, steps: int) -> Panel:
     return with_rows(panel, frame, panel.staleness.reindex(frame.index), (message,))
 
 
+def shown_as(data: DataConfig, levels: bool = False) -> str:
+    """What the numbers of a forecast are, in words."""
+    if levels:
+        return f"levels of {data.columns.target if data.columns else 'the target'}"
+    what = {"as_is": "levels", "difference": "changes", "log_return": "log returns"}
+    unit = "in percent" if data.return_unit == "percent" else "as decimals"
+    words = what.get(data.target_transform, "returns")
+    return words if data.target_transform in ("as_is", "difference") else f"{words} {unit}"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints or writes the quantiles of the next steps."""
     parser = argparse.ArgumentParser(prog="python -m tftjax.predict", description=main.__doc__)
     parser.add_argument("run", type=Path, help="directory of a run, such as runs/balanced_01, or of a sweep")
     parser.add_argument("--config", metavar="NAME", help="of a sweep: the config whose seeds are averaged")
-    parser.add_argument("--data", help="folder of raw series or panel CSV; default: the run's own data")
+    parser.add_argument(
+        "--data", help="folder of raw series, or a CSV or Parquet file; default: the run's own data"
+    )
     parser.add_argument(
         "--as-of", type=datetime.date.fromisoformat, help="use rows up to this date only (YYYY-MM-DD)"
+    )
+    parser.add_argument(
+        "--levels",
+        action="store_true",
+        help="prices or levels in place of their changes: undoes data.target_transform; for a single step",
     )
     parser.add_argument("--out", type=Path, help="write a CSV here instead of printing")
     arguments = parser.parse_args(argv)
@@ -206,9 +225,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows = forecastable(seeds[0], panel)
         tables = [forecast_next(run, rows) for run in seeds]
         table = average_tables(tables, [f"{q:g}" for q in seeds[0].config.model.quantiles])
+        settings = seeds[0].config.data
+        if arguments.levels:
+            table = to_levels(table, rows)
+        table = in_return_unit(table, settings)
         if arguments.out is None:
-            print(f"Forecast from data to {panel.frame.index.max().date()}, returns as decimals:")
-            print(table.to_string(float_format="{:+.5f}".format))
+            day = panel.frame.index.max().date()
+            print(f"Forecast from data to {day}, {shown_as(settings, arguments.levels)}:")
+            print(table.to_string(float_format=("{:.6g}" if arguments.levels else "{:+.5f}").format))
         elif arguments.out.exists():
             raise UserError(f"{arguments.out} exists. Choose another file, or remove it.")
         else:

@@ -17,7 +17,7 @@ from tiny import begin_run
 from tftjax import predict
 from tftjax.config import loading
 from tftjax.config.data import DataConfig
-from tftjax.data.checks import check_return_units
+from tftjax.data.checks import check_series_units
 from tftjax.data.encoding import encoding_from_json, encoding_to_json, fit_encoding
 from tftjax.data.loading import load_panel
 from tftjax.data.panel import blocks, join_series, make_panel, read_panel, split_series, write_panel
@@ -191,8 +191,8 @@ def test_one_series_in_percent_is_found():
     with pytest.raises(
         UserError, match="series 'b': the train target's standard deviation is 1, that of the"
     ):
-        check_return_units(returns, 0.01)
-    check_return_units({name: returns[name] for name in "ac"}, 0.01)
+        check_series_units(returns)
+    check_series_units({name: returns[name] for name in "ac"})
 
 
 def test_a_week_is_in_one_split_whatever_its_last_trading_day():

@@ -17,7 +17,9 @@ class ColumnsConfig(Section):
     id: str | None = Field(
         None, min_length=1, description="in a table of several series, the column that names a row's series"
     )
-    target: str = Field(min_length=1, description="what is forecast, a return")
+    target: str = Field(
+        min_length=1, description="what is forecast: a return, or what data.target_transform makes of it"
+    )
     observed: tuple[str, ...] = Field((), description="numbers known up to the day of the forecast")
     known_real: tuple[str, ...] = Field((), description="numbers known beforehand, such as days to a holiday")
     known_categorical: tuple[str, ...] = Field(
@@ -67,16 +69,29 @@ class DataConfig(Section):
     dataset: str = Field(
         "embedded",
         min_length=1,
-        description="'embedded', a folder of FRED CSVs, a folder that tftjax.data build made, or a CSV file",
+        description="'embedded', a folder of FRED CSVs, a folder that tftjax.data build made, a CSV or"
+        " Parquet file, or 'frame': a data frame that is handed over in Python",
     )
     feature_set: str | None = Field(
         None, min_length=1, description="a name in FEATURE_SETS; null: core_embedded, or what the data brings"
     )
     columns: ColumnsConfig | None = Field(
-        None, description="roles of the columns of a CSV of one's own, in place of a feature_set"
+        None, description="roles of the columns of a table of one's own, in place of a feature_set"
+    )
+    wide: bool = Field(
+        False,
+        description="a table with a column a series and a row a date: every column but the dates has the"
+        " target of the series of its name; data.columns.target and data.columns.id name what is made of it",
     )
     return_unit: Literal["decimal", "percent"] = Field(
-        "decimal", description="unit of returns in the source: 0.01 or 1.0 for one percent"
+        "decimal",
+        description="unit of returns in the source, and of what predict writes: 0.01 or 1.0 for one percent",
+    )
+    target_transform: Literal["none", "as_is", "return", "log_return", "difference"] = Field(
+        "none",
+        description="what is forecast of a table's target column: the returns that it holds, refused if they"
+        ' look like a price or a level; "as_is": the level itself, such as a volatility or a spread; or'
+        " changes of the price or level from row to row",
     )
     frequency: Literal["daily", "weekly", "monthly"] = Field(
         "daily",
@@ -138,6 +153,26 @@ class DataConfig(Section):
         description='what the target is divided by, undone on output: "none", "ewma" (its volatility), or'
         ' "column:VIX" (any positive observed column)',
     )
+
+    @field_validator("wide")
+    @classmethod
+    def _names_of_a_wide_table(cls, wide: bool, info: ValidationInfo) -> bool:
+        columns = info.data.get("columns")
+        if wide and (columns is None or columns.id is None):
+            raise ValueError(
+                "data.columns with a target, the name that the values get, and an id, the name that the names"
+                ' of the series get, such as {"target": "ret", "id": "ticker"}'
+            )
+        return wide
+
+    @field_validator("target_transform")
+    @classmethod
+    def _returns_are_decimals(cls, transform: str, info: ValidationInfo) -> str:
+        if transform in ("return", "log_return") and info.data.get("return_unit") == "percent":
+            raise ValueError(
+                f"data.return_unit 'decimal' with {transform!r}: returns of a price are computed as decimals"
+            )
+        return transform
 
     @field_validator("vintage")
     @classmethod

@@ -51,7 +51,11 @@ class LossConfig(Section):
         0.0003, ge=-1, le=1, description="return as a decimal (0.01 is one percent); sane: -0.001 to 0.001"
     )
     target_std: Annotated[float, Swept] = Field(
-        0.01, gt=0, le=1, description="return as a decimal (0.01 is one percent); sane: 0.001 to 0.05"
+        0.01,
+        gt=0,
+        le=1e9,
+        description="return as a decimal (0.01 is one percent), or in the target's unit; sane: 0.001 to 0.05."
+        " Where no penalty has a weight, the train target's own is taken for one more than a factor 5 off",
     )
     scale: Literal["return", "standardized"] = Field(
         "return", description="'standardized' divides every quantity by target_std: weights are pure numbers"

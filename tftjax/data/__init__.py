@@ -10,14 +10,16 @@ from tftjax import face
 __all__, __getattr__ = face(
     __name__,
     alignment="",
-    checks="check_data",
+    checks="check_data with_own_spread",
     conditions="",
     encoding="Encoding",
     feature_sets="",
+    frames="to_pandas",
     loading="load_panel",
     panel="Panel make_panel",
     prepared="Data prepare",
     splits="",
+    transforms="in_return_unit to_levels",
     volatility="",
     windows="Series",
 )

@@ -161,13 +161,27 @@ class NoRows(UserError):
     """A series has no row that can be used."""
 
 
+def _compounded(returns: Float64[np.ndarray, "N"], starts: Int[np.ndarray, "M"]) -> Float64[np.ndarray, "M"]:
+    return np.multiply.reduceat(1.0 + returns, starts) - 1.0
+
+
+def _summed(changes: Float64[np.ndarray, "N"], starts: Int[np.ndarray, "M"]) -> Float64[np.ndarray, "M"]:
+    return np.add.reduceat(changes, starts)
+
+
+def _last(levels: Float64[np.ndarray, "N"], starts: Int[np.ndarray, "M"]) -> Float64[np.ndarray, "M"]:
+    return levels[np.append(starts[1:], len(levels)) - 1]
+
+
+# How a target's values in the rows of periods, whose first rows are given, make one value a period.
+AGGREGATES = {"compounded": _compounded, "summed": _summed, "as last known": _last}
 PERIODS = {"weekly": "W-SUN", "monthly": "M"}  # pandas' names; a week ends with its Sunday
 
 
 def resample(
-    frame: pd.DataFrame, staleness: pd.DataFrame, target: str, frequency: str
+    frame: pd.DataFrame, staleness: pd.DataFrame, target: str, frequency: str, aggregate: str = "compounded"
 ) -> tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]:
-    """Rows of weeks or months: the target's returns compounded, every other column as last known.
+    """Rows of weeks or months: the target compounded or summed, every other column as last known.
 
     A row has the date of its period's last row, so that nothing later is in it. A first or last period that a
     further weekday belongs to is left out: its return is not whole.
@@ -175,8 +189,9 @@ def resample(
     Args:
       frame: daily rows.
       staleness: ages of their values, days.
-      target: column of simple returns as decimals.
+      target: column of simple returns as decimals, or of what `aggregate` takes.
       frequency: "weekly" or "monthly".
+      aggregate: a name in AGGREGATES.
 
     Returns:
       Both tables by period, and messages.
@@ -196,19 +211,20 @@ def resample(
             f"data.frequency: found no whole period of frequency {frequency!r} in {len(frame)} rows from"
             f" {first} to {last}. Use more rows."
         )
-    messages = (f"{frequency} rows: returns of {target} compounded, other columns as last known",)
+    what = target if aggregate == "as last known" else f"returns of {target}"
+    messages = (f"{frequency} rows: {what} {aggregate}, other columns as last known",)
     if not whole.all():
         messages += (f"left out {int((~whole).sum())} rows of periods that are not whole",)
     frame, staleness, periods = frame[whole], staleness[whole], periods[whole]
     ends = np.append(periods[1:] != periods[:-1], True)
     returns = frame[target].to_numpy()
-    if (returns < -1).any():
+    if aggregate == "compounded" and (returns < -1).any():
         row = int(np.argmax(returns < -1))
         raise UserError(
             f"{target}: found {returns[row]:g} on {frame.index[row].date()}, expected a simple return as a"
             " decimal, at least -1, to compound. If the data is in percent, set data.return_unit."
         )
-    total = np.multiply.reduceat(1.0 + returns, np.flatnonzero(np.append(True, ends[:-1]))) - 1.0
+    total = AGGREGATES[aggregate](returns, np.flatnonzero(np.append(True, ends[:-1])))
     rows = frame[ends].assign(**{target: total})
     for name in frame.columns[frame.isna().any()]:  # masked: the last value of the period
         rows[name] = frame[name].groupby(periods).last().to_numpy()
@@ -263,14 +279,17 @@ def check_gaps(
         )
 
 
-def check_row_gaps(dates: Dates, lines: Int[np.ndarray, "N"], where: str, max_gap: int) -> None:
+def check_row_gaps(
+    dates: Dates, lines: Int[np.ndarray, "N"], where: str, max_gap: int, row_word: str = "line"
+) -> None:
     """Refuses rows of a table that lie too far apart: a window would take the days between for one step.
 
     Args:
       dates: dates of the used rows, ascending.
-      lines: lines of the file on which these rows stand.
+      lines: lines of the file on which these rows stand, or numbers of a frame's rows.
       where: file, series and column, for the message.
       max_gap: longest gap, business days.
+      row_word: "line" or "row", which `lines` number.
 
     Raises:
       UserError: names the first row after a longer gap.
@@ -279,7 +298,7 @@ def check_row_gaps(dates: Dates, lines: Int[np.ndarray, "N"], where: str, max_ga
     if np.any(gaps > max_gap):
         row = int(np.argmax(gaps > max_gap)) + 1
         raise UserError(
-            f"{where}: found {dates[row]} on line {lines[row]}, {gaps[row - 1]} business days after"
+            f"{where}: found {dates[row]} on {row_word} {lines[row]}, {gaps[row - 1]} business days after"
             f" {dates[row - 1]}, expected at most {max_gap}. Add the rows between, keep the gap out with"
             " data.start or data.end, or raise data.max_gap."
         )

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from tftjax.config.data import DataConfig
 from tftjax.config.loading import Config
 from tftjax.config.model import RegimeConfig
 from tftjax.data.conditions import regime_of, regime_values
 from tftjax.data.encoding import fit_encoding
-from tftjax.data.loading import feature_set_of, find_dataset, load_panel
+from tftjax.data.loading import date_column, feature_set_of, find_dataset, load_panel, table_of
 from tftjax.data.panel import ROLES_FILE, Panel
 from tftjax.data.prepared import Data, train_targets
 from tftjax.data.raw.fred_csv import read_fred_csv
@@ -22,6 +23,12 @@ from tftjax.errors import UserError
 
 MAX_SERIES_FACTOR = 25.0  # between the standard deviations of two series: a unit makes 100
 MAX_UNIT_FACTOR = 5.0  # between the train target's standard deviation and loss.target_std
+# Returns of more rows than this have both signs, and move up and down more freely than this.
+MIN_ROWS, MAX_AUTOCORRELATION = 20, 0.9
+# Standard deviations of daily to yearly returns as decimals lie between these: percent read as decimals lies
+# above, decimals divided by 100 lie below.
+CALMEST, WILDEST = 3e-4, 0.2
+PLAIN = DataConfig()  # returns as decimals
 
 
 def findings(config: Config) -> list[str]:
@@ -40,8 +47,11 @@ def findings(config: Config) -> list[str]:
         for name in feature_set.series_names():
             problems += _error_of(read_fred_csv, path / f"{name}.csv", name)
     elif path.is_file():
-        date = "date" if config.data.columns is None else config.data.columns.date
-        problems += check_table(path, feature_set, date)
+        try:
+            table = table_of(config.data)
+        except UserError as error:
+            return [str(error)]
+        problems += check_table(table, feature_set, date_column(config.data), config.data.wide)
     if problems:
         return problems
     try:
@@ -71,7 +81,7 @@ def _checks(
     """The checks of a panel that is cut into splits and windows: each raises a UserError."""
     last_rows = train_starts + config.model.encoder_length - 1
     return [
-        partial(check_return_units, train_targets(panel, blocks), config.loss.target_std),
+        partial(check_target, train_targets(panel, blocks), panel.target, config),
         partial(check_batch_size, config.train.batch_size, len(train_starts)),
         partial(check_regimes, panel, last_rows, config.model.attention.regime),
     ]
@@ -85,15 +95,88 @@ def _error_of(check: Callable[..., Any], *arguments: Any) -> list[str]:
     return []
 
 
-def check_return_units(train_targets: Mapping[str, Float[np.ndarray, "M"]], target_std: float) -> None:
-    """Refuses train targets of another unit than `loss.target_std`, together or one series among the others.
+def check_target(train_targets: Mapping[str, Float[np.ndarray, "M"]], target: str, config: Config) -> None:
+    """Refuses a train target that is a level, or of another unit than it seems to be meant in.
 
     Args:
-      train_targets: returns by series.
-      target_std: standard deviation of the loss, a decimal return.
+      train_targets: values by series.
+      target: name of the target's column.
 
     Raises:
-      UserError: names the series, or says which unit the data seems to be in.
+      UserError: see `check_changes`, `check_series_units`, `check_return_unit` and `check_own_unit`.
+    """
+    if config.data.target_transform == "none":
+        check_changes(train_targets, target)
+    check_series_units(train_targets)
+    check = check_return_unit if _is_penalised(config) else check_own_unit
+    check(_spread(train_targets), config.loss.target_std, config.data)
+
+
+def _spread(train_targets: Mapping[str, Float[np.ndarray, "M"]]) -> float:
+    return float(np.std(np.concatenate(list(train_targets.values()))))
+
+
+def _is_penalised(config: Config) -> bool:
+    """Whether the loss has a penalty with a weight: without one, target_std changes nothing that is asked."""
+    return bool(config.functions.penalties) or any(
+        value for key, value in config.loss.model_dump().items() if key.endswith("_weight")
+    )
+
+
+def with_own_spread(config: Config, data: Data) -> Config:
+    """The config with the train target's own spread as `loss.target_std`, where that is far off and unused.
+
+    The loss is divided by target_std, so that gradients are O(1) for the clip and for Adam. Without a penalty
+    it has no other use; so where it is more than a factor MAX_UNIT_FACTOR away, as it is for monthly returns
+    or for spreads, the data's own spread takes its place. Nearer ones stay.
+    """
+    spread = _spread(train_targets(data.panel, data.blocks))
+    if _is_penalised(config) or _is_near(spread, config.loss.target_std):
+        return config
+    loss = config.loss.model_copy(update={"target_std": float(f"{spread:.4g}")})
+    return config.model_copy(update={"loss": loss})
+
+
+def _is_near(sd: float, target_std: float) -> bool:
+    return bool(target_std / MAX_UNIT_FACTOR <= sd <= target_std * MAX_UNIT_FACTOR)
+
+
+def check_changes(train_targets: Mapping[str, Float[np.ndarray, "M"]], target: str) -> None:
+    """Refuses a target that looks like a price or a level: of one sign, or hardly moving from row to row.
+
+    Args:
+      train_targets: values by series.
+      target: name of the target's column.
+
+    Raises:
+      UserError: names the series, what was found, and the settings that make changes of levels.
+    """
+    for name, values in train_targets.items():
+        if len(values) <= MIN_ROWS or np.ptp(values) <= 1e-9 * np.abs(values).max():
+            continue  # too few to tell, or constant, which the check of the unit explains
+        autocorrelation = 0.0
+        if np.ptp(values[1:]) and np.ptp(values[:-1]):
+            autocorrelation = float(np.corrcoef(values[:-1], values[1:])[0, 1])
+        if values.min() > 0 or values.max() < 0:
+            found = f"values of one sign ({values.min():.6g} to {values.max():.6g}) in all train rows"
+        elif autocorrelation > MAX_AUTOCORRELATION:
+            found = f"a correlation of {autocorrelation:.3f} between one train row and the next"
+        else:
+            continue
+        series = f"series {name!r}, " if name else ""
+        raise UserError(
+            f"{series}target {target!r}: found {found}, expected returns, which have both signs and hardly"
+            " depend on the row before. It looks like a price or another level: set data.target_transform to"
+            ' "return", "log_return" or "difference", and its changes are forecast; or to "as_is", if the'
+            " level itself is to be forecast, such as a volatility or a spread."
+        )
+
+
+def check_series_units(train_targets: Mapping[str, Float[np.ndarray, "M"]]) -> None:
+    """Refuses one series of another unit than the others, by the standard deviations of its train targets.
+
+    Raises:
+      UserError: names the series.
     """
     spreads = {name: float(np.std(returns)) for name, returns in train_targets.items()}
     usual = float(np.median(list(spreads.values())))
@@ -104,35 +187,33 @@ def check_return_units(train_targets: Mapping[str, Float[np.ndarray, "M"]], targ
                 f" series {usual:.6g}; expected them within a factor {MAX_SERIES_FACTOR:g}. The series seems"
                 " to be in another unit: correct it, or leave it out."
             )
-    check_return_unit(float(np.std(np.concatenate(list(train_targets.values())))), target_std)
 
 
-def check_return_unit(sd: float, target_std: float) -> None:
+def check_return_unit(sd: float, target_std: float, data: DataConfig = PLAIN) -> None:
     """Refuses a train target whose standard deviation is far from `loss.target_std`, both decimal returns.
+
+    Args:
+      data: how the target was read: returns that were computed, or divided by 100, are in decimals.
 
     Raises:
       UserError: they differ by more than a factor MAX_UNIT_FACTOR; says which unit the data seems to be in.
     """
-    if target_std / MAX_UNIT_FACTOR <= sd <= target_std * MAX_UNIT_FACTOR:
+    if _is_near(sd, target_std):
         return
     mismatch = (
         f"the train target's standard deviation is {sd:.6g}, loss.target_std is {target_std:.6g}; expected"
         f" them within a factor {MAX_UNIT_FACTOR:g} of each other. "
     )
-    # The same value in every row has a standard deviation of a rounding error, not always of 0.
-    if not (sd > target_std * 1e-9 and math.isfinite(sd)):
-        raise UserError(
-            mismatch + "The target is constant or not a number in the train rows: check its column."
-        )
+    _check_moves(sd, target_std, mismatch)
     # The unit that brings the two closest; a unit can explain only what looks like a factor of about 100.
     distance = {power: abs(math.log10(sd / target_std) - power) for power in (-2, 0, 2)}
     nearest = min(distance, key=distance.__getitem__)
-    if nearest == 2:
+    if data.target_transform == "none" and nearest == 2 and data.return_unit == "decimal":
         raise UserError(
             mismatch + "The data seems to be in percent and loss.target_std in decimals: for a panel CSV set"
             ' data.return_unit to "percent", so that it is converted on reading.'
         )
-    if nearest == -2:
+    if data.target_transform == "none" and nearest == -2:
         raise UserError(
             mismatch
             + "The data seems to be in decimals and loss.target_std in percent: write it as a decimal (one"
@@ -143,6 +224,48 @@ def check_return_unit(sd: float, target_std: float) -> None:
         mismatch + "Both seem to be in decimals, but the series is much calmer or wilder than that: set"
         f" loss.target_std to about {sd:.2g}."
     )
+
+
+def check_own_unit(sd: float, target_std: float, data: DataConfig) -> None:
+    """Refuses a train target in a unit in which no returns are, where no penalty asks for a spread.
+
+    Args:
+      sd: the train target's standard deviation; near `target_std` it may be what it is.
+      data: how the target was read; what was computed, or is meant as it is, may have any spread.
+
+    Raises:
+      UserError: says which unit the data seems to be in.
+    """
+    if _is_near(sd, target_std):
+        return
+    found = f"the train target's standard deviation is {sd:.6g} from one row to the next as a decimal"
+    _check_moves(sd, target_std, f"{found}, expected returns. ")
+    if data.target_transform != "none":
+        return
+    meant = f" If the returns are what they seem, set loss.target_std to about {sd:.2g}."
+    if sd > WILDEST and data.return_unit == "percent":
+        raise UserError(
+            f"{found}, after division by 100; expected at most {WILDEST:g}. The target seems to be no return"
+            ' in percent: correct it, or, if it is a level, set data.target_transform to "return",'
+            f' "difference" or "as_is".{meant}'
+        )
+    if sd > WILDEST:
+        raise UserError(
+            f"{found}, {sd:.0%}; expected at most {WILDEST:g}. The data seems to be in percent: for a table"
+            ' of your own set data.return_unit to "percent", so that it is converted on reading. If the'
+            f' target is no return, but meant as it is, set data.target_transform to "as_is".{meant}'
+        )
+    if sd < CALMEST and data.return_unit == "percent":
+        raise UserError(
+            f"{found}, after division by 100; expected at least {CALMEST:g}. The file may hold decimals"
+            f' already: set data.return_unit to "decimal".{meant}'
+        )
+
+
+def _check_moves(sd: float, target_std: float, found: str) -> None:
+    # The same value in every row has a standard deviation of a rounding error, not always of 0.
+    if not (sd > target_std * 1e-9 and math.isfinite(sd)):
+        raise UserError(found + "The target is constant or not a number in the train rows: check its column.")
 
 
 def check_regimes(panel: Panel, last_rows: Int[np.ndarray, "W"], regime: RegimeConfig) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -36,34 +37,70 @@ from tftjax.data.panel import (
 )
 from tftjax.data.raw.cells import NEVER, near
 from tftjax.data.raw.fred_csv import read_fred_folder
-from tftjax.data.table import read_panel_csv
+from tftjax.data.table import Table, file_table, frame_table, read_table
+from tftjax.data.transforms import TARGET_TRANSFORMS, transform_target
 from tftjax.errors import UserError
 
 DEFAULT_FEATURE_SET = "core_embedded"
 # Settings that make other values of the same raw series.
-MAKES_OTHER_VALUES = ("feature_set", "frequency", "alignment", "vintage", "lags", "missing")
+MAKES_OTHER_VALUES = (
+    "feature_set",
+    "frequency",
+    "alignment",
+    "vintage",
+    "lags",
+    "missing",
+    "target_transform",
+)
+FRAME = "frame"  # data.dataset of a data frame that is handed over
 
 
-def load_panel(config: DataConfig) -> Panel:
+def load_panel(config: DataConfig, frame: pd.DataFrame | None = None) -> Panel:
     """Reads, aligns and checks the data set that a config names; its rows lie within start and end.
 
+    Args:
+      frame: a table in place of the one that the config names, dates in its index or in a column; it is left
+        as it is. `frames.to_pandas` makes one of other libraries' tables.
+
     Raises:
-      UserError: anything wrong in the files, an unknown name, or a range without rows.
+      UserError: anything wrong in the data, an unknown name, or a range without rows.
     """
-    path = find_dataset(config.dataset)
-    if (path / ROLES_FILE).is_file():
-        return _read_built(path, config)
-    panel = _from_raw_series(path, config) if path.is_dir() else _from_table(path, config)
+    if frame is None:
+        path = find_dataset(config.dataset)
+        if (path / ROLES_FILE).is_file():
+            return _read_built(path, config)
+        panel = _from_raw_series(path, config) if path.is_dir() else _from_table(table_of(config), config)
+    else:
+        config = config.model_copy(update={"dataset": FRAME})
+        panel = _from_table(table_of(config, frame), config)
     missing = panel.frame.isna().mean()
     masked = ", ".join(f"{name} in {share:.1%} of the rows" for name, share in missing.items() if share)
     messages = (f"no value, and masked: {masked}",) if masked else ()
     return dataclasses.replace(panel, messages=panel.messages + messages)
 
 
-def _from_table(path: Path, config: DataConfig) -> Panel:
-    feature_set = feature_set_of(config)
-    date = "date" if config.columns is None else config.columns.date
-    frame, lines, messages = read_panel_csv(path, feature_set, config.return_unit, date)
+def table_of(config: DataConfig, frame: pd.DataFrame | None = None) -> Table:
+    """The table that a frame holds, or the file that a config names.
+
+    Raises:
+      UserError: a Parquet file that cannot be read, or a frame with an index that cannot be dates.
+    """
+    id_column = None if config.columns is None or config.wide else config.columns.id
+    if frame is not None:
+        return frame_table(frame, date_column(config), id_column)
+    return file_table(find_dataset(config.dataset), date_column(config), id_column)
+
+
+def date_column(config: DataConfig) -> str:
+    """The name of a table's column of dates."""
+    return "date" if config.columns is None else config.columns.date
+
+
+def _from_table(table: Table, config: DataConfig) -> Panel:
+    feature_set, where = feature_set_of(config), table.where
+    frame, lines, messages = read_table(
+        table, feature_set, config.return_unit, date_column(config), config.wide
+    )
     known = feature_set.names("known_real") + feature_set.names("known_categorical")
     given = [name for name in known if name not in CALENDAR]
     if given:
@@ -71,19 +108,30 @@ def _from_table(path: Path, config: DataConfig) -> Panel:
             f"known columns that the date does not give ({', '.join(given)}): a run can be trained and"
             " evaluated, but tftjax.predict has no values of theirs for the days ahead",
         )
-    if feature_set.id_column is None:
-        return _table_rows(path, feature_set, frame, lines, messages, config)
-    parts, unused = [], []
+    target, transform = feature_set.names("target")[0], config.target_transform
+    levels = frame[target].to_numpy(np.float64)
+    frame = transform_target(
+        frame, target, feature_set.id_column, transform, where, lambda row: table.place(int(lines[row]))
+    )
+    if TARGET_TRANSFORMS[transform].undo is not None:
+        messages += (f"{target}: {transform} of the table's levels; a series' first row has none",)
+    parts, unused, first_levels = [], [], {}
     for name, rows in blocks(frame, feature_set.id_column):
         part = slice(rows.start, rows.stop)
-        where = f"{path}, series {name!r}"
+        which = f"{where}, series {name!r}" if feature_set.id_column is not None else where
         try:
-            parts.append(_table_rows(where, feature_set, frame.iloc[part], lines[part], (), config))
+            panel = _table_rows(table, which, feature_set, frame.iloc[part], lines[part], config)
         except NoRows:
+            if feature_set.id_column is None:
+                raise
             unused.append(name)
+            continue
+        parts.append(panel)
+        first = panel.frame.index[0]
+        first_levels[name] = [str(first.date()), float(levels[part][frame.index[part].get_loc(first)])]
     if not parts:
         raise UserError(
-            f"{path}: no series has a row to use between data.start {config.start} and data.end"
+            f"{where}: no series has a row to use between data.start {config.start} and data.end"
             f" {config.end}; rows go from {frame.index.min().date()} to {frame.index.max().date()}. Widen the"
             " range."
         )
@@ -93,23 +141,31 @@ def _from_table(path: Path, config: DataConfig) -> Panel:
     for message in dict.fromkeys(message for part in parts for message in part.messages):
         names = [name_of(part) for part in parts if message in part.messages]
         messages += (message if len(names) == len(parts) else f"{', '.join(names)}: {message}",)
-    return dataclasses.replace(join_series(parts), messages=messages)
+    joined = join_series(parts)
+    undone = TARGET_TRANSFORMS[transform].undo is not None
+    about = joined.about | ({"levels": first_levels} if undone else {})
+    return dataclasses.replace(joined, messages=messages, about=about)
 
 
 def _table_rows(
-    where: Path | str,
+    table: Table,
+    where: str,
     feature_set: FeatureSet,
     frame: pd.DataFrame,
     lines: Int[np.ndarray, "N"],
-    messages: tuple[str, ...],
     config: DataConfig,
 ) -> Panel:
     """The panel of one series of a table."""
-    used, dropped = _used_rows(frame, feature_set, config, str(where), lines)
-    frame = frame.loc[used]
-    date = "date" if config.columns is None else config.columns.date
-    check_row_gaps(days(frame.index), lines[used], f"{where}, column {date!r}", config.max_gap)
-    return _panel(feature_set, frame, pd.DataFrame(index=frame.index), messages + dropped, config)
+
+    def place(row: int) -> str:
+        words = table.place(int(lines[row]))
+        return words if words.endswith(")") else f"{words} ({frame.index[row].date()})"
+
+    used, dropped = _used_rows(frame, feature_set, config, where, place)
+    rows = frame.loc[used]
+    column = f"{where}, column {date_column(config)!r}"
+    check_row_gaps(days(rows.index), lines[used], column, config.max_gap, table.row_word)
+    return _panel(feature_set, rows, pd.DataFrame(index=rows.index), dropped, config)
 
 
 def feature_set_of(config: DataConfig) -> FeatureSet:
@@ -124,6 +180,11 @@ def _from_raw_series(path: Path, config: DataConfig) -> Panel:
         raise UserError(
             f"data.columns: found roles of columns with the folder {path}, expected them with a CSV file."
             " Take them out, or name the file in data.dataset."
+        )
+    if config.target_transform != "none":
+        raise UserError(
+            f"data.target_transform: found {config.target_transform!r} with the folder of raw series {path},"
+            ' whose target is a return already: there is nothing to make of it. Set it to "none".'
         )
     if config.return_unit == "percent":
         raise UserError(
@@ -145,7 +206,9 @@ def _from_raw_series(path: Path, config: DataConfig) -> Panel:
         )
     frame, staleness = align(series, feature_set, config.vintage)
     messages += tuple(f"{name}: {words}" for name, words in rules.items())
-    used, dropped = _used_rows(frame, feature_set, config, str(path), None)
+    used, dropped = _used_rows(
+        frame, feature_set, config, str(path), lambda row: f"row {row} ({frame.index[row].date()})"
+    )
     _check_series(series, feature_set, frame.index[used], config, path)
     return _panel(feature_set, frame.loc[used], staleness.loc[used], messages + dropped, config)
 
@@ -160,7 +223,8 @@ def _panel(
     """The panel of daily rows, at the frequency that the config asks for."""
     target = feature_set.names("target")[0]
     if config.frequency != "daily":
-        frame, staleness, added = resample(frame, staleness, target, config.frequency)
+        aggregate = TARGET_TRANSFORMS[config.target_transform].aggregate
+        frame, staleness, added = resample(frame, staleness, target, config.frequency, aggregate)
         messages += added
     calendar = {
         name: CALENDAR[name](frame.index)
@@ -289,7 +353,7 @@ def _used_rows(
     feature_set: FeatureSet,
     config: DataConfig,
     where: str,
-    lines: Int[np.ndarray, "N"] | None,
+    place: Callable[[int], str],
 ) -> tuple[Bool[np.ndarray, "N"], tuple[str, ...]]:
     """The used rows of a series: those in range, from the row on where every column has had a value.
 
@@ -297,7 +361,7 @@ def _used_rows(
 
     Args:
       where: file and series, for messages.
-      lines: lines of the file on which the rows stand; None if they come from several files.
+      place: row of `frame` -> its place and date in words.
 
     Returns:
       Whether each row is used, and messages about dropped rows.
@@ -327,11 +391,10 @@ def _used_rows(
     holes = missing & used[:, None]
     if holes.any():
         row, position = (int(i) for i in np.argwhere(holes)[0])
-        line = f"row {row}" if lines is None else f"line {lines[row]}"
         name = needed[position]
         masked = "" if name not in feature_set.names("observed") else ", set data.missing to 'mask'"
         raise UserError(
-            f"{where}, {line} ({frame.index[row].date()}), column {name!r}: found no value (NaN) after the"
+            f"{where}, {place(row)}, column {name!r}: found no value (NaN) after the"
             " column's first one, expected a number in every row. Fill it with what was known on that date,"
             f" drop the row{masked}, or move data.start behind it."
         )
@@ -352,6 +415,11 @@ def embedded_folder() -> Path:
 
 def find_dataset(dataset: str, key: str = "data.dataset") -> Path:
     """The folder or file of a data set; where it is missing, UserError names `key` and lists near names."""
+    if dataset == FRAME:
+        raise UserError(
+            f"{key}: found 'frame', a data frame that is handed over in Python, and was given none. Pass the"
+            " frame, or name a file."
+        )
     path = embedded_folder() if dataset == "embedded" else Path(dataset)
     try:
         if path.exists():
@@ -360,5 +428,5 @@ def find_dataset(dataset: str, key: str = "data.dataset") -> Path:
         raise UserError(f"{key}: {dataset!r} cannot be looked up ({error.strerror or error}).") from error
     raise UserError(
         f"{key}: {dataset!r} is neither a folder nor a file{near(path.name, path.parent)}."
-        ' Expected "embedded", a folder of FRED CSV files, or a panel CSV file.'
+        ' Expected "embedded", a folder of FRED CSV files, or a CSV or Parquet file.'
     )

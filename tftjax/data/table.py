@@ -1,10 +1,14 @@
-"""A table of one's own: a CSV with named columns, checked cell by cell."""
+"""A table of one's own, in a CSV file, a Parquet file or a frame: its columns, checked cell by cell.
+
+What holds a table differs only in how cells are read; see `Table`.
+"""
 
 import difflib
 import itertools
-import sys
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,59 +16,202 @@ from jaxtyping import Int, Shaped
 
 from tftjax.data.alignment import days
 from tftjax.data.feature_sets import Column, FeatureSet
+from tftjax.data.frames import (
+    PARQUET,
+    columns_of,
+    frame_categories,
+    frame_dates,
+    frame_numbers,
+    read_parquet,
+)
 from tftjax.data.panel import blocks
-from tftjax.data.raw.cells import check_ascending, check_not_ahead, fail, parse_numbers, read_parts, to_dates
+from tftjax.data.raw.cells import (
+    check_ascending,
+    check_not_ahead,
+    check_years,
+    iso_dates,
+    parse_categories,
+    parse_numbers,
+    read_parts,
+)
 from tftjax.errors import UserError
 
 
-def read_panel_csv(
-    path: Path, feature_set: FeatureSet, return_unit: str, date: str = "date"
+class Table(NamedTuple):
+    """A table of one's own, whatever holds it.
+
+    Attributes:
+      where: the file or frame, as errors call it.
+      header: place of the columns' names, as errors call it.
+      row_word: "line" of a file or "row" of a frame, which rows are numbered by.
+      place: number of a row -> its place in words.
+      parts: reads the table part by part: the number of the part's first row, and the cells by column.
+      dates: reads a column of dates: (where, column, cells, place) -> datetime64[D].
+      numbers: reads a column of numbers, NaN where a cell is empty.
+      categories: reads a column of categories, as text.
+    """
+
+    where: str
+    header: str
+    row_word: str
+    place: Callable[[int], str]
+    parts: Callable[[], Iterable[tuple[int, Mapping[str, Any]]]]
+    dates: Callable[..., Shaped[np.ndarray, "N"]]
+    numbers: Callable[..., Shaped[np.ndarray, "N"]]
+    categories: Callable[..., list[str]]
+
+
+def csv_table(path: Path) -> Table:
+    """The table of a CSV file, which is read part by part."""
+    return Table(
+        where=str(path),
+        header="line 1",
+        row_word="line",
+        place=lambda line: f"line {line}",
+        parts=partial(read_parts, path),
+        dates=iso_dates,
+        numbers=parse_numbers,
+        categories=parse_categories,
+    )
+
+
+def frame_table(frame: pd.DataFrame, date: str, id_column: str | None, where: str = "frame") -> Table:
+    """The table of a frame, which is left as it is; its rows count from 0.
+
+    Raises:
+      UserError: see `columns_of`.
+    """
+    header, columns = columns_of(frame, where, date, id_column)
+
+    def place(row: int) -> str:
+        return f"row {row} ({str(columns[date].iloc[row])[:10]})" if date in columns else f"row {row}"
+
+    return Table(
+        where=where,
+        header=header,
+        row_word="row",
+        place=place,
+        parts=lambda: [(0, columns)],
+        dates=frame_dates,
+        numbers=frame_numbers,
+        categories=frame_categories,
+    )
+
+
+def file_table(path: Path, date: str, id_column: str | None) -> Table:
+    """The table of a CSV or Parquet file, told apart by the name's ending."""
+    if path.suffix.lower() in PARQUET:
+        return frame_table(read_parquet(path), date, id_column, str(path))
+    return csv_table(path)
+
+
+def read_table(
+    table: Table, feature_set: FeatureSet, return_unit: str, date: str = "date", wide: bool = False
 ) -> tuple[pd.DataFrame, Int[np.ndarray, "N"], tuple[str, ...]]:
     """The columns of a ready-made panel (calendar columns excepted), returns as decimals.
 
     Args:
-      path: CSV file whose columns are named as the feature set's.
+      table: columns named as the feature set's; of a wide one, as the series.
       return_unit: "decimal", or "percent", which divides the columns whose unit is a return by 100.
       date: name of the column of dates.
+      wide: whether each column but the dates holds the target of a series.
 
     Returns:
-      The rows, those of several series one series after the other; the line of each; messages.
+      The rows, those of several series one series after the other; the number of each; messages.
 
     Raises:
       UserError: a missing column or a wrong cell.
     """
-    columns = feature_set.read_columns()
-    parts = []
-    for first_line, cells in read_parts(path):
-        if first_line == 2:
-            ignored = _check_header(path, columns, date, list(cells))
-        values = {
-            column.name: _read_column(path, column, cells[column.name], first_line) for column in columns
-        }
-        dates = _read_dates(path, date, cells[date], first_line)
+    columns, parts, numbers = (), [], []
+    for first, cells in table.parts():
+        if not parts:
+            columns, ignored = _columns(table, feature_set, date, list(cells), wide)
+        place = _from(table, first)
+        values = {column.name: _read_column(table, column, cells[column.name], place) for column in columns}
+        dates = _read_dates(table, date, cells[date], place)
         parts.append(pd.DataFrame(values, index=pd.DatetimeIndex(dates, name="date").as_unit("ns")))
-    frame = pd.concat(parts)
-    lines = np.arange(2, len(frame) + 2)
-    if feature_set.id_column is not None:
+        numbers.append(np.arange(first, first + len(dates)))
+    frame, rows = pd.concat(parts), np.concatenate(numbers)
+    if wide:
+        frame, rows = _to_long(table, frame, rows, feature_set)
+    elif feature_set.id_column is not None:
         order = np.argsort(pd.factorize(frame[feature_set.id_column], sort=True)[0], kind="stable")
-        frame, lines = frame.iloc[order], lines[order]
-    for name, rows in blocks(frame, feature_set.id_column):
+        frame, rows = frame.iloc[order], rows[order]
+    for name, part in blocks(frame, feature_set.id_column):
         series = f" in the series {name!r}" if feature_set.id_column else ""
-        part = slice(rows.start, rows.stop)
-        check_ascending(path, date, days(frame.index[part]), lines[part], series)
+        part = slice(part.start, part.stop)
+        place = lambda row, numbers=rows[part]: table.place(int(numbers[row]))  # noqa: E731
+        check_ascending(table.where, date, days(frame.index[part]), place, series)
     messages: tuple[str, ...] = ()
     if return_unit == "percent":
-        returns = [column.name for column in columns if column.unit == "return"]
+        returns = [column.name for column in feature_set.read_columns() if column.unit == "return"]
         frame[returns] = frame[returns] / 100.0
         messages += (f"divided by 100, from percent to decimals: {', '.join(returns)}",)
     if ignored:
-        messages += (f"ignored columns of {path.name}: {', '.join(ignored)}",)
-    return frame, lines, messages
+        messages += (f"ignored columns of {Path(table.where).name}: {', '.join(ignored)}",)
+    return frame, rows, messages
 
 
-def _check_header(path: Path, columns: tuple[Column, ...], date: str, header: list[str]) -> list[str]:
-    """The columns of the header without a role; UserError names all that are missing."""
-    expected = [date, *(column.name for column in columns)]
+def check_table(table: Table, feature_set: FeatureSet, date: str, wide: bool = False) -> list[str]:
+    """The mistakes in a table, the first of each column; empty if there is none."""
+    mistakes: dict[str, str] = {}
+    columns, days_read, numbers = feature_set.read_columns(), [], []
+    try:
+        for number, (first, cells) in enumerate(table.parts()):
+            if number == 0:
+                try:
+                    columns, _ = _columns(table, feature_set, date, list(cells), wide)
+                except UserError as error:
+                    mistakes[""] = str(error)
+            readers = {date: partial(_read_dates, table, date)}
+            readers |= {column.name: partial(_read_column, table, column) for column in columns}
+            for name, read in readers.items():
+                if name in cells and name not in mistakes:
+                    try:
+                        values = read(cells[name], _from(table, first))
+                    except UserError as error:
+                        mistakes[name] = str(error)
+                    else:
+                        days_read += [values] if name == date else []
+                        numbers += [np.arange(first, first + len(values))] if name == date else []
+        if days_read and date not in mistakes and (wide or feature_set.id_column is None):
+            rows = np.concatenate(numbers)
+            check_ascending(
+                table.where, date, np.concatenate(days_read), lambda row: table.place(int(rows[row]))
+            )
+    except UserError as error:  # the file as such, or the order of its rows
+        mistakes["file"] = str(error)
+    return list(mistakes.values())
+
+
+def _from(table: Table, first: int) -> Callable[[int], str]:
+    """Places of the rows of a part, the first of which has the number `first`."""
+    return lambda row: table.place(row + first)
+
+
+def _columns(
+    table: Table, feature_set: FeatureSet, date: str, header: list[str], wide: bool
+) -> tuple[tuple[Column, ...], list[str]]:
+    """The columns to read, and the names of those without a role; UserError names all that are missing."""
+    if not wide:
+        columns = feature_set.read_columns()
+        return columns, _unclaimed(table, [date, *(column.name for column in columns)], header)
+    _unclaimed(table, [date], header)
+    target, *others = feature_set.read_columns()
+    others = [column.name for column in others if column.name != feature_set.id_column]
+    if others:
+        raise UserError(
+            f"data.columns: found the columns {', '.join(others)} with data.wide, expected none: in a wide"
+            " table every column but the dates is a series. Take them out, or give a long table."
+        )
+    names = [name for name in header if name != date]
+    if not names:
+        raise UserError(f"{table.where}: found no column but {date!r}, expected one for each series.")
+    return tuple(Column(name, target.role, target.unit) for name in names), []
+
+
+def _unclaimed(table: Table, expected: list[str], header: list[str]) -> list[str]:
+    """The names of the header that are not expected; UserError names all that are missing."""
     unclaimed = [name for name in header if name not in expected]
     missing = [name for name in expected if name not in header]
     if missing:
@@ -72,54 +219,46 @@ def _check_header(path: Path, columns: tuple[Column, ...], date: str, header: li
         nearest = dict.fromkeys(itertools.chain.from_iterable(matches))
         hint = f" Did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
         raise UserError(
-            f"{path}, line 1: found no column {', '.join(map(repr, missing))} among {', '.join(header)},"
-            f" expected {', '.join(expected)}.{hint} Rename or add what is missing."
+            f"{table.where}, {table.header}: found no column {', '.join(map(repr, missing))} among"
+            f" {', '.join(header)}, expected {', '.join(expected)}.{hint} Rename or add what is missing."
         )
     return unclaimed
 
 
-def _read_dates(path: Path, column: str, cells: list[str], first_line: int) -> Shaped[np.ndarray, "N"]:
-    dates = to_dates(path, column, cells, first_line)
-    check_not_ahead(path, column, dates, first_line=first_line)
+def _read_dates(
+    table: Table, column: str, cells: Any, place: Callable[[int], str]
+) -> Shaped[np.ndarray, "N"]:
+    dates = table.dates(table.where, column, cells, place)
+    check_years(table.where, column, dates, place)
+    check_not_ahead(table.where, column, dates, place=place)
     return dates
 
 
 def _read_column(
-    path: Path, column: Column, cells: list[str], first_line: int
+    table: Table, column: Column, cells: Any, place: Callable[[int], str]
 ) -> Shaped[np.ndarray, "N"] | list[str]:
-    if not column.role.endswith("categorical"):
-        return parse_numbers(path, column.name, cells, first_line)
-    for row, cell in enumerate(cells):
-        if not cell:
-            advice = "Write one, such as 'unknown'."
-            raise fail(path, row + first_line, column.name, repr(cell), "a category", advice)
-    return list(map(sys.intern, cells))  # a category stands in many rows
+    read = table.categories if column.role.endswith("categorical") else table.numbers
+    return read(table.where, column.name, cells, place)
 
 
-def check_table(path: Path, feature_set: FeatureSet, date: str) -> list[str]:
-    """The mistakes in a CSV panel, the first of each column; empty if there is none."""
-    mistakes: dict[str, str] = {}
-    columns, days_read = feature_set.read_columns(), []
-    try:
-        for first_line, cells in read_parts(path):
-            if first_line == 2:
-                try:
-                    _check_header(path, columns, date, list(cells))
-                except UserError as error:
-                    mistakes[""] = str(error)
-            readers = {date: partial(_read_dates, path, date)}
-            readers |= {column.name: partial(_read_column, path, column) for column in columns}
-            for name, read in readers.items():
-                if name in cells and name not in mistakes:
-                    try:
-                        values = read(cells[name], first_line)
-                    except UserError as error:
-                        mistakes[name] = str(error)
-                    else:
-                        days_read += [values] if name == date else []
-        if days_read and date not in mistakes and feature_set.id_column is None:
-            dates = np.concatenate(days_read)
-            check_ascending(path, date, dates, np.arange(2, len(dates) + 2))
-    except UserError as error:  # the file as such, or the order of its rows
-        mistakes["file"] = str(error)
-    return list(mistakes.values())
+def _to_long(
+    table: Table, frame: pd.DataFrame, rows: Int[np.ndarray, "N"], feature_set: FeatureSet
+) -> tuple[pd.DataFrame, Int[np.ndarray, "M"]]:
+    """The rows of a wide table series after series, each from its first value to its last.
+
+    Raises:
+      UserError: a column without a value.
+    """
+    target, long, numbers = feature_set.names("target")[0], [], []
+    for name in sorted(frame.columns):
+        present = np.flatnonzero(frame[name].notna())
+        if not len(present):
+            raise UserError(
+                f"{table.where}, column {name!r}: found no value in any row, expected numbers. Fill it, or"
+                " take the column out."
+            )
+        part = slice(present[0], present[-1] + 1)
+        values = {target: frame[name].to_numpy()[part], feature_set.id_column: name}
+        long.append(pd.DataFrame(values, index=frame.index[part]))
+        numbers.append(rows[part])
+    return pd.concat(long), np.concatenate(numbers)

@@ -13,7 +13,7 @@ import pandas as pd
 
 from tftjax.config.data import DataConfig
 from tftjax.config.functions import NO_FUNCTIONS, Functions
-from tftjax.data.checks import check_data
+from tftjax.data.checks import check_data, with_own_spread
 from tftjax.data.loading import load_panel
 from tftjax.data.panel import Panel
 from tftjax.data.prepared import Data, prepare
@@ -32,7 +32,7 @@ from tftjax.sweep.results import ranking, write_results
 from tftjax.train import pictures, progress
 from tftjax.train.engine import MembersEngine, Training, data_shapes
 from tftjax.train.loop import Group, Round, train_members
-from tftjax.train.run import check_functions, check_parameters
+from tftjax.train.run import OWN_SPREAD, check_functions, check_parameters
 
 # Settings of data that change nothing in what `load_panel` reads.
 AFTER_LOADING = ("split", "split_dates", "purge", "scaling", "target_scale")
@@ -85,10 +85,17 @@ def sweep(
     quiet = quiet or host.index > 0
     for config in {member.group: member.config for member in members}.values():
         check_functions(config, functions)
+    given = members
+    members = [member._replace(config=with_own_spread(member.config, data[member.name])) for member in given]
     baselines: dict[Hashable, BaselineScores] = {}  # members on the same data share them
     programs = plan.programs(members, {name: data_shapes(values) for name, values in data.items()})
     if not quiet:
         print(f"{len(members)} members in {len(programs)} program(s), in {folder}")
+        own = [member for member, before in zip(members, given, strict=True) if member != before]
+        if own:
+            spreads = sorted({member.config.loss.target_std for member in own})
+            to = f" to {spreads[-1]:g}" if len(spreads) > 1 else ""
+            print(f"loss.target_std {spreads[0]:g}{to} in {len(own)} of them: {OWN_SPREAD}")
     if not (resume and SweepDirectory(folder).plan.exists()):
         check_starts(programs, data, folder, functions)
     with contextlib.ExitStack() as stack:

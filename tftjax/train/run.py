@@ -11,7 +11,7 @@ from tftjax import runtime
 from tftjax.config.functions import EVERY_KIND, NO_FUNCTIONS, Functions, check_at_hand
 from tftjax.config.hyperparameters import hyperparameters
 from tftjax.config.loading import Config
-from tftjax.data.checks import check_data
+from tftjax.data.checks import check_data, with_own_spread
 from tftjax.data.loading import load_panel
 from tftjax.data.panel import Panel
 from tftjax.data.prepared import Data, prepare
@@ -27,6 +27,8 @@ from tftjax.train.engine import BatchEngine, MembersEngine, Training
 from tftjax.train.loop import Diverged, Group, train_members
 from tftjax.train.step import make_program
 
+OWN_SPREAD = "the train target's own spread, as no penalty has a weight"
+
 
 def check_functions(config: Config, functions: Functions) -> None:
     """Refuses functions that are not those of the config, or that a compiled program cannot hold.
@@ -36,10 +38,8 @@ def check_functions(config: Config, functions: Functions) -> None:
     """
     check_at_hand(config.functions, functions, EVERY_KIND)
     model = config.model
-    quantiles, sizes = (
-        model.quantiles,
-        (config.train.batch_size, model.prediction_length, len(model.quantiles)),
-    )
+    quantiles = model.quantiles
+    sizes = config.train.batch_size, model.prediction_length, len(quantiles)
     values = hyperparameters(config)
     for name, penalty in functions.penalties.items():
         _check_traced(
@@ -155,12 +155,15 @@ def train(
     check_functions(config, functions)
     data = prepare(load_panel(config.data) if panel is None else panel, config)
     check_data(config, data)
+    given, config = config, with_own_spread(config, data)
     if not (resume and checkpoint.epochs(RunDirectory(directory).checkpoints)):
         check_parameters(config, data, directory, functions)
 
     with runs.claim(directory, config, data.whole, resume=resume, overwrite=overwrite):
         if not quiet:
             _introduce(config, data, directory)
+            if config != given:
+                print(f"loss.target_std {config.loss.target_std:g}: {OWN_SPREAD}")
         fit(config, data, directory, quiet, functions)
         run = runs.open_run(directory, data, functions)  # a large panel is not held twice
         evaluated = evaluate(run)

@@ -8,7 +8,7 @@ from tftjax.data.checks import check_return_unit
 from tftjax.data.feature_sets import FEATURE_SETS
 from tftjax.data.loading import embedded_folder, find_dataset, load_panel
 from tftjax.data.raw.fred_csv import read_fred_csv, read_fred_folder
-from tftjax.data.table import read_panel_csv
+from tftjax.data.table import csv_table, read_table
 from tftjax.errors import UserError
 
 CORE = FEATURE_SETS["core_embedded"]
@@ -240,19 +240,19 @@ def test_panel_csv_header_errors(tmp_path):
         UserError,
         match=r"panel.csv, line 1: found no column 'date', 'SP500_R.* among Date,.*Did you mean 'Date'",
     ):
-        read_panel_csv(panel_csv(tmp_path, "x", header="Date"), CORE, "decimal")
+        read_table(csv_table(panel_csv(tmp_path, "x", header="Date")), CORE, "decimal")
     header = HEADER.replace("AAA_Yield", "AAAYield")
     path = panel_csv(tmp_path, "2018-01-05,0,9,0,3,0,1", header=header)
     with pytest.raises(
         UserError, match=r"line 1: found no column 'AAA_Yield' among date,.*Did you mean 'AAAYield'"
     ):
-        read_panel_csv(path, CORE, "decimal")
+        read_table(csv_table(path), CORE, "decimal")
     # What the other columns are called is no hint, however alike.
     path = panel_csv(tmp_path, "2018-01-05,0,9,0,3,0", header=HEADER.replace(",WTI_Return_21d", ""))
     with pytest.raises(
         UserError, match=r"no column 'WTI_Return_21d' among .*_YoY\. Rename or add what is missing"
     ):
-        read_panel_csv(path, CORE, "decimal")
+        read_table(csv_table(path), CORE, "decimal")
 
 
 @pytest.mark.parametrize("column", ["SP500_Returns", "AAA_Yield"])  # the target and another

@@ -5,11 +5,13 @@ import datetime
 import difflib
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float64, Int, Shaped
+from jaxtyping import Float64, Shaped
 
 from tftjax.errors import UserError
 
@@ -19,6 +21,19 @@ FIRST_DATE, LAST_DATE = np.datetime64("1678-01-01"), np.datetime64("2261-12-31")
 LARGEST = 1e15  # size of a number whose square, in single precision and units of the scaler, is finite
 NEVER = np.datetime64("9999-12-31")
 ROWS_A_PART = 100_000
+
+Place = Callable[[int], str]  # row of a column -> where it stands, such as "line 14"
+INTRADAY = (
+    "Intraday rows are not supported: resample to one row a day, such as the day's last, and write its date."
+)
+
+
+def lines_from(first: int) -> Place:
+    """The places of the rows of a file, the first of which stands on line `first`."""
+    return lambda row: f"line {row + first}"
+
+
+LINES = lines_from(2)  # below a header
 
 
 def read_cells(path: Path) -> dict[str, list[str]]:
@@ -109,13 +124,15 @@ def near(name: str, folder: Path) -> str:
     return f" (in {folder} there are: {', '.join(nearest)})" if nearest else f" ({folder} is empty)"
 
 
-def fail(path: Path, line: int, column: str, cell: str, expected: str, advice: str) -> UserError:
+def fail(where: Path | str, place: str, column: str, cell: str, expected: str, advice: str) -> UserError:
     """The error of a wrong cell."""
-    return UserError(f"{path}, line {line}, column {column!r}: found {cell}, expected {expected}. {advice}")
+    return UserError(f"{where}, {place}, column {column!r}: found {cell}, expected {expected}. {advice}")
 
 
-def iso_dates(path: Path, column: str, cells: list[str], first_line: int = 2) -> Shaped[np.ndarray, "N"]:
-    """ISO dates of any year as datetime64[D]; UserError names the first line that has none."""
+def iso_dates(
+    where: Path | str, column: str, cells: list[str], place: Place = LINES
+) -> Shaped[np.ndarray, "N"]:
+    """ISO dates of any year as datetime64[D]; UserError names the first row that has none."""
     try:
         dates = np.array(cells, dtype="datetime64[D]")
     except ValueError:
@@ -123,9 +140,13 @@ def iso_dates(path: Path, column: str, cells: list[str], first_line: int = 2) ->
     # numpy also takes "2018-01" and "2018"; the length tells them from a full date.
     if np.isnat(dates).any() or any(len(cell) != 10 for cell in cells):
         row = next(i for i, cell in enumerate(cells) if not _is_iso_date(cell))
-        advice = "Write every date in that form."
-        raise fail(path, row + first_line, column, repr(cells[row]), "a date as YYYY-MM-DD", advice)
+        advice = INTRADAY if _TIME_OF_DAY.match(cells[row]) else "Write every date in that form."
+        raise fail(where, place(row), column, repr(cells[row]), "a date as YYYY-MM-DD", advice)
     return dates
+
+
+# A date and a time other than midnight.
+_TIME_OF_DAY = re.compile(r"\d{4}-\d\d-\d\d[ T](?=.*[1-9])\d\d:\d\d")
 
 
 def _is_iso_date(cell: str) -> bool:
@@ -135,29 +156,39 @@ def _is_iso_date(cell: str) -> bool:
         return False
 
 
-def to_dates(path: Path, column: str, cells: list[str], first_line: int = 2) -> Shaped[np.ndarray, "N"]:
-    """ISO dates that nanoseconds can hold as datetime64[D]; UserError names the first line without one."""
-    dates = iso_dates(path, column, cells, first_line)
+def to_dates(
+    where: Path | str, column: str, cells: list[str], place: Place = LINES
+) -> Shaped[np.ndarray, "N"]:
+    """ISO dates that nanoseconds can hold as datetime64[D]; UserError names the first row without one."""
+    dates = iso_dates(where, column, cells, place)
+    check_years(where, column, dates, place)
+    return dates
+
+
+def check_years(where: Path | str, column: str, dates: Shaped[np.ndarray, "N"], place: Place = LINES) -> None:
+    """Refuses dates that nanoseconds cannot hold."""
     outside = (dates < FIRST_DATE) | (dates > LAST_DATE)
     if outside.any():
         row = int(np.argmax(outside))
         expected = f"a date from {FIRST_DATE} to {LAST_DATE}"
         advice = "Remove rows that only mark the end."
-        raise fail(path, row + first_line, column, str(dates[row]), expected, advice)
-    return dates
+        raise fail(where, place(row), column, str(dates[row]), expected, advice)
 
 
 def check_ascending(
-    path: Path, column: str, dates: Shaped[np.ndarray, "N"], lines: Int[np.ndarray, "N"], series: str = ""
+    where: Path | str,
+    column: str,
+    dates: Shaped[np.ndarray, "N"],
+    place: Place = LINES,
+    series: str = "",
 ) -> None:
     """Refuses dates that are not strictly ascending.
 
     Args:
-      lines: line of the file of each date.
       series: the series' name as the end of a sentence, for the message.
 
     Raises:
-      UserError: names the first line out of order.
+      UserError: names the first row out of order.
     """
     steps = np.diff(dates).astype(np.int64)
     if np.any(steps <= 0):
@@ -165,52 +196,80 @@ def check_ascending(
         kind = "a second time" if steps[row - 1] == 0 else f"after {dates[row - 1]}"
         date = f"{dates[row]} {kind}{series}"
         advice = "Sort the rows by date and remove duplicates."
-        raise fail(path, int(lines[row]), column, date, "ascending dates, each once", advice)
+        raise fail(where, place(row), column, date, "ascending dates, each once", advice)
 
 
-def parse_numbers(path: Path, column: str, cells: list[str], first_line: int = 2) -> Float64[np.ndarray, "N"]:
-    """Numbers, NaN where the cell is empty; UserError names the first line with text or what is too large."""
+def parse_numbers(
+    where: Path | str, column: str, cells: list[str], place: Place = LINES
+) -> Float64[np.ndarray, "N"]:
+    """Numbers, NaN where the cell is empty; UserError names the first row with text or what is too large."""
     numbers = []
     for cell in cells:
         try:
             # Python's mark of thousands, which no data file means, is no part of a number.
             numbers.append(math.nan if cell in MISSING else float(cell.replace("_", "?")))
         except ValueError:
-            line, text = len(numbers) + first_line, f"the text {cell!r}"
+            text = f"the text {cell!r}"
             advice = "Correct the cell; decimals are written with a point, thousands without a mark."
-            raise fail(path, line, column, text, "a number or an empty cell", advice) from None
+            raise fail(
+                where, place(len(numbers)), column, text, "a number or an empty cell", advice
+            ) from None
     values = np.array(numbers)
+    check_size(where, column, values, lambda row: repr(cells[row]), place)
+    return values
+
+
+def check_size(
+    where: Path | str,
+    column: str,
+    values: Float64[np.ndarray, "N"],
+    shown: Callable[[int], str],
+    place: Place = LINES,
+) -> None:
+    """Refuses numbers that are infinite or too large; `shown` gives a row's cell as it was found."""
     too_large = np.abs(values) > LARGEST
     if too_large.any():
         row = int(np.argmax(too_large))
         expected = f"a finite number, of at most {LARGEST:g} in size"
         advice = "An infinity often comes from a division by zero: correct the value or leave the cell empty."
-        raise fail(path, row + first_line, column, repr(cells[row]), expected, advice)
-    return values
+        raise fail(where, place(row), column, shown(row), expected, advice)
+
+
+def parse_categories(where: Path | str, column: str, cells: list[str], place: Place = LINES) -> list[str]:
+    """The cells as they are; UserError names the first row with an empty one."""
+    for row, cell in enumerate(cells):
+        if not cell:
+            raise no_category(where, place(row), column, repr(cell))
+    return list(map(sys.intern, cells))  # a category stands in many rows
+
+
+def no_category(where: Path | str, place: str, column: str, cell: str) -> UserError:
+    """The error of an empty cell of a categorical column."""
+    return fail(where, place, column, cell, "a category", "Write one, such as 'unknown'.")
 
 
 def check_not_ahead(
-    path: Path,
+    where: Path | str,
     column: str,
     dates: Shaped[np.ndarray, "N"],
     today: datetime.date | None = None,
-    first_line: int = 2,
+    place: Place = LINES,
 ) -> None:
     """Refuses a date after today: a forecast, or a slip.
 
     Args:
-      dates: dates of the file's lines from `first_line` on, datetime64[D].
+      dates: datetime64[D].
       today: None takes the clock's.
 
     Raises:
-      UserError: names the first line with such a date.
+      UserError: names the first row with such a date.
     """
     day = np.datetime64(today or datetime.date.today(), "D")
     ahead = dates > day
     if ahead.any():
         row = int(np.argmax(ahead))
         raise UserError(
-            f"{path}, line {row + first_line}, column {column!r}: found {dates[row]}, expected a date up to"
+            f"{where}, {place(row)}, column {column!r}: found {dates[row]}, expected a date up to"
             f" today, {day}. Correct the date, or take out lines of the future; if today is another day, set"
             " the clock."
         )

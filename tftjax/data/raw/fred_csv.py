@@ -10,6 +10,7 @@ from tftjax.data.alignment import RELEASE_RULES, RULE_WORDS, Observations
 from tftjax.data.feature_sets import FEATURE_SETS, SERIES
 from tftjax.data.raw.cells import (
     FIRST_DATE,
+    LINES,
     NEVER,
     check_ascending,
     check_not_ahead,
@@ -61,7 +62,7 @@ def read_fred_csv(
         check_not_ahead(path, "release_date", releases, today)
     else:
         dates = to_dates(path, "observation_date", cells["observation_date"])
-        check_ascending(path, "observation_date", dates, np.arange(2, len(dates) + 2))
+        check_ascending(path, "observation_date", dates)
         releases = RELEASE_RULES[info.release](dates)
     check_not_ahead(path, "observation_date", dates, today)
     values = parse_numbers(path, name, cells[name])
@@ -71,7 +72,7 @@ def read_fred_csv(
     if info.frequency == "monthly" and np.any(not_first):
         row = int(np.argmax(not_first))
         expected, advice = "the first day of a month", "Download the series at its monthly frequency."
-        raise fail(path, row + 2, "observation_date", str(dates[row]), expected, advice)
+        raise fail(path, LINES(row), "observation_date", str(dates[row]), expected, advice)
     messages: tuple[str, ...] = ()
     empty = np.isnan(values)
     if name in ROW_SERIES and empty.any():
@@ -93,12 +94,12 @@ def _parse_releases(
     if dates.min() < FIRST_DATE:
         row = int(np.argmin(dates))
         expected = f"a date from {FIRST_DATE} on"
-        raise fail(path, row + 2, "observation_date", str(dates[row]), expected, "Correct the year.")
+        raise fail(path, LINES(row), "observation_date", str(dates[row]), expected, "Correct the year.")
     early = releases < dates
     if early.any():
         row = int(np.argmax(early))
         expected = f"a date from the observation's, {dates[row]}, on"
-        raise fail(path, row + 2, "release_date", str(releases[row]), expected, "Correct one of the two.")
+        raise fail(path, LINES(row), "release_date", str(releases[row]), expected, "Correct one of the two.")
     steps, release_steps = np.diff(dates).astype(np.int64), np.diff(releases).astype(np.int64)
     wrong = (steps < 0) | ((steps == 0) & (release_steps <= 0))
     if wrong.any():
@@ -106,7 +107,7 @@ def _parse_releases(
         pair = f"{dates[row]} released {releases[row]} after {dates[row - 1]} released {releases[row - 1]}"
         expected = "lines sorted by observation date, then release date, each pair once"
         advice = "Sort the lines, and keep one value of two that were released on one day."
-        raise fail(path, row + 2, "release_date", pair, expected, advice)
+        raise fail(path, LINES(row), "release_date", pair, expected, advice)
     return dates, releases
 
 
