@@ -26,6 +26,7 @@ ORDER = (
     "predict",
     "compare",
     "report",
+    "api",
 )
 NEVER = {"torch", "pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "jsonpickle"}
 
@@ -66,8 +67,8 @@ def package(name):
 
 
 def is_door(name):
-    """What a command is made of: it may import everything, and only doors import cli."""
-    return name.endswith(".__main__") or package(name) in {"cli", "predict", "compare"}
+    """What a command or the face for Python is made of: it may import all, and only doors import cli."""
+    return name.endswith(".__main__") or package(name) in {"cli", "predict", "compare", "api"}
 
 
 FACES = ["tftjax", *(f"tftjax.{name}" for name in ORDER if (PACKAGE / name).is_dir())]

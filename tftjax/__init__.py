@@ -28,4 +28,10 @@ def face(package: str, **modules: str) -> tuple[list[str], Callable[[str], Any]]
     return [*modules, *homes], resolve
 
 
-__all__, __getattr__ = face(__name__, config="Config", errors="UserError", storage="open_run")
+__all__, __getattr__ = face(
+    __name__,
+    api="Backtest Run Sweep backtest fit fit_sweep load",
+    config="Config",
+    errors="UserError",
+)
+__version__ = "0.1.0"

@@ -94,7 +94,7 @@ def forecastable(run: runs.Run, panel: Panel) -> Panel:
     return panel
 
 
-def forecast_next(run: runs.Run, panel: Panel) -> pd.DataFrame:
+def forecast_next(run: runs.Run, panel: Panel, future: pd.DataFrame | str | None = None) -> pd.DataFrame:
     """`predict` for a panel of series that can be forecast."""
     model_config, encoding = run.config.model, run.data.encoding
     # All rows, not only the encoder's: a moving volatility looks further back.
@@ -112,7 +112,7 @@ def forecast_next(run: runs.Run, panel: Panel) -> pd.DataFrame:
     return table
 
 
-def load_rows(run: runs.Run, data: str | None, as_of: datetime.date | None) -> Panel:
+def load_rows(run: runs.Run, data: str | pd.DataFrame | None, as_of: datetime.date | None) -> Panel:
     """Reads the rows to forecast from: the run's own data or another source, up to a date.
 
     Raises:
@@ -123,11 +123,13 @@ def load_rows(run: runs.Run, data: str | None, as_of: datetime.date | None) -> P
         # As the run's own data was made, which a config that names a built panel does not tell.
         about = run.data.panel.about
         made = {key: about[key] for key in (*MAKES_OTHER_VALUES, "max_gap") if key in about}
-        panel = load_panel(run.config.data.model_copy(update={"dataset": data, "end": None, **made}))
+        frame, source = (data, "frame") if isinstance(data, pd.DataFrame) else (None, data)
+        config = run.config.data.model_copy(update={"dataset": source, "end": None, **made})
+        panel = load_panel(config, frame)
         for key, value in made.items():
             if key in MAKES_OTHER_VALUES and panel.about.get(key, value) != value:
                 raise UserError(
-                    f"{data}: was made with {key} {panel.about[key]!r}, the run's data with {value!r}."
+                    f"{source}: was made with {key} {panel.about[key]!r}, the run's data with {value!r}."
                     " Give data that was made like the run's."
                 )
     if as_of is not None:
@@ -138,7 +140,7 @@ def load_rows(run: runs.Run, data: str | None, as_of: datetime.date | None) -> P
             )
         panel = select_rows(panel, before)
     if data is not None:
-        _check_unit(run, panel, data)
+        _check_unit(run, panel, source)
     return panel
 
 

@@ -41,17 +41,19 @@ class Config(Section):
     )
 
 
-def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+def load(given: "str | Path | Config", overrides: Sequence[str] = ()) -> Config:
     """Reads a config from a JSON file; keys left out keep their defaults, `name` that of the file's stem.
 
     Args:
-      path: the JSON file.
+      given: the JSON file, or a config to override.
       overrides: "dotted.key=value" each, applied in order.
 
     Raises:
       UserError: file not readable, not JSON, or any key or value that is not allowed (all listed at once).
     """
-    path = Path(path)
+    if isinstance(given, Config):
+        return from_dict(apply_overrides(given.model_dump(mode="json"), overrides), given.name)
+    path = Path(given)
     raw = read_users_json(path, "a config")
     if not isinstance(raw, dict):
         raise UserError(f"{path}: found {show(raw)} at the top, expected an object: {{...}}.")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from tftjax.config.functions import Functions
+from tftjax.config.functions import NO_FUNCTIONS, Functions
 from tftjax.config.section import nearest
 from tftjax.data.prepared import Data
 from tftjax.errors import UserError
@@ -67,19 +67,20 @@ def ensembles(members: Sequence[Member], ended: Mapping[str, Ended]) -> dict[tup
     return {key: seeds for key, seeds in groups.items() if len(seeds) > 1}
 
 
-def open_runs(folder: Path, config: str | None) -> list[runs.Run]:
+def open_runs(folder: Path, config: str | None, functions: Functions = NO_FUNCTIONS) -> list[runs.Run]:
     """Opens a run, or all seeds of a config of a sweep; of a walk-forward, those of its newest fold.
 
     Args:
       folder: directory of a run or a sweep.
       config: name of a config of the sweep; None for a run, or for the only config.
+      functions: functions that the runs were made with.
     Raises:
       UserError: neither a run nor a sweep, an unknown config, or one without a trained seed.
     """
     if not SweepDirectory(folder).plan.is_file():
         if config is not None:
             raise UserError(f"--config {config}: {folder} is no sweep. Leave --config out, or give a sweep.")
-        return [runs.open_run(folder)]
+        return [runs.open_run(folder, functions=functions)]
     members, ended = read_members(folder), read_ended(folder)
     known = list(dict.fromkeys(member.group for member in members))
     if config is None and len(known) > 1:
@@ -102,8 +103,11 @@ def open_runs(folder: Path, config: str | None) -> list[runs.Run]:
         missing = [member.name for member in seeds if member not in trained]
         log.warning(f"left out, as they diverged or have not ended: {', '.join(missing)}")
     first, *others = (SweepDirectory(folder).member(member.name).path for member in trained)
-    run = runs.open_run(first)
-    return [run, *(runs.open_run(path, run.data) for path in others)]  # seeds share data and scalers
+    run = runs.open_run(first, functions=functions)
+    return [
+        run,
+        *(runs.open_run(path, run.data, functions) for path in others),
+    ]  # seeds share data and scalers
 
 
 def evaluate_ensembles(

@@ -39,7 +39,7 @@ class Member(NamedTuple):
 
 
 def make_plan(
-    paths: Sequence[str | Path],
+    configs: Sequence[str | Path | Config],
     *,
     overrides: Sequence[str] = (),
     grid: Sequence[str] = (),
@@ -51,7 +51,7 @@ def make_plan(
     """Expands configs x grid x sample x seeds, in this order.
 
     Args:
-      paths: config files.
+      configs: config files, or configs.
       overrides: "dotted.key=value" each, for all members.
       grid: "dotted.key=value,value,..." each.
       space: what `read_space` returns.
@@ -69,12 +69,12 @@ def make_plan(
         raise UserError(f"--grid: {twice[0]} stands twice. Give all its values once, divided by commas.")
     points = [""] if not num_samples else _draw(space or {}, num_samples)
     members = []
-    for path in paths:
+    for given in configs:
         for values in itertools.product(*(texts for _, texts in axes)):
             chosen = [f"{key}={value}" for (key, _), value in zip(axes, values, strict=True)]
             for number, point in enumerate(points, start=1):
                 sampled = [f"{key}={json.dumps(value)}" for key, value in point.items()] if point else []
-                config = load(path, [*overrides, *chosen, *sampled])
+                config = load(given, [*overrides, *chosen, *sampled])
                 suffix = _suffix(axes, values) + (f"-p{number}" if point else "")
                 members += _seeds(config, config.name + suffix, num_seeds)
     _check(members, mixed_data)

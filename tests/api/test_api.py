@@ -1,0 +1,259 @@
+"""The face for Python: what comes in as a frame or a file goes out as frames and figures."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from tiny import ENCODER_LENGTH, QUANTILES, make_rows, write_config
+
+import tftjax
+from tftjax.api.arguments import key_of, make_config
+from tftjax.config.functions import Functions
+from tftjax.config.loading import load
+from tftjax.data.loading import load_panel
+from tftjax.evaluate.files import read_predictions
+from tftjax.train.run import train
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def config_file(tmp_path_factory):
+    return write_config(tmp_path_factory.mktemp("api"), make_rows(), train={"max_epochs": 2})
+
+
+@pytest.fixture(scope="module")
+def run(config_file, tmp_path_factory):
+    return tftjax.fit(config=config_file, directory=tmp_path_factory.mktemp("run") / "r", quiet=True)
+
+
+def test_fit_gives_the_bits_of_the_command_s_program(run, config_file, tmp_path):
+    metrics = train(load(config_file), tmp_path / "r", quiet=True)
+    frame = run.metrics
+    assert frame.loc[("test", "model"), "pinball"] == metrics["test"]["pinball"]
+    assert frame.loc[("val", "garch"), "crps"] == metrics["val"]["baselines"]["garch"]["crps"]
+    assert list(frame.index.names) == ["split", "forecast"]
+
+
+def test_forecasts_are_those_of_the_files(run):
+    test, frame = read_predictions(run.directory, "test"), run.forecasts
+    np.testing.assert_array_equal(frame[QUANTILES], test.forecast[:, 0])
+    np.testing.assert_array_equal(frame["actual"], test.target[:, 0])
+    assert frame.index.equals(test.dates.rename("date"))
+    unconditional = frame[[f"unconditional/{q}" for q in QUANTILES]]
+    assert unconditional.drop_duplicates().shape == (1, 7)
+
+
+def test_predict_and_importance(run):
+    table = run.predict(as_of="2001-06-29")
+    assert table.index.tolist() == [pd.Timestamp("2001-07-02")]
+    assert list(table) == QUANTILES
+    weights = run.importance()["mean"]["encoder"]
+    assert weights.sum() == pytest.approx(1, abs=1e-5)
+    assert weights.index[0] == "SP500_Returns"
+    with pytest.raises(tftjax.UserError, match="split: found 'tset', expected one of train, val, test"):
+        run.importance("tset")
+
+
+def test_the_figures(run):
+    for name in ("fan", "calibration", "training", "importance", "attention"):
+        figure = getattr(run.plot, name)()
+        assert isinstance(figure, Figure), name
+        assert figure.get_suptitle().startswith(run.name)
+    with pytest.raises(tftjax.UserError, match="series: found 'x'"):
+        run.plot.fan("x")
+
+
+def test_words_and_page(run):
+    assert run.verdict in repr(run)
+    assert "baselines" in run.verdict
+    html = run._repr_html_()
+    assert html.count("<tr") == 1 + len(run.metrics.loc["test"])
+    page = run.report()
+    assert "<!DOCTYPE html>" in page.read_text(encoding="utf-8")
+
+
+def test_load_evaluate_save(run, tmp_path):
+    opened = tftjax.load(run.directory)
+    pd.testing.assert_frame_equal(opened.evaluate(), run.metrics)
+    copy = opened.save(tmp_path / "copy")
+    pd.testing.assert_frame_equal(copy.predict(), run.predict())
+    with pytest.raises(tftjax.UserError, match="exists"):
+        opened.save(tmp_path / "copy")
+
+
+def test_nothing_is_replaced_without_a_word(run, config_file):
+    with pytest.raises(tftjax.UserError, match="exists"):
+        tftjax.fit(config=config_file, directory=run.directory, quiet=True)
+
+
+def test_seeds_are_averaged(config_file, tmp_path):
+    several = tftjax.fit(config=config_file, directory=tmp_path / "s", seeds=2, max_epochs=1, quiet=True)
+    parts = [tftjax.Run(each.directory, (each,)) for each in several.trained]
+    mean = sum(part.predict().to_numpy() for part in parts) / 2
+    np.testing.assert_allclose(several.predict(), mean, rtol=1e-12)
+    mean = sum(part.forecasts[QUANTILES].to_numpy() for part in parts) / 2
+    np.testing.assert_allclose(several.forecasts[QUANTILES], mean, rtol=1e-12)
+    before = several.metrics
+    pd.testing.assert_frame_equal(several.evaluate(), before, rtol=1e-9)
+    with pytest.raises(tftjax.UserError, match=r"save: .* is the mean of 2 seeds"):
+        several.save(tmp_path / "t")
+
+
+def test_a_sweep_and_a_backtest(config_file, tmp_path):
+    grid = {"loss.std_weight": [0, 0.1]}
+    sweep = tftjax.fit_sweep(
+        configs=config_file, directory=tmp_path / "sweep", grid=grid, max_epochs=1, quiet=True
+    )
+    assert set(sweep.results["loss.std_weight"]) == {0, 0.1}
+    assert sweep.ranking[0] == sweep.results.sort_values("val/pinball")["config"].iloc[0]
+    assert sweep.run().name == f"{sweep.ranking[0]}-s42"
+    assert isinstance(sweep.plot(), Figure)
+    assert isinstance(tftjax.load(tmp_path / "sweep"), tftjax.Sweep)
+
+
+def width(forecast, quantiles, hyperparameters):
+    return (forecast[..., -1] - forecast[..., 0]).mean()
+
+
+def test_own_functions_are_at_hand_again(config_file, tmp_path):
+    own = {"metrics": {"first": lambda forecast, target, quantiles: float(target[0, 0])}}
+    run = tftjax.fit(
+        config=config_file,
+        directory=tmp_path / "r",
+        penalties={"width": width},
+        own_weights={"width": 0.5},
+        max_epochs=1,
+        quiet=True,
+        **own,
+    )
+    assert run.config.loss.own_weights == {"width": 0.5}
+    assert run.metrics.loc[("test", "model"), "first"] == run.forecasts["actual"].iloc[0]
+    lines = (run.directory / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(lines[0])["width_penalty"] != 0
+    opened = tftjax.load(run.directory)
+    assert "first" not in opened.evaluate()
+    assert tftjax.load(run.directory, **own).evaluate()["first"].notna().all()
+
+
+def test_keywords_are_fields_by_their_last_name():
+    assert key_of("max_epochs") == "train.max_epochs"
+    with pytest.raises(tftjax.UserError, match=r"^scale: 2 settings have this name.*\"loss\.scale\""):
+        key_of("scale")
+    with pytest.raises(tftjax.UserError, match=r"max_epoch: unknown setting.*max_epochs"):
+        key_of("max_epoch")
+    frame = pd.DataFrame({"day": ["2020-01-01"], "ret": [0.1], "vix": [20.0], "fomc": ["no"], "fed": [1]})
+    fields = {"target": "ret", "observed": ["vix"], "known": ["fomc", "fed", "month"], "date": "day"}
+    config = make_config(None, fields, Functions(), frame)
+    columns = config.data.columns
+    assert columns.observed == ("vix",)
+    assert columns.known_real == ("fed",)
+    assert columns.known_categorical == ("fomc", "month")
+    assert config.data.dataset == "frame"
+    raw = {"model": {"encoder_length": ENCODER_LENGTH}}
+    dated = make_config(raw, {"start": pd.Timestamp("2021-02-03")}, Functions())
+    assert str(dated.data.start) == "2021-02-03"
+    assert dated.model.encoder_length == ENCODER_LENGTH
+
+
+def test_the_import_is_light():
+    code = (
+        "import time; t = time.perf_counter(); import tftjax, sys;"
+        "print(time.perf_counter() - t, 'jax' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    seconds, has_jax = done.stdout.split()
+    assert float(seconds) < 0.1
+    assert has_jax == "False"
+    assert tftjax.__version__
+
+
+def test_a_process_in_which_jax_has_started_says_what_it_costs(config_file, tmp_path):
+    code = (
+        "import jax, tftjax; jax.numpy.zeros(1).block_until_ready();"
+        f"r = tftjax.fit(config={str(config_file)!r}, max_epochs=1, quiet=True);"
+        f"tftjax.load(r.directory); print(r.verdict)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("jax had started before tftjax") <= 1
+    assert "baselines" in done.stdout
+
+
+def frame_of(num_rows=320):
+    return make_rows(num_rows)[["SP500_Returns", "AAA_Yield"]].set_axis(["ret", "aaa"], axis=1)
+
+
+FIELDS = {
+    "target": "ret",
+    "observed": ["aaa"],
+    "known": ["day_of_week"],
+    "encoder_length": ENCODER_LENGTH,
+    "hidden_size": 4,
+    "num_heads": 1,
+    "batch_size": 32,
+    "max_epochs": 1,
+    "quiet": True,
+}
+
+
+def test_a_frame_gives_the_run_of_its_csv_file(tmp_path):
+    frame = frame_of()
+    frame.to_csv(tmp_path / "own.csv")
+    of_frame = tftjax.fit(frame, directory=tmp_path / "frame", **FIELDS)
+    of_file = tftjax.fit(tmp_path / "own.csv", directory=tmp_path / "file", **FIELDS)
+    pd.testing.assert_frame_equal(of_frame.metrics, of_file.metrics)
+    assert of_frame.config.data.dataset == "frame"
+    newer = frame_of(330)
+    pd.testing.assert_frame_equal(of_frame.predict(newer), of_file.predict(newer))
+    assert of_frame.predict(newer).index[0] > newer.index[-1]
+    reopened = tftjax.load(tmp_path / "frame")
+    pd.testing.assert_frame_equal(reopened.predict(newer), of_frame.predict(newer))
+
+
+def test_percent_in_is_percent_out(tmp_path):
+    frame = frame_of()
+    decimal = tftjax.fit(frame, directory=tmp_path / "d", **FIELDS)
+    percent = tftjax.fit(
+        frame.assign(ret=100 * frame["ret"]), directory=tmp_path / "p", return_unit="percent", **FIELDS
+    )
+    np.testing.assert_allclose(percent.predict(), 100 * decimal.predict(), rtol=1e-4)
+    np.testing.assert_allclose(percent.forecasts["actual"], 100 * decimal.forecasts["actual"], rtol=1e-6)
+
+
+def test_a_price_is_forecast_by_its_returns_and_shown_as_levels(tmp_path):
+    price = pd.DataFrame({"close": 100 * (1 + frame_of()["ret"]).cumprod()})
+    fields = FIELDS | {"target": "close", "observed": []}
+    with pytest.raises(tftjax.UserError, match="target_transform"):
+        tftjax.fit(price, directory=tmp_path / "x", **fields)
+    run = tftjax.fit(price, directory=tmp_path / "x", target_transform="return", **fields)
+    levels, returns = run.predict(levels=True), run.predict()
+    np.testing.assert_allclose(levels, price["close"].iloc[-1] * (1 + returns), rtol=1e-9)
+
+
+@pytest.mark.parametrize("library", ["polars", "pyarrow"])
+def test_frames_of_other_libraries(library, tmp_path):
+    module = pytest.importorskip(library)
+    frame = frame_of().reset_index()
+    other = module.from_pandas(frame) if library == "polars" else module.Table.from_pandas(frame)
+    run = tftjax.fit(other, directory=tmp_path / "r", **FIELDS)
+    assert run.forecasts.index[-1] == frame["date"].iloc[-1]
+
+
+def test_a_panel_trains_as_the_config_that_names_it(config_file, run, tmp_path):
+    config = load(config_file)
+    again = tftjax.fit(load_panel(config.data), config, directory=tmp_path / "r", quiet=True)
+    pd.testing.assert_frame_equal(again.metrics, run.metrics)
+
+
+def test_what_is_no_table_is_named(tmp_path):
+    with pytest.raises(tftjax.UserError, match="found list, expected a table"):
+        tftjax.fit([1, 2], directory=tmp_path / "r", **FIELDS)
+    with pytest.raises(tftjax.UserError, match="no column 'aaa'"):
+        tftjax.fit(frame_of().drop(columns="aaa"), directory=tmp_path / "r", **FIELDS)

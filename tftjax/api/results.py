@@ -1,0 +1,401 @@
+"""Results for Python: a run, a sweep and a backtest, with their numbers as frames and their figures.
+
+Each is frozen and holds nothing but where it lies and what was opened: every frame is read from the files.
+"""
+
+import datetime
+import html
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from tftjax.config.functions import NO_FUNCTIONS, Functions
+from tftjax.config.loading import Config
+from tftjax.data.frames import to_pandas
+from tftjax.data.panel import read_panel
+from tftjax.data.transforms import in_return_unit, to_levels
+from tftjax.errors import UserError
+from tftjax.evaluate import tables
+from tftjax.evaluate.evaluation import evaluate_forecasts, forecast_splits
+from tftjax.evaluate.files import Evaluation, read_evaluation
+from tftjax.evaluate.metrics import flatten
+from tftjax.evaluate.scoring import SPLITS
+from tftjax.evaluate.verdict import hardest, verdict
+from tftjax.interpret.tables import interpret
+from tftjax.predict import forecast_next, forecastable, load_rows
+from tftjax.report.kinds import report
+from tftjax.storage import runs
+from tftjax.storage.directories import RunDirectory, SweepDirectory
+from tftjax.sweep.ensembles import average, average_tables, open_runs
+from tftjax.sweep.results import ranking, read_results
+from tftjax.train import pictures
+from tftjax.train.monitor import read_history
+from tftjax.walkforward.files import read_walk, stormy_days
+from tftjax.walkforward.summary import gain_data
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def _metrics_frame(metrics: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    """A row a split and forecast, the model's first; a column a metric, named as in metrics.json."""
+    rows = {
+        (split, name): flatten({key: part for key, part in values.items() if key not in ("tests", "regimes")})
+        for split, of_split in metrics.items()
+        for name, values in {"model": of_split, **of_split["baselines"]}.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["split", "forecast"])
+
+
+@dataclass(frozen=True, repr=False)
+class Run:
+    """A trained model, or the mean of several seeds' quantiles, and its evaluation.
+
+    Attributes:
+      directory: folder of the run, or of the ensemble of the seeds.
+      trained: the opened run of each seed.
+    """
+
+    directory: Path
+    trained: tuple[runs.Run, ...]
+
+    @property
+    def name(self) -> str:
+        """The run's name; of several seeds, their config's."""
+        return self.config.name if len(self.trained) == 1 else self.directory.name
+
+    @property
+    def config(self) -> Config:
+        """The config, of the first seed."""
+        return self.trained[0].config
+
+    @property
+    def verdict(self) -> str:
+        """Which baselines the test rows' forecast beats, in one line."""
+        return verdict(self._evaluation().metrics["test"])
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """The metrics of validation and test rows, of the model and of each baseline; returns as decimals."""
+        return _metrics_frame(self._evaluation().metrics)
+
+    @property
+    def forecasts(self) -> pd.DataFrame:
+        """The quantiles of the test rows by date, beside the actual values and the baselines' quantiles.
+
+        In the unit of the data: percent where `data.return_unit` is "percent".
+        """
+        evaluation = self._evaluation()
+        test = evaluation.predictions["test"]
+        steps, levels = test.target.shape[1], [f"{level:g}" for level in test.quantiles]
+        rows = np.repeat(np.arange(len(test.dates)), steps)
+        table = pd.DataFrame({"date": test.dates[rows], "series": test.series[rows]})
+        table["step"] = np.tile(np.arange(1, steps + 1), len(test.dates))
+        values = {"actual": test.target.reshape(-1, 1), "": test.forecast, **evaluation.baselines}
+        numbers = [
+            pd.DataFrame(
+                array.reshape(len(rows), -1),
+                columns=[name] if name == "actual" else [f"{name}/{q}" if name else q for q in levels],
+            )
+            for name, array in values.items()
+        ]
+        if self.trained[0].data.panel.id_column is None:
+            table = table.drop(columns="series")
+        if steps == 1:
+            table = table.drop(columns="step")
+        return table.join(in_return_unit(pd.concat(numbers, axis=1), self.config.data)).set_index("date")
+
+    @property
+    def plot(self) -> "RunPlots":
+        """The figures of the run, as `matplotlib.figure.Figure`."""
+        return RunPlots(self)
+
+    def predict(
+        self,
+        data: Any = None,
+        *,
+        as_of: str | datetime.date | None = None,
+        future: Any = None,
+        levels: bool = False,
+    ) -> pd.DataFrame:
+        """Forecasts the steps after the last row, of each series.
+
+        Args:
+          data: rows up to the day of the forecast: a frame, a file or a folder; None takes the run's own.
+          as_of: uses rows up to this date only.
+          future: values of known columns in the steps to come: a frame or a file.
+          levels: returns prices or levels, where `data.target_transform` made changes of them.
+
+        Returns:
+          A row a step: its date, the series if there are several, a column a quantile, in the data's unit.
+
+        Raises:
+          UserError: too few rows, columns that are missing, or other series than the run's.
+        """
+        first, *_ = self.trained
+        as_of = None if as_of is None else pd.Timestamp(as_of).date()
+        panel = load_rows(first, _table(data), as_of)
+        rows = forecastable(first, panel)
+        parts = [forecast_next(run, rows, _table(future)) for run in self.trained]
+        names = [f"{level:g}" for level in self.config.model.quantiles]
+        table = average_tables(parts, names)
+        return in_return_unit(to_levels(table, rows) if levels else table, self.config.data)
+
+    def evaluate(self) -> pd.DataFrame:
+        """Forecasts validation and test rows anew, writes their evaluation, and returns `metrics`."""
+        forecasts = [forecast_splits(run) for run in self.trained]
+        averaged = {split: average([part[split] for part in forecasts]) for split in SPLITS}
+        run = runs.Run(**{**vars(self.trained[0]), "directory": self.directory})
+        pictures.draw(run, evaluate_forecasts(run, averaged))
+        return self.metrics
+
+    def importance(self, split: str = "test") -> pd.DataFrame:
+        """Selection weights of the variables, mean and percentiles over a split's windows, of the first seed.
+
+        Args:
+          split: "train", "val" or "test".
+        """
+        table = self._interpreted("importance", split).drop(columns="split")
+        return table.set_index(["kind", "variable"])
+
+    def report(self) -> Path:
+        """Writes the page of the run, and returns its path."""
+        self._only_one("report")
+        return report([self.directory])[0]
+
+    def save(self, directory: str | Path) -> "Run":
+        """Copies the run to another place, such as out of a temporary folder.
+
+        Raises:
+          UserError: something lies there.
+        """
+        self._only_one("save")
+        target = Path(directory)
+        if target.exists():
+            raise UserError(f"{target} exists. Choose another place.")
+        shutil.copytree(self.directory, target)
+        first = self.trained[0]
+        return Run(target, (runs.open_run(target, first.data, first.functions),))
+
+    def _only_one(self, method: str) -> None:
+        if len(self.trained) > 1:
+            sweep = str(self.directory.parents[1])
+            raise UserError(
+                f"{method}: {self.directory} is the mean of {len(self.trained)} seeds. Take the sweep that"
+                f" they belong to: tftjax.load({sweep!r})."
+            )
+
+    def _evaluation(self) -> Evaluation:
+        return read_evaluation(self.directory)
+
+    def _interpreted(self, name: str, split: str) -> pd.DataFrame:
+        """A split's rows of a table of `interpret`, made on the first call.
+
+        Raises:
+          UserError: a split that the table lacks.
+        """
+        first = self.trained[0]
+        path = RunDirectory(first.directory).interpretation.table(name)
+        if not path.is_file():
+            interpret(first)
+        table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+        if split not in set(table["split"]):
+            raise UserError(
+                f"split: found {split!r}, expected one of {', '.join(dict.fromkeys(table['split']))}."
+            )
+        return table[table["split"] == split].reset_index(drop=True)
+
+    def __repr__(self) -> str:
+        return f"Run({self.name!r} in {str(self.directory)!r}: {self.verdict})"
+
+    def _repr_html_(self) -> str:
+        test = self._evaluation().metrics["test"]
+        return _as_html(self.name, self.verdict, tables.against_baselines(test, "Test rows"))
+
+
+def _table(data: Any) -> Any:
+    """What `load_rows` takes: the path of a file as text, or a pandas frame."""
+    return str(data) if isinstance(data, str | Path) else None if data is None else to_pandas(data)
+
+
+def _as_html(name: str, line: str, table: tables.Table) -> str:
+    """A name, a sentence and a table, for a notebook."""
+    frame = pd.DataFrame([[cell.text for cell in row] for row in table.rows], columns=list(table.head))
+    return f"<b>{html.escape(name)}</b>: {html.escape(line)}{frame.to_html(index=False)}"
+
+
+@dataclass(frozen=True)
+class RunPlots:
+    """The figures of a run."""
+
+    run: Run
+
+    def fan(self, series: str | None = None) -> "Figure":
+        """The last year of the test rows: central intervals, median and actual returns.
+
+        Args:
+          series: name of the series; None takes the first.
+        """
+        from tftjax.plots import theme
+
+        test = self.run._evaluation().predictions["test"]
+        names = list(dict.fromkeys(test.series))
+        if series is not None and series not in names:
+            raise UserError(f"series: found {series!r}, expected one of {', '.join(names[:10])}.")
+        return theme.figure_of(pictures.fan(self.run.name, test, names[0] if series is None else series))
+
+    def calibration(self) -> "Figure":
+        """The share of test outcomes below each quantile, of the model and two baselines."""
+        from tftjax.plots import theme
+
+        evaluation = self.run._evaluation()
+        test = evaluation.predictions["test"]
+        forecasts = {"model": test.forecast, **evaluation.baselines}
+        shares = {name: (test.target[:, :1] <= q[:, 0]).mean(axis=0) for name, q in forecasts.items()}
+        best = hardest(evaluation.metrics["val"]["baselines"])
+        return theme.figure_of(pictures.calibration(self.run.name, test, shares, best))
+
+    def training(self) -> "Figure":
+        """The course of the training, of the first seed."""
+        from tftjax.plots import theme, training
+
+        first = self.run.trained[0]
+        records = read_history(first.directory)
+        return theme.figure_of(training.course_drawing(records, first.best_epoch, self.run.name))
+
+    def importance(self, split: str = "test") -> "Figure":
+        """The selection weights of the variables, of the first seed."""
+        from tftjax.plots import interpretation, theme
+
+        table = self.run._interpreted("importance", split)
+        return theme.figure_of(interpretation.importance_drawing(table, self.run.name))
+
+    def attention(self, split: str = "test") -> "Figure":
+        """The attention by step, of the first horizon and seed."""
+        from tftjax.plots import interpretation, theme
+
+        table = self.run._interpreted("attention_by_lag", split)
+        return theme.figure_of(interpretation.attention_drawing(table, self.run.name))
+
+
+@dataclass(frozen=True, repr=False)
+class Sweep:
+    """Many configs and seeds, trained side by side.
+
+    Attributes:
+      directory: the sweep's folder.
+      functions: functions that its runs were made with.
+    """
+
+    directory: Path
+    functions: Functions = NO_FUNCTIONS
+
+    @property
+    def results(self) -> pd.DataFrame:
+        """A row a member: its settings that vary, and the metrics of validation and test rows."""
+        return read_results(self.directory)
+
+    @property
+    def ranking(self) -> list[str]:
+        """The configs by mean validation pinball loss, the best first."""
+        return ranking(self.results)
+
+    @property
+    def summary(self) -> str:
+        """The results in words and tables, as Markdown."""
+        return _text(SweepDirectory(self.directory).summary)
+
+    def run(self, config: str | None = None) -> Run:
+        """A config's only run, or the ensemble of its seeds; None takes the first of the ranking."""
+        config = config or self.ranking[0]
+        opened = tuple(open_runs(self.directory, config, self.functions))
+        ensemble = SweepDirectory(self.directory).ensemble(config).path
+        return Run(opened[0].directory if len(opened) == 1 else ensemble, opened)
+
+    def plot(self) -> "Figure":
+        """The metrics of every config, seed by seed."""
+        from tftjax.plots import sweeps, theme
+
+        return theme.figure_of(sweeps.metrics_drawing(self.results, self.ranking))
+
+    def report(self) -> Path:
+        """Writes the page of the sweep, and returns its path."""
+        return report([self.directory])[0]
+
+    def __repr__(self) -> str:
+        return f"Sweep({str(self.directory)!r}: {', '.join(self.ranking)})"
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(self.summary)}</pre>"
+
+
+@dataclass(frozen=True, repr=False)
+class Backtest:
+    """A training for every test year, judged on all years together.
+
+    Attributes:
+      directory: the walk-forward's folder.
+    """
+
+    directory: Path
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """A row a forecast over all folds, baselines included; returns as decimals."""
+        return read_walk(self.directory).pooled
+
+    @property
+    def gains(self) -> pd.DataFrame:
+        """The gain of each forecast over each baseline, by part of the test days, with its interval."""
+        return read_walk(self.directory).gains
+
+    @property
+    def folds(self) -> pd.DataFrame:
+        """A row a fold and forecast: dates and metrics of its test rows."""
+        return read_walk(self.directory).folds
+
+    @property
+    def verdict(self) -> str:
+        """Which baselines the forecast of each config beats, a line each."""
+        metrics = read_walk(self.directory).metrics
+        return "\n".join(f"{name}: {verdict(values)}" for name, values in metrics.items())
+
+    @property
+    def summary(self) -> str:
+        """The results in words and tables, as Markdown."""
+        return _text(SweepDirectory(self.directory).summary)
+
+    def plot(self) -> "Figure":
+        """The gain over the best baseline, fold by fold."""
+        from tftjax.plots import theme, walkforward
+
+        walk, panel = read_walk(self.directory), read_panel(self._first_member())
+        stormy = stormy_days(panel, walk.losses.index) if panel.id_column is None else None
+        return theme.figure_of(walkforward.gain_drawing(gain_data(walk, stormy)))
+
+    def report(self) -> Path:
+        """Writes the page of the walk-forward, and returns its path."""
+        return report([self.directory])[0]
+
+    def _first_member(self) -> Path:
+        sweep = SweepDirectory(self.directory)
+        return sweep.member(sweep.read()[0]["name"]).path
+
+    def __repr__(self) -> str:
+        return f"Backtest({str(self.directory)!r}: {self.verdict})"
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(self.summary)}</pre>"
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}). Go on with the training: --resume."
+        ) from error

@@ -1,0 +1,282 @@
+"""Training for Python: a run, a sweep, a backtest, from a frame, a file or a panel."""
+
+import atexit
+import functools
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import pandas as pd
+
+from tftjax import runtime
+from tftjax.api.arguments import Given, make_config
+from tftjax.api.results import Backtest, Run, Sweep
+from tftjax.config.functions import Functions
+from tftjax.config.loading import Config
+from tftjax.data.frames import to_pandas
+from tftjax.data.loading import FRAME, load_panel
+from tftjax.data.panel import Panel
+from tftjax.report.kinds import kind_of
+from tftjax.storage import runs
+from tftjax.sweep.plan import Member, make_plan
+from tftjax.sweep.run import Trained, conclude, load_data, sweep
+from tftjax.train.run import train
+from tftjax.walkforward import results as walk_results
+from tftjax.walkforward.plan import check_history, folds, with_folds
+
+log = logging.getLogger(__name__)
+
+Table = Any  # a frame of pandas, polars or arrow, the path of a file or a folder, or a `Panel`
+Own = Mapping[str, Callable[..., Any]]
+
+
+def fit(
+    data: Table = None,
+    config: Given = None,
+    *,
+    directory: str | Path | None = None,
+    seeds: int = 1,
+    penalties: Own | None = None,
+    metrics: Own | None = None,
+    baselines: Own | None = None,
+    head: Callable[..., Any] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+    **fields: Any,
+) -> Run:
+    """Trains a Temporal Fusion Transformer and judges its forecasts beside baselines.
+
+    Args:
+      data: a frame of pandas, polars or arrow with dates in a column or the index; a file or folder; a
+        `Panel`. None takes what the config names.
+      config: a `Config`, a JSON file, or a dict as in one; None takes the defaults.
+      directory: where the run is kept. None puts it into a temporary folder that is removed when Python ends.
+      seeds: number of seeds; several are averaged, level by level.
+      penalties: terms of the loss by name, see `PENALTIES` in train/losses.py; weights: `own_weights`.
+      metrics: metrics by name, see `METRICS` in evaluate/metrics.py.
+      baselines: baselines by name, see `BASELINES` in evaluate/baselines.py.
+      head: a quantile head, see `HEADS` in model/heads.py.
+      resume: goes on with the run in the directory, or begins it.
+      overwrite: replaces the run in the directory.
+      quiet: shows no progress and no summary.
+      fields: settings by their last name (`max_epochs=30`) or dotted (`**{"train.max_epochs": 30}`); and
+        `known` and `static`, columns of numbers and categories alike.
+
+    Raises:
+      UserError: see the message.
+    """
+    _start()
+    functions = _functions(penalties, metrics, baselines, head)
+    frame, panel, config = _settle(data, config, fields, functions)
+    place = _place(directory)
+    if directory is not None and "name" not in fields:
+        config = make_config(config, {"name": place.name}, functions)
+    flags = {"resume": resume, "overwrite": overwrite, "quiet": quiet, "functions": functions}
+    if seeds > 1:
+        members = make_plan([config], num_seeds=seeds)
+        _sweep(members, _loaded(frame, panel, config), place, conclude, flags)
+        return Sweep(place, functions).run()
+    train(config, place, panel=_loaded(frame, panel, config), **flags)
+    return Run(place, (runs.open_run(place, functions=functions),))
+
+
+def fit_sweep(
+    data: Table = None,
+    configs: Given | Sequence[Given] = None,
+    *,
+    directory: str | Path | None = None,
+    seeds: int = 1,
+    grid: Mapping[str, Sequence[Any]] | None = None,
+    space: Mapping[str, Any] | None = None,
+    num_samples: int = 0,
+    penalties: Own | None = None,
+    metrics: Own | None = None,
+    baselines: Own | None = None,
+    head: Callable[..., Any] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+    **fields: Any,
+) -> Sweep:
+    """Trains configs x grid x sample x seeds side by side on the same data, and compares them.
+
+    Args:
+      data: see `fit`.
+      configs: one config or several, each as in `fit`.
+      directory: see `fit`.
+      seeds: number of seeds of each config.
+      grid: values by dotted key, such as `{"loss.std_weight": [0, 0.1]}`.
+      space: ranges by dotted key that points are drawn from, as in a file for `--space`.
+      num_samples: number of points.
+      penalties, metrics, baselines, head, resume, overwrite, quiet, fields: see `fit`.
+
+    Raises:
+      UserError: see the message.
+    """
+    _start()
+    functions = _functions(penalties, metrics, baselines, head)
+    several = configs if isinstance(configs, list | tuple) else [configs]
+    settled = [_settle(data, config, fields, functions) for config in several]
+    frame, panel, first = settled[0]
+    axes = [f"{key}={','.join(map(json.dumps, values))}" for key, values in (grid or {}).items()]
+    members = make_plan(
+        [config for _, _, config in settled],
+        grid=axes,
+        space=space,
+        num_samples=num_samples,
+        num_seeds=seeds,
+    )
+    flags = {"resume": resume, "overwrite": overwrite, "quiet": quiet, "functions": functions}
+    place = _place(directory)
+    _sweep(members, _loaded(frame, panel, first), place, conclude, flags)
+    return Sweep(place, functions)
+
+
+def backtest(
+    config: Given = None,
+    data: Table = None,
+    *,
+    first_test: int,
+    last_test: int | None = None,
+    train_years: int = 10,
+    val_years: int = 1,
+    test_years: int = 1,
+    expanding: bool = False,
+    seeds: int = 1,
+    directory: str | Path | None = None,
+    penalties: Own | None = None,
+    metrics: Own | None = None,
+    baselines: Own | None = None,
+    head: Callable[..., Any] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+    **fields: Any,
+) -> Backtest:
+    """Trains anew for every test year, and judges the forecasts of all years together.
+
+    Args:
+      config: see `fit`.
+      data: see `fit`.
+      first_test: first test year.
+      last_test: last test year; None takes the last one that the data has whole.
+      train_years: years before the validation years that each training learns from.
+      val_years: years before the test years that choose the epoch.
+      test_years: years that each training forecasts.
+      expanding: trains on all years before, from the first fold's on.
+      seeds, directory, penalties, metrics, baselines, head, resume, overwrite, quiet, fields: see `fit`.
+
+    Raises:
+      UserError: see the message.
+    """
+    _start()
+    functions = _functions(penalties, metrics, baselines, head)
+    frame, panel, config = _settle(data, config, fields, functions)
+    panel = _loaded(frame, panel, config) or load_panel(config.data)
+    last = panel.frame.index.max()
+    whole = last.year if (last + pd.Timedelta(days=7)).year > last.year else last.year - 1
+    dates = folds(
+        first_test,
+        whole if last_test is None else last_test,
+        train_years=train_years,
+        val_years=val_years,
+        test_years=test_years,
+        expanding=expanding,
+    )
+    members = with_folds(make_plan([config], num_seeds=seeds), dates)
+    flags = {"resume": resume, "overwrite": overwrite, "quiet": quiet, "functions": functions}
+    place = _place(directory)
+    _sweep(members, panel, place, walk_results.conclude, flags)
+    return Backtest(place)
+
+
+def load(
+    directory: str | Path,
+    *,
+    penalties: Own | None = None,
+    metrics: Own | None = None,
+    baselines: Own | None = None,
+    head: Callable[..., Any] | None = None,
+) -> Run | Sweep | Backtest:
+    """Opens what was trained, by Python or by a command.
+
+    Args:
+      directory: folder of a run, a sweep or a walk-forward.
+      penalties, metrics, baselines, head: functions that a run was made with; it opens without them.
+
+    Raises:
+      UserError: neither of these, or damaged.
+    """
+    _start()
+    place = Path(directory)
+    kind, functions = kind_of(place), _functions(penalties, metrics, baselines, head)
+    if kind == "run":
+        return Run(place, (runs.open_run(place, functions=functions),))
+    return Backtest(place) if kind == "walk-forward" else Sweep(place, functions)
+
+
+def _functions(
+    penalties: Own | None, metrics: Own | None, baselines: Own | None, head: Callable[..., Any] | None
+) -> Functions:
+    heads = {} if head is None else {getattr(head, "__name__", type(head).__name__): head}
+    return Functions(dict(penalties or {}), dict(metrics or {}), dict(baselines or {}), heads)
+
+
+def _settle(
+    data: Table, config: Given, fields: Mapping[str, Any], functions: Functions
+) -> tuple[pd.DataFrame | None, Panel | None, Config]:
+    """The frame or the panel that was handed in, if any, and the config."""
+    if isinstance(data, str | Path):
+        return None, None, make_config(config, {"dataset": str(data), **fields}, functions)
+    if isinstance(data, Panel):
+        return None, data, make_config(config, {"data.dataset": FRAME, **fields}, functions)
+    frame = None if data is None else to_pandas(data)
+    return frame, None, make_config(config, fields, functions, frame)
+
+
+def _loaded(frame: pd.DataFrame | None, panel: Panel | None, config: Config) -> Panel | None:
+    """The panel of what was handed in; None if the config names the data."""
+    return panel if frame is None else load_panel(config.data, frame)
+
+
+def _sweep(
+    members: Sequence[Member],
+    panel: Panel | None,
+    place: Path,
+    ending: Callable[[Trained], str],
+    flags: Mapping[str, Any],
+) -> None:
+    data = load_data(members, mixed_data=False, panel=panel)
+    if members[0].fold:
+        days = {name: values.panel.frame.index for name, values in data.items()}
+        for message in check_history(members, days):
+            log.warning(message)
+    sweep(members, data, place, ending, **flags)
+
+
+def _place(directory: str | Path | None) -> Path:
+    """The directory; without one, a temporary folder that is removed when Python ends."""
+    if directory is not None:
+        return Path(directory)
+    folder = Path(tempfile.mkdtemp(prefix="tftjax-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder / "run"
+
+
+@functools.cache
+def _start() -> None:
+    """Sets the backend up, once; says what it costs if jax has started before."""
+    runtime.configure()
+    cores, count = runtime.available_cores(), jax.local_device_count()
+    if jax.default_backend() == "cpu" and count < cores:
+        log.warning(
+            f"jax had started before tftjax, with {count} device on {cores} cores: a run trains on {count} of"
+            " them. Call tftjax before any other use of jax, or start Python with"
+            f" XLA_FLAGS=--xla_force_host_platform_device_count={cores}."
+        )
