@@ -16,6 +16,8 @@ from tftjax.errors import UserError
 
 # Purpose of each command; its door is `tftjax/COMMAND.py` or `tftjax/COMMAND/__main__.py`.
 COMMANDS = {
+    "demo": "train on the embedded data and show what comes out",
+    "init": "look at a table and write the config to train on it",
     "train": "train and evaluate a run",
     "sweep": "train many configs and seeds side by side",
     "walkforward": "train for every test year, and judge all years together",

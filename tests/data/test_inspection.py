@@ -1,0 +1,118 @@
+"""What a table seems to be: answers known beforehand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tftjax.data.inspection import inspect, looks_like, read_any
+from tftjax.errors import UserError
+
+DAYS = pd.bdate_range("2010-01-04", periods=401)
+RETURNS = np.random.default_rng(3).standard_t(5, len(DAYS)) * 0.01
+PRICES = 50 * np.cumprod(1 + RETURNS)
+
+
+def csv(tmp_path, frame):
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    return read_any(tmp_path / "t.csv")
+
+
+def roles(found):
+    return {column.name: column.role for column in found.columns}
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (RETURNS, "return"),
+        (100 * RETURNS, "percent return"),
+        (PRICES, "price"),
+        (np.log(PRICES) - 4, "level"),
+        (15 + np.abs(RETURNS), "level"),
+        (np.zeros(9), "constant"),
+        (np.array([np.nan, 1.0]), "constant"),
+    ],
+)
+def test_the_kind_of_a_column(values, kind):
+    assert looks_like(values) == kind
+
+
+def test_a_table_of_returns_in_percent(tmp_path):
+    table = pd.DataFrame(
+        {
+            "note": "a",
+            "day": DAYS.strftime("%Y-%m-%d"),
+            "vix": np.where(np.arange(len(DAYS)) == 7, np.nan, 15 + np.abs(RETURNS)),
+            "my_ret": 100 * RETURNS,
+            "flat": 1.0,
+            "month": DAYS.month,
+        }
+    )
+    found = inspect(csv(tmp_path, table))
+    assert roles(found) == {
+        "day": "date",
+        "my_ret": "target",
+        "note": "",
+        "vix": "observed",
+        "flat": "",
+        "month": "known_categorical",
+    }
+    assert found.data == {
+        "columns": {"date": "day", "target": "my_ret", "observed": ["vix"], "known_categorical": ["month"]},
+        "return_unit": "percent",
+        "target_scale": "ewma",
+        "missing": "mask",
+    }
+    assert (found.rows, found.series, str(found.first.date())) == (401, 1, "2010-01-04")
+
+
+def test_a_price_beside_others_is_the_target_and_its_returns_are_forecast(tmp_path):
+    table = pd.DataFrame({"Date": DAYS, "Open": PRICES, "Close": PRICES * 1.01, "Volume": 1e6 + RETURNS})
+    found = inspect(csv(tmp_path, table))
+    assert roles(found)["Close"] == "target"
+    assert found.data["target_transform"] == "return"
+    chosen = inspect(csv(tmp_path, table), target="Open")
+    assert chosen.data["columns"]["target"] == "Open"
+
+
+def test_a_level_that_is_no_price_is_forecast_by_its_changes(tmp_path):
+    found = inspect(csv(tmp_path, pd.DataFrame({"date": DAYS, "spread": np.cumsum(RETURNS) - 1.0})))
+    assert found.data["target_transform"] == "difference"
+    assert "target_scale" not in found.data
+
+
+def test_wide_and_long_tables(tmp_path):
+    wide = pd.DataFrame({"date": DAYS, **{name: PRICES * factor for factor, name in enumerate("abc", 1)}})
+    found = inspect(csv(tmp_path, wide))
+    assert found.data["wide"] is True
+    assert found.data["columns"] == {"date": "date", "target": "price", "id": "series"}
+    assert (found.rows, found.series) == (401, 3)
+    long = (
+        wide.set_index("date").pct_change().dropna().melt(ignore_index=False, var_name="ticker").reset_index()
+    )
+    found = inspect(csv(tmp_path, long))
+    assert found.data["columns"] == {"date": "date", "target": "value", "id": "ticker"}
+    assert "wide" not in found.data
+    assert (found.rows, found.series) == (1200, 3)
+
+
+def test_parquet_is_read_with_its_index(tmp_path):
+    pytest.importorskip("pyarrow")
+    pd.DataFrame({"ret": RETURNS}, index=DAYS).to_parquet(tmp_path / "t.parquet")
+    found = inspect(read_any(tmp_path / "t.parquet"))
+    assert found.data["columns"] == {"date": "date", "target": "ret"}
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"date": ["01/02/2020"] * 3, "ret": [0.1, 0.2, 0.3]}, "no column of dates among date, ret"),
+        ({"date": ["2020-01-02"] * 3, "ret": [0.1, 0.2, 0.3]}, "2020-01-02 more than once"),
+        ({"date": ["2020-01-02", "2020-01-03"], "name": ["a", "b"]}, "no column of numbers"),
+    ],
+)
+def test_what_cannot_be_guessed_is_said(tmp_path, table, message):
+    with pytest.raises(UserError, match=message):
+        inspect(csv(tmp_path, pd.DataFrame(table)))
+    with pytest.raises(UserError, match="no column 'x'"):
+        inspect(csv(tmp_path, pd.DataFrame(table)), target="x")

@@ -1,0 +1,56 @@
+"""From an own table to a verdict without a JSON file written by hand."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tiny import make_rows
+
+from tftjax.cli import main
+from tftjax.config.loading import load
+
+
+@pytest.fixture
+def table(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    frame = make_rows()[["SP500_Returns", "AAA_Yield"]]
+    (100 * frame).rename_axis("day").to_csv("own.csv")
+    return "own.csv"
+
+
+def test_init_says_what_it_found_and_writes_a_config(table, capsys):
+    assert main(["init", table]) == 0
+    out = capsys.readouterr().out
+    assert "own.csv: 320 rows" in out
+    assert "looks like returns in percent" in out
+    assert out.rstrip().endswith("next: tftjax train own.json")
+    config = load("own.json")
+    assert config.data.columns.target == "SP500_Returns"
+    assert config.data.return_unit == "percent"
+
+
+def test_init_replaces_nothing_without_a_word(table, capsys):
+    assert main(["init", table]) == 0
+    before = Path("own.json").read_text()
+    assert main(["init", table, "--target", "AAA_Yield"]) == 2
+    assert "own.json exists. Choose another --out, or replace it: --overwrite." in capsys.readouterr().err
+    assert Path("own.json").read_text() == before
+    assert main(["init", table, "--target", "AAA_Yield", "--overwrite"]) == 0
+    assert json.loads(Path("own.json").read_text())["data"]["columns"]["target"] == "AAA_Yield"
+
+
+def test_init_names_the_file_in_its_errors(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n")
+    assert main(["init", "t.csv"]) == 2
+    assert "error: t.csv: found no column of dates among a, b" in capsys.readouterr().err
+    assert main(["init", "absent.csv"]) == 2
+    assert "absent.csv: no such file" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_three_commands_to_a_verdict(table, capsys):
+    assert main(["init", table]) == 0
+    fast = ["--set", "train.max_epochs=1", "--set", "model.hidden_size=4", "--set", "model.encoder_length=5"]
+    assert main(["train", "own.json", *fast]) == 0
+    assert "baselines" in capsys.readouterr().out

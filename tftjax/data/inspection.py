@@ -1,0 +1,274 @@
+"""A first look at a table: which column is what, by names and numbers; a guess, for a person to check."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from tftjax.data.checks import CALMEST, MAX_AUTOCORRELATION, WILDEST
+from tftjax.data.feature_sets import CALENDAR
+from tftjax.data.frames import PARQUET, read_parquet
+from tftjax.data.raw.cells import MISSING, read_cells
+from tftjax.errors import UserError
+
+RETURN_NAMES = re.compile(r"(^|[_ ])(log_?)?(ret|rets|return|returns|target|y)($|[_ ])", re.IGNORECASE)
+PRICE_NAMES = re.compile(r"(^|[_ ])(adj[_ ]?close|close|price|px|last|level|value)($|[_ ])", re.IGNORECASE)
+ID_NAMES = re.compile(r"(^|[_ ])(id|ticker|symbol|series|asset|name|unique_id)($|[_ ])", re.IGNORECASE)
+FEW_IDS = 0.5  # of the rows: a column of more different texts names no series
+
+
+class Column(NamedTuple):
+    """A column of a table, and what it seems to be.
+
+    Attributes:
+      role: field of `data.columns`, or "" if the column is left out.
+      words: why, for reading.
+    """
+
+    name: str
+    role: str
+    words: str
+
+
+class Inspection(NamedTuple):
+    """What a table seems to be.
+
+    Attributes:
+      rows: number of rows.
+      first, last: first and last date.
+      series: number of series.
+      columns: every column.
+      data: settings of the section `data`, by name, without `dataset`.
+      remarks: what a person should know or check.
+    """
+
+    rows: int
+    first: pd.Timestamp
+    last: pd.Timestamp
+    series: int
+    columns: tuple[Column, ...]
+    data: dict[str, Any]
+    remarks: tuple[str, ...]
+
+
+def read_any(path: Path) -> pd.DataFrame:
+    """The table of a CSV or Parquet file: columns of numbers, dates and text, as far as they can be told.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    if path.suffix.lower() in PARQUET:
+        frame = read_parquet(path)
+        has_index = not isinstance(frame.index, pd.RangeIndex)
+        return frame.reset_index(names=frame.index.name or "date") if has_index else frame
+    return pd.DataFrame({name: _typed(cells) for name, cells in read_cells(path).items()})
+
+
+def _typed(cells: Sequence[str]) -> pd.Series:
+    """Text cells as numbers where all of them are, or else as they are; NaN where missing."""
+    text = pd.Series(cells, dtype=object).where(lambda column: ~column.isin(MISSING), np.nan)
+    numbers = pd.to_numeric(text, errors="coerce")
+    return numbers if numbers.isna().equals(text.isna()) else text
+
+
+def looks_like(values: Float[np.ndarray, " N"]) -> str:
+    """The kind of a column of numbers: "return", "percent return", "price", "level" or "constant".
+
+    >>> looks_like(np.array([0.01, -0.02, 0.0, 0.015] * 9)), looks_like(np.linspace(90.0, 110.0, 36))
+    ('return', 'price')
+    """
+    values = values[np.isfinite(values)]
+    if len(values) < 3 or np.ptp(values) == 0:
+        return "constant"
+    before, after = values[:-1], values[1:]
+    moves = bool(np.ptp(before) and np.ptp(after))
+    autocorrelation = np.corrcoef(before, after)[0, 1] if moves else 1.0
+    if values.min() > 0:
+        changes = np.diff(np.log(values))
+        return "price" if autocorrelation > MAX_AUTOCORRELATION and changes.std() < WILDEST else "level"
+    spread = values.std()
+    if values.max() <= 0 or autocorrelation > MAX_AUTOCORRELATION or spread < CALMEST:
+        return "level"
+    return "percent return" if spread > WILDEST else "return"
+
+
+def inspect(
+    frame: pd.DataFrame, date: str | None = None, target: str | None = None, id_column: str | None = None
+) -> Inspection:
+    """Finds dates, series, target and inputs of a table.
+
+    Args:
+      frame: what `read_any` returns.
+      date, target, id_column: columns that are known; None finds them.
+
+    Raises:
+      UserError: no column of dates, no number, or rows of one date that no column tells apart.
+    """
+    for name in (date, target, id_column):
+        if name is not None and name not in frame:
+            raise UserError(
+                f"found no column {name!r} among {', '.join(map(str, frame.columns))}. Correct it."
+            )
+    date = date or _date_column(frame)
+    days = pd.to_datetime(frame[date].astype(str).str[:10], errors="coerce")
+    numeric = [name for name in frame if name != date and pd.api.types.is_numeric_dtype(frame[name])]
+    if id_column is None and days.duplicated().any():
+        id_column = _id_column(frame, date, days)
+    numeric = [name for name in numeric if name != id_column]
+    if not numeric:
+        raise UserError(f"found no column of numbers among {', '.join(map(str, frame.columns))}: no target.")
+    first = frame if id_column is None else frame[frame[id_column] == frame[id_column].iloc[0]]
+    kinds = {name: looks_like(first[name].to_numpy(np.float64)) for name in numeric}
+    if id_column is None and target is None and _is_wide(kinds):
+        return _of_wide(frame, date, days, kinds)
+    target = target or _target(kinds)
+    columns = (
+        Column(date, "date", f"dates, {days.min().date()} to {days.max().date()}"),
+        *([] if id_column is None else [Column(id_column, "id", _count(frame[id_column]))]),
+        Column(target, "target", _target_words(target, kinds[target])),
+        *(
+            _other(name, first[name], kinds.get(name))
+            for name in frame
+            if name not in (date, id_column, target)
+        ),
+    )
+    return _inspection(frame, days, columns, kinds, target, id_column)
+
+
+def _date_column(frame: pd.DataFrame) -> str:
+    """The first column whose cells are all dates, year first."""
+    for name in frame:
+        cells = frame[name]
+        if cells.dtype.kind == "M":
+            return name
+        text = cells.astype(str)
+        if pd.api.types.is_numeric_dtype(cells) or not text.str.match(r"\d{4}-\d\d-\d\d").all():
+            continue
+        if pd.to_datetime(text.str[:10], errors="coerce").notna().all():
+            return name
+    raise UserError(
+        f"found no column of dates among {', '.join(map(str, frame.columns))}, expected one with YYYY-MM-DD"
+        " in every row. Write the dates in that form."
+    )
+
+
+def _id_column(frame: pd.DataFrame, date: str, days: pd.Series) -> str:
+    """The column that tells the rows of one date apart."""
+    able = [
+        name
+        for name in frame
+        if name != date
+        and not pd.api.types.is_float_dtype(frame[name])
+        and 1 < frame[name].nunique() <= FEW_IDS * len(frame)
+        and not pd.DataFrame({"day": days, "id": frame[name]}).duplicated().any()
+    ]
+    able.sort(key=lambda name: not ID_NAMES.search(str(name)))
+    if not able:
+        day = days[days.duplicated()].iloc[0].date()
+        raise UserError(
+            f"column {date!r}: found {day} more than once, and no column of names that tells its rows apart,"
+            " expected each date once, or a column such as 'ticker'. Remove the repeated rows, or add it."
+        )
+    return able[0]
+
+
+def _is_wide(kinds: Mapping[str, str]) -> bool:
+    """Whether columns of one kind, none of them named as a target, are a series each."""
+    named = any(RETURN_NAMES.search(str(name)) or PRICE_NAMES.search(str(name)) for name in kinds)
+    return len(kinds) > 2 and not named and set(kinds.values()) in ({"return"}, {"percent return"}, {"price"})
+
+
+def _target(kinds: Mapping[str, str]) -> str:
+    """The column that is most likely to be forecast: a return by name, a return, a price by name, a price."""
+
+    def rank(name: str) -> tuple[bool, ...]:
+        is_return, is_price = kinds[name].endswith("return"), kinds[name] == "price"
+        return (
+            not (is_return and RETURN_NAMES.search(str(name))),
+            not is_return or any(PRICE_NAMES.search(str(other)) for other in kinds),
+            not (is_price and PRICE_NAMES.search(str(name))),
+            not is_return,
+            not is_price,
+        )
+
+    return min(kinds, key=rank)
+
+
+def _target_words(name: str, kind: str) -> str:
+    log = ", log returns by the name: taken as they are" if "log" in str(name).lower() else ""
+    words = {
+        "return": f"target: looks like returns as decimals{log}",
+        "percent return": f"target: looks like returns in percent{log}",
+        "price": "target: looks like a price; its returns are forecast",
+    }
+    return words.get(kind, "target: looks like a level; its changes are forecast")
+
+
+def _other(name: str, cells: pd.Series, kind: str | None) -> Column:
+    """The role of a column that is neither date, id nor target."""
+    if name in CALENDAR:
+        return Column(name, "known_categorical", "known beforehand: made of the date")
+    if kind is None:
+        return Column(
+            name, "", "left out: text; name it in known_categorical or static_categorical if it helps"
+        )
+    if kind == "constant":
+        return Column(name, "", "left out: one value in all rows")
+    drifts = ", drifts as a price does: its changes may serve better" if kind == "price" else ""
+    missing = f", missing in {cells.isna().mean():.1%} of the rows" if cells.isna().any() else ""
+    return Column(name, "observed", f"observed{drifts}{missing}")
+
+
+def _count(ids: pd.Series) -> str:
+    names = sorted(map(str, ids.unique()))
+    return f"{len(names)} series: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
+
+
+def _of_wide(frame: pd.DataFrame, date: str, days: pd.Series, kinds: Mapping[str, str]) -> Inspection:
+    """A table with a series a column."""
+    kind = next(iter(kinds.values()))
+    columns = (
+        Column(date, "date", f"dates, {days.min().date()} to {days.max().date()}"),
+        *(Column(name, "", _target_words(name, kind).replace("target", "a series", 1)) for name in kinds),
+        *(Column(name, "", "left out: text") for name in frame if name not in kinds and name != date),
+    )
+    target = "price" if kind == "price" else "ret"
+    found = _inspection(frame, days, columns, {target: kind}, target, "series")
+    return found._replace(data=found.data | {"wide": True}, series=len(kinds))
+
+
+def _inspection(
+    frame: pd.DataFrame,
+    days: pd.Series,
+    columns: tuple[Column, ...],
+    kinds: Mapping[str, str],
+    target: str,
+    id_column: str | None,
+) -> Inspection:
+    """The settings that follow from the roles of the columns."""
+    date = columns[0].name
+    roles: dict[str, Any] = {"date": date, "target": target}
+    roles |= {} if id_column is None else {"id": id_column}
+    for role in ("observed", "known_categorical"):
+        names = [column.name for column in columns if column.role == role]
+        roles |= {role: names} if names else {}
+    data: dict[str, Any] = {"columns": roles}
+    remarks: list[str] = []
+    kind = kinds[target]
+    if kind == "percent return":
+        data["return_unit"] = "percent"
+    if not kind.endswith("return"):
+        data["target_transform"] = "return" if kind == "price" else "difference"
+    if kind != "level":
+        data["target_scale"] = "ewma"
+        remarks.append("target_scale ewma: forecast in units of the target's moving volatility")
+    observed = [name for name in roles.get("observed", ()) if frame[name].isna().any()]
+    if observed:
+        data["missing"] = "mask"
+        remarks.append(f"missing mask: {', '.join(observed)} may lack values")
+    series = 1 if id_column is None or id_column not in frame else frame[id_column].nunique()
+    return Inspection(len(frame), days.min(), days.max(), series, columns, data, tuple(remarks))
