@@ -170,6 +170,7 @@ def test_a_config_is_frozen_and_hashable():
             {"data": {"start": "2020-01-02", "end": "2020-01-02"}},
             ["data.end", "after data.start (2020-01-02)"],
         ),
+        ({"data": {"wide": "yes"}}, ['data.wide: found "yes", expected true or false (a table with']),
         ({"data": {"return_unit": "bp"}}, ["data.return_unit", '"decimal", "percent"']),
         ({"loss": {"target_std": 0}}, ["loss.target_std: found 0", "above 0", "decimal"]),
         ({"loss": {"mean_weight": math.nan}}, ["loss.mean_weight: found NaN"]),

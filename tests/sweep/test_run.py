@@ -273,3 +273,19 @@ def test_a_sweep_that_exists(swept, configs, tmp_path, capsys):
     assert "tiny-s42/mine.txt" in fails(capsys, *arguments, "--overwrite")
     (folder / "members" / "tiny-s42" / "mine.txt").unlink()
     assert contents(folder) == before
+
+
+@pytest.mark.slow
+def test_members_without_penalties_take_the_data_s_own_spread(tmp_path, in_process, capsys):
+    rows = make_rows()
+    rows["SP500_Returns"] *= 8
+    weights = {"mean_weight": 0.0, "std_weight": 0.0}
+    path = write_config(tmp_path, rows, loss=weights, train={"max_epochs": 1})
+    command = [str(path), "--seeds", "2", "--runs", str(tmp_path)]
+    assert sweep_main(command) == 0, capsys.readouterr().err
+    spread = float(f"{rows['SP500_Returns'].iloc[:224].std(ddof=0):.4g}")
+    assert f"loss.target_std {spread:g} in 2 of them" in capsys.readouterr().out
+    assert [member.config.loss.target_std for member in read_members(tmp_path / "tiny")] == [spread] * 2
+    before = contents(tmp_path / "tiny")
+    assert sweep_main([*command, "--resume", "--quiet"]) == 0, capsys.readouterr().err
+    assert contents(tmp_path / "tiny") == before

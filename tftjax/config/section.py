@@ -95,7 +95,7 @@ def _allowed(schema: dict[str, Any]) -> str:
         count = f"{len(items)} values" if "prefixItems" in schema else "values"
         return f"a list of {count}, each {_allowed(items[0])}"
     words = {"integer": "an integer", "number": "a number", "string": "a string", "null": "null"}
-    words |= {"object": "an object {...}"}
+    words |= {"object": "an object {...}", "boolean": "true or false"}
     text = "an ISO date in quotes" if schema.get("format") == "date" else words[schema["type"]]
     bounds = {"minimum": "at least", "exclusiveMinimum": "above"}
     bounds |= {"maximum": "at most", "exclusiveMaximum": "below"}

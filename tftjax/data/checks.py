@@ -305,8 +305,8 @@ def check_data(config: Config, data: Data) -> None:
     """Refuses data that a run cannot be trained on.
 
     Raises:
-      UserError: returns in another unit than `loss.target_std`, fewer train windows than a batch, or a regime
-        without any.
+      UserError: a target that looks like a level, returns in another unit than `loss.target_std`, fewer train
+        windows than a batch, or a regime without any.
     """
     for check in _checks(config, data.panel, data.blocks, data.starts["train"]):
         check()
