@@ -1,5 +1,7 @@
 """Files are written whole or not at all."""
 
+import numpy as np
+import pandas as pd
 import pytest
 from tiny import contents
 
@@ -18,3 +20,11 @@ def test_replacing_text_keeps_the_old_on_failure(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="No space left"):
         files.replace_text(path, "new")
     assert contents(tmp_path) == {"text": b"old"}
+
+
+def test_a_table_may_have_a_series_of_any_name(tmp_path):
+    table = pd.DataFrame({"series": ["NA", "null", "nan", "None"], "value": [1.0, np.nan, 3.0, 4.0]})
+    table.to_csv(tmp_path / "t.csv", index=False)
+    read = files.read_csv(tmp_path / "t.csv", dtype={"series": str})
+    assert read["series"].tolist() == ["NA", "null", "nan", "None"]
+    np.testing.assert_array_equal(read["value"], [1.0, np.nan, 3.0, 4.0])

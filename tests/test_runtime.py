@@ -72,6 +72,18 @@ def test_cache_in_the_home_by_default(clean, monkeypatch):
     assert Path(getattr(jax.config, CACHE)) == clean / "home" / ".cache" / "tftjax"
 
 
+def test_without_a_home_there_is_no_cache(clean, monkeypatch):
+    """A container with a numeric user has no HOME, and no entry in passwd."""
+
+    def home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", home)
+    runtime.configure()
+    assert getattr(jax.config, CACHE) is None
+
+
 def test_cores_are_those_that_this_process_may_use():
     assert 1 <= runtime.available_cores() <= os.cpu_count()
 

@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 from tftjax.errors import UserError
+from tftjax.plots import drop_absent_backend
 
 # Purpose of each command; its door is `tftjax/COMMAND.py` or `tftjax/COMMAND/__main__.py`.
 COMMANDS = {
@@ -54,6 +55,7 @@ def exit_code(command: Callable[[], object], stopped: str | None = None) -> int:
     Args:
       stopped: message after Ctrl-C.
     """
+    drop_absent_backend()
     try:
         with _messages_on_stderr():
             command()

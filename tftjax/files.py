@@ -5,9 +5,12 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tftjax.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:
@@ -25,6 +28,16 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
         return content
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}). {remedy}") from error
+
+
+def read_csv(path: Path, **keywords: Any) -> "pd.DataFrame":
+    """Reads a table that this package wrote, by pandas' `read_csv` with `keywords`.
+
+    Only an empty cell is a missing value: a series may be called NA, null or nan.
+    """
+    import pandas as pd  # 0.3 s, which who only writes need not pay
+
+    return pd.read_csv(path, keep_default_na=False, na_values=[""], **keywords)
 
 
 def write_json(path: Path, content: dict) -> None:

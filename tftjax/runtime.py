@@ -3,6 +3,7 @@
 Entry points call `configure()` before their first array operation. Importing jax does not start a backend.
 """
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -24,7 +25,8 @@ def configure() -> None:
 
     One virtual CPU device a core, each with one thread: the operations of a small TFT are too short to be
     divided inside, and a batch divided over two devices runs nearly twice as fast. The cache lies in
-    JAX_COMPILATION_CACHE_DIR, by default $XDG_CACHE_HOME/tftjax or ~/.cache/tftjax.
+    JAX_COMPILATION_CACHE_DIR, by default $XDG_CACHE_HOME/tftjax or ~/.cache/tftjax; without a home there
+    is none.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     defaults = {
@@ -34,8 +36,9 @@ def configure() -> None:
     added = [f"{flag}={value}" for flag, value in defaults.items() if flag not in flags]
     os.environ["XLA_FLAGS"] = " ".join([flags, *added]).strip()
     if jax.config.jax_compilation_cache_dir is None:
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(home / "tftjax"))
+        with contextlib.suppress(RuntimeError):  # no HOME and no entry in passwd, as in some containers
+            home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+            jax.config.update("jax_compilation_cache_dir", str(home / "tftjax"))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 

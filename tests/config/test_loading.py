@@ -122,6 +122,11 @@ def test_dates_and_lists_load_from_json_and_the_dump_loads_again(tmp_path):
     assert from_dict(json.loads(json.dumps(config.model_dump(mode="json"))), "checkpoint") == config
 
 
+def test_a_byte_order_mark_is_no_part_of_a_config(tmp_path):
+    (tmp_path / "a.json").write_text('{"train": {"max_epochs": 3}}', encoding="utf-8-sig")
+    assert load(tmp_path / "a.json").train.max_epochs == 3
+
+
 def test_a_config_is_frozen_and_hashable():
     config = Config()
     with pytest.raises(pydantic.ValidationError, match="frozen"):

@@ -244,6 +244,22 @@ def test_all_damaged_is_an_error_and_a_new_save_replaces_them(run, capfd, caplog
     assert capfd.readouterr().err == ""
 
 
+def test_a_checkpoint_that_may_not_be_read_is_not_damaged(run, monkeypatch, caplog):
+    """Nothing older stands in for it; as root everything may be read, so the refusal is a stand-in."""
+    refused, read = run / "4" / "arrays", Path.read_bytes
+
+    def read_bytes(path):
+        if path.is_relative_to(refused.resolve()):
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    for restore in (checkpoint.restore_latest, lambda folder: checkpoint.restore(folder, 4)):
+        with pytest.raises(UserError, match=r"4 cannot be read \(Permission denied.* Make it readable"):
+            restore(run)
+    assert not caplog.messages
+
+
 def test_leftovers_are_cleaned_at_the_next_save_and_nothing_else_is(run):
     for name in ("5.new", "6.new.orbax-checkpoint-tmp", "2.trash", "notes", "tmp", "x.trash"):
         (run / name).mkdir()

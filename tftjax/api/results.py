@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from tftjax import files
 from tftjax.config.functions import NO_FUNCTIONS, Functions
 from tftjax.config.loading import Config
 from tftjax.data.frames import to_pandas
@@ -202,7 +203,7 @@ class Run:
         path = RunDirectory(first.directory).interpretation.table(name)
         if not path.is_file():
             interpret(first)
-        table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+        table = files.read_csv(path)
         if split not in set(table["split"]):
             raise UserError(
                 f"split: found {split!r}, expected one of {', '.join(dict.fromkeys(table['split']))}."

@@ -21,6 +21,7 @@ from tftjax.config.loading import Config
 from tftjax.data.frames import to_pandas
 from tftjax.data.loading import FRAME, load_panel
 from tftjax.data.panel import Panel
+from tftjax.plots import drop_absent_backend
 from tftjax.report.kinds import kind_of
 from tftjax.storage import runs
 from tftjax.sweep.plan import Member, make_plan
@@ -272,6 +273,7 @@ def _place(directory: str | Path | None) -> Path:
 @functools.cache
 def _start() -> None:
     """Sets the backend up, once; says what it costs if jax has started before."""
+    drop_absent_backend()
     runtime.configure()
     cores, count = runtime.available_cores(), jax.local_device_count()
     if jax.default_backend() == "cpu" and count < cores:

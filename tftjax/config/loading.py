@@ -152,7 +152,7 @@ def read_users_json(path: Path, kind: str) -> Any:
       UserError: the file cannot be read, or is not JSON.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # Windows writes a byte-order mark
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"{path}: cannot be read as {kind} ({error}). Give the path of a JSON file."

@@ -14,10 +14,10 @@ from tftjax.config.data import DataConfig
 from tftjax.config.loading import Config
 from tftjax.data.alignment import RULE_WORDS
 from tftjax.data.checks import findings
-from tftjax.data.description import describe, draw
+from tftjax.data.description import describe
 from tftjax.data.feature_sets import CALENDAR, FEATURE_SETS, SERIES
 from tftjax.data.loading import feature_set_of, load_panel
-from tftjax.data.panel import PANEL_FILES, ROLES_FILE, write_panel
+from tftjax.data.panel import PANEL_FILES, ROLES_FILE, name_of, split_series, write_panel
 from tftjax.data.raw.fred_api import BASE_URL
 from tftjax.data.raw.sources import SOURCES
 from tftjax.errors import UserError
@@ -132,7 +132,14 @@ def show_description(arguments: argparse.Namespace) -> None:
     if arguments.plot is not None:
         if arguments.plot.exists():
             raise UserError(f"{arguments.plot} exists. Choose another file, or remove it.")
-        draw(panel, arguments.plot)
+        if arguments.plot.suffix.lower() != ".png":
+            raise UserError(f"{arguments.plot}: not a picture's name. Give the path of a .png file.")
+        from tftjax.plots import panel as figures  # half a second to import: only where it is needed
+        from tftjax.plots.theme import save
+
+        first = split_series(panel)[0]
+        names = first.observed + first.known_real
+        save(arguments.plot, figures.columns_drawing(first.frame, names, name_of(first)))
         print(f"drawn: {arguments.plot}")
 
 

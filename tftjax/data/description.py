@@ -1,13 +1,10 @@
-"""Description of a panel, in words and as a picture."""
-
-from pathlib import Path
+"""Description of a panel in words."""
 
 import numpy as np
 import pandas as pd
 
 from tftjax.data.alignment import days
-from tftjax.data.panel import Panel, blocks, name_of, split_series
-from tftjax.errors import UserError
+from tftjax.data.panel import Panel, blocks
 
 LONG_GAP = 5  # business days without a row; from here on the gap is listed
 
@@ -79,27 +76,3 @@ def unit_guess(values: pd.Series) -> str:
     if low >= 0 and values.max() < 1:
         return "share or rate, decimal?"
     return "level or percent"
-
-
-def draw(panel: Panel, path: Path) -> None:
-    """Draws every real column over time, one below the other, into a PNG.
-
-    Raises:
-      UserError: the file cannot be written.
-    """
-    from matplotlib.figure import Figure  # half a second to import: only where it is needed
-
-    panel = split_series(panel)[0]  # of several series, the first
-    names = panel.observed + panel.known_real
-    figure = Figure(figsize=(12, 1.6 * len(names) + 0.6), dpi=100, layout="constrained")
-    for axes, name in zip(np.ravel(figure.subplots(len(names), sharex=True)), names, strict=True):
-        axes.plot(panel.frame.index.to_numpy(), panel.frame[name].to_numpy(), linewidth=0.7, color="#1f5fa8")
-        series = f" of {name_of(panel)}" if panel.id_column else ""
-        axes.set_title(name + series, loc="left", fontsize=10, parse_math=False)  # a $ is drawn as it is
-        axes.grid(color="#e0e0e0", linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-    try:
-        figure.savefig(path)
-    except (OSError, ValueError) as error:  # ValueError: an ending that names no picture
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path}: cannot be written ({reason}). Give the path of a .png file.") from error

@@ -58,9 +58,9 @@ def read_metrics(
 
 
 def read_table(path: Path, remedy: str, **keywords: Any) -> pd.DataFrame:
-    """Reads one of an evaluation's tables by pandas' `read_csv` with `keywords`; see `read_metrics`."""
+    """Reads one of an evaluation's tables by `files.read_csv` with `keywords`; see `read_metrics`."""
     try:
-        return pd.read_csv(path, **keywords)
+        return files.read_csv(path, **keywords)
     except (OSError, ValueError) as error:
         raise _unreadable(path, error, remedy) from error
 
@@ -219,7 +219,7 @@ def read_predictions(directory: Path, split: str, remedy: str | None = None) -> 
     if not path.is_file():
         raise UserError(f"{path}: missing. Make it: {remedy}")
     try:
-        table = pd.read_csv(path, parse_dates=["date"], dtype={"series": str})
+        table = files.read_csv(path, parse_dates=["date"], dtype={"series": str})
         table = table[table["split"] == split]
         levels = [name for name in table if name not in ("date", "split", "series", "step", "actual")]
         steps = int(table["step"].max()) if "step" in table else 1

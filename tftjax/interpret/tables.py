@@ -233,7 +233,7 @@ def read_interpretation(directory: Path) -> dict[str, pd.DataFrame]:
         if not path.is_file():
             continue
         try:
-            table = pd.read_csv(path)
+            table = files.read_csv(path)
             tables[name] = table.loc[table["split"] == "test", list(needed)]
         except (OSError, ValueError, KeyError) as error:
             raise UserError(

@@ -160,7 +160,15 @@ def restore_latest(directory: Path) -> Checkpoint | None:
 def _read(path: Path, epoch: int) -> Checkpoint:
     import orbax.checkpoint as ocp
 
-    _verify_files(path)
+    try:
+        _verify_files(path)
+    except FileNotFoundError:
+        raise
+    except OSError as error:  # no right to read, a disk that fails: nothing says that the file is damaged
+        raise UserError(
+            f"the checkpoint {path} cannot be read ({error.strerror or error}: {error.filename}). Make it"
+            " readable; nothing older is taken in its place."
+        ) from error
     items = ocp.args.Composite(arrays=ocp.args.PyTreeRestore(), metadata=ocp.args.JsonRestore())
     with _quiet():
         saved = _checkpointer().restore(path, args=items)
