@@ -28,3 +28,13 @@ def test_a_table_may_have_a_series_of_any_name(tmp_path):
     read = files.read_csv(tmp_path / "t.csv", dtype={"series": str})
     assert read["series"].tolist() == ["NA", "null", "nan", "None"]
     np.testing.assert_array_equal(read["value"], [1.0, np.nan, 3.0, 4.0])
+
+
+def test_a_planted_link_is_not_followed(tmp_path):
+    (tmp_path / "elsewhere").write_text("of the user")
+    (tmp_path / "a.json.new").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "a.json").symlink_to(tmp_path / "elsewhere")
+    files.write_json(tmp_path / "a.json", {"b": 1})
+    assert (tmp_path / "elsewhere").read_text() == "of the user"
+    assert files.read_json(tmp_path / "a.json", "") == {"b": 1}
+    assert not (tmp_path / "a.json").is_symlink()

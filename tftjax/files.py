@@ -60,6 +60,7 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
     """
     temporary = path.with_name(path.name + ".new")
     try:
+        temporary.unlink(missing_ok=True)  # what a kill left, or a link that leads elsewhere
         write(temporary)
         os.replace(temporary, path)
     except OSError as error:

@@ -127,6 +127,22 @@ def test_a_byte_order_mark_is_no_part_of_a_config(tmp_path):
     assert load(tmp_path / "a.json").train.max_epochs == 3
 
 
+@pytest.mark.parametrize(
+    ("raw", "key"),
+    [
+        ({"train": {"init_from": "a\0b"}}, "train.init_from"),
+        ({"notes": "\ud800"}, "notes"),
+        ({"train": {"freeze": ["a", "\udfff"]}}, "train.freeze"),
+        ({"data": {"scaling": {"\ud800": "none"}}}, "a key"),
+    ],
+)
+def test_text_that_is_none_is_refused_by_its_key(raw, key):
+    with pytest.raises(
+        UserError, match=f"^here: found NUL or half a character in the text of {key}, expected"
+    ):
+        from_dict(raw, "here")
+
+
 def test_a_config_is_frozen_and_hashable():
     config = Config()
     with pytest.raises(pydantic.ValidationError, match="frozen"):

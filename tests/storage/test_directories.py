@@ -187,6 +187,16 @@ def test_one_process_at_a_time(begun):
         pass
 
 
+def test_a_lock_that_is_a_link_is_refused(begun, tmp_path):
+    run, elsewhere = RunDirectory(begun[-1]), tmp_path / "elsewhere"
+    elsewhere.write_text("of the user")
+    run.lock_file.unlink(missing_ok=True)
+    run.lock_file.symlink_to(elsewhere)
+    with pytest.raises(UserError, match="is a link, expected a file"), lock(run):
+        pass
+    assert elsewhere.read_text() == "of the user"
+
+
 def test_a_lock_ends_with_its_process_and_keeps_overwrite_off(begun):
     config, panel, directory = begun
     (directory / "checkpoints" / "3").mkdir(parents=True)

@@ -71,6 +71,15 @@ def test_overwrite_removes_no_run_that_is_no_member(members, tmp_path):
     assert contents(tmp_path) == before
 
 
+@pytest.mark.parametrize("name", ["../x", "/etc", "..", "", "a/b"])
+def test_a_member_lies_in_its_sweep(tmp_path, name):
+    (tmp_path / "sweep.json").write_text(
+        json.dumps({"members": [{"name": name, "group": "g", "config": {}}]})
+    )
+    with pytest.raises(UserError, match=r"sweep\.json: damaged \(.* is no name of a member"):
+        read_members(tmp_path)
+
+
 def test_damaged_list_of_the_ended(tmp_path):
     (tmp_path / "ended.json").write_text(json.dumps({"a": {"state": 1}}))
     with pytest.raises(UserError, match=r"ended\.json: damaged"):

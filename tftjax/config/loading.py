@@ -3,7 +3,8 @@
 import functools
 import hashlib
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,12 @@ def from_dict(raw: dict[str, Any], where: str) -> Config:
     Raises:
       UserError: lists every key or value that is not allowed.
     """
+    unreadable = list(_unreadable(raw))
+    if unreadable:
+        raise UserError(
+            f"{where}: found NUL or half a character in the text of {', '.join(unreadable)}, expected"
+            " readable text. Write it anew."
+        )
     try:
         return Config.model_validate_json(json.dumps(raw))
     except pydantic.ValidationError as error:
@@ -80,6 +87,19 @@ def from_dict(raw: dict[str, Any], where: str) -> Config:
             for detail in error.errors(include_url=False)
         ]
         raise UserError("\n  ".join([f"{where}: {len(lines)} mistake(s) in the config:", *lines])) from None
+
+
+def _unreadable(value: Any, key: str = "") -> Iterator[str]:
+    """The dotted keys under which a text is that no path, no file and no terminal can hold."""
+    if isinstance(value, str) and re.search("[\0\ud800-\udfff]", value):
+        yield ascii(key).strip("'")
+    elif isinstance(value, dict):
+        for name, part in value.items():
+            yield from _unreadable(part, f"{key}.{name}" if key else str(name))
+            yield from _unreadable(name, "a key")
+    elif isinstance(value, list):
+        for part in value:
+            yield from _unreadable(part, key)
 
 
 def apply_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

@@ -199,6 +199,9 @@ class SweepDirectory(TrainingDirectory):
         members = self._read_identity().get("members")
         if not isinstance(members, list) or not all(isinstance(member, dict) for member in members):
             raise UserError(f"{self.plan}: damaged (it has no list of members). {REMEDY}")
+        for name in (str(member.get("name")) for member in members):
+            if Path(name).name != name or name in ("", ".", ".."):
+                raise UserError(f"{self.plan}: damaged ({name!r} is no name of a member). {REMEDY}")
         return members
 
     def write(self, members: Sequence[dict[str, Any]]) -> None:
@@ -252,6 +255,8 @@ def lock(directory: TrainingDirectory) -> Iterator[None]:
     """
     import filelock  # 0.05 s, which only training need pay
 
+    if directory.lock_file.is_symlink():
+        raise UserError(f"{directory.lock_file}: is a link, expected a file. Remove it.")
     held = filelock.FileLock(directory.lock_file, timeout=0)
     try:
         held.acquire()

@@ -19,6 +19,7 @@ from tftjax.errors import UserError
 
 # Settings that a grid or a sample cannot vary, each with what sets it.
 NOT_SWEPT = {"name": "--name", "notes": "nothing", "train.seed": "--seeds", "evaluation": "--set"}
+MAX_SEEDS = 10_000
 STATE_KEYS = ("train.init_from",)  # settings that a member's first state follows from, and nothing else
 
 
@@ -61,8 +62,8 @@ def make_plan(
     Raises:
       UserError: a mistake in any of these, two members of one name, or data that differ.
     """
-    if num_seeds < 1:
-        raise UserError(f"--seeds: found {num_seeds}, expected at least 1.")
+    if not 1 <= num_seeds <= MAX_SEEDS:
+        raise UserError(f"--seeds: found {num_seeds}, expected 1 to {MAX_SEEDS}.")
     axes = [parse_axis(text) for text in grid]
     twice = [key for key, _ in axes if [other for other, _ in axes].count(key) > 1]
     if twice:

@@ -184,6 +184,22 @@ def test_a_bad_key_is_said_at_once_and_never_shown(service, tmp_path):
     assert "wrong-secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "failure",
+    [
+        (400, {"error_message": "the key sec ret/1 and sec+ret%2F1 is wrong"}),
+        (200, {"count": "sec ret/1", "observations": []}),
+        (302, {"error_message": "go to ?api_key=sec+ret%2F1"}),
+    ],
+)
+def test_the_key_is_in_no_message_whatever_the_service_says(service, tmp_path, failure):
+    service.failures = [failure] * 9
+    with pytest.raises(UserError, match="CPIAUCSL") as caught:
+        fetch(service, tmp_path, key="sec ret/1")
+    assert "sec" not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
 def test_unknown_series_and_odd_answers(service, tmp_path):
     with pytest.raises(UserError, match=r"CPIAUCSL: the service refused .*does not exist"):
         fetch(service, tmp_path)

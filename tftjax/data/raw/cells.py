@@ -125,7 +125,8 @@ def near(name: str, folder: Path) -> str:
 
 
 def fail(where: Path | str, place: str, column: str, cell: str, expected: str, advice: str) -> UserError:
-    """The error of a wrong cell."""
+    """The error of a wrong cell; of a long one, such as after a quote that is never closed, its beginning."""
+    cell = cell if len(cell) <= 80 else f"{cell[:60]} ... ({len(cell)} characters)"
     return UserError(f"{where}, {place}, column {column!r}: found {cell}, expected {expected}. {advice}")
 
 

@@ -55,7 +55,11 @@ def download(
         raise UserError(f"{folder}: cannot be made ({error.strerror}).") from error
     for name in missing:
         with_releases = SERIES[name].frequency != "daily"
-        rows = _observations(name, with_releases, key, base_url, waits_s, timeout_s)
+        try:
+            rows = _observations(name, with_releases, key, base_url, waits_s, timeout_s)
+        except UserError as error:  # whatever the service says, the key is in no message
+            secrets = re.compile("|".join(map(re.escape, {key, urllib.parse.quote_plus(key)})))
+            raise UserError(secrets.sub("(the key)", str(error))) from None
         if not rows:
             raise UserError(f"{name}: the service answered without any observation. Check the identifier.")
         replace_text(folder / f"{name}.csv", _csv(name, rows, with_releases))
