@@ -19,9 +19,16 @@ class ColumnsConfig(Section):
     )
     target: str = Field(min_length=1, description="what is forecast, a return")
     observed: tuple[str, ...] = Field((), description="numbers known up to the day of the forecast")
-    known_real: tuple[str, ...] = Field((), description="numbers known beforehand, such as days to a holiday")
+    known_real: tuple[str, ...] = Field(
+        (),
+        description="numbers known beforehand. Made by name: days_to_NAME, days until the next of the dates"
+        " that data.events lists under NAME, at most 60; and lag_N, the target N rows before, N at least"
+        " model.prediction_length",
+    )
     known_categorical: tuple[str, ...] = Field(
-        (), description="categories known beforehand; day_of_week and month are made from the date"
+        (),
+        description="categories known beforehand. Made by name: day_of_week and month; with an exchange in"
+        " data.calendar also before_holiday, after_holiday and half_day",
     )
     static_real: tuple[str, ...] = Field((), description="numbers that never change")
     static_categorical: tuple[str, ...] = Field((), description="categories that never change")
@@ -78,9 +85,21 @@ class DataConfig(Section):
     return_unit: Literal["decimal", "percent"] = Field(
         "decimal", description="unit of returns in the source: 0.01 or 1.0 for one percent"
     )
-    frequency: Literal["daily", "weekly", "monthly"] = Field(
-        "daily",
-        description="frequency of the rows; the target's returns compounded, other columns as last known",
+    frequency: Literal["daily", "weekly", "monthly", "quarterly"] | None = Field(
+        None,
+        description="frequency of the rows; null: that of the data. Daily rows are brought to a lower one:"
+        " the target's returns compounded, other columns as last known",
+    )
+    calendar: str | None = Field(
+        None,
+        min_length=1,
+        description='the days that can have a row: "weekdays", "24/7", a week of seven 0 and 1 from Monday'
+        ' on, or an exchange such as "XNYS" (needs the extra calendars); null: found from the rows',
+    )
+    events: dict[
+        Annotated[str, Field(min_length=1)], Annotated[tuple[datetime.date, ...], Field(min_length=1)]
+    ] = Field(
+        {}, description="ISO dates of scheduled events by name, for days_to_NAME in data.columns.known_real"
     )
     alignment: Literal["vintage", "fixed"] = Field(
         "vintage",
@@ -126,8 +145,9 @@ class DataConfig(Section):
         30,
         ge=1,
         le=100_000,
-        description="longest gap in business days, between two values of a daily raw series or two rows of a"
-        " table of one's own; a longer one is an error. A built panel was checked when it was built",
+        description="longest gap in business days (by data.calendar: days, or sessions), between two values"
+        " of a daily raw series or two rows of a table of one's own; a longer one is an error, unless it is"
+        " the usual distance of monthly or quarterly rows. A built panel was checked when it was built",
     )
     scaling: dict[str, Literal["standard", "robust", "none"]] = Field(
         {}, description='by column, how it is scaled; "standard" for all others'

@@ -10,10 +10,12 @@ from tftjax import face
 __all__, __getattr__ = face(
     __name__,
     alignment="",
+    calendar="",
     checks="check_data",
     conditions="",
     encoding="Encoding",
     feature_sets="",
+    future="",
     loading="load_panel",
     panel="Panel make_panel",
     prepared="Data prepare",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Shaped
 
 from tftjax.config.data import DataConfig
 from tftjax.data.alignment import (
@@ -22,12 +22,22 @@ from tftjax.data.alignment import (
     resample,
     snapshot,
 )
-from tftjax.data.feature_sets import CALENDAR, SERIES, FeatureSet, from_columns, get_feature_set
+from tftjax.data.calendar import (
+    Calendar,
+    check_days,
+    found_dating,
+    found_days,
+    is_resampled,
+    table_frequency,
+)
+from tftjax.data.feature_sets import SERIES, FeatureSet, from_columns, get_feature_set
+from tftjax.data.future import FUTURE, future_to_json, split_future
 from tftjax.data.panel import (
     ROLES,
     ROLES_FILE,
     Panel,
     blocks,
+    calendar_of,
     join_series,
     make_panel,
     name_of,
@@ -64,22 +74,26 @@ def _from_table(path: Path, config: DataConfig) -> Panel:
     feature_set = feature_set_of(config)
     date = "date" if config.columns is None else config.columns.date
     frame, lines, messages = read_panel_csv(path, feature_set, config.return_unit, date)
-    known = feature_set.names("known_real") + feature_set.names("known_categorical")
-    given = [name for name in known if name not in CALENDAR]
+    given = feature_set.given_columns()
     if given:
         messages += (
-            f"known columns that the date does not give ({', '.join(given)}): a run can be trained and"
-            " evaluated, but tftjax.predict has no values of theirs for the days ahead",
+            f"known columns that the date does not give ({', '.join(given)}): to forecast, tftjax.predict"
+            " needs their values of the days ahead, from --future FILE or rows without a target at the end",
         )
-    if feature_set.id_column is None:
-        return _table_rows(path, feature_set, frame, lines, messages, config)
+    frame, lines, future = split_future(frame, lines, feature_set, f"{path}, line", config.end)
+    dates = {name: days(frame.index[r.start : r.stop]) for name, r in blocks(frame, feature_set.id_column)}
+    frequency = table_frequency(config.frequency, dates, str(path))
+    if config.frequency is None and frequency != "daily":
+        messages += (f"{frequency} rows, as the table has them",)
     parts, unused = [], []
     for name, rows in blocks(frame, feature_set.id_column):
         part = slice(rows.start, rows.stop)
-        where = f"{path}, series {name!r}"
+        where = f"{path}, series {name!r}" if feature_set.id_column is not None else str(path)
         try:
-            parts.append(_table_rows(where, feature_set, frame.iloc[part], lines[part], (), config))
+            parts.append(_table_rows(where, feature_set, frame.iloc[part], lines[part], config, frequency))
         except NoRows:
+            if feature_set.id_column is None:
+                raise
             unused.append(name)
     if not parts:
         raise UserError(
@@ -93,29 +107,53 @@ def _from_table(path: Path, config: DataConfig) -> Panel:
     for message in dict.fromkeys(message for part in parts for message in part.messages):
         names = [name_of(part) for part in parts if message in part.messages]
         messages += (message if len(names) == len(parts) else f"{', '.join(names)}: {message}",)
-    return dataclasses.replace(join_series(parts), messages=messages)
+    joined = join_series(parts)
+    # What differs between the series is found from the rows of each.
+    of_all = {key: joined.about[key] for key in ("calendar", "dated")}
+    of_all = {k: value if all(p.about[k] == value for p in parts) else None for k, value in of_all.items()}
+    if len(future):
+        messages += (f"{len(future)} rows without a target at the end: kept as the future",)
+        of_all[FUTURE] = future_to_json(future)
+    return dataclasses.replace(joined, messages=messages, about=joined.about | of_all)
 
 
 def _table_rows(
-    where: Path | str,
+    where: str,
     feature_set: FeatureSet,
     frame: pd.DataFrame,
     lines: Int[np.ndarray, "N"],
-    messages: tuple[str, ...],
     config: DataConfig,
+    frequency: str,
 ) -> Panel:
-    """The panel of one series of a table."""
-    used, dropped = _used_rows(frame, feature_set, config, str(where), lines)
-    frame = frame.loc[used]
+    """The panel of one series of a table, at a frequency."""
+    used, dropped = _used_rows(frame, feature_set, config, where, lines)
     date = "date" if config.columns is None else config.columns.date
-    check_row_gaps(days(frame.index), lines[used], f"{where}, column {date!r}", config.max_gap)
-    return _panel(feature_set, frame, pd.DataFrame(index=frame.index), messages + dropped, config)
+    column = f"{where}, column {date!r}"
+    calendar, of_rows = _calendars(days(frame.index), frequency, config, column)
+    rows = days(frame.index[used])
+    place = lambda row: f"line {lines[used][row]}"  # noqa: E731
+    if config.calendar is not None:
+        check_days(config.calendar, rows, of_rows == "daily", column, place)
+    limits = {"open_days": calendar.days, "frequency": of_rows}
+    check_row_gaps(rows, lines[used], column, config.max_gap, **limits)
+    staleness = pd.DataFrame(index=frame.index[used])
+    return _panel(feature_set, frame.loc[used], staleness, dropped, config, calendar, of_rows)
+
+
+def _calendars(
+    dates: Shaped[np.ndarray, "N"], frequency: str, config: DataConfig, where: str
+) -> tuple[Calendar, str]:
+    """The calendar of a series' rows-to-be, and the frequency of the rows that they are made of."""
+    of_rows = "daily" if is_resampled(frequency, dates, where) else frequency
+    open_days = config.calendar or found_days(dates, of_rows)
+    dated = found_dating(of_rows, open_days, dates)
+    return Calendar(frequency, open_days, dated, config.model_dump(mode="json")["events"]), of_rows
 
 
 def feature_set_of(config: DataConfig) -> FeatureSet:
     """The feature set that a config names, or that its `data.columns` make."""
     if config.columns is not None:
-        return from_columns(config.columns)
+        return from_columns(config.columns, config.calendar, tuple(config.events))
     return get_feature_set(config.feature_set or DEFAULT_FEATURE_SET)
 
 
@@ -147,7 +185,14 @@ def _from_raw_series(path: Path, config: DataConfig) -> Panel:
     messages += tuple(f"{name}: {words}" for name, words in rules.items())
     used, dropped = _used_rows(frame, feature_set, config, str(path), None)
     _check_series(series, feature_set, frame.index[used], config, path)
-    return _panel(feature_set, frame.loc[used], staleness.loc[used], messages + dropped, config)
+    dates = days(frame.index)
+    frequency = table_frequency(config.frequency, {"": dates}, str(path))
+    calendar, of_rows = _calendars(dates, frequency, config, str(path))
+    if config.calendar is not None:
+        place = lambda row: f"row {row} of those used"  # noqa: E731
+        check_days(config.calendar, dates[used], of_rows == "daily", str(path), place)
+    frame, staleness = frame.loc[used], staleness.loc[used]
+    return _panel(feature_set, frame, staleness, messages + dropped, config, calendar, of_rows)
 
 
 def _panel(
@@ -156,32 +201,36 @@ def _panel(
     staleness: pd.DataFrame,
     messages: tuple[str, ...],
     config: DataConfig,
+    calendar: Calendar,
+    of_rows: str,
 ) -> Panel:
-    """The panel of daily rows, at the frequency that the config asks for."""
+    """The panel of rows of the frequency `of_rows`, at the calendar's frequency."""
     target = feature_set.names("target")[0]
-    if config.frequency != "daily":
-        frame, staleness, added = resample(frame, staleness, target, config.frequency)
+    if calendar.frequency != of_rows:
+        frame, staleness, added = resample(frame, staleness, target, calendar.frequency, calendar.days)
         messages += added
-    calendar = {
-        name: CALENDAR[name](frame.index)
-        for name in feature_set.names("known_categorical")
-        if name in CALENDAR
-    }
+    made = {name: make(frame[target], calendar) for name, make in feature_set.made_columns().items()}
+    first = max((int(np.isnan(values).sum()) for values in made.values()), default=0)  # rows that lags take
+    if first >= len(frame):
+        raise NoRows(f"data.columns.known_real: found {len(frame)} rows, fewer than the lags take. Use more.")
+    if first:
+        messages += (f"dropped {first} leading rows: the target lies no {first} rows back there",)
+    frame, staleness = frame.assign(**made).iloc[first:], staleness.iloc[first:]
     names = {role: feature_set.names(role) for role in ROLES}
     names["observed"] = (target, *names["observed"])
     return make_panel(
-        frame.assign(**calendar),
+        frame,
         target=target,
         staleness=staleness,
         messages=messages,
-        about=built_about(config),
+        about=built_about(config, calendar),
         id_column=feature_set.id_column,
         **names,
     )
 
 
-def built_about(config: DataConfig) -> dict:
-    """A panel's making: the settings of its data, units and sources by column."""
+def built_about(config: DataConfig, calendar: Calendar) -> dict:
+    """A panel's making: the settings of its data, units and sources by column, and its rows' calendar."""
     feature_set = feature_set_of(config)
     content = config.model_dump(mode="json")
     content["feature_set"] = None if config.columns else config.feature_set or DEFAULT_FEATURE_SET
@@ -192,6 +241,11 @@ def built_about(config: DataConfig) -> dict:
         },
         "units": {column.name: column.unit for column in feature_set.columns},
         "sources": {column.name: list(column.sources) for column in feature_set.columns},
+        "made": list(feature_set.made_columns()),
+        "frequency": calendar.frequency,
+        "calendar": calendar.days,
+        "dated": calendar.dated,
+        "events": dict(calendar.events),
     }
 
 
@@ -212,7 +266,13 @@ def _read_built(path: Path, config: DataConfig) -> Panel:
             f"{path}: found no row between data.start {config.start} and data.end {config.end}; rows go from"
             f" {frame.index.min().date()} to {frame.index.max().date()}. Widen the range."
         )
-    return select_rows(panel, within)
+    panel = select_rows(panel, within)
+    if config.calendar is None:
+        return panel
+    calendar, dates = calendar_of(panel)._replace(days=config.calendar), days(panel.frame.index)
+    place = lambda row: f"row {row} of those used"  # noqa: E731
+    check_days(config.calendar, dates, calendar.frequency == "daily", str(path), place)
+    return dataclasses.replace(panel, about=panel.about | {"calendar": config.calendar})
 
 
 def align(

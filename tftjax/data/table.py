@@ -13,7 +13,16 @@ from jaxtyping import Int, Shaped
 from tftjax.data.alignment import days
 from tftjax.data.feature_sets import Column, FeatureSet
 from tftjax.data.panel import blocks
-from tftjax.data.raw.cells import check_ascending, check_not_ahead, fail, parse_numbers, read_parts, to_dates
+from tftjax.data.raw.cells import (
+    FIRST_DATE,
+    MISSING,
+    check_ascending,
+    check_not_ahead,
+    fail,
+    parse_numbers,
+    read_parts,
+    to_dates,
+)
 from tftjax.errors import UserError
 
 
@@ -41,7 +50,7 @@ def read_panel_csv(
         values = {
             column.name: _read_column(path, column, cells[column.name], first_line) for column in columns
         }
-        dates = _read_dates(path, date, cells[date], first_line)
+        dates = _read_dates(path, date, cells[date], first_line, cells[feature_set.names("target")[0]])
         parts.append(pd.DataFrame(values, index=pd.DatetimeIndex(dates, name="date").as_unit("ns")))
     frame = pd.concat(parts)
     lines = np.arange(2, len(frame) + 2)
@@ -78,9 +87,13 @@ def _check_header(path: Path, columns: tuple[Column, ...], date: str, header: li
     return unclaimed
 
 
-def _read_dates(path: Path, column: str, cells: list[str], first_line: int) -> Shaped[np.ndarray, "N"]:
+def _read_dates(
+    path: Path, column: str, cells: list[str], first_line: int, targets: list[str] | None
+) -> Shaped[np.ndarray, "N"]:
+    """The dates of rows; one of a row without a target may lie ahead."""
     dates = to_dates(path, column, cells, first_line)
-    check_not_ahead(path, column, dates, first_line=first_line)
+    with_target = dates if targets is None else np.where(np.isin(targets, list(MISSING)), FIRST_DATE, dates)
+    check_not_ahead(path, column, with_target, first_line=first_line)
     return dates
 
 
@@ -107,7 +120,8 @@ def check_table(path: Path, feature_set: FeatureSet, date: str) -> list[str]:
                     _check_header(path, columns, date, list(cells))
                 except UserError as error:
                     mistakes[""] = str(error)
-            readers = {date: partial(_read_dates, path, date)}
+            targets = cells.get(feature_set.names("target")[0])
+            readers = {date: partial(_read_dates, path, date, targets=targets)}
             readers |= {column.name: partial(_read_column, path, column) for column in columns}
             for name, read in readers.items():
                 if name in cells and name not in mistakes:
