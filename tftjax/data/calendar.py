@@ -9,9 +9,10 @@ import datetime
 import difflib
 import functools
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int, Shaped
@@ -47,13 +48,11 @@ class Exchange(NamedTuple):
       sessions: days with trading, ascending.
       early_closes: sessions that close early.
       holidays: days of its usual week without trading that are known beforehand.
-      week: its usual week, as numpy writes it.
     """
 
     sessions: Dates
     early_closes: Dates
     holidays: Dates
-    week: str
 
 
 class Calendar(NamedTuple):
@@ -94,6 +93,20 @@ def exchange(name: str) -> Exchange:
     Raises:
       UserError: the package exchange_calendars is missing, or does not know the name.
     """
+    made = _made(name)
+    sessions, early = (
+        index.to_numpy().astype("datetime64[D]") for index in (made.sessions, made.early_closes)
+    )
+    closed = np.arange(sessions[0], sessions[-1] + DAY)
+    closed = np.setdiff1d(closed[np.is_busday(closed, weekmask=made.weekmask)], sessions)
+    if made.regular_holidays is not None:
+        unforeseen = np.array([str(day)[:10] for day in made.adhoc_holidays], "datetime64[D]")
+        closed = np.setdiff1d(closed, unforeseen)
+    return Exchange(sessions, early, closed)
+
+
+def _made(name: str) -> Any:
+    """The calendar of exchange_calendars of a name, over all dates that are asked for."""
     try:
         import exchange_calendars  # half a second, and only where sessions are asked for
     except ImportError:
@@ -102,7 +115,15 @@ def exchange(name: str) -> Exchange:
             " missing. Install it: pip install 'tftjax[calendars]'."
         ) from None
     try:
-        kind = type(exchange_calendars.get_calendar(name))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on pandas' plans with what the package uses
+            kind = type(exchange_calendars.get_calendar(name))
+            first, last = kind.bound_min(), kind.bound_max()
+            start = (
+                datetime.date(1900, 1, 1) if first is None else max(first.date(), datetime.date(1900, 1, 1))
+            )
+            end = datetime.date.today() + datetime.timedelta(days=3653)
+            return kind(start, end if last is None else min(last.date(), end))
     except exchange_calendars.errors.InvalidCalendarName:
         known = exchange_calendars.get_calendar_names()
         nearest = difflib.get_close_matches(name.upper(), known, n=3, cutoff=0.6) or ["XNYS", "XLON", "XTKS"]
@@ -114,20 +135,6 @@ def exchange(name: str) -> Exchange:
         raise UserError(
             f"data.calendar: exchange_calendars cannot make {name!r} ({str(error)[:200]})."
         ) from None
-    bounds = kind.bound_min(), kind.bound_max()
-    first, last = (None if bound is None else bound.date() for bound in bounds)
-    start = max(first or datetime.date.min, datetime.date(1900, 1, 1))
-    end = min(last or datetime.date.max, datetime.date.today() + datetime.timedelta(days=3653))
-    made = kind(start, end)
-    sessions, early = (
-        index.to_numpy().astype("datetime64[D]") for index in (made.sessions, made.early_closes)
-    )
-    closed = np.arange(sessions[0], sessions[-1] + DAY)
-    closed = np.setdiff1d(closed[np.is_busday(closed, weekmask=made.weekmask)], sessions)
-    if made.regular_holidays is not None:
-        unforeseen = np.array([str(day)[:10] for day in made.adhoc_holidays], "datetime64[D]")
-        closed = np.setdiff1d(closed, unforeseen)
-    return Exchange(sessions, early, closed, made.weekmask)
 
 
 def _sessions_over(days: str, first: np.datetime64, last: np.datetime64) -> Dates:
@@ -410,7 +417,7 @@ def after_holiday(dates: Dates, calendar: Calendar) -> Bool[np.ndarray, "N"]:
     return _any_between(exchange(calendar.days).holidays, before, dates)
 
 
-def _any_between(holidays: Dates, first: Dates, last: Dates) -> Bool[np.ndarray, "N"]:
+def _any_between(holidays: Shaped[np.ndarray, "H"], first: Dates, last: Dates) -> Bool[np.ndarray, "N"]:
     return np.searchsorted(holidays, last) > np.searchsorted(holidays, first, side="right")
 
 

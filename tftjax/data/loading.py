@@ -112,8 +112,12 @@ def _from_table(path: Path, config: DataConfig) -> Panel:
     of_all = {key: joined.about[key] for key in ("calendar", "dated")}
     of_all = {k: value if all(p.about[k] == value for p in parts) else None for k, value in of_all.items()}
     if len(future):
-        messages += (f"{len(future)} rows without a target at the end: kept as the future",)
-        of_all[FUTURE] = future_to_json(future)
+        use = "kept as the future"
+        if any(is_resampled(frequency, dates[name_of(part)], str(path)) for part in parts):
+            use = f"left out, as steps are {frequency}; tftjax.predict takes a row a step with --future FILE"
+        else:
+            of_all[FUTURE] = future_to_json(future)
+        messages += (f"{len(future)} rows without a target at the end: {use}",)
     return dataclasses.replace(joined, messages=messages, about=joined.about | of_all)
 
 
@@ -214,7 +218,9 @@ def _panel(
     if first >= len(frame):
         raise NoRows(f"data.columns.known_real: found {len(frame)} rows, fewer than the lags take. Use more.")
     if first:
-        messages += (f"dropped {first} leading rows: the target lies no {first} rows back there",)
+        late = next(name for name, values in made.items() if np.isnan(values).sum() == first)
+        before = frame.index[first].date()
+        messages += (f"dropped {first} leading rows: no value of {late} before {before}",)
     frame, staleness = frame.assign(**made).iloc[first:], staleness.iloc[first:]
     names = {role: feature_set.names(role) for role in ROLES}
     names["observed"] = (target, *names["observed"])
