@@ -1,4 +1,4 @@
-"""Rows of the days ahead: from the table's end, from a file or frame, or from rows that are looked back at."""
+"""Rows of the days ahead: from the end of the table, from a file or frame, or from rows looked back at."""
 
 import datetime
 
@@ -91,7 +91,7 @@ def test_only_rows_without_a_target_may_lie_ahead_of_today(tmp_path):
     dates = future_of(load_panel(config.data)).index
     assert dates.strftime("%Y-%m-%d").tolist() == ahead["day"].tolist()
     wrong = pd.concat([table, ahead.assign(ret=0.01, flow=0.01)])
-    with pytest.raises(UserError, match="line 22, column 'day': found .* expected a date up to today"):
+    with pytest.raises(UserError, match=r"line 22, column 'day': found .* expected a date up to today"):
         panel_of(tmp_path, wrong)
     assert any("expected a date up to today" in finding for finding in findings(config_of(tmp_path, wrong)))
 
