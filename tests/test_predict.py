@@ -1,5 +1,6 @@
 """Forecasts after the last row: the same as evaluation's, and of nothing that lies later."""
 
+import dataclasses
 import datetime
 import shutil
 from pathlib import Path
@@ -10,9 +11,13 @@ import pytest
 from tiny import ENCODER_LENGTH, QUANTILES, contents, make_rows, write_config
 
 from tftjax import predict, runtime
-from tftjax.data.loading import embedded_folder
+from tftjax.config.loading import from_dict
+from tftjax.data.loading import embedded_folder, load_panel
+from tftjax.data.panel import read_panel, write_panel
+from tftjax.data.prepared import prepare
 from tftjax.errors import UserError
 from tftjax.storage import runs
+from tftjax.train import run as train
 from tftjax.train.__main__ import main as train_main
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("in_process")]
@@ -239,3 +244,90 @@ def test_percent_comes_out_as_percent(trained, tmp_path, capsys):
     np.testing.assert_allclose(tables[1], 100 * tables[0], rtol=1e-12)
     assert predict.main([str(folder)]) == 0
     assert "returns in percent:" in capsys.readouterr().out
+
+
+def own_table(days):
+    rng = np.random.default_rng(3)
+    table = pd.DataFrame(rng.normal(0, 0.01, (len(days), 2)).round(6), days, ["ret", "flow"])
+    return table.assign(size=rng.normal(0, 1, len(days)).round(3)).rename_axis("date")
+
+
+def own_config(path, known):
+    columns = {"target": "ret", "observed": ["flow"], "known_real": [*known, "lag_2"]}
+    model = {"hidden_size": 4, "encoder_length": 5, "prediction_length": 2}
+    content = {"data": {"dataset": str(path), "columns": columns}, "model": model}
+    return from_dict(content | {"train": {"batch_size": 16, "max_epochs": 1}}, "test")
+
+
+@pytest.fixture(scope="module")
+def known_run(tmp_path_factory):
+    """A run with a known column that no date gives, and a lag; and its table."""
+    folder = tmp_path_factory.mktemp("known")
+    table = own_table(pd.bdate_range("2001-01-01", periods=120))
+    table.to_csv(folder / "table.csv")
+    train.train(own_config(folder / "table.csv", ["size"]), folder / "run", quiet=True)
+    return folder, table
+
+
+def test_known_columns_of_the_days_ahead(known_run, tmp_path, capsys):
+    """From a file, from rows without a target, and from the rows that came: the evaluation's forecast."""
+    folder, table = known_run
+    run = runs.open_run(folder / "run")
+    cut, ahead = table.iloc[:115], table.iloc[115:117]
+    evaluated = pd.read_csv(
+        folder / "run" / "evaluation" / "predictions.csv", index_col="date", parse_dates=True
+    )
+    expected = evaluated[evaluated["step"] == 1].loc[ahead.index[0], QUANTILES]
+    day = cut.index[-1].date()
+    looked_back = forecast(run, as_of=day)
+    np.testing.assert_allclose(looked_back.iloc[0], expected.to_numpy(float), atol=1e-6, rtol=0)
+    with_rows = write(pd.concat([cut, ahead[["size"]]]), tmp_path / "rows.csv")
+    pd.testing.assert_frame_equal(forecast(run, with_rows), looked_back, check_freq=False)
+    write(ahead[["size"]], tmp_path / "next.csv")
+    data = write(cut, tmp_path / "cut.csv")
+    of_frame = predict.predict(run, predict.load_rows(run, data, None), ahead[["size"]])
+    pd.testing.assert_frame_equal(of_frame, looked_back, check_freq=False)
+    arguments = [str(folder / "run"), "--data", data, "--out", str(tmp_path / "out.csv")]
+    assert predict.main(arguments) == 2
+    assert "the future values of the known columns size are needed" in capsys.readouterr().err
+    assert predict.main([*arguments, "--future", str(tmp_path / "next.csv")]) == 0
+    written = pd.read_csv(tmp_path / "out.csv", index_col="date", parse_dates=True)
+    np.testing.assert_array_equal(written, looked_back)
+    # They are seen.
+    other = predict.predict(run, predict.load_rows(run, data, None), ahead[["size"]] + 1)
+    assert np.abs(other.to_numpy() - looked_back.to_numpy()).max() > 1e-6
+
+
+def test_rows_that_an_old_run_took_for_days_are_found(tmp_path):
+    """Weekly rows, a panel and a config of before frequencies were found: the next Friday, and new data."""
+    table = own_table(pd.date_range("2001-01-05", periods=60, freq="W-FRI"))
+    path = tmp_path / "weekly.csv"
+    table.to_csv(path)
+    config = own_config(path, [])
+    panel = load_panel(config.data)
+    write_panel(tmp_path, panel)
+    about = {key: panel.about[key] for key in ("alignment", "vintage", "lags", "missing", "max_gap")}
+    before = dataclasses.replace(
+        read_panel(tmp_path), about=about | {"frequency": "daily", "feature_set": None}
+    )
+    old = config.model_copy(update={"data": config.data.model_copy(update={"frequency": "daily"})})
+    run = runs.Run(tmp_path, old, prepare(before, old), {}, 1)
+    for data in (None, write(table.iloc[:-3], tmp_path / "less.csv")):
+        rows = predict.load_rows(run, data, None)
+        last = rows.frame.index[-1]
+        if data is not None:
+            longer = predict.extend_panel(rows, 1).frame
+            assert longer.index[-1] == last + pd.Timedelta(days=7)
+    assert predict.calendar_of(run.data.panel).frequency == "weekly"
+
+
+def test_a_run_s_calendar_holds_for_few_rows(tmp_path):
+    """The last rows all lie on weekdays, those of a coin that trades on every day."""
+    table = own_table(pd.date_range("2001-01-01", periods=120))  # a Monday
+    path = tmp_path / "coin.csv"
+    table.to_csv(path)
+    config = own_config(path, [])
+    run = runs.Run(tmp_path, config, prepare(load_panel(config.data), config), {}, 1)
+    few = write(table.iloc[-9:], tmp_path / "few.csv")  # from Sunday 2001-04-22; lags take two
+    friday = predict.load_rows(run, few, datetime.date(2001, 4, 27))
+    assert predict.extend_panel(friday, 1).frame.index[-1] == pd.Timestamp("2001-04-28")

@@ -13,14 +13,24 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool
 
 from tftjax import files, runtime
 from tftjax.cli import exit_code
 from tftjax.config.data import DataConfig
-from tftjax.data.alignment import PERIODS
-from tftjax.data.feature_sets import CALENDAR
-from tftjax.data.loading import MAKES_OTHER_VALUES, load_panel
-from tftjax.data.panel import Panel, blocks, join_series, name_of, select_rows, split_series, with_rows
+from tftjax.data.feature_sets import known_input
+from tftjax.data.future import given_columns, read_future, steps_ahead, with_future
+from tftjax.data.loading import FRAME, MAKES_OTHER_VALUES, load_panel
+from tftjax.data.panel import (
+    Panel,
+    blocks,
+    calendar_of,
+    join_series,
+    name_of,
+    select_rows,
+    split_series,
+    with_rows,
+)
 from tftjax.data.prepared import cardinalities, train_targets
 from tftjax.data.transforms import in_return_unit, to_levels
 from tftjax.data.windows import make_series
@@ -32,26 +42,25 @@ from tftjax.sweep.ensembles import average_tables, open_runs
 
 log = logging.getLogger(__name__)
 
-FOLLOWING = {"daily": "B", "weekly": "W-FRI", "monthly": "BME"}  # expected dates of the next rows
-
 # Largest ratio between the spreads of given and trained returns: percent for decimals is a factor of 100, a
 # few rows of a crisis can be one of 5 to 10.
 UNIT_FACTOR = 20.0
 EWMA_ROWS = 75  # past rows that hold 99 % of the weight of a moving volatility with decay 0.94
 
 
-def predict(run: runs.Run, panel: Panel) -> pd.DataFrame:
+def predict(run: runs.Run, panel: Panel, future: pd.DataFrame | None = None) -> pd.DataFrame:
     """Forecasts the steps after the last row (of each series); no future target is needed.
 
     Args:
       panel: rows up to the day of the forecast, with the run's columns.
+      future: see `forecast_next`.
     Returns:
-      A row for each step: its expected date (the next weekdays), the series' name if there are several, and a
-      column for each quantile, returns as decimals.
+      A row for each step: its expected date, the series' name if there are several, and a column for each
+      quantile, returns as decimals.
     Raises:
       UserError: see `forecastable`, or other columns than the run's.
     """
-    return forecast_next(run, forecastable(run, panel))
+    return forecast_next(run, forecastable(run, panel), future)
 
 
 def forecastable(run: runs.Run, panel: Panel) -> Panel:
@@ -94,8 +103,16 @@ def forecastable(run: runs.Run, panel: Panel) -> Panel:
     return panel
 
 
-def forecast_next(run: runs.Run, panel: Panel, future: pd.DataFrame | str | None = None) -> pd.DataFrame:
-    """`predict` for a panel of series that can be forecast."""
+def forecast_next(run: runs.Run, panel: Panel, future: pd.DataFrame | None = None) -> pd.DataFrame:
+    """`predict` for a panel of series that can be forecast.
+
+    Args:
+      future: dates and values of the known columns of the next steps, see `read_future`; None takes those
+        that
+        the panel carries, or the next dates of its calendar.
+    """
+    if future is not None:
+        panel = with_future(panel, read_future(future, panel, _date_column(run)))
     model_config, encoding = run.config.model, run.data.encoding
     # All rows, not only the encoder's: a moving volatility looks further back.
     extended = extend_panel(panel, model_config.prediction_length)
@@ -112,36 +129,76 @@ def forecast_next(run: runs.Run, panel: Panel, future: pd.DataFrame | str | None
     return table
 
 
-def load_rows(run: runs.Run, data: str | pd.DataFrame | None, as_of: datetime.date | None) -> Panel:
+def load_rows(
+    run: runs.Run,
+    data: str | pd.DataFrame | None,
+    as_of: datetime.date | None,
+    future: Path | str | pd.DataFrame | None = None,
+) -> Panel:
     """Reads the rows to forecast from: the run's own data or another source, up to a date.
 
+    Args:
+      future: file or frame of the next steps' dates and known columns, see `read_future`; None takes those
+        that
+        the data brings: rows without a target at its end, or after `as_of`.
+
     Raises:
-      UserError: the source is unusable, or has no row up to the date.
+      UserError: a source is unusable, or has no row up to the date.
     """
-    panel = run.data.panel
-    if data is not None:
-        # As the run's own data was made, which a config that names a built panel does not tell.
-        about = run.data.panel.about
-        made = {key: about[key] for key in (*MAKES_OTHER_VALUES, "max_gap") if key in about}
-        frame, source = (data, "frame") if isinstance(data, pd.DataFrame) else (None, data)
-        config = run.config.data.model_copy(update={"dataset": source, "end": None, **made})
-        panel = load_panel(config, frame)
-        for key, value in made.items():
-            if key in MAKES_OTHER_VALUES and panel.about.get(key, value) != value:
-                raise UserError(
-                    f"{source}: was made with {key} {panel.about[key]!r}, the run's data with {value!r}."
-                    " Give data that was made like the run's."
-                )
+    panel = run.data.panel if data is None else _load_like(run, data)
     if as_of is not None:
         before = panel.frame.index <= pd.Timestamp(as_of)
         if not before.any():
             raise UserError(
                 f"--as-of {as_of}: the first row of the data is of {panel.frame.index.min().date()}."
             )
-        panel = select_rows(panel, before)
+        panel = _ended(panel, before)
+    if future is not None:
+        panel = with_future(panel, read_future(future, panel, _date_column(run)))
     if data is not None:
-        _check_unit(run, panel, source)
+        _check_unit(run, panel, _source(data))
     return panel
+
+
+def _source(data: str | pd.DataFrame) -> str:
+    """What errors call the data."""
+    return "the frame" if isinstance(data, pd.DataFrame) else data
+
+
+def _load_like(run: runs.Run, data: str | pd.DataFrame) -> Panel:
+    """Reads data as the run's own was made, which a config that names a built panel does not tell."""
+    about = run.data.panel.about
+    made = {key: about[key] for key in (*MAKES_OTHER_VALUES, "max_gap", "calendar") if key in about}
+    if "calendar" not in about and made.get("frequency") == "daily":
+        del made["frequency"]  # all rows were taken for days
+    frame = data if isinstance(data, pd.DataFrame) else None
+    update = {"dataset": FRAME if frame is not None else data, "end": None, "frequency": None, **made}
+    panel = load_panel(run.config.data.model_copy(update=update), frame)
+    for key, value in made.items():
+        if key in MAKES_OTHER_VALUES and panel.about.get(key, value) != value:
+            raise UserError(
+                f"{_source(data)}: was made with {key} {panel.about[key]!r}, the run's data with {value!r}."
+                " Give data that was made like the run's."
+            )
+    return panel
+
+
+def _ended(panel: Panel, before: Bool[np.ndarray, "N"]) -> Panel:
+    """The rows that are marked; of those after them the known columns, where these are needed."""
+    if before.all():
+        return panel
+    names = given_columns(panel)
+    if names:
+        id_column = () if panel.id_column is None else (panel.id_column,)
+        panel = with_future(panel, panel.frame.loc[~before, [*id_column, *names]])
+    else:
+        panel = with_future(panel, None)
+    return select_rows(panel, before)
+
+
+def _date_column(run: runs.Run) -> str:
+    columns = run.config.data.columns
+    return "date" if columns is None else columns.date
 
 
 def _check_unit(run: runs.Run, panel: Panel, data: str) -> None:
@@ -156,34 +213,28 @@ def _check_unit(run: runs.Run, panel: Panel, data: str) -> None:
 
 
 def extend_panel(panel: Panel, steps: int) -> Panel:
-    """The panel with `steps` future rows (weekdays, Fridays or last weekdays of months) after its last date.
+    """The panel with `steps` future rows after its last date; see `steps_ahead`.
 
-    Each series of a panel is extended. Calendar and static columns are filled, observed ones (the
-    target too) are NaN. Public holidays are not looked up.
+    Each series of a panel is extended. Known and static columns are filled, observed ones (the target too)
+    are NaN.
 
     Raises:
-      UserError: a known column cannot be derived from the date.
+      UserError: no value of a known column, or no date.
     """
-    unknown = [name for name in panel.known_real + panel.known_categorical if name not in CALENDAR]
-    if unknown:
-        raise UserError(
-            f"panel: the future values of the known columns {', '.join(unknown)} are needed to forecast"
-            f" past the last row, and only {', '.join(CALENDAR)} follow from the date. Forecast earlier"
-            " days by evaluation, or train without these columns."
-        )
     return join_series([_extend_series(part, steps) for part in split_series(panel)])
 
 
 def _extend_series(panel: Panel, steps: int) -> Panel:
-    last = panel.frame.index[-1]
-    following = FOLLOWING[panel.about.get("frequency", "daily")]
-    future = pd.date_range(last + pd.Timedelta(days=1), periods=steps + 1, freq=following, name="date")
-    # The rest of the last row's own period is no step: a month's last trading day may be the 30th of 31.
-    period = PERIODS.get(panel.about.get("frequency"), "D")
-    future = future[future.to_period(period) > last.to_period(period)][:steps].as_unit(panel.frame.index.unit)
+    last, given = panel.frame.index[-1], steps_ahead(panel, steps)
+    future = given.index.as_unit(panel.frame.index.unit)
     rows = pd.DataFrame({name: np.full(steps, np.nan) for name in panel.observed}, index=future)
-    for name in panel.known_real + panel.known_categorical:
-        rows[name] = CALENDAR[name](future)
+    calendar, target = calendar_of(panel), pd.concat([panel.frame[panel.target], rows[panel.target]])
+    for role in ("known_real", "known_categorical"):
+        for name in getattr(panel, role):
+            if name in given:
+                rows[name] = given[name].to_numpy()
+            else:
+                rows[name] = known_input(name, role, calendar.events)(target, calendar)[-steps:]
     for name in panel.static_real + panel.static_categorical:
         rows[name] = panel.frame[name].iloc[0]
     frame = pd.concat([panel.frame, rows])
@@ -217,13 +268,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="store_true",
         help="prices or levels in place of their changes: undoes data.target_transform; for a single step",
     )
+    parser.add_argument(
+        "--future", type=Path, help="CSV of the next steps: dates, and the known columns that no date gives"
+    )
     parser.add_argument("--out", type=Path, help="write a CSV here instead of printing")
     arguments = parser.parse_args(argv)
     runtime.configure()
 
     def command() -> None:
         seeds = open_runs(arguments.run, arguments.config)
-        panel = load_rows(seeds[0], arguments.data, arguments.as_of)
+        panel = load_rows(seeds[0], arguments.data, arguments.as_of, arguments.future)
         rows = forecastable(seeds[0], panel)
         tables = [forecast_next(run, rows) for run in seeds]
         table = average_tables(tables, [f"{q:g}" for q in seeds[0].config.model.quantiles])

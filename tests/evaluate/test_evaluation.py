@@ -68,6 +68,17 @@ def test_repeating_gives_the_same_bytes_and_changes_nothing_else(copy):
             assert before[name] == second[name], name
 
 
+def test_a_year_has_as_many_rows_as_the_panel_s_frequency(copy):
+    daily, weekly = [], []
+    for found, frequency in ((daily, "daily"), (weekly, "weekly")):
+        content = json.loads((copy / "panel.json").read_text())
+        content["about"]["frequency"] = frequency
+        (copy / "panel.json").write_text(json.dumps(content))
+        metrics = evaluation.evaluate(runs.open_run(copy)).metrics
+        found += [metrics[split]["trading"]["buy_and_hold"]["sharpe"] for split in metrics]
+    np.testing.assert_allclose(weekly, np.array(daily) * np.sqrt(52 / 252), rtol=1e-9)
+
+
 def test_baseline_by_hand(trained):
     """The unconditional forecast: quantiles of the train returns, the same for every day."""
     stored = json.loads((trained.directory / "evaluation" / "metrics.json").read_text())["test"]

@@ -55,6 +55,17 @@ def test_resume_with_other_evaluation_settings_takes_them(begun):
     assert contents(directory / "evaluation") == {"predictions.csv": b"{}"}
 
 
+def test_resume_takes_a_frequency_that_is_found(begun):
+    """Before null was its default, data.frequency was "daily"."""
+    config, panel, directory = begun
+    daily = config.model_copy(update={"data": config.data.model_copy(update={"frequency": "daily"})})
+    assert config.data.frequency is None
+    assert begin_run(directory, daily, panel, resume=True)
+    other = config.model_copy(update={"data": config.data.model_copy(update={"calendar": "24/7"})})
+    with pytest.raises(UserError, match=r"data.calendar: the run has None, now '24/7'"):
+        begin_run(directory, other, panel, resume=True)
+
+
 def test_resume_with_changed_data_is_refused(begun, tmp_path):
     config, panel, directory = begun
     rows = make_rows()

@@ -139,9 +139,9 @@ class Run:
         """
         first, *_ = self.trained
         as_of = None if as_of is None else pd.Timestamp(as_of).date()
-        panel = load_rows(first, _table(data), as_of)
+        panel = load_rows(first, _table(data), as_of, _table(future))
         rows = forecastable(first, panel)
-        parts = [forecast_next(run, rows, _table(future)) for run in self.trained]
+        parts = [forecast_next(run, rows) for run in self.trained]
         names = [f"{level:g}" for level in self.config.model.quantiles]
         table = average_tables(parts, names)
         return in_return_unit(to_levels(table, rows) if levels else table, self.config.data)

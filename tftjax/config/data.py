@@ -21,9 +21,16 @@ class ColumnsConfig(Section):
         min_length=1, description="what is forecast: a return, or what data.target_transform makes of it"
     )
     observed: tuple[str, ...] = Field((), description="numbers known up to the day of the forecast")
-    known_real: tuple[str, ...] = Field((), description="numbers known beforehand, such as days to a holiday")
+    known_real: tuple[str, ...] = Field(
+        (),
+        description="numbers known beforehand. Made by name: days_to_NAME, days until the next of the dates"
+        " that data.events lists under NAME, at most 60; and lag_N, the target N rows before, N at least"
+        " model.prediction_length",
+    )
     known_categorical: tuple[str, ...] = Field(
-        (), description="categories known beforehand; day_of_week and month are made from the date"
+        (),
+        description="categories known beforehand. Made by name: day_of_week and month; with an exchange in"
+        " data.calendar also before_holiday, after_holiday and half_day",
     )
     static_real: tuple[str, ...] = Field((), description="numbers that never change")
     static_categorical: tuple[str, ...] = Field((), description="categories that never change")
@@ -93,9 +100,21 @@ class DataConfig(Section):
         ' look like a price or a level; "as_is": the level itself, such as a volatility or a spread; or'
         " changes of the price or level from row to row",
     )
-    frequency: Literal["daily", "weekly", "monthly"] = Field(
-        "daily",
-        description="frequency of the rows; the target's returns compounded, other columns as last known",
+    frequency: Literal["daily", "weekly", "monthly", "quarterly"] | None = Field(
+        None,
+        description="frequency of the rows; null: that of the data. Daily rows are brought to a lower one:"
+        " the target's returns compounded, other columns as last known",
+    )
+    calendar: str | None = Field(
+        None,
+        min_length=1,
+        description='the days that can have a row: "weekdays", "24/7", a week of seven 0 and 1 from Monday'
+        ' on, or an exchange such as "XNYS" (needs the extra calendars); null: found from the rows',
+    )
+    events: dict[
+        Annotated[str, Field(min_length=1)], Annotated[tuple[datetime.date, ...], Field(min_length=1)]
+    ] = Field(
+        {}, description="ISO dates of scheduled events by name, for days_to_NAME in data.columns.known_real"
     )
     alignment: Literal["vintage", "fixed"] = Field(
         "vintage",
@@ -141,8 +160,9 @@ class DataConfig(Section):
         30,
         ge=1,
         le=100_000,
-        description="longest gap in business days, between two values of a daily raw series or two rows of a"
-        " table of one's own; a longer one is an error. A built panel was checked when it was built",
+        description="longest gap in business days (by data.calendar: days, or sessions), between two values"
+        " of a daily raw series or two rows of a table of one's own; a longer one is an error, unless it is"
+        " the usual distance of monthly or quarterly rows. A built panel was checked when it was built",
     )
     scaling: dict[str, Literal["standard", "robust", "none"]] = Field(
         {}, description='by column, how it is scaled; "standard" for all others'

@@ -13,6 +13,7 @@ from tftjax.config import loading as configs
 from tftjax.config.data import DataConfig
 from tftjax.config.loading import Config
 from tftjax.data.alignment import RULE_WORDS
+from tftjax.data.calendar import SPACINGS
 from tftjax.data.checks import findings
 from tftjax.data.description import describe
 from tftjax.data.feature_sets import CALENDAR, FEATURE_SETS, SERIES
@@ -34,7 +35,7 @@ def build(arguments: argparse.Namespace) -> None:
         )
     if arguments.source == "embedded" and arguments.sp500 == "yfinance":
         raise UserError("--sp500 yfinance: found with --source embedded, expected fred-api or fred-csv.")
-    for name in ("feature_set", "frequency", "alignment", "vintage", "missing", "max_gap"):
+    for name in ("feature_set", "frequency", "calendar", "alignment", "vintage", "missing", "max_gap"):
         raw[name] = getattr(arguments, name)
     raw |= {name: str(getattr(arguments, name)) for name in ("start", "end") if getattr(arguments, name)}
     data = configs.from_dict({"data": raw}, "command line").data
@@ -101,7 +102,7 @@ def show_list(arguments: argparse.Namespace) -> None:
     for name, info in SERIES.items():
         rule = f"{RULE_WORDS[info.release]}; alignment fixed: {info.lag_days} days after its date"
         print(f"  {name:11}{info.frequency:9}{info.unit:22}{rule}")
-    print(f"\nmade from the date: {', '.join(CALENDAR)}")
+    print(f"\nmade by name: {', '.join(CALENDAR)}, days_to_NAME, lag_N; see data.columns and data.calendar")
 
 
 def show_folds(arguments: argparse.Namespace) -> None:
@@ -168,7 +169,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--base-url", default=BASE_URL, help="address of the web service, for fred-api")
     command.add_argument("--feature-set", required=True, help="a name that `list` shows")
     settings = DataConfig.model_fields
-    for name in ("frequency", "alignment", "vintage", "missing"):
+    command.add_argument("--frequency", choices=list(SPACINGS), default="daily", help="see data.frequency")
+    command.add_argument("--calendar", metavar="NAME", help="see data.calendar")
+    for name in ("alignment", "vintage", "missing"):
         choices, default = get_args(settings[name].annotation), settings[name].default
         command.add_argument(f"--{name}", choices=choices, default=default, help=f"see data.{name}")
     default = settings["max_gap"].default

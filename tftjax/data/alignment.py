@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64, Int, Shaped
 
+from tftjax.data.calendar import PERIODS, SPACINGS, count_open, following, preceding, words
 from tftjax.errors import UserError
 
 Dates = Shaped[np.ndarray, "N"]  # datetime64[D]
@@ -175,22 +176,27 @@ def _last(levels: Float64[np.ndarray, "N"], starts: Int[np.ndarray, "M"]) -> Flo
 
 # How a target's values in the rows of periods, whose first rows are given, make one value a period.
 AGGREGATES = {"compounded": _compounded, "summed": _summed, "as last known": _last}
-PERIODS = {"weekly": "W-SUN", "monthly": "M"}  # pandas' names; a week ends with its Sunday
 
 
 def resample(
-    frame: pd.DataFrame, staleness: pd.DataFrame, target: str, frequency: str, aggregate: str = "compounded"
+    frame: pd.DataFrame,
+    staleness: pd.DataFrame,
+    target: str,
+    frequency: str,
+    open_days: str = "weekdays",
+    aggregate: str = "compounded",
 ) -> tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]:
-    """Rows of weeks or months: the target compounded or summed, every other column as last known.
+    """Rows of weeks, months or quarters: the target compounded or summed, every other column as last known.
 
     A row has the date of its period's last row, so that nothing later is in it. A first or last period that a
-    further weekday belongs to is left out: its return is not whole.
+    further open day belongs to is left out: its return is not whole.
 
     Args:
       frame: daily rows.
       staleness: ages of their values, days.
       target: column of simple returns as decimals, or of what `aggregate` takes.
-      frequency: "weekly" or "monthly".
+      frequency: a key of PERIODS.
+      open_days: the rows' calendar of days.
       aggregate: a name in AGGREGATES.
 
     Returns:
@@ -202,9 +208,8 @@ def resample(
     """
     periods = frame.index.to_period(PERIODS[frequency])
     first, last = days(frame.index[[0, -1]])
-    around = pd.DatetimeIndex(
-        [np.busday_offset(first, -1, roll="forward"), np.busday_offset(last, 1, roll="backward")]
-    ).to_period(PERIODS[frequency])
+    around = pd.DatetimeIndex([preceding(open_days, first), following(open_days, last, 1)[0]])
+    around = around.to_period(PERIODS[frequency])
     whole = (periods != around[0]) & (periods != around[1])
     if not whole.any():
         raise NoRows(
@@ -280,7 +285,14 @@ def check_gaps(
 
 
 def check_row_gaps(
-    dates: Dates, lines: Int[np.ndarray, "N"], where: str, max_gap: int, row_word: str = "line"
+    dates: Dates,
+    lines: Int[np.ndarray, "N"],
+    where: str,
+    max_gap: int,
+    *,
+    open_days: str = "weekdays",
+    frequency: str = "daily",
+    row_word: str = "line",
 ) -> None:
     """Refuses rows of a table that lie too far apart: a window would take the days between for one step.
 
@@ -288,17 +300,21 @@ def check_row_gaps(
       dates: dates of the used rows, ascending.
       lines: lines of the file on which these rows stand, or numbers of a frame's rows.
       where: file, series and column, for the message.
-      max_gap: longest gap, business days.
+      max_gap: longest gap, open days; the usual distance of rows is never too long.
+      open_days: the rows' calendar of days.
+      frequency: the rows' frequency.
       row_word: "line" or "row", which `lines` number.
 
     Raises:
       UserError: names the first row after a longer gap.
     """
-    gaps = np.busday_count(dates[:-1], dates[1:])
-    if np.any(gaps > max_gap):
-        row = int(np.argmax(gaps > max_gap)) + 1
+    gaps = count_open(open_days, dates[:-1], dates[1:])
+    usual = 0 if frequency == "daily" else SPACINGS[frequency][-1]
+    too_long = (gaps > max_gap) & (np.diff(dates).astype(np.int64) > usual)
+    if np.any(too_long):
+        row = int(np.argmax(too_long)) + 1
         raise UserError(
-            f"{where}: found {dates[row]} on {row_word} {lines[row]}, {gaps[row - 1]} business days after"
-            f" {dates[row - 1]}, expected at most {max_gap}. Add the rows between, keep the gap out with"
-            " data.start or data.end, or raise data.max_gap."
+            f"{where}: found {dates[row]} on {row_word} {lines[row]}, {gaps[row - 1]} {words(open_days)}"
+            f" after {dates[row - 1]}, expected at most {max_gap}. Add the rows between, keep the gap out"
+            " with data.start or data.end, or raise data.max_gap."
         )

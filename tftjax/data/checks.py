@@ -13,6 +13,7 @@ from tftjax.config.loading import Config
 from tftjax.config.model import RegimeConfig
 from tftjax.data.conditions import regime_of, regime_values
 from tftjax.data.encoding import fit_encoding
+from tftjax.data.feature_sets import lag_of
 from tftjax.data.loading import date_column, feature_set_of, find_dataset, load_panel, table_of
 from tftjax.data.panel import ROLES_FILE, Panel
 from tftjax.data.prepared import Data, train_targets
@@ -84,6 +85,7 @@ def _checks(
         partial(check_target, train_targets(panel, blocks), panel.target, config),
         partial(check_batch_size, config.train.batch_size, len(train_starts)),
         partial(check_regimes, panel, last_rows, config.model.attention.regime),
+        partial(check_lags, panel, config.model.prediction_length),
     ]
 
 
@@ -299,6 +301,18 @@ def check_batch_size(batch_size: int, num_windows: int) -> None:
             f"train.batch_size: found {batch_size}, but there are only {num_windows} train windows. "
             "Use a smaller batch or more rows."
         )
+
+
+def check_lags(panel: Panel, prediction_length: int) -> None:
+    """Refuses a lag of the target that is not known at the last step of a forecast, as a UserError."""
+    for name in panel.known_real:
+        lag = lag_of(name) if name in panel.about.get("made", ()) else None
+        if lag is not None and lag < prediction_length:
+            raise UserError(
+                f"data.columns.known_real: found {name!r} with model.prediction_length {prediction_length}:"
+                f" the target {lag} rows before is not known at the last step. Use lag_{prediction_length}"
+                " or more."
+            )
 
 
 def check_data(config: Config, data: Data) -> None:

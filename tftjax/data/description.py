@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 
 from tftjax.data.alignment import days
-from tftjax.data.panel import Panel, blocks
+from tftjax.data.calendar import count_open, words
+from tftjax.data.panel import Panel, blocks, calendar_of
 
-LONG_GAP = 5  # business days without a row; from here on the gap is listed
+LONG_GAP = 5  # open days without a row; from here on the gap is listed
 
 
 def describe(panel: Panel) -> str:
@@ -15,7 +16,7 @@ def describe(panel: Panel) -> str:
     dates = days(frame.index)
     lines = [
         f"{len(frame)} rows, {dates.min()} to {dates.max()}, target {panel.target}",
-        *(_gap_lines(dates) if panel.id_column is None else _series_lines(panel)),
+        *(_gap_lines(dates, calendar_of(panel).days) if panel.id_column is None else _series_lines(panel)),
         f"fingerprint {panel.fingerprint[:16]}",
         "",
         f"{'column':27}{'mean':>12}{'sd':>12}{'min':>12}{'max':>12}{'missing':>9}  {'days since release':20}"
@@ -43,13 +44,13 @@ def _series_lines(panel: Panel) -> list[str]:
     return lines
 
 
-def _gap_lines(dates: np.ndarray) -> list[str]:
-    gaps = np.busday_count(dates[:-1], dates[1:]) - 1
+def _gap_lines(dates: np.ndarray, open_days: str) -> list[str]:
+    gaps = count_open(open_days, dates[:-1], dates[1:]) - 1
     if not len(gaps) or gaps.max() < LONG_GAP:
-        return [f"longest time without a row: {int(gaps.max(initial=0))} business days"]
+        return [f"longest time without a row: {int(gaps.max(initial=0))} {words(open_days)}"]
     longest = np.argsort(-gaps, kind="stable")[:3]
     return [
-        f"no row for {gaps[row]} business days between {dates[row]} and {dates[row + 1]}"
+        f"no row for {gaps[row]} {words(open_days)} between {dates[row]} and {dates[row + 1]}"
         for row in longest
         if gaps[row] >= LONG_GAP
     ]

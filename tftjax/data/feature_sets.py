@@ -1,15 +1,25 @@
 """The columns of panels: name, role, unit, source series and causal transform, one line a column."""
 
 import difflib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float64, Shaped
+from jaxtyping import Bool, Float64, Shaped
 
 from tftjax.config.data import ColumnsConfig
+from tftjax.data.alignment import days
+from tftjax.data.calendar import (
+    Calendar,
+    after_holiday,
+    before_holiday,
+    days_to,
+    half_day,
+    is_exchange,
+)
 from tftjax.errors import UserError
 
 ROLES_OF_TABLES = ("observed", "known_real", "known_categorical", "static_real", "static_categorical")
@@ -129,11 +139,47 @@ def fresh(age: Float64[np.ndarray, "N"]) -> Float64[np.ndarray, "N"]:
     return np.where(np.isnan(age), np.nan, new.astype(np.float64))
 
 
-# Known inputs derived from a row's date alone, also for rows that lie in the future.
-CALENDAR: dict[str, Callable[[pd.DatetimeIndex], Shaped[np.ndarray, "N"]]] = {
-    "day_of_week": lambda dates: dates.day_of_week.to_numpy().astype(np.int64),  # Monday is 0
-    "month": lambda dates: dates.month.to_numpy().astype(np.int64),  # January is 1
+Known = Callable[[pd.Series, Calendar], Shaped[np.ndarray, "N"]]
+
+
+def of_sessions(mark: Callable[..., Bool[np.ndarray, "N"]]) -> Known:
+    """The known input 0 or 1 of a mark of an exchange's sessions."""
+    return lambda target, calendar: mark(days(target.index), calendar).astype(np.int64)
+
+
+# Known categorical inputs made by their names, also for rows that lie in the future: from the target by date,
+# which is NaN there, and the calendar.
+CALENDAR: dict[str, Known] = {
+    "day_of_week": lambda target, calendar: target.index.day_of_week.to_numpy().astype(np.int64),  # Monday: 0
+    "month": lambda target, calendar: target.index.month.to_numpy().astype(np.int64),  # January: 1
+    "before_holiday": of_sessions(before_holiday),
+    "after_holiday": of_sessions(after_holiday),
+    "half_day": of_sessions(half_day),
 }
+OF_THE_DATE = ("day_of_week", "month")  # the others need an exchange's sessions
+LAG = re.compile(r"lag_([1-9]\d{0,3})")
+
+
+def lag_of(name: str) -> int | None:
+    """The number of rows that a known input `lag_N` lies back; None for another name."""
+    match = LAG.fullmatch(name)
+    return match and int(match[1])
+
+
+def known_input(name: str, role: str, events: Collection[str]) -> Known | None:
+    """How a known column of a name is made; None if the data has to bring it.
+
+    Args:
+      role: the column's role; none but known columns are made.
+      events: names of `data.events`.
+    """
+    if role == "known_categorical":
+        return CALENDAR.get(name)
+    if role == "known_real" and lag_of(name):
+        return lambda target, calendar: target.shift(lag_of(name)).to_numpy()
+    if role == "known_real" and name.startswith("days_to_") and name.removeprefix("days_to_") in events:
+        return lambda target, calendar: days_to(name.removeprefix("days_to_"), days(target.index), calendar)
+    return None
 
 
 @dataclass(frozen=True)
@@ -144,7 +190,7 @@ class Column:
       name: name of the column.
       role: target, observed, known_real, known_categorical, static_real or static_categorical.
       unit: unit of the values; "return" is a simple return as a decimal.
-      sources: raw series that the column is made of; none for known columns, which CALENDAR derives.
+      sources: raw series that the column is made of; none for known columns, which `known_input` makes.
       on_dates: maps the sources, on their observation dates, to one series, which is then joined as of each
         row's date.
       on_rows: maps the joined values [N] to the column.
@@ -168,19 +214,32 @@ class FeatureSet:
       row_series: raw series whose observation dates are the panel's rows; empty for a table of one's own.
       columns: the columns, target first.
       id_column: column that tells the series of a table of several apart; None for a single series.
+      events: names of scheduled events, the days to which are known inputs.
     """
 
     row_series: str
     columns: tuple[Column, ...]
     id_column: str | None = None
+    events: tuple[str, ...] = ()
 
     def names(self, role: str) -> tuple[str, ...]:
         """The names of the columns of a role, in table order."""
         return tuple(column.name for column in self.columns if column.role == role)
 
+    def made_columns(self) -> dict[str, Known]:
+        """The known columns that are made by their names, in table order."""
+        made = {column.name: known_input(column.name, column.role, self.events) for column in self.columns}
+        return {name: make for name, make in made.items() if make is not None}
+
+    def given_columns(self) -> tuple[str, ...]:
+        """The known columns that the data has to bring, also for days ahead."""
+        made, known = self.made_columns(), ("known_real", "known_categorical")
+        return tuple(name for role in known for name in self.names(role) if name not in made)
+
     def read_columns(self) -> tuple[Column, ...]:
-        """The columns that come from data: all that the calendar does not give."""
-        return tuple(column for column in self.columns if column.name not in CALENDAR)
+        """The columns that come from data: all that are not made."""
+        made = self.made_columns()
+        return tuple(column for column in self.columns if column.name not in made)
 
     def series_names(self) -> tuple[str, ...]:
         """The raw series that the columns need, each once, in table order."""
@@ -213,7 +272,7 @@ def _ages(name: str, source: str, on_dates: Callable[..., pd.Series]) -> tuple[C
     )
 
 
-CALENDAR_COLUMNS = tuple(Column(name, "known_categorical", "category") for name in CALENDAR)
+CALENDAR_COLUMNS = tuple(Column(name, "known_categorical", "category") for name in OF_THE_DATE)
 
 
 def _momentum(periods: int) -> Column:
@@ -267,11 +326,17 @@ def get_feature_set(name: str) -> FeatureSet:
     return FEATURE_SETS[name]
 
 
-def from_columns(columns: ColumnsConfig) -> FeatureSet:
+def from_columns(
+    columns: ColumnsConfig, calendar: str | None = None, events: Collection[str] = ()
+) -> FeatureSet:
     """The feature set of a table of one's own: its columns as they are.
 
+    Args:
+      calendar: `data.calendar`.
+      events: names of `data.events`.
+
     Raises:
-      UserError: a column has the name of a calendar column in another role.
+      UserError: a column has the name of a calendar column in another role, or needs an exchange's sessions.
     """
     roles = {name: getattr(columns, name) for name in ROLES_OF_TABLES}
     if columns.id is not None:
@@ -286,6 +351,13 @@ def from_columns(columns: ColumnsConfig) -> FeatureSet:
                 f"data.columns: found {name!r} in another role than known_categorical. It is made from the"
                 " date, as a category: rename your column, or move it."
             )
+    for name in roles["known_categorical"]:
+        if name in CALENDAR and name not in OF_THE_DATE and (calendar is None or not is_exchange(calendar)):
+            raise UserError(
+                f"data.columns.known_categorical: {name!r} is made from the sessions of an exchange, and"
+                f" data.calendar is {'null' if calendar is None else repr(calendar)}: set it to one, such as"
+                ' "XNYS". If it is a column of your own, rename it.'
+            )
     return FeatureSet(
         row_series="",
         columns=(
@@ -293,4 +365,5 @@ def from_columns(columns: ColumnsConfig) -> FeatureSet:
             *(Column(name, role, "as in the file") for role, names in roles.items() for name in names),
         ),
         id_column=columns.id,
+        events=tuple(events),
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Shaped
 
 from tftjax.config.data import DataConfig
 from tftjax.data.alignment import (
@@ -23,12 +23,22 @@ from tftjax.data.alignment import (
     resample,
     snapshot,
 )
-from tftjax.data.feature_sets import CALENDAR, SERIES, FeatureSet, from_columns, get_feature_set
+from tftjax.data.calendar import (
+    Calendar,
+    check_days,
+    found_dating,
+    found_days,
+    is_resampled,
+    table_frequency,
+)
+from tftjax.data.feature_sets import SERIES, FeatureSet, from_columns, get_feature_set
+from tftjax.data.future import FUTURE, future_to_json, split_future
 from tftjax.data.panel import (
     ROLES,
     ROLES_FILE,
     Panel,
     blocks,
+    calendar_of,
     join_series,
     make_panel,
     name_of,
@@ -101,26 +111,31 @@ def _from_table(table: Table, config: DataConfig) -> Panel:
     frame, lines, messages = read_table(
         table, feature_set, config.return_unit, date_column(config), config.wide
     )
-    known = feature_set.names("known_real") + feature_set.names("known_categorical")
-    given = [name for name in known if name not in CALENDAR]
+    given = feature_set.given_columns()
     if given:
         messages += (
-            f"known columns that the date does not give ({', '.join(given)}): a run can be trained and"
-            " evaluated, but tftjax.predict has no values of theirs for the days ahead",
+            f"known columns that the date does not give ({', '.join(given)}): to forecast, tftjax.predict"
+            " needs their values of the days ahead, from --future FILE or rows without a target at the end",
         )
+    frame, lines, future = split_future(frame, lines, feature_set, f"{where}, {table.row_word}", config.end)
     target, transform = feature_set.names("target")[0], config.target_transform
     levels = frame[target].to_numpy(np.float64)
     frame = transform_target(
         frame, target, feature_set.id_column, transform, where, lambda row: table.place(int(lines[row]))
     )
-    if TARGET_TRANSFORMS[transform].undo is not None:
+    undone = TARGET_TRANSFORMS[transform].undo is not None
+    if undone:
         messages += (f"{target}: {transform} of the table's levels; a series' first row has none",)
+    dates = {name: days(frame.index[r.start : r.stop]) for name, r in blocks(frame, feature_set.id_column)}
+    frequency = table_frequency(config.frequency, dates, where)
+    if config.frequency is None and frequency != "daily":
+        messages += (f"{frequency} rows, as the table has them",)
     parts, unused, first_levels = [], [], {}
     for name, rows in blocks(frame, feature_set.id_column):
         part = slice(rows.start, rows.stop)
         which = f"{where}, series {name!r}" if feature_set.id_column is not None else where
         try:
-            panel = _table_rows(table, which, feature_set, frame.iloc[part], lines[part], config)
+            panel = _table_rows(table, which, feature_set, frame.iloc[part], lines[part], config, frequency)
         except NoRows:
             if feature_set.id_column is None:
                 raise
@@ -142,9 +157,18 @@ def _from_table(table: Table, config: DataConfig) -> Panel:
         names = [name_of(part) for part in parts if message in part.messages]
         messages += (message if len(names) == len(parts) else f"{', '.join(names)}: {message}",)
     joined = join_series(parts)
-    undone = TARGET_TRANSFORMS[transform].undo is not None
-    about = joined.about | ({"levels": first_levels} if undone else {})
-    return dataclasses.replace(joined, messages=messages, about=about)
+    # What differs between the series is found from the rows of each.
+    of_all = {key: joined.about[key] for key in ("calendar", "dated")}
+    of_all = {k: value if all(p.about[k] == value for p in parts) else None for k, value in of_all.items()}
+    if len(future):
+        use = "kept as the future"
+        if any(is_resampled(frequency, dates[name_of(part)], where) for part in parts):
+            use = f"left out, as steps are {frequency}; tftjax.predict takes a row a step with --future FILE"
+        else:
+            of_all[FUTURE] = future_to_json(future)
+        messages += (f"{len(future)} rows without a target at the end: {use}",)
+    of_all |= {"levels": first_levels} if undone else {}
+    return dataclasses.replace(joined, messages=messages, about=joined.about | of_all)
 
 
 def _table_rows(
@@ -154,24 +178,42 @@ def _table_rows(
     frame: pd.DataFrame,
     lines: Int[np.ndarray, "N"],
     config: DataConfig,
+    frequency: str,
 ) -> Panel:
-    """The panel of one series of a table."""
+    """The panel of one series of a table, at a frequency."""
 
     def place(row: int) -> str:
         words = table.place(int(lines[row]))
         return words if words.endswith(")") else f"{words} ({frame.index[row].date()})"
 
     used, dropped = _used_rows(frame, feature_set, config, where, place)
-    rows = frame.loc[used]
     column = f"{where}, column {date_column(config)!r}"
-    check_row_gaps(days(rows.index), lines[used], column, config.max_gap, table.row_word)
-    return _panel(feature_set, rows, pd.DataFrame(index=rows.index), dropped, config)
+    calendar, of_rows = _calendars(days(frame.index), frequency, config, column)
+    rows, numbers = days(frame.index[used]), lines[used]
+    if config.calendar is not None:
+        check_days(
+            config.calendar, rows, of_rows == "daily", column, lambda row: table.place(int(numbers[row]))
+        )
+    limits = {"open_days": calendar.days, "frequency": of_rows, "row_word": table.row_word}
+    check_row_gaps(rows, numbers, column, config.max_gap, **limits)
+    staleness = pd.DataFrame(index=frame.index[used])
+    return _panel(feature_set, frame.loc[used], staleness, dropped, config, calendar, of_rows)
+
+
+def _calendars(
+    dates: Shaped[np.ndarray, "N"], frequency: str, config: DataConfig, where: str
+) -> tuple[Calendar, str]:
+    """The calendar of a series' rows-to-be, and the frequency of the rows that they are made of."""
+    of_rows = "daily" if is_resampled(frequency, dates, where) else frequency
+    open_days = config.calendar or found_days(dates, of_rows)
+    dated = found_dating(of_rows, open_days, dates)
+    return Calendar(frequency, open_days, dated, config.model_dump(mode="json")["events"]), of_rows
 
 
 def feature_set_of(config: DataConfig) -> FeatureSet:
     """The feature set that a config names, or that its `data.columns` make."""
     if config.columns is not None:
-        return from_columns(config.columns)
+        return from_columns(config.columns, config.calendar, tuple(config.events))
     return get_feature_set(config.feature_set or DEFAULT_FEATURE_SET)
 
 
@@ -210,7 +252,14 @@ def _from_raw_series(path: Path, config: DataConfig) -> Panel:
         frame, feature_set, config, str(path), lambda row: f"row {row} ({frame.index[row].date()})"
     )
     _check_series(series, feature_set, frame.index[used], config, path)
-    return _panel(feature_set, frame.loc[used], staleness.loc[used], messages + dropped, config)
+    dates = days(frame.index)
+    frequency = table_frequency(config.frequency, {"": dates}, str(path))
+    calendar, of_rows = _calendars(dates, frequency, config, str(path))
+    if config.calendar is not None:
+        place = lambda row: f"row {row} of those used"  # noqa: E731
+        check_days(config.calendar, dates[used], of_rows == "daily", str(path), place)
+    frame, staleness = frame.loc[used], staleness.loc[used]
+    return _panel(feature_set, frame, staleness, messages + dropped, config, calendar, of_rows)
 
 
 def _panel(
@@ -219,33 +268,41 @@ def _panel(
     staleness: pd.DataFrame,
     messages: tuple[str, ...],
     config: DataConfig,
+    calendar: Calendar,
+    of_rows: str,
 ) -> Panel:
-    """The panel of daily rows, at the frequency that the config asks for."""
+    """The panel of rows of the frequency `of_rows`, at the calendar's frequency."""
     target = feature_set.names("target")[0]
-    if config.frequency != "daily":
+    if calendar.frequency != of_rows:
         aggregate = TARGET_TRANSFORMS[config.target_transform].aggregate
-        frame, staleness, added = resample(frame, staleness, target, config.frequency, aggregate)
+        frame, staleness, added = resample(
+            frame, staleness, target, calendar.frequency, calendar.days, aggregate
+        )
         messages += added
-    calendar = {
-        name: CALENDAR[name](frame.index)
-        for name in feature_set.names("known_categorical")
-        if name in CALENDAR
-    }
+    made = {name: make(frame[target], calendar) for name, make in feature_set.made_columns().items()}
+    first = max((int(np.isnan(values).sum()) for values in made.values()), default=0)  # rows that lags take
+    if first >= len(frame):
+        raise NoRows(f"data.columns.known_real: found {len(frame)} rows, fewer than the lags take. Use more.")
+    if first:
+        late = next(name for name, values in made.items() if np.isnan(values).sum() == first)
+        before = frame.index[first].date()
+        messages += (f"dropped {first} leading rows: no value of {late} before {before}",)
+    frame, staleness = frame.assign(**made).iloc[first:], staleness.iloc[first:]
     names = {role: feature_set.names(role) for role in ROLES}
     names["observed"] = (target, *names["observed"])
     return make_panel(
-        frame.assign(**calendar),
+        frame,
         target=target,
         staleness=staleness,
         messages=messages,
-        about=built_about(config),
+        about=built_about(config, calendar),
         id_column=feature_set.id_column,
         **names,
     )
 
 
-def built_about(config: DataConfig) -> dict:
-    """A panel's making: the settings of its data, units and sources by column."""
+def built_about(config: DataConfig, calendar: Calendar) -> dict:
+    """A panel's making: the settings of its data, units and sources by column, and its rows' calendar."""
     feature_set = feature_set_of(config)
     content = config.model_dump(mode="json")
     content["feature_set"] = None if config.columns else config.feature_set or DEFAULT_FEATURE_SET
@@ -256,6 +313,11 @@ def built_about(config: DataConfig) -> dict:
         },
         "units": {column.name: column.unit for column in feature_set.columns},
         "sources": {column.name: list(column.sources) for column in feature_set.columns},
+        "made": list(feature_set.made_columns()),
+        "frequency": calendar.frequency,
+        "calendar": calendar.days,
+        "dated": calendar.dated,
+        "events": dict(calendar.events),
     }
 
 
@@ -276,7 +338,13 @@ def _read_built(path: Path, config: DataConfig) -> Panel:
             f"{path}: found no row between data.start {config.start} and data.end {config.end}; rows go from"
             f" {frame.index.min().date()} to {frame.index.max().date()}. Widen the range."
         )
-    return select_rows(panel, within)
+    panel = select_rows(panel, within)
+    if config.calendar is None:
+        return panel
+    calendar, dates = calendar_of(panel)._replace(days=config.calendar), days(panel.frame.index)
+    place = lambda row: f"row {row} of those used"  # noqa: E731
+    check_days(config.calendar, dates, calendar.frequency == "daily", str(path), place)
+    return dataclasses.replace(panel, about=panel.about | {"calendar": config.calendar})
 
 
 def align(

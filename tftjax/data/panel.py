@@ -12,6 +12,14 @@ import pandas as pd
 from jaxtyping import Shaped
 
 from tftjax.data.alignment import days
+from tftjax.data.calendar import (
+    PERIODS,
+    SPACINGS,
+    Calendar,
+    found_dating,
+    found_days,
+    found_frequency,
+)
 from tftjax.data.raw.cells import read_parts
 from tftjax.errors import UserError
 from tftjax.files import replace_file, write_json
@@ -106,6 +114,27 @@ def split_series(panel: Panel) -> tuple[Panel, ...]:
 def name_of(panel: Panel) -> str:
     """The name of the series of a panel that has one; empty without an id."""
     return "" if panel.id_column is None else str(panel.frame[panel.id_column].iloc[0])
+
+
+def calendar_of(panel: Panel) -> Calendar:
+    """Which dates the rows of a panel have: as it was made, or as its rows have it where that is not kept.
+
+    Raises:
+      UserError: a frequency that is none.
+    """
+    about = panel.about
+    frequency = about.get("frequency", "daily")
+    if frequency not in SPACINGS:
+        raise UserError(f"panel: found the frequency {frequency!r}, expected one of {', '.join(SPACINGS)}.")
+    parts = [
+        days(panel.frame.index[rows.start : rows.stop]) for _, rows in blocks(panel.frame, panel.id_column)
+    ]
+    if "calendar" not in about and frequency not in PERIODS:  # made when all rows were taken for days
+        frequency = next(filter(None, map(found_frequency, parts)), "daily")
+    dates = np.concatenate(parts)
+    open_days = about.get("calendar") or found_days(dates, frequency)
+    dated = about.get("dated") or found_dating(frequency, open_days, dates)
+    return Calendar(frequency, open_days, dated, about.get("events", {}))
 
 
 def select_rows(panel: Panel, rows: Shaped[np.ndarray, "M"], messages: tuple[str, ...] = ()) -> Panel:

@@ -9,7 +9,7 @@ import pandas as pd
 from jaxtyping import Int32
 
 from tftjax.config.data import DataConfig
-from tftjax.data.alignment import PERIODS
+from tftjax.data.calendar import PERIODS
 from tftjax.data.panel import Panel, blocks, select_rows
 from tftjax.errors import UserError
 
@@ -101,7 +101,7 @@ def _only(panel: Panel, blocks: list[Block], messages: tuple[str, ...]) -> tuple
 
 
 def _cut_keys(index: pd.DatetimeIndex, frequency: str | None) -> pd.DatetimeIndex:
-    """The dates that rows are cut by: their own, or the first days of their weeks or months.
+    """The dates that rows are cut by: their own, or the first days of their weeks, months or quarters.
 
     A week's last trading day differs between markets, and one week must not be in two splits.
     """

@@ -26,6 +26,8 @@ from tftjax.data.frames import (
 )
 from tftjax.data.panel import blocks
 from tftjax.data.raw.cells import (
+    FIRST_DATE,
+    MISSING,
     check_ascending,
     check_not_ahead,
     check_years,
@@ -128,7 +130,9 @@ def read_table(
             columns, ignored = _columns(table, feature_set, date, list(cells), wide)
         place = _from(table, first)
         values = {column.name: _read_column(table, column, cells[column.name], place) for column in columns}
-        dates = _read_dates(table, date, cells[date], place)
+        dates = _read_dates(
+            table, date, cells[date], place, None if wide else cells[feature_set.names("target")[0]]
+        )
         parts.append(pd.DataFrame(values, index=pd.DatetimeIndex(dates, name="date").as_unit("ns")))
         numbers.append(np.arange(first, first + len(dates)))
     frame, rows = pd.concat(parts), np.concatenate(numbers)
@@ -163,7 +167,8 @@ def check_table(table: Table, feature_set: FeatureSet, date: str, wide: bool = F
                     columns, _ = _columns(table, feature_set, date, list(cells), wide)
                 except UserError as error:
                     mistakes[""] = str(error)
-            readers = {date: partial(_read_dates, table, date)}
+            targets = None if wide else cells.get(feature_set.names("target")[0])
+            readers = {date: partial(_read_dates, table, date, targets=targets)}
             readers |= {column.name: partial(_read_column, table, column) for column in columns}
             for name, read in readers.items():
                 if name in cells and name not in mistakes:
@@ -226,11 +231,23 @@ def _unclaimed(table: Table, expected: list[str], header: list[str]) -> list[str
 
 
 def _read_dates(
-    table: Table, column: str, cells: Any, place: Callable[[int], str]
+    table: Table, column: str, cells: Any, place: Callable[[int], str], targets: Any | None
 ) -> Shaped[np.ndarray, "N"]:
+    """The dates of rows; one of a row without a target may lie ahead.
+
+    Args:
+      targets: cells of the target; None if every row has one.
+    """
     dates = table.dates(table.where, column, cells, place)
     check_years(table.where, column, dates, place)
-    check_not_ahead(table.where, column, dates, place=place)
+    if targets is None:
+        with_target = dates
+    else:
+        empty = (
+            targets.isna().to_numpy(bool) if isinstance(targets, pd.Series) else np.isin(targets, [*MISSING])
+        )
+        with_target = np.where(empty, FIRST_DATE, dates)
+    check_not_ahead(table.where, column, with_target, place=place)
     return dates
 
 

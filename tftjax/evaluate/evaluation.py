@@ -29,6 +29,8 @@ import pandas as pd
 from jaxtyping import Float
 
 from tftjax import files
+from tftjax.data.calendar import periods_a_year
+from tftjax.data.panel import calendar_of
 from tftjax.data.prepared import cardinalities
 from tftjax.data.volatility import volatility_column
 from tftjax.evaluate.files import Predictions, write_by_series, write_tables
@@ -44,7 +46,6 @@ from tftjax.evaluate.scoring import (
     split_windows,
     target_rows,
 )
-from tftjax.evaluate.trading import PERIODS_A_YEAR
 from tftjax.model.forecast import forecast_rows
 from tftjax.model.parameters import build_model
 from tftjax.storage import runs
@@ -120,7 +121,7 @@ def evaluate_forecasts(
             baselines.scores[split],
             modes=modes[split],
             settings=settings,
-            periods_a_year=PERIODS_A_YEAR[panel.about.get("frequency", "daily")],
+            periods_a_year=periods_a_year(calendar_of(panel)),
         )
         all_forecasts = {"model": forecast, **baselines.forecasts[split]}
         metrics[split]["regimes"] = regime_metrics(run, target_rows(run, split), all_forecasts)

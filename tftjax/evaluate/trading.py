@@ -13,7 +13,6 @@ from jaxtyping import Bool, Float
 from tftjax.evaluate.significance import ALPHA, MIN_DAYS
 
 RESAMPLES = 1000
-PERIODS_A_YEAR = {"daily": 252.0, "weekly": 52.0, "monthly": 12.0}
 
 # Median forecasts [N] -> positions [N], held over the next return.
 POSITIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {

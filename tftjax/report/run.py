@@ -178,7 +178,7 @@ def member_provenance(run: RunDirectory, panel: Panel, remark: str = "") -> list
 
 
 def _data_facts(config: Config, panel: Panel) -> list[tuple[str, str]]:
-    names = ("dataset", "feature_set", "frequency", "alignment", "vintage")
+    names = ("dataset", "feature_set", "frequency", "calendar", "alignment", "vintage")
     facts = [(name.replace("_", " "), str(panel.about[name])) for name in names if panel.about.get(name)]
     kept, blocks = make_blocks(
         panel, config.data, config.model.encoder_length, config.model.prediction_length

@@ -104,7 +104,10 @@ def _check_same(run: RunDirectory, config: Config, panel: Panel) -> None:
     changed = [
         f"\n  {key}: the run has {old!r}, now {new!r}"
         for key, old, new in changed_keys(run.read(), config)
-        if key != "notes" and not key.startswith("evaluation.")
+        if key != "notes"
+        and not key.startswith("evaluation.")
+        # Before null, the default was "daily"; what it makes of the rows is compared below.
+        and not (key == "data.frequency" and None in (old, new))
     ]
     if changed:
         raise UserError(

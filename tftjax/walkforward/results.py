@@ -22,12 +22,13 @@ from jaxtyping import Bool
 
 from tftjax import files
 from tftjax.config.evaluation import EvaluationConfig
+from tftjax.data.calendar import periods_a_year
+from tftjax.data.panel import calendar_of
 from tftjax.data.volatility import storminess
 from tftjax.errors import UserError
 from tftjax.evaluate.metrics import MetricFunction, evaluate_forecast, flatten, pinball_losses
 from tftjax.evaluate.scoring import Score, by_day, judge, modes_by_series, score
 from tftjax.evaluate.significance import diebold_mariano
-from tftjax.evaluate.trading import PERIODS_A_YEAR
 from tftjax.storage.directories import SweepDirectory, make
 from tftjax.sweep.members import read_ended
 from tftjax.sweep.run import Trained
@@ -67,8 +68,8 @@ def conclude(trained: Trained) -> str:
         )
     first, directory = trained.members[0], SweepDirectory(trained.folder)
     panel = trained.data[first.name].panel
-    periods_a_year = PERIODS_A_YEAR[panel.about.get("frequency", "daily")]
-    metrics = judge_all(pool, forecasts, first.config.evaluation, periods_a_year, trained.functions.metrics)
+    year, own_metrics = periods_a_year(calendar_of(panel)), trained.functions.metrics
+    metrics = judge_all(pool, forecasts, first.config.evaluation, year, own_metrics)
     write_tables(trained.folder, pool, forecasts, metrics)
     walk = read_walk(trained.folder)
     summary = make_summary(walk, pool.volatility_name)

@@ -134,20 +134,24 @@ def iso_dates(
     where: Path | str, column: str, cells: list[str], place: Place = LINES
 ) -> Shaped[np.ndarray, "N"]:
     """ISO dates of any year as datetime64[D]; UserError names the first row that has none."""
+    # numpy also takes "2018-01" and "2018", and warns of time zones; the length tells them from a full date.
+    full = all(len(cell) == 10 for cell in cells)
     try:
-        dates = np.array(cells, dtype="datetime64[D]")
+        dates = np.array(cells if full else [], dtype="datetime64[D]")
     except ValueError:
-        dates = np.full(len(cells), "NaT", dtype="datetime64[D]")
-    # numpy also takes "2018-01" and "2018"; the length tells them from a full date.
-    if np.isnat(dates).any() or any(len(cell) != 10 for cell in cells):
+        full = False
+    if not full or np.isnat(dates).any():
         row = next(i for i, cell in enumerate(cells) if not _is_iso_date(cell))
         advice = INTRADAY if _TIME_OF_DAY.match(cells[row]) else "Write every date in that form."
         raise fail(where, place(row), column, repr(cells[row]), "a date as YYYY-MM-DD", advice)
     return dates
 
 
+INTRADAY = (
+    "Intraday rows are not supported: resample to one row a day, such as the day's last, and write its date."
+)
 # A date and a time other than midnight.
-_TIME_OF_DAY = re.compile(r"\d{4}-\d\d-\d\d[ T](?=.*[1-9])\d\d:\d\d")
+_TIME_OF_DAY = re.compile(r"\d{4}-\d\d-\d\d[ T](?=[\d:.]*[1-9])\d\d:\d\d")
 
 
 def _is_iso_date(cell: str) -> bool:

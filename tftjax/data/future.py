@@ -1,0 +1,186 @@
+"""Rows of the days ahead: their dates, and the values of known columns that no date gives.
+
+They come from rows without a target at the end of a table, from a file or frame of their own, or from the
+rows after a day that is looked back at; a panel carries them in its `about`.
+"""
+
+import dataclasses
+import datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int
+
+from tftjax.data.calendar import next_dates
+from tftjax.data.feature_sets import OF_THE_DATE, FeatureSet
+from tftjax.data.frames import PARQUET, read_parquet
+from tftjax.data.panel import Panel, blocks, calendar_of, name_of
+from tftjax.data.raw.cells import LINES, fail, parse_numbers, read_cells, to_dates
+from tftjax.errors import UserError
+
+FUTURE = "future"  # key of a panel's `about`
+
+
+def split_future(
+    frame: pd.DataFrame,
+    lines: Int[np.ndarray, "N"],
+    feature_set: FeatureSet,
+    where: str,
+    end: datetime.date | None,
+) -> tuple[pd.DataFrame, Int[np.ndarray, "M"], pd.DataFrame]:
+    """Takes rows at the end of each series, without a target or an observed value, for those of the future.
+
+    Args:
+      lines: number of each row in its file.
+      where: file and what its rows are called, for messages.
+      end: `data.end`; a series with later rows has no future.
+
+    Returns:
+      The rows with their numbers, and those of the future: the known columns that the data has to bring.
+
+    Raises:
+      UserError: a row of the future without a value of such a column.
+    """
+    empty = (
+        frame[[*feature_set.names("target"), *feature_set.names("observed")]].isna().all(axis=1).to_numpy()
+    )
+    ahead, kept = np.zeros(len(frame), bool), np.zeros(len(frame), bool)
+    for _, rows in blocks(frame, feature_set.id_column):
+        trailing = np.logical_and.accumulate(empty[rows.start : rows.stop][::-1])[::-1]
+        if not trailing.all():
+            part = slice(rows.start, rows.stop)
+            ahead[part] = trailing
+            kept[part] = trailing & (end is None or frame.index[part][~trailing][-1] <= pd.Timestamp(end))
+    names = feature_set.given_columns()
+    future, numbers = frame.loc[kept], lines[kept]
+    for name in names:
+        missing = future[name].isna().to_numpy()
+        if missing.any():
+            row = int(np.argmax(missing))
+            raise UserError(
+                f"{where} {numbers[row]} ({future.index[row].date()}), column {name!r}: found no value in a"
+                " row of the future, which has no target either. Fill it, or take the row out."
+            )
+    id_column = () if feature_set.id_column is None else (feature_set.id_column,)
+    return frame.loc[~ahead], lines[~ahead], future[[*id_column, *names]]
+
+
+def given_columns(panel: Panel) -> tuple[str, ...]:
+    """The known columns of a panel that neither the date nor the calendar gives."""
+    made = panel.about.get("made", OF_THE_DATE)
+    return tuple(name for name in panel.known_real + panel.known_categorical if name not in made)
+
+
+def future_to_json(future: pd.DataFrame) -> dict:
+    """Rows of the future as lists for a panel's `about`."""
+    return {
+        "dates": future.index.strftime("%Y-%m-%d").tolist(),
+        "columns": {name: future[name].tolist() for name in future},
+    }
+
+
+def with_future(panel: Panel, future: pd.DataFrame | None) -> Panel:
+    """The panel with other rows of the future, or with none."""
+    about = {key: value for key, value in panel.about.items() if key != FUTURE}
+    return dataclasses.replace(
+        panel, about=about if future is None else about | {FUTURE: future_to_json(future)}
+    )
+
+
+def future_of(panel: Panel) -> pd.DataFrame | None:
+    """The rows of the future that a panel carries, by date; None if there are none."""
+    content = panel.about.get(FUTURE)
+    if content is None:
+        return None
+    try:
+        dates = pd.DatetimeIndex(np.array(content["dates"], "datetime64[D]"), name="date")
+        return pd.DataFrame(content["columns"], index=dates)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"panel: its rows of the future cannot be read ({error}). Bring a copy back, or make it again."
+        ) from error
+
+
+def read_future(source: Path | str | pd.DataFrame, panel: Panel, date: str = "date") -> pd.DataFrame:
+    """Reads rows of the future: a date, the series' id if there are several, and the given known columns.
+
+    Args:
+      source: a CSV file, or a frame with the dates in its index or in a column.
+      date: name of the column of dates.
+
+    Raises:
+      UserError: a missing column, or a cell that is empty or wrong.
+    """
+    where, cells = _cells(source, date)
+    id_column = () if panel.id_column is None else (panel.id_column,)
+    texts = [*id_column, *(name for name in given_columns(panel) if name in panel.known_categorical)]
+    reals = [name for name in given_columns(panel) if name in panel.known_real]
+    missing = [name for name in (date, *texts, *reals) if name not in cells]
+    if missing:
+        raise UserError(
+            f"{where}, line 1: found no column {', '.join(map(repr, missing))} among {', '.join(cells)}; rows"
+            f" of the future have {', '.join((date, *texts, *reals))}. Rename or add what is missing."
+        )
+    for name in (*texts, *reals):
+        empty = [row for row, cell in enumerate(cells[name]) if not cell]
+        if empty:
+            advice = "Fill it: it is known beforehand."
+            raise fail(where, LINES(empty[0]), name, "an empty cell", "a value", advice)
+    dates = pd.DatetimeIndex(to_dates(where, date, cells[date]), name="date")
+    values = {name: cells[name] for name in texts}
+    values |= {name: parse_numbers(where, name, cells[name]) for name in reals}
+    return pd.DataFrame(values, index=dates)
+
+
+def _cells(source: Path | str | pd.DataFrame, date: str) -> tuple[Path, dict[str, list[str]]]:
+    """A table as text by column, and what errors call it; a frame's rows are called lines, from 2 on."""
+    if not isinstance(source, pd.DataFrame) and Path(source).suffix.lower() not in PARQUET:
+        return Path(source), read_cells(Path(source))
+    where = Path("future" if isinstance(source, pd.DataFrame) else source)
+    source = source if isinstance(source, pd.DataFrame) else read_parquet(where)
+    frame = source if date in source else source.rename_axis(date).reset_index()
+    return where, {str(name): [_text(cell) for cell in frame[name]] for name in frame}
+
+
+def _text(cell: object) -> str:
+    if pd.isna(cell):
+        return ""
+    return str(cell).removesuffix(" 00:00:00") if isinstance(cell, datetime.datetime) else str(cell)
+
+
+def steps_ahead(panel: Panel, steps: int) -> pd.DataFrame:
+    """The dates of the next steps of a panel of one series, with the values of its given known columns.
+
+    The dates are those of the rows of the future that the panel carries, or else follow from its calendar.
+
+    Raises:
+      UserError: values are needed and there are none, too few rows, or dates that are not ascending after the
+        last row's.
+    """
+    future, last, given = future_of(panel), panel.frame.index[-1], given_columns(panel)
+    if future is None and given:
+        raise UserError(
+            f"panel: the future values of the known columns {', '.join(given)} are needed to forecast past"
+            f" the last row, {last.date()}. Give {steps} rows of them: in a file (--future FILE), or in rows"
+            " without a target at the end of the data; or train without these columns."
+        )
+    if future is None:
+        dates = next_dates(calendar_of(panel), last.to_datetime64().astype("datetime64[D]"), steps)
+        return pd.DataFrame(index=pd.DatetimeIndex(dates, name="date"))
+    which = ""
+    if panel.id_column is not None:
+        future = future[future[panel.id_column] == name_of(panel)]
+        which = f" of the series {name_of(panel)!r}"
+    advice = f"Give rows for the {steps} steps after {last.date()}, ascending by date."
+    early = future.index[future.index <= last]
+    if len(early):
+        raise UserError(
+            f"rows of the future{which}: found {early[0].date()}, expected dates after the last row,"
+            f" {last.date()}. {advice}"
+        )
+    if not (future.index.is_monotonic_increasing and future.index.is_unique):
+        raise UserError(f"rows of the future{which}: found dates out of order or twice. {advice}")
+    if len(future) < steps:
+        raise UserError(f"rows of the future{which}: found {len(future)}, expected {steps}. {advice}")
+    return future[list(given)].iloc[:steps]
