@@ -22,7 +22,7 @@ from tftjax.model.parameters import control_vectors
 from tftjax.storage import checkpoint, runs
 from tftjax.storage.directories import RunDirectory, SweepDirectory
 from tftjax.storage.runs import Ended
-from tftjax.train import pictures, progress, warm_start
+from tftjax.train import monitor, pictures, progress, warm_start
 from tftjax.train.engine import BatchEngine, MembersEngine, Training
 from tftjax.train.loop import Diverged, Group, train_members
 from tftjax.train.step import make_program
@@ -120,7 +120,8 @@ def fit(
     group = Group([Training(config.name, config, data, directory, functions)], restored=member_of or ())
     engine = BatchEngine if member_of is None else MembersEngine  # a member ends in the bits of its sweep
     finished = max(checkpoint.epochs(RunDirectory(directory).checkpoints), default=0)
-    view = progress.RunView(config.name, config.train.max_epochs, finished)
+    before = [record["val/loss"] for record in monitor.read_history(directory)[:finished]]
+    view = progress.RunView(config, finished, min(before, default=float("inf")))
     with progress.display(view, quiet) as display:
         train_members(group, engine, ended, display.update)
     outcome = ended[config.name]
