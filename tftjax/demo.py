@@ -8,8 +8,8 @@ from pathlib import Path
 from tftjax import runtime
 from tftjax.cli import STOPPED, exit_code
 from tftjax.config.loading import from_dict
-from tftjax.evaluate.tables import against_baselines
-from tftjax.evaluate.verdict import headline, verdict
+from tftjax.evaluate.tables import Summary, against_baselines
+from tftjax.evaluate.verdict import opening
 from tftjax.report.kinds import report
 from tftjax.train.run import train
 
@@ -34,8 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"training on the embedded data into {directory}: about half a minute", flush=True)
         metrics = train(from_dict(CONFIG, "demo"), directory, overwrite=arguments.overwrite, quiet=True)
         test = metrics["test"]
-        print(f"\n{headline(test)[1]}.\nTest rows: {verdict(test)}.\n")
-        print(against_baselines(test, "").terminal())
+        print("\n" + Summary("", [*opening(test), against_baselines(test, "Test rows")]).terminal())
         (page,) = report([directory])
         print(f"\nall of it on a page: {page}\nyour own table: tftjax init my.csv")
 
