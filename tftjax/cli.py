@@ -1,16 +1,21 @@
-"""The console command `tftjax`, and what every command shares: flags, messages, exit codes.
+# PYTHON_ARGCOMPLETE_OK
+"""The console command `tftjax`, and what every command shares: its parser, flags, messages, exit codes.
 
 `tftjax train CONFIG` is `python -m tftjax.train CONFIG`.
 """
 
 import argparse
 import contextlib
+import gc
 import importlib
 import logging
+import os
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 
 from tftjax.errors import UserError
 from tftjax.plots import drop_absent_backend
@@ -28,8 +33,13 @@ COMMANDS = {
     "interpret": "show what a run selects and attends to",
     "report": "write a page on runs, sweeps and walk-forwards",
     "data": "build, describe and validate data sets",
-    "config": "print the JSON schema of a config",
+    "config": "list the settings of a config, or print its JSON schema",
 }
+DESCRIPTION = """
+A Temporal Fusion Transformer that forecasts the distribution of returns. A config, a JSON file, says what is
+trained on which data; a training makes a folder, runs/NAME, that the other commands read.
+"""
+WIDTH = 79  # of help
 # Message of a command that trains after Ctrl-C.
 STOPPED = (
     "\nstopped; the same command with --resume (in place of --overwrite) goes on from the last finished epoch"
@@ -69,6 +79,33 @@ def exit_code(command: Callable[[], object], stopped: str | None = None) -> int:
     return 0
 
 
+def paragraphs(text: str) -> str:
+    """Paragraphs in lines for a terminal, whatever the line breaks of their source.
+
+    >>> print(paragraphs("One\\n  line."))
+    One line.
+    """
+    return "\n\n".join(textwrap.fill(" ".join(text.split()), WIDTH) for text in text.strip().split("\n\n"))
+
+
+def command_parser(command: str, description: str, *examples: str) -> argparse.ArgumentParser:
+    """The parser of a command, still without flags.
+
+    Args:
+      description: what the command does, in paragraphs.
+      examples: command lines, each without its `tftjax COMMAND`.
+    """
+    as_module = Path(sys.argv[0]).parts[-2:] in ((command, "__main__.py"), ("tftjax", f"{command}.py"))
+    program = f"python -m tftjax.{command}" if as_module else f"tftjax {command}"
+    shown = "\n".join(f"  {program} {example}".rstrip() for example in examples)
+    return argparse.ArgumentParser(
+        prog=program,
+        description=paragraphs(description),
+        epilog=f"example{'s' if len(examples) > 1 else ''}:\n{shown}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
 def add_training_flags(parser: argparse.ArgumentParser, kind: str, default_name: str) -> None:
     """Adds the flags that train, sweep and walkforward share.
 
@@ -77,10 +114,18 @@ def add_training_flags(parser: argparse.ArgumentParser, kind: str, default_name:
       default_name: the default of --name, in words.
     """
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting, as train.max_epochs=5"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="use VALUE for a setting, whatever the config says, as in --set train.max_epochs=5; VALUE is"
+        " JSON or a word; give it once for each setting; `tftjax config keys` lists the settings with their"
+        " defaults",
     )
-    parser.add_argument("--name", help=f"name of the {kind}; default: {default_name}")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of runs; default: runs")
+    parser.add_argument("--name", help=f"name of the {kind}, and of its folder; default: {default_name}")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of runs; default: runs"
+    )
     exclusive = parser.add_mutually_exclusive_group()
     exclusive.add_argument("--resume", action="store_true", help=f"go on where the {kind} stopped")
     exclusive.add_argument("--overwrite", action="store_true", help=f"replace the {kind} of this name")
@@ -92,20 +137,57 @@ def training_flags(arguments: argparse.Namespace) -> dict[str, bool]:
     return {name: getattr(arguments, name) for name in ("resume", "overwrite", "quiet")}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs `tftjax COMMAND ARGUMENTS`."""
+def door(command: str) -> ModuleType:
+    """Imports the module that has a command's `make_parser` and `main`."""
+    is_file = (Path(__file__).parent / f"{command}.py").is_file()
+    # What is imported stays until the end: to look for garbage in it takes a tenth of the time.
+    gc.disable()
+    try:
+        return importlib.import_module(f"tftjax.{command}{'' if is_file else '.__main__'}")
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def _complete(parser: argparse.ArgumentParser) -> None:
+    """Answers a shell that asks how its line may go on, with commands or a command's flags, and ends."""
+    try:
+        import argcomplete
+    except ImportError:  # the shell asks for all programs, as another one has installed it
+        return
+    words = os.environ["COMP_LINE"][: int(os.environ["COMP_POINT"])].split(" ")
+    if len(words) > 2 and words[1] in COMMANDS:
+        os.environ["_ARGCOMPLETE"] = "2"  # the words from the second on are those of the command's parser
+        parser = door(words[1]).make_parser()
+    argcomplete.autocomplete(parser)
+
+
+def _parser() -> argparse.ArgumentParser:
     width = max(map(len, COMMANDS))
     listed = "\n".join(f"  {name:{width}}  {words}" for name, words in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="tftjax",
-        description="A Temporal Fusion Transformer that forecasts the distribution of returns.",
-        epilog=f"commands:\n{listed}\n\n`tftjax COMMAND --help` lists a command's flags.",
+        description=paragraphs(DESCRIPTION),
+        epilog=f"commands:\n{listed}\n\n"
+        "`tftjax COMMAND --help` says what a command does, and lists its flags.\n"
+        "First steps: tftjax demo, or with a table of your own: tftjax init my.csv",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"tftjax {metadata.version('tftjax')}")
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="the command's own")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs `tftjax COMMAND ARGUMENTS`; without arguments it prints the help."""
+    parser = _parser()
+    if "_ARGCOMPLETE" in os.environ:
+        _complete(parser)
+        return 0
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv:
+        parser.print_help()
+        return 0
     arguments = parser.parse_args(argv)
-    is_file = (Path(__file__).parent / f"{arguments.command}.py").is_file()
-    door = importlib.import_module(f"tftjax.{arguments.command}{'' if is_file else '.__main__'}")
-    return door.main(arguments.arguments)
+    return door(arguments.command).main(arguments.arguments)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tftjax.cli import exit_code
+from tftjax.cli import command_parser, exit_code
 from tftjax.errors import UserError
 from tftjax.evaluate.files import LOSSES, check_comparable, daily_losses, read_predictions
 from tftjax.evaluate.formatting import p_text
@@ -45,9 +45,18 @@ def is_worse(tested: Difference, alpha: float) -> bool:
     return tested.p is not None and tested.difference > 0 and tested.p / 2 < alpha
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exits with 1 if RUN_B is significantly worse than RUN_A, else with 0; with 2 if that cannot be said."""
-    parser = argparse.ArgumentParser(prog="python -m tftjax.compare", description=main.__doc__)
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = command_parser(
+        "compare",
+        """
+        Asks whether run B is worse than run A, by Diebold and Mariano's test of their losses on the same
+        days. A gate for scripts: exit code 1 if B is significantly worse than A, 0 if not, 2 for bad input
+        or too few days to tell.
+        """,
+        "runs/control runs/balanced_01",
+        "runs/control runs/balanced_01 --metric pinball/0.02 --split val",
+    )
     parser.add_argument("run_a", type=Path, help="run directory, the reference")
     parser.add_argument("run_b", type=Path, help="run directory that must not be worse")
     parser.add_argument(
@@ -55,7 +64,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--alpha", type=_share, default=ALPHA, help=f"level of the test; default: {ALPHA:g}")
     parser.add_argument("--split", choices=SPLITS, default="test", help="rows compared; default: test")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exits with 1 if RUN_B is significantly worse than RUN_A, else with 0; with 2 if that cannot be said."""
+    arguments = make_parser().parse_args(argv)
     worse = False
 
     def command() -> None:

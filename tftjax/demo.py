@@ -5,13 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tftjax import runtime
-from tftjax.cli import STOPPED, exit_code
-from tftjax.config.loading import from_dict
-from tftjax.evaluate.tables import against_baselines
-from tftjax.evaluate.verdict import headline, verdict
-from tftjax.report.kinds import report
-from tftjax.train.run import train
+from tftjax.cli import STOPPED, command_parser, exit_code
 
 CONFIG = {
     "name": "demo",
@@ -21,12 +15,34 @@ CONFIG = {
 }
 
 
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = command_parser(
+        "demo",
+        """
+        Trains on next-day S&P 500 returns, which come with the software, for about half a minute, and shows
+        the forecast beside its baselines, the verdict first. Writes runs/demo with a page to look at.
+        """,
+        "",
+    )
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of runs; default: runs"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier demo")
+    return parser
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Trains on next-day S&P 500 returns for some seconds, and shows the forecast beside its baselines."""
-    parser = argparse.ArgumentParser(prog="python -m tftjax.demo", description=main.__doc__)
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of runs; default: runs")
-    parser.add_argument("--overwrite", action="store_true", help="replace an earlier demo")
-    arguments = parser.parse_args(argv)
+    arguments = make_parser().parse_args(argv)
+    # jax takes half a second to import: not before the flags are known to be right.
+    from tftjax import runtime
+    from tftjax.config.loading import from_dict
+    from tftjax.evaluate.tables import Summary, against_baselines
+    from tftjax.evaluate.verdict import opening
+    from tftjax.report.kinds import report
+    from tftjax.train.run import train
+
     runtime.configure()
 
     def command() -> None:
@@ -34,8 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"training on the embedded data into {directory}: about half a minute", flush=True)
         metrics = train(from_dict(CONFIG, "demo"), directory, overwrite=arguments.overwrite, quiet=True)
         test = metrics["test"]
-        print(f"\n{headline(test)[1]}.\nTest rows: {verdict(test)}.\n")
-        print(against_baselines(test, "").terminal())
+        print("\n" + Summary("", [*opening(test), against_baselines(test, "Test rows")]).terminal())
         (page,) = report([directory])
         print(f"\nall of it on a page: {page}\nyour own table: tftjax init my.csv")
 

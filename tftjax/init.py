@@ -10,17 +10,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tftjax import files
-from tftjax.cli import exit_code
+from tftjax.cli import command_parser, exit_code
 from tftjax.config.loading import from_dict
 from tftjax.data.checks import findings
 from tftjax.data.inspection import Inspection, inspect, read_any
 from tftjax.errors import UserError
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Looks at a CSV or Parquet file and writes the config to train on it."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tftjax.init", description=main.__doc__, epilog="example: tftjax init my.csv"
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = command_parser(
+        "init",
+        """
+        Looks at a table of your own, says what it found (rows, dates, what each column seems to be), and
+        writes the config to train on it. Nothing is trained; edit the config where it is wrong.
+        """,
+        "my.csv",
+        "my.csv --target ret --out spx.json",
     )
     parser.add_argument("table", type=Path, help="a CSV or Parquet file, long or wide")
     parser.add_argument("--target", metavar="COLUMN", help="what is forecast; default: found")
@@ -28,7 +34,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--id", metavar="COLUMN", help="the names of several series; default: found")
     parser.add_argument("--out", type=Path, help="the config; default: the table's name with .json")
     parser.add_argument("--overwrite", action="store_true", help="replace the config of that name")
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Looks at a CSV or Parquet file and writes the config to train on it."""
+    arguments = make_parser().parse_args(argv)
 
     def command() -> None:
         table, out = arguments.table, arguments.out or Path(arguments.table.with_suffix(".json").name)

@@ -16,7 +16,7 @@ import pandas as pd
 from jaxtyping import Bool
 
 from tftjax import files, runtime
-from tftjax.cli import exit_code
+from tftjax.cli import command_parser, exit_code
 from tftjax.config.data import DataConfig
 from tftjax.data.feature_sets import known_input
 from tftjax.data.future import given_columns, read_future, steps_ahead, with_future
@@ -252,16 +252,30 @@ def shown_as(data: DataConfig, levels: bool = False) -> str:
     return words if data.target_transform in ("as_is", "difference") else f"{words} {unit}"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Prints or writes the quantiles of the next steps."""
-    parser = argparse.ArgumentParser(prog="python -m tftjax.predict", description=main.__doc__)
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = command_parser(
+        "predict",
+        """
+        Forecasts the steps after the last row of the data: their expected dates and their quantiles,
+        printed or written as CSV. Of a sweep, --config NAME takes the mean of that config's seeds; of a
+        walk-forward, those of its newest fold.
+        """,
+        "runs/balanced_01",
+        "runs/balanced_01 --data newest.csv --out tomorrow.csv",
+    )
     parser.add_argument("run", type=Path, help="directory of a run, such as runs/balanced_01, or of a sweep")
     parser.add_argument("--config", metavar="NAME", help="of a sweep: the config whose seeds are averaged")
     parser.add_argument(
-        "--data", help="folder of raw series, or a CSV or Parquet file; default: the run's own data"
+        "--data",
+        metavar="PATH",
+        help="folder of raw series, or a CSV or Parquet file; default: the run's own data",
     )
     parser.add_argument(
-        "--as-of", type=datetime.date.fromisoformat, help="use rows up to this date only (YYYY-MM-DD)"
+        "--as-of",
+        type=datetime.date.fromisoformat,
+        metavar="DATE",
+        help="use rows up to this date only (YYYY-MM-DD)",
     )
     parser.add_argument(
         "--levels",
@@ -269,10 +283,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="prices or levels in place of their changes: undoes data.target_transform; for a single step",
     )
     parser.add_argument(
-        "--future", type=Path, help="CSV of the next steps: dates, and the known columns that no date gives"
+        "--future",
+        type=Path,
+        metavar="FILE",
+        help="CSV of the next steps: dates, and the known columns that no date gives",
     )
-    parser.add_argument("--out", type=Path, help="write a CSV here instead of printing")
-    arguments = parser.parse_args(argv)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write a CSV here instead of printing")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints or writes the quantiles of the next steps."""
+    arguments = make_parser().parse_args(argv)
     runtime.configure()
 
     def command() -> None:

@@ -15,6 +15,7 @@ from tftjax.config.__main__ import main
 from tftjax.config.hyperparameters import Hyperparameters, hyperparameters
 from tftjax.config.loading import (
     Config,
+    all_keys,
     apply_overrides,
     changed_keys,
     fingerprint,
@@ -24,6 +25,7 @@ from tftjax.config.loading import (
     setting_type,
     settings,
 )
+from tftjax.config.section import OTHER_WORDS
 from tftjax.errors import UserError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -157,7 +159,9 @@ def test_a_config_is_frozen_and_hashable():
         ({"learning_rate": 1}, ["learning_rate: unknown", "'train.learning_rate'"]),
         ({"loss": {"batch_sise": 64}}, ["loss.batch_sise", "'train.batch_size'"]),
         ({"los": {}}, ["los: unknown key", "'loss'"]),
-        ({"zzzzzz": 1}, ["Known keys: name, notes, data.dataset"]),
+        ({"zzzzzz": 1}, ["zzzzzz: unknown key (value 1). The keys are listed by: tftjax config keys"]),
+        ({"data": {"columns": {"target": "x", "observd": []}}}, ["'data.columns.observed'"]),
+        ({"modle": {}}, ["Did you mean 'model'"]),
         ({"train": 5}, ["train: found 5", "an object"]),
         (
             {"train": {"batch_size": "64"}},
@@ -473,3 +477,40 @@ def test_the_schema_command_prints_json(capsys):
 def test_config_does_not_import_jax():
     code = f"import sys; import {config_module.__name__}; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=CONFIGS.parent, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("traget", "data.columns.target"),
+        ("train.lr", "train.learning_rate"),
+        ("hidden", "model.hidden_size"),
+        ("epochs", "train.max_epochs"),
+        ("dropout", "model.dropout_rate"),
+        ("batch", "train.batch_size"),
+        ("heads", "model.num_heads"),
+        ("n_heads", "model.num_heads"),
+        ("horizon", "model.prediction_length"),
+        ("lookback", "model.encoder_length"),
+        ("loss.batch_sise", "train.batch_size"),
+        ("split_dates.val", "data.split_dates.val"),
+    ],
+)
+def test_the_nearest_key_comes_first_and_at_most_three_are_named(key, meant):
+    with pytest.raises(UserError) as caught:
+        apply_overrides({}, [f"{key}=1"])
+    message = str(caught.value)
+    assert f"Did you mean '{meant}'" in message
+    assert message.count("'") <= 2 * 5  # the override and its key, and three others
+    assert len(message) < 250
+
+
+def test_the_words_of_others_mean_keys_that_exist():
+    assert {key for keys in OTHER_WORDS.values() for key in keys} <= set(all_keys())
+    assert not set(OTHER_WORDS) & {key.rpartition(".")[2] for key in all_keys()}
+
+
+def test_an_override_sets_a_key_in_a_section_that_is_null():
+    raw = {"data": {"columns": None}}
+    assert apply_overrides(raw, ["data.columns.target=ret"])["data"]["columns"] == {"target": "ret"}
+    assert raw == {"data": {"columns": None}}

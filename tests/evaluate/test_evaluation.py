@@ -20,7 +20,7 @@ from tftjax.evaluate.baselines import BASELINES, Unavailable
 from tftjax.evaluate.formatting import p_text
 from tftjax.evaluate.metrics import pinball
 from tftjax.evaluate.scoring import score_baselines, split_windows, target_rows
-from tftjax.evaluate.verdict import summary, verdict
+from tftjax.evaluate.verdict import headline, summary, verdict
 from tftjax.storage import runs
 
 RAW = Path(__file__).resolve().parents[3] / "shared" / "data" / "core_proposal_raw"
@@ -96,26 +96,30 @@ def test_summary_names_every_split_and_baseline(trained):
     metrics = json.loads((trained.directory / "evaluation" / "metrics.json").read_text())
 
     def rows(name):
-        """The cells of a forecast's rows, the same number of blocks in either split."""
-        return [line.split()[1:] for line in text.splitlines() if line.split()[:1] == [name]]
+        """The cells of a forecast's rows: one block of validation, then those of test."""
+        tables = text.partition("Validation rows")[2]
+        return [line.split()[1:] for line in tables.splitlines() if line.split()[:1] == [name]]
 
     text = summary(metrics)
     assert max(map(len, text.splitlines())) <= 80
-    blocks = len(rows("model")) // 2
-    assert all(len(rows(name)) == 2 * blocks for name in BASELINES)
-    for place, split in ((0, "val"), (blocks, "test")):
+    assert len(rows("model")) >= 3
+    assert all(len(rows(name)) == len(rows("model")) for name in BASELINES)
+    for place, split in enumerate(("val", "test")):
         assert rows("model")[place][0].rstrip("*") == f"{metrics[split]['pinball'] * 1e3:.4f}"
         test = metrics[split]["tests"]["diebold_mariano"]["rolling"]
         assert " ".join(rows("rolling")[place]).endswith(p_text(test["p"]))
-    assert f"Test rows: {verdict(metrics['test'])}" in " ".join(text.split())
-    assert text.endswith("Test rows: no quality modes: fewer rows than a window")
+    # The verdict comes first.
+    words = (
+        f"{headline(metrics['test'])[1]}. Test rows: {verdict(metrics['test'])}. Quality: no quality modes"
+    )
+    assert " ".join(text.split()).startswith(words)
     # Undefined metrics are left out of metrics.json, and shown as a dash.
     assert rows("model")[-1][-1] != "-"
     test["p"] = None
     del metrics["test"]["correlation"]
     text = summary(metrics)
     assert rows("model")[-1][-1] == "-"
-    assert rows("rolling")[blocks][-2:] == ["no", "test"]
+    assert rows("rolling")[1][-2:] == ["no", "test"]
 
 
 def test_a_damaged_checkpoint_falls_back_and_is_said(copy, capsys):

@@ -59,11 +59,11 @@ def test_every_metric_by_hand():
     # Medians 0, 1, 2, -1, 0.5, 0.
     assert result["mu"] == pytest.approx(2.5 / 6)
     assert result["sigma"] == pytest.approx(math.sqrt((1 + 4 + 1 + 0.25) / 6 - (2.5 / 6) ** 2))
-    assert result["share_positive"] == pytest.approx(3 / 6)
-    # Nonzero targets 1 3 2 -4 -1 with medians 0 1 2 -1 0: hits 3, 2, -4.
-    assert result["directional_accuracy"] == pytest.approx(3 / 5)
+    assert result["share_positive"] == pytest.approx(3 / 4)  # of 1, 2, -1, 0.5: zero has no direction
+    # Nonzero targets 1 3 2 -4 -1 with medians 0 1 2 -1 0: of the nonzero ones all hit.
+    assert result["directional_accuracy"] == pytest.approx(3 / 3)
     assert result["directional_base_rate"] == pytest.approx(3 / 5)
-    assert result["directional_excess"] == pytest.approx(0)
+    assert result["directional_excess"] == pytest.approx(1 - 2 / 3)  # of 3, 2, -4 two are above zero
     assert result["correlation"] == pytest.approx(
         np.corrcoef([0, 1, 2, -1, 0.5, 0], [1, 3, 2, -4, 0, -1])[0, 1]
     )
@@ -110,6 +110,19 @@ def test_pit_counts_by_hand():
     forecast = np.broadcast_to([-1.0, 0.0, 1.0], (6, 1, 3))
     target = np.array([[-2.0], [-1.0], [-0.5], [1.0], [1.5], [9.0]])
     np.testing.assert_array_equal(metrics.pit_counts(forecast, target), [2, 1, 1, 2])
+
+
+def test_a_median_of_zero_is_no_direction():
+    medians, target = np.array([0.0, -0.0, 1.0, -1.0, 2.0]), np.array([3.0, -1.0, 2.0, 2.0, 0.0])
+    forecast = medians[:, None, None] + np.array([-1.0, 0.0, 1.0])
+    result = evaluate_forecast(forecast, target[:, None], THREE)
+    assert result["directional_accuracy"] == pytest.approx(1 / 2)  # 1 is right, -1 wrong, the rest is no case
+    assert result["directional_base_rate"] == pytest.approx(3 / 4)
+    assert result["directional_excess"] == pytest.approx(1 / 2 - 1)
+    assert result["share_positive"] == pytest.approx(2 / 3)
+    flat = evaluate_forecast(0 * medians[:, None, None] + np.array([-1.0, 0.0, 1.0]), target[:, None], THREE)
+    assert {"directional_accuracy", "directional_excess", "share_positive", "correlation"}.isdisjoint(flat)
+    assert flat["directional_base_rate"] == pytest.approx(3 / 4)
 
 
 def test_excess_over_the_base_rate():

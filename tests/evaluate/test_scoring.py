@@ -111,8 +111,8 @@ def test_verdict():
     found = {"vix": test(-1e-6, 0.41), "ewma": test(-1e-5, 0.0004), "gjr": test(1e-5, 0.012)}
     metrics = {"tests": {"days": 300, "diebold_mariano": found | {"same": test(0.0, None)}}}
     assert verdict(metrics) == (
-        "beats 1 of 4 baselines (DM p < 0.05); does not beat vix: p = 0.41, same: no difference;"
-        " is worse than gjr: p = 0.012"
+        "beats 1 of 4 baselines (DM p < 0.05); cannot be told from vix (p = 0.41), same (no difference);"
+        " is worse than gjr (p = 0.012)"
     )
     metrics["tests"]["diebold_mariano"] = {"ewma": found["ewma"]}
     assert verdict(metrics) == "beats 1 of 1 baselines (DM p < 0.05)"

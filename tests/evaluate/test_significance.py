@@ -89,6 +89,15 @@ def test_what_cannot_be_tested_has_no_p():
         assert pesaran_timmermann(target, constant) == nothing
 
 
+def test_forecasts_of_zero_have_no_direction():
+    rng = np.random.default_rng(3)
+    forecast, target = rng.normal(size=101), rng.normal(size=101)
+    expected = pesaran_timmermann(forecast[::2], target[::2])
+    forecast[1::2] = 0.0
+    assert pesaran_timmermann(forecast, target) == expected
+    assert expected["p"] is not None
+
+
 def test_kupiec_is_a_ratio_of_binomial_likelihoods():
     violations = np.zeros(250, bool)
     violations[[3, 17, 18, 90, 91, 92, 200]] = True

@@ -64,6 +64,15 @@ def test_scaled_positions_do_not_depend_on_the_scale():
     assert one == pytest.approx(other)
 
 
+def test_a_median_of_zero_holds_nothing():
+    windows = Windows(np.array([[0.01], [0.02], [-0.03]]), np.arange(3), [slice(0, 3)])
+    found = trade(windows, np.array([0.5, 0.0, -0.5]), 0.002, 252.0)["sign"]
+    # Bought, sold, sold short: three trades of one, on two held positions; after costs 0.8 %, -0.2 %, 2.8 %.
+    assert found["turnover"] == pytest.approx(3 / 2)
+    net = np.array([0.008, -0.002, 0.028])
+    assert found["sharpe"] == pytest.approx(net.mean() / net.std(ddof=1) * math.sqrt(252))
+
+
 def test_nothing_traded_is_undefined():
     found = trade(two_series(), np.zeros(73), 0.002, 252.0)
     assert set(found["sign"].values()) == {None}

@@ -17,8 +17,8 @@ from tftjax.errors import UserError
 from tftjax.evaluate.files import read_predictions
 from tftjax.storage import checkpoint
 from tftjax.storage import runs as storage_runs
-from tftjax.sweep.__main__ import _parser, plan_of
 from tftjax.sweep.__main__ import main as sweep_main
+from tftjax.sweep.__main__ import make_parser, plan_of
 from tftjax.sweep.members import claim, read_members
 from tftjax.sweep.run import load_data
 
@@ -236,7 +236,7 @@ def test_bad_arguments_make_nothing(configs, tmp_path, capsys):
 
 
 def parse(*arguments):
-    return _parser().parse_args([str(argument) for argument in arguments])
+    return make_parser().parse_args([str(argument) for argument in arguments])
 
 
 @pytest.mark.usefixtures("in_process")

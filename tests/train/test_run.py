@@ -18,6 +18,7 @@ from tftjax.data.prepared import prepare
 from tftjax.errors import UserError
 from tftjax.storage import checkpoint
 from tftjax.storage.directories import RunDirectory, lock
+from tftjax.storage.runs import Ended
 from tftjax.train import engine, loop, run
 from tftjax.train.__main__ import main as train_main
 from tftjax.train.step import TrainState
@@ -83,6 +84,15 @@ def test_fit_saves_every_epoch_and_keeps_two(begun, monkeypatch, caplog):
     assert caplog.messages == []
     assert epochs_seen(started[2]) == list(range(1, EPOCHS + 1))
     assert checkpoint.epochs(started[2] / "checkpoints") == [EPOCHS - 1, EPOCHS]
+
+
+def test_a_run_whose_best_epoch_is_the_last_says_so():
+    at_the_end, before = Ended("finished", 30, 30), Ended("finished", 30, 29)
+    assert run._epoch_text(at_the_end) == (
+        "best epoch 30 is the last: validation was still falling; --resume --set train.max_epochs=60 goes on"
+    )
+    assert run._epoch_text(before) == "best epoch 29 of 30"
+    assert not Ended("stopped early", 30, 20).may_go_on
 
 
 def test_fit_saves_the_last_epoch_whatever_the_interval(begun, monkeypatch):

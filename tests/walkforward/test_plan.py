@@ -23,8 +23,8 @@ from tftjax.report.__main__ import main as report_main
 from tftjax.storage import runs
 from tftjax.sweep.plan import make_plan
 from tftjax.walkforward import plan as walkforward
-from tftjax.walkforward.__main__ import _parser, plan_of
 from tftjax.walkforward.__main__ import main as walkforward_main
+from tftjax.walkforward.__main__ import make_parser, plan_of
 from tftjax.walkforward.plan import folds
 from tftjax.walkforward.pool import QUARTERS
 
@@ -46,7 +46,7 @@ def configs(tmp_path_factory):
 
 
 def plan(*arguments):
-    return plan_of(_parser().parse_args([str(argument) for argument in arguments]))
+    return plan_of(make_parser().parse_args([str(argument) for argument in arguments]))
 
 
 # ---- Folds -----------------------------------------------------------------------------------------------

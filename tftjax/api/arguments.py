@@ -8,10 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from tftjax.config.data import ColumnsConfig, SplitDates
 from tftjax.config.functions import Functions, record
-from tftjax.config.loading import Config, from_dict, known_keys, read_users_json
-from tftjax.config.section import fields, nearest
+from tftjax.config.loading import Config, all_keys, from_dict, read_users_json
+from tftjax.config.section import nearest_key
 from tftjax.data.loading import FRAME
 from tftjax.errors import UserError
 
@@ -93,7 +92,7 @@ def key_of(name: str) -> str:
     Raises:
       UserError: no field or several have the name.
     """
-    known = _keys()
+    known = all_keys()
     keys = [key for key in known if key == name or key.rpartition(".")[2] == name]
     if name in keys:
         return name
@@ -101,15 +100,8 @@ def key_of(name: str) -> str:
         text = ", ".join(f'**{{"{key}": ...}}' for key in keys)
         raise UserError(f"{name}: {len(keys)} settings have this name. Give one of them in full: {text}.")
     if not keys:
-        raise UserError(f"{name}: unknown setting. {nearest(name, (*known, *BY_KIND))}")
+        raise UserError(f"{name}: unknown setting. {nearest_key(name, (*known, *BY_KIND))}")
     return keys[0]
-
-
-@functools.cache
-def _keys() -> tuple[str, ...]:
-    """All settings as dotted keys, those of the sections that may be null too."""
-    optional = {"data.columns.": ColumnsConfig, "data.split_dates.": SplitDates}
-    return known_keys() + tuple(key for start, part in optional.items() for key, _ in fields(part, start))
 
 
 def _json(value: Any) -> Any:

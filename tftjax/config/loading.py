@@ -16,7 +16,7 @@ from tftjax.config.evaluation import EvaluationConfig
 from tftjax.config.functions import FunctionsConfig
 from tftjax.config.loss import LossConfig
 from tftjax.config.model import ModelConfig
-from tftjax.config.section import Section, explain, fields, nearest, show
+from tftjax.config.section import Section, explain, fields, nearest_key, show
 from tftjax.config.train import TrainConfig
 from tftjax.errors import UserError
 
@@ -83,7 +83,7 @@ def from_dict(raw: dict[str, Any], where: str) -> Config:
         return Config.model_validate_json(json.dumps(raw))
     except pydantic.ValidationError as error:
         lines = [
-            explain(detail, Config.model_json_schema(), known_keys())
+            explain(detail, Config.model_json_schema(), all_keys())
             for detail in error.errors(include_url=False)
         ]
         raise UserError("\n  ".join([f"{where}: {len(lines)} mistake(s) in the config:", *lines])) from None
@@ -105,17 +105,19 @@ def _unreadable(value: Any, key: str = "") -> Iterator[str]:
 def apply_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Returns a copy of `raw` with "dotted.key=value" set, the value read as JSON or else as a string.
 
+    A section that is null becomes an object by a key in it.
+
     Raises:
       UserError: no "=", or a key that does not exist.
     """
     result = json.loads(json.dumps(raw))
-    known = known_keys()
+    known = all_keys()
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
             raise UserError(f"override {override!r}: expected key=value, such as train.max_epochs=5.")
         if key not in known:
-            raise UserError(f"override {override!r}: unknown key {key!r}. {nearest(key, known)}")
+            raise UserError(f"override {override!r}: unknown key {key!r}. {nearest_key(key, known)}")
         try:
             value = parse_json(text, f"override {override!r}")
         except UserError:
@@ -123,7 +125,9 @@ def apply_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> dict[str, 
         *sections, leaf = key.split(".")
         holder = result
         for section in sections:
-            holder = holder.setdefault(section, {})
+            if holder.get(section) is None:
+                holder[section] = {}
+            holder = holder[section]
             if not isinstance(holder, dict):
                 raise UserError(f"override {override!r}: {section} is {show(holder)}, expected an object.")
         holder[leaf] = value
@@ -133,6 +137,12 @@ def apply_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> dict[str, 
 def known_keys() -> tuple[str, ...]:
     """All settings as dotted keys, in the order of the models."""
     return tuple(key for key, _ in fields(Config))
+
+
+@functools.cache
+def all_keys() -> tuple[str, ...]:
+    """The dotted keys that a user may set: `known_keys`, and those in sections that may be null."""
+    return tuple(key for key, _ in fields(Config, optional=True) if not key.startswith("functions."))
 
 
 def settings(config: Config) -> dict[str, Any]:

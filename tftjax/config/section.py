@@ -3,10 +3,44 @@
 import difflib
 import json
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import pydantic
 from pydantic.fields import FieldInfo
+
+# Words of other libraries and of everyday speech that are spelt unlike the keys which they mean.
+OTHER_WORDS = {
+    **dict.fromkeys(("lr", "step_size", "eta", "alpha"), ("train.learning_rate",)),
+    **dict.fromkeys(("d_model", "units", "width", "state_size"), ("model.hidden_size",)),
+    **dict.fromkeys(
+        ("horizon", "h", "steps", "steps_ahead", "output_chunk_length"), ("model.prediction_length",)
+    ),
+    **dict.fromkeys(
+        ("lookback", "look_back", "input_chunk_length", "input_size", "context_length", "window", "history"),
+        ("model.encoder_length",),
+    ),
+    **dict.fromkeys(("attention_head_size", "n_head"), ("model.num_heads",)),
+    **dict.fromkeys(("clip", "gradient_clip_val", "clipnorm", "grad_clip"), ("train.max_grad_norm",)),
+    **dict.fromkeys(("l2",), ("train.weight_decay",)),
+    **dict.fromkeys(("early_stopping", "early_stop_patience_steps"), ("train.patience",)),
+    **dict.fromkeys(("random_state", "random_seed"), ("train.seed",)),
+    **dict.fromkeys(("max_steps", "iterations"), ("train.max_epochs",)),
+    **dict.fromkeys(("freq",), ("data.frequency",)),
+    **dict.fromkeys(("csv", "file", "path"), ("data.dataset",)),
+    **dict.fromkeys(("levels", "percentiles"), ("model.quantiles",)),
+    **dict.fromkeys(("y", "label"), ("data.columns.target",)),
+    **dict.fromkeys(("ds", "time", "time_idx", "timestamp"), ("data.columns.date",)),
+    **dict.fromkeys(("unique_id", "group_ids", "ticker", "symbol"), ("data.columns.id",)),
+    **dict.fromkeys(("past_covariates", "hist_exog_list"), ("data.columns.observed",)),
+    **dict.fromkeys(
+        ("future_covariates", "futr_exog_list"),
+        ("data.columns.known_real", "data.columns.known_categorical"),
+    ),
+    **dict.fromkeys(
+        ("static_covariates", "stat_exog_list"),
+        ("data.columns.static_real", "data.columns.static_categorical"),
+    ),
+}
 
 Fraction = Annotated[float, pydantic.Field(gt=0, lt=1)]
 
@@ -35,13 +69,26 @@ class Section(pydantic.BaseModel):
         return hash(self.model_dump_json())  # a dict among the values has no hash
 
 
-def fields(section: type[Section], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Dotted keys and fields down to the innermost sections, in the order of the models."""
+def fields(
+    section: type[Section], prefix: str = "", optional: bool = False
+) -> Iterator[tuple[str, FieldInfo]]:
+    """Dotted keys and fields down to the innermost sections, in the order of the models.
+
+    Args:
+      optional: whether a section that may be null is followed by its own fields.
+    """
     for name, field in section.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            yield from fields(field.annotation, f"{prefix}{name}.")
-        else:
-            yield prefix + name, field
+        if _is_section(field.annotation):
+            yield from fields(field.annotation, f"{prefix}{name}.", optional)
+            continue
+        yield prefix + name, field
+        for part in get_args(field.annotation) if optional else ():
+            if _is_section(part):
+                yield from fields(part, f"{prefix}{name}.", optional)
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Section)
 
 
 def show(value: Any) -> str:
@@ -61,7 +108,7 @@ def explain(detail: Any, schema: dict[str, Any], known: Sequence[str]) -> str:
     names = [part for part in detail["loc"] if isinstance(part, str)]
     key = ".".join(names)
     if detail["type"] == "extra_forbidden":
-        hint = nearest(key, (*known, *schema["properties"]))
+        hint = nearest_key(key, (*known, *schema["properties"]))
         return f"{key}: unknown key (value {show(detail['input'])}). {hint}"
     element = "".join(f"[{part}]" for part in detail["loc"] if isinstance(part, int))
     start = f"{key}{element}: found {show(detail['input'])}, expected"
@@ -103,16 +150,56 @@ def _allowed(schema: dict[str, Any]) -> str:
     return f"{text} {' and '.join(limits)}" if limits else text
 
 
-def nearest(key: str, known: Sequence[str]) -> str:
-    """A sentence with the known key nearest to one that is unknown.
+def nearest(name: str, known: Sequence[str]) -> str:
+    """A sentence with up to three known names near to one that is unknown; without any, a list of all.
 
-    >>> nearest("train.hidden_size", ["model.hidden_size", "train.seed"])
+    >>> nearest("blance", ["balance", "size"]), nearest("zzz", ["balance", "size"])
+    ("Did you mean 'balance'?", 'Known: balance, size.')
+    """
+    return _question(near(name, known)) or f"Known: {', '.join(dict.fromkeys(known))}."
+
+
+def nearest_key(key: str, known: Sequence[str]) -> str:
+    """A sentence with up to three dotted keys near to one that is unknown; without any, where all are listed.
+
+    >>> nearest_key("train.hidden_size", ["model.hidden_size", "train.seed"])
     "Did you mean 'model.hidden_size'?"
     """
-    leaf = key.rpartition(".")[2]
-    # The right word in the wrong section comes first, then the nearest spelling.
-    close = [name for name in known if name.rpartition(".")[2] == leaf]
-    close = close or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    leaves = {name.rpartition(".")[2]: name for name in known}
-    close = close or [leaves[name] for name in difflib.get_close_matches(leaf, leaves, n=1, cutoff=0.5)]
-    return f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(dict.fromkeys(known))}."
+    leaf = key.rpartition(".")[2].lower()
+    meant = [name for name in OTHER_WORDS.get(leaf, ()) if name in known]
+    return _question(meant or near(key, known)) or "The keys are listed by: tftjax config keys"
+
+
+def _question(names: Sequence[str]) -> str:
+    *others, last = [repr(name) for name in names] or [""]
+    return f"Did you mean {', '.join(others)}{' or ' if others else ''}{last}?" if last else ""
+
+
+def near(key: str, known: Sequence[str]) -> list[str]:
+    """Up to three known names, the nearest first; none that is far.
+
+    The last part of a dotted name counts: the right word in the wrong section is nearest, then a likeness in
+    spelling, of the whole or of words between underscores.
+
+    >>> near("epochs", ["train.max_epochs", "train.patience"]), near("modle.x", ["model.x", "data.x"])
+    (['train.max_epochs'], ['model.x', 'data.x'])
+    """
+    scores = {name: _likeness(key.lower(), name.lower()) for name in dict.fromkeys(known)}
+    best = max(scores.values(), default=0.0)
+    names = [name for name, score in scores.items() if score >= max(0.68, best - 0.08)]
+    return sorted(names, key=scores.__getitem__, reverse=True)[:3]
+
+
+def _likeness(key: str, name: str) -> float:
+    """1 for equal last parts, and towards 0 the less alike they are; a little more for alike sections."""
+    (section, _, leaf), (own_section, _, own_leaf) = key.rpartition("."), name.rpartition(".")
+    words = [max(_ratio(word, own) for own in own_leaf.split("_")) for word in leaf.split("_")]
+    unsaid = max(0, len(own_leaf.split("_")) - len(words))
+    by_words = min(words) - 0.05 * (1 + unsaid)
+    return max(_ratio(leaf, own_leaf), by_words) + 0.05 * (_ratio(section, own_section) if section else 0)
+
+
+def _ratio(a: str, b: str) -> float:
+    if a != b and sorted(a) == sorted(b):  # the same letters in another order
+        return 0.95
+    return difflib.SequenceMatcher(None, a, b).ratio()

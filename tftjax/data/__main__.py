@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from tftjax.cli import exit_code
+from tftjax.cli import command_parser, exit_code
 from tftjax.config import loading as configs
 from tftjax.config.data import DataConfig
 from tftjax.config.loading import Config
@@ -152,9 +152,19 @@ def validate(arguments: argparse.Namespace) -> None:
     print(f"{arguments.data}: nothing found against training on it")
 
 
-def parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(prog="python -m tftjax.data", description=__doc__.splitlines()[0])
+    top = command_parser(
+        "data",
+        """
+        Builds, describes and checks data sets. `list` shows the feature sets and raw series that are known,
+        `build` makes a panel of raw series, `describe` says what a data set holds, `validate` makes every
+        check that training makes, and `folds` prints walk-forward folds for data.split_dates.
+        """,
+        "validate my.json",
+        "describe embedded --plot embedded.png",
+        "build --raw FOLDER --feature-set core_proposal --out panels/own",
+    )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser("build", help="make a panel of raw series", description=build.__doc__)
     sources = [name for name in SOURCES if name != "yfinance"]  # which --sp500 names
@@ -211,7 +221,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one of the commands; exit code 2 for an error that the user can mend."""
-    arguments = parser().parse_args(argv)
+    arguments = make_parser().parse_args(argv)
     return exit_code(lambda: arguments.run(arguments))
 
 

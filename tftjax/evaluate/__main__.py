@@ -5,19 +5,34 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tftjax import runtime
-from tftjax.cli import exit_code
-from tftjax.evaluate.evaluation import evaluate
-from tftjax.evaluate.verdict import summary
-from tftjax.storage import runs
-from tftjax.train import pictures
+from tftjax.cli import command_parser, exit_code
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = command_parser(
+        "evaluate",
+        """
+        Judges a run on its validation and test rows: metrics beside baselines that need no network, tests of
+        significance, a quality mode over time, and pictures, in runs/NAME/evaluation. A training does this at
+        its end; do it again after a change of evaluation settings or of this software.
+        """,
+        "runs/balanced_01",
+    )
+    parser.add_argument("run", type=Path, help="run directory, such as runs/balanced_01")
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes metrics, predictions, baselines and plots into the `evaluation` folder of a run's directory."""
-    parser = argparse.ArgumentParser(prog="python -m tftjax.evaluate", description=main.__doc__)
-    parser.add_argument("run", type=Path, help="run directory, such as runs/balanced_01")
-    arguments = parser.parse_args(argv)
+    arguments = make_parser().parse_args(argv)
+    # What it needs takes most of a second to import: not before the flags are known to be right.
+    from tftjax import runtime
+    from tftjax.evaluate.evaluation import evaluate
+    from tftjax.evaluate.verdict import summary
+    from tftjax.storage import runs
+    from tftjax.train import pictures
+
     runtime.configure()
 
     def command() -> None:

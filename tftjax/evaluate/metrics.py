@@ -150,20 +150,26 @@ def sigma(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> flo
     return float(median(forecast, quantiles).std())
 
 
-def share_positive(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> float:
-    """Share of median forecasts above zero; at 0 and 1 the sign says nothing."""
-    return float((median(forecast, quantiles) > 0).mean())
+def share_positive(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> float | None:
+    """Share of the nonzero median forecasts that are above zero; at 0 and 1 the sign says nothing.
+
+    A median of exactly zero has no direction; None if all are.
+    """
+    middle = median(forecast, quantiles)
+    directed = middle[middle != 0]
+    return float((directed > 0).mean()) if directed.size else None
 
 
 def directional_accuracy(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> float | None:
-    """Share of nonzero targets whose sign the median has; None without nonzero targets.
+    """Share of windows whose median has the target's sign, of those where neither is exactly zero.
 
-    A median of zero is a miss. Compare it with directional_base_rate, not with one half. Pesaran and
-    Timmermann 1992.
+    A median of zero has no direction: it is neither right nor wrong. None without such windows. Compare it
+    with directional_base_rate, not with one half. Pesaran and Timmermann 1992.
     """
-    moved = target != 0
-    hits = np.sign(median(forecast, quantiles)) == np.sign(target)
-    return float(hits[moved].mean()) if moved.any() else None
+    middle = median(forecast, quantiles)
+    directed = (middle != 0) & (target != 0)
+    hits = np.sign(middle) == np.sign(target)
+    return float(hits[directed].mean()) if directed.any() else None
 
 
 def directional_base_rate(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> float | None:
@@ -173,9 +179,13 @@ def directional_base_rate(forecast: Forecast, target: Target, quantiles: Sequenc
 
 
 def directional_excess(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> float | None:
-    """directional_accuracy minus directional_base_rate: below zero, the best constant sign does better."""
+    """directional_accuracy minus directional_base_rate: below zero, the best constant sign does better.
+
+    The base rate is that of the windows whose median is not zero, which the accuracy is of.
+    """
     accuracy = directional_accuracy(forecast, target, quantiles)
-    base_rate = directional_base_rate(forecast, target, quantiles)
+    directed = np.where(median(forecast, quantiles) != 0, target, 0.0)
+    base_rate = directional_base_rate(forecast, directed, quantiles)
     return None if accuracy is None or base_rate is None else accuracy - base_rate
 
 

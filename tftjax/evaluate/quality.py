@@ -63,11 +63,11 @@ def structural_collapses(
 
 
 def _accuracy(median: Float[np.ndarray, "W L"], target: Float[np.ndarray, "W L"]) -> Float[np.ndarray, " W"]:
-    """`metrics.directional_accuracy` of each window; NaN without a target that moved."""
-    moved = target != 0
-    hits = (np.sign(median) == np.sign(target)) & moved
+    """`metrics.directional_accuracy` of each window; NaN where in no row both median and target moved."""
+    directed = (median != 0) & (target != 0)
+    hits = (np.sign(median) == np.sign(target)) & directed
     with np.errstate(invalid="ignore"):
-        return hits.sum(axis=1) / moved.sum(axis=1)
+        return hits.sum(axis=1) / directed.sum(axis=1)
 
 
 def _correlation(

@@ -123,12 +123,15 @@ def pesaran_timmermann(
 ) -> dict[str, float | None]:
     """Tests whether a forecast has the target's sign more often than chance, given how often each is up.
 
+    Forecasts of exactly zero, which have no direction, are left out.
+
     Returns:
       `statistic`, standard normal without skill, and its one-sided `p`; None for a constant sign.
     Source: Pesaran and Timmermann 1992, "A simple nonparametric test of predictive performance", eq. 6.
     """
     from scipy.stats import norm
 
+    forecast, target = forecast[forecast != 0], target[forecast != 0]
     count = len(target)
     up, forecast_up = (float((values > 0).mean()) if count else 0.0 for values in (target, forecast))
     if count < MIN_DAYS or up in (0, 1) or forecast_up in (0, 1):

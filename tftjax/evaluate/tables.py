@@ -71,7 +71,7 @@ class Table(NamedTuple):
             console = Console(width=WIDTH, file=io.StringIO(), color_system=None)
             console.print(grid)
             parts.append("\n".join(line.rstrip() for line in console.file.getvalue().splitlines()))
-        return "\n\n".join([*parts, *([textwrap.fill(self.note, WIDTH)] if self.note else [])])
+        return "\n\n".join([*parts, *([wrapped(self.note)] if self.note else [])])
 
 
 def _blocks(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[tuple[list[int], list[int]]]:
@@ -89,6 +89,11 @@ def _blocks(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[tuple[li
         blocks[-1][0].append(place)
         blocks[-1][1].append(width)
     return blocks
+
+
+def wrapped(text: str) -> str:
+    """A paragraph in lines of WIDTH; a word that is longer, such as a path, stays whole."""
+    return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 class Summary(NamedTuple):
@@ -109,7 +114,7 @@ class Summary(NamedTuple):
         parts = [self.title] if self.title else []
         for part in self.parts:
             is_table = isinstance(part, Table)
-            parts.append(f"{part.title}\n{part.terminal()}" if is_table else textwrap.fill(part, WIDTH))
+            parts.append(f"{part.title}\n{part.terminal()}" if is_table else wrapped(part))
         return "\n\n".join(parts)
 
 

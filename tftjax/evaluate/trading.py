@@ -14,7 +14,8 @@ from tftjax.evaluate.significance import ALPHA, MIN_DAYS
 
 RESAMPLES = 1000
 
-# Median forecasts [N] -> positions [N], held over the next return.
+# Median forecasts [N] -> positions [N], held over the next return. A median of exactly zero is no direction:
+# nothing is held, and what was held is sold at a cost.
 POSITIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "sign": np.sign,
     "scaled": lambda median: median,  # a Sharpe ratio does not depend on the scale of the positions

@@ -107,7 +107,7 @@ def _spread(metrics: Metrics) -> str:
     text = "undefined, as one of them is constant" if correlation is None else CORRELATION.number(correlation)
     return (
         f"Median forecasts: sigma {BASIS_POINTS.number(metrics['sigma'])} bp,"
-        f" {share(metrics['share_positive'])} above zero, correlation with the actual returns {text}."
+        f" {share(metrics.get('share_positive'))} above zero, correlation with the actual returns {text}."
     )
 
 
@@ -119,13 +119,20 @@ def _earned(trading: Metrics) -> str:
     return f"Trading the sign, after costs: Sharpe ratio {sign}; buy and hold {hold}."
 
 
+def opening(test: Metrics) -> list[str]:
+    """The verdict on the test rows in two paragraphs: one sentence, then the baselines by name."""
+    return [f"{headline(test)[1]}.", f"Test rows: {verdict(test)}."]
+
+
 def summary(metrics: Mapping[str, Metrics]) -> str:
-    """For the terminal: by split the model beside its baselines, then a verdict on the test rows."""
-    tables = [against_baselines(values, f"{SPLIT_NAMES[split]} rows") for split, values in metrics.items()]
-    # The notes differ in the share of the commoner sign alone.
-    parts = [*(table._replace(note="") for table in tables[:-1]), tables[-1]]
-    test = metrics["test"]
-    return Summary("", [*parts, f"Test rows: {verdict(test)}", f"Test rows: {quality_text(test)}"]).terminal()
+    """For the terminal: the verdict on the test rows, then by split the model beside its baselines."""
+    *others, last = [
+        against_baselines(values, f"{SPLIT_NAMES[split]} rows") for split, values in metrics.items()
+    ]
+    # The loss alone, and no note: that below the last table holds for all.
+    short = [table._replace(head=table.head[:4], rows=[row[:4] for row in table.rows]) for table in others]
+    parts = [*opening(metrics["test"]), f"Quality: {quality_text(metrics['test'])}."]
+    return Summary("", [*parts, *(table._replace(note="") for table in short), last]).terminal()
 
 
 def verdict(metrics: Metrics) -> str:
@@ -136,10 +143,10 @@ def verdict(metrics: Metrics) -> str:
     by_mark: dict[str, list[str]] = {"good": [], "": [], "bad": []}
     for name, test in tests["diebold_mariano"].items():
         p = "no difference" if test["p"] is None else p_text(test["p"])
-        by_mark[mark_of(test)].append(f"{name}: {p}")
+        by_mark[mark_of(test)].append(f"{name} ({p})")
     total = len(tests["diebold_mariano"])
     parts = [f"beats {len(by_mark['good'])} of {total} baselines (DM p < {ALPHA:g})"]
-    parts += [f"does not beat {', '.join(by_mark[''])}"] if by_mark[""] else []
+    parts += [f"cannot be told from {', '.join(by_mark[''])}"] if by_mark[""] else []
     parts += [f"is worse than {', '.join(by_mark['bad'])}"] if by_mark["bad"] else []
     return "; ".join(parts)
 

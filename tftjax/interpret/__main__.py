@@ -5,17 +5,33 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tftjax import runtime
-from tftjax.cli import exit_code
-from tftjax.interpret.tables import interpret, table_of
-from tftjax.storage import runs
+from tftjax.cli import command_parser, exit_code
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = command_parser(
+        "interpret",
+        """
+        Shows what trained runs select and attend to: the importance of each input, attention by lag, head and
+        date, and how regimes differ. Writes tables and pictures into runs/NAME/interpretation, and prints one
+        table of all runs that were given.
+        """,
+        "runs/balanced_01",
+        "runs/penalty/members/*",
+    )
+    parser.add_argument("run", type=Path, nargs="+", help="run directories, such as runs/balanced_01")
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes interpretation/: importance of variables, attention by lag and over time, regime shifts."""
-    parser = argparse.ArgumentParser(prog="python -m tftjax.interpret", description=main.__doc__)
-    parser.add_argument("run", type=Path, nargs="+", help="run directories, such as runs/balanced_01")
-    arguments = parser.parse_args(argv)
+    arguments = make_parser().parse_args(argv)
+    # What it needs takes most of a second to import: not before the flags are known to be right.
+    from tftjax import runtime
+    from tftjax.interpret.tables import interpret, table_of
+    from tftjax.storage import runs
+
     runtime.configure()
 
     def command() -> None:

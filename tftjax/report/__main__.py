@@ -5,15 +5,29 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tftjax.cli import exit_code
-from tftjax.report.kinds import report
+from tftjax.cli import command_parser, exit_code
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = command_parser(
+        "report",
+        """
+        Writes report.html into the folder of each run, sweep or walk-forward: one page, the verdict first,
+        that needs no other file and opens in any browser.
+        """,
+        "runs/balanced_01",
+    )
+    parser.add_argument("directory", type=Path, nargs="+", help="such as runs/balanced_01")
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes report.html into the directory of each run, sweep or walk-forward."""
-    parser = argparse.ArgumentParser(prog="python -m tftjax.report", description=main.__doc__)
-    parser.add_argument("directory", type=Path, nargs="+", help="such as runs/balanced_01")
-    arguments = parser.parse_args(argv)
+    arguments = make_parser().parse_args(argv)
+    # What it needs takes most of a second to import: not before the flags are known to be right.
+    from tftjax.report.kinds import report
+
     return exit_code(lambda: [print(path) for path in report(arguments.directory)])
 
 

@@ -52,6 +52,11 @@ class Ended(NamedTuple):
     message: str = ""
     evaluated: bool = False
 
+    @property
+    def may_go_on(self) -> bool:
+        """Whether the last of all epochs was the best: more of them may give a better one."""
+        return self.status == "finished" and self.best_epoch == self.epoch
+
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that a checkpoint's numbers depend on."""

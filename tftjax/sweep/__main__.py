@@ -5,25 +5,60 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tftjax import runtime
-from tftjax.cli import STOPPED, add_training_flags, exit_code, training_flags
+from tftjax.cli import STOPPED, add_training_flags, command_parser, exit_code, training_flags
 from tftjax.config.loading import from_dict
 from tftjax.errors import UserError
 from tftjax.sweep import hosts, plan
 from tftjax.sweep.plan import Member
-from tftjax.sweep.run import conclude, load_data, sweep
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tftjax.sweep", description=main.__doc__)
-    parser.add_argument("config", nargs="+", help="JSON files, such as configs/*.json")
-    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="train.seed, train.seed + 1, ...")
-    parser.add_argument(
-        "--grid", action="append", default=[], metavar="KEY=A,B,...", help="loss.std_weight=0,0.01,0.1"
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = command_parser(
+        "sweep",
+        """
+        Trains many configs and seeds side by side, judges all, and says which config to use and whether it
+        can be told apart from the next and from the best baseline. Members whose configs differ in numbers
+        only, such as learning rates and weights of penalties, share one compiled program.
+
+        What is trained: configs x --grid x --sample x --seeds. Configs are chosen on validation rows; test
+        rows are for the one that was chosen.
+        """,
+        "configs/*.json --seeds 5",
+        "configs/control.json --grid loss.std_weight=0,0.01,0.1 --seeds 3",
+        "configs/control.json --sample 20 --space space.json",
     )
-    parser.add_argument("--sample", type=int, default=0, metavar="N", help="points drawn from --space")
-    parser.add_argument("--space", type=Path, metavar="FILE", help='{KEY: {"low", "high", "log"}, ...}')
-    parser.add_argument("--mixed-data", action="store_true", help="members may differ in data and splits")
+    parser.add_argument("config", nargs="+", help="JSON files, such as configs/*.json")
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        default=1,
+        metavar="N",
+        help="train each config from N seeds: train.seed, train.seed + 1, ...; default: 1",
+    )
+    parser.add_argument(
+        "--grid",
+        action="append",
+        default=[],
+        metavar="KEY=A,B,...",
+        help="try each of these values for a setting, as in --grid loss.std_weight=0,0.01,0.1; once for each"
+        " setting, all combined",
+    )
+    parser.add_argument(
+        "--sample", type=int, default=0, metavar="N", help="random search: try N points drawn from --space"
+    )
+    parser.add_argument(
+        "--space",
+        type=Path,
+        metavar="FILE",
+        help='JSON with the settings to draw and their ranges: {"train.learning_rate": {"low": 1e-4, "high":'
+        ' 1e-2, "log": true}}',
+    )
+    parser.add_argument(
+        "--mixed-data",
+        action="store_true",
+        help="let members differ in data and splits, so that their numbers do not compare",
+    )
     add_training_flags(parser, "sweep", "the config's, or 'sweep' for several")
     hosts.add_arguments(parser)
     return parser
@@ -55,7 +90,11 @@ def plan_of(arguments: argparse.Namespace) -> tuple[list[Member], Path]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Trains configs x grid x sample x seeds side by side, evaluates all, and compares them."""
-    arguments = _parser().parse_args(argv)
+    arguments = make_parser().parse_args(argv)
+    # jax takes half a second to import: not before the flags are known to be right.
+    from tftjax import runtime
+    from tftjax.sweep.run import conclude, load_data, sweep
+
     runtime.configure()
 
     def command() -> None:

@@ -99,8 +99,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help="address of process 0, the same for all; --runs is a folder that all processes see",
     )
-    parser.add_argument("--process-id", default=environment("JAX_PROCESS_ID"), metavar="I")
-    parser.add_argument("--num-processes", default=environment("JAX_NUM_PROCESSES"), metavar="N")
+    parser.add_argument(
+        "--process-id", default=environment("JAX_PROCESS_ID"), metavar="I", help="number of this one, from 0"
+    )
+    parser.add_argument(
+        "--num-processes", default=environment("JAX_NUM_PROCESSES"), metavar="N", help="how many there are"
+    )
 
 
 def join(coordinator: str | None, process_id: str | None, num_processes: str | None) -> Host:

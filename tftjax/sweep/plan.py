@@ -14,7 +14,7 @@ import numpy as np
 
 from tftjax.config.hyperparameters import MARKS
 from tftjax.config.loading import Config, from_dict, known_keys, load, read_users_json, setting_type, settings
-from tftjax.config.section import nearest, show
+from tftjax.config.section import nearest_key, show
 from tftjax.errors import UserError
 
 # Settings that a grid or a sample cannot vary, each with what sets it.
@@ -134,7 +134,7 @@ def _check_key(key: str, where: str) -> None:
             raise UserError(f"{where}: {key} is not for a sweep to vary; what sets it is {NOT_SWEPT[name]}.")
     if key not in known_keys():
         known = [name for name in known_keys() if name not in NOT_SWEPT]
-        raise UserError(f"{where}: unknown key {key!r}. {nearest(key, known)}")
+        raise UserError(f"{where}: unknown key {key!r}. {nearest_key(key, known)}")
 
 
 def _suffix(axes: Sequence[tuple[str, list[str]]], values: Sequence[str]) -> str:

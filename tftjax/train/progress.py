@@ -5,51 +5,52 @@ A view turns a `Round` of the loop into lines and into a table; a display puts o
 
 import statistics
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
+from tftjax.config.loading import Config
 from tftjax.storage.runs import Ended
 from tftjax.train.loop import Round
 from tftjax.train.losses import PENALTIES
 
-COLUMNS = (
-    "epoch",
-    "loss",
-    "pinball",
-    "mean pen.",
-    "std pen.",
-    "other pen.",
-    "val loss",
-    "best",
-    "sigma",
-    "positive",
-    "windows/s",
-)
-OTHER_PENALTIES = [f"{name}_penalty" for name in PENALTIES if name not in ("mean", "std")]
-VISIBLE_EPOCHS = 12
+VISIBLE_ROWS = 12
+PENALTIES_WIDTH = 18  # of all penalties' columns, for 80 in the table; wider ones are added up in one
 
 
-def epoch_cells(record: dict) -> tuple[str, ...]:
-    """Formats a line of metrics.jsonl for a person: losses in 1e-3, sigma in basis points."""
-    others = sum(record[name] for name in OTHER_PENALTIES)
-    return (
-        str(record["epoch"]),
-        f"{record['loss'] * 1e3:.4f}",
-        f"{record['quantile_loss'] * 1e3:.4f}",
-        f"{record['mean_penalty'] * 1e3:.5f}",
-        f"{record['std_penalty'] * 1e3:.5f}",
-        f"{others * 1e3:.5f}",
-        f"{record['val/loss'] * 1e3:.4f}",
-        "*" if record["improved"] else "",
-        f"{record['val/sigma'] * 1e4:.1f} bp",
-        f"{record['val/share_positive']:.0%}",
-        f"{record['windows_per_s']:,.0f}",
-    )
+def weighted_penalties(config: Config) -> list[str]:
+    """The penalties whose weight is on, those that were handed in among them."""
+    loss, weights = config.loss, config.loss.own_weights
+    names = [name for name in PENALTIES if getattr(loss, f"{name}_weight")]
+    names += [name for name in config.functions.penalties if weights.get(name, 1.0)]
+    routed = config.model.attention.regime
+    return names + ["balance"] * (routed.by == "router" and routed.balance_weight > 0)
+
+
+def loss_text(loss: float, digits: int = 4) -> str:
+    """A loss in 1e-3, in at most eight letters below 1.
+
+    >>> loss_text(0.0021), loss_text(0.00006, 5), loss_text(12.5)
+    ('2.1000', '0.06000', '12500')
+    """
+    return f"{loss * 1e3:.{digits}f}" if abs(loss) < 10 ** (8 - 2 * digits) else f"{loss * 1e3:.5g}"
+
+
+def duration(seconds: float) -> str:
+    """A span of time for reading.
+
+    >>> duration(12.4), duration(200.0), duration(7300.0)
+    ('12 s', '3 min', '2 h 2 min')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def seconds_left(round_: Round) -> float:
@@ -74,35 +75,38 @@ class RunView:
     """A run: a line an epoch, or a table of the last epochs and a bar.
 
     Args:
-      name: the run's name.
-      max_epochs: the bar's length.
+      config: the run's config; its penalties without a weight are not shown.
       finished: number of epochs that were trained before.
+      best: the lowest validation loss of these.
     """
 
-    def __init__(self, name: str, max_epochs: int, finished: int = 0):
-        self.name, self.max_epochs = name, max_epochs
+    def __init__(self, config: Config, finished: int = 0, best: float = float("inf")):
+        self.name, self.max_epochs = config.name, config.train.max_epochs
+        self.penalties = weighted_penalties(config)
         self.rows: list[tuple[str, ...]] = []
         self.known: dict[str, str] = {}
+        self.best = best
         self.bar = Progress(
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=20),
             MofNCompleteColumn(),
-            TextColumn("at most"),
-            TimeRemainingColumn(),
-            TextColumn("left"),
+            TextColumn("{task.fields[left]}"),
         )
-        self.task = self.bar.add_task("compiling", total=max_epochs, completed=finished)
+        self.task = self.bar.add_task("compiling", total=self.max_epochs, completed=finished, left="")
 
     def lines(self, round_: Round) -> list[str]:
         """One line on the epoch."""
         if not round_.records:
             return []
         (record,) = round_.records.values()
-        epoch, loss, pinball, mean, std, others, val, best, sigma, positive, rate = epoch_cells(record)
+        terms = [f"{name} {loss_text(record[f'{name}_penalty'], 5)}" for name in self.penalties]
+        parts = [f"pinball {loss_text(record['quantile_loss'])}", *terms] if terms else []
         return [
-            f"epoch {epoch}/{self.max_epochs}  loss {loss} = pinball {pinball} + mean {mean} + std {std} "
-            f"+ others {others}  val {val}{best}  sigma {sigma}  positive {positive}  "
-            f"{rate} windows/s  at most {seconds_left(round_):.0f} s left"
+            f"epoch {record['epoch']}/{self.max_epochs}  loss {loss_text(record['loss'])}"
+            f"{' = ' if parts else ''}{' + '.join(parts)}"
+            f"  val {loss_text(record['val/loss'])}{'*' if record['improved'] else ''}"
+            f"  sigma {record['val/sigma'] * 1e4:.1f} bp  positive {record['val/share_positive']:.0%}"
+            f"  {record['windows_per_s']:,.0f} windows/s  at most {duration(seconds_left(round_))} left"
         ]
 
     def warnings(self, round_: Round) -> list[str]:
@@ -119,19 +123,48 @@ class RunView:
         return []
 
     def table(self, round_: Round | None) -> Table:
-        """The last epochs, and a bar."""
+        """The last epochs, and a bar with the time left."""
         for record in round_.records.values() if round_ else ():
-            self.rows = [*self.rows, epoch_cells(record)][-VISIBLE_EPOCHS:]
-            self.bar.update(self.task, completed=record["epoch"], description="training")
-        epochs = Table(title=f"{self.name} (losses in 1e-3; sigma, positive: of validation)")
-        for column in COLUMNS:
-            epochs.add_column(column, justify="right")
+            self.best = min(self.best, record["val/loss"])
+            self.rows = [*self.rows, self.cells(record)][-VISIBLE_ROWS:]
+            left = f"at most {duration(seconds_left(round_))} left"
+            self.bar.update(self.task, completed=record["epoch"], description="training", left=left)
+        epochs = Table(
+            title=f"{self.name}: losses in 1e-3", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+        )
+        for column in self.columns():
+            epochs.add_column(column, justify="right", no_wrap=True)
         for row in self.rows:
             epochs.add_row(*row)
         layout = Table.grid()
         layout.add_row(epochs)
         layout.add_row(self.bar)
         return layout
+
+    def shown_penalties(self) -> Sequence[str]:
+        """Penalties with a column each; none where their columns are too wide for the terminal."""
+        widths = [max(len(name), len("0.00000")) + 2 for name in self.penalties]
+        return self.penalties if sum(widths) <= PENALTIES_WIDTH else ()
+
+    def columns(self) -> list[str]:
+        """The titles of the table's columns."""
+        shown = self.shown_penalties()
+        terms = ["pinball", *(shown or ["penalties"])] if self.penalties else []
+        return ["epoch", "loss", *terms, "validation", "best", "windows/s"]
+
+    def cells(self, record: dict) -> tuple[str, ...]:
+        """Formats a line of metrics.jsonl for a person, losses in 1e-3."""
+        values = {name: record[f"{name}_penalty"] for name in self.penalties}
+        shown = [values[name] for name in self.shown_penalties()] or [sum(values.values(), 0.0)]
+        terms = [loss_text(record["quantile_loss"]), *(loss_text(value, 5) for value in shown)]
+        return (
+            str(record["epoch"]),
+            loss_text(record["loss"]),
+            *(terms if values else ()),
+            loss_text(record["val/loss"]) + ("*" if record["improved"] else " "),
+            loss_text(self.best),
+            f"{record['windows_per_s']:,.0f}",
+        )
 
 
 class SweepView:
@@ -153,19 +186,23 @@ class SweepView:
 
     def lines(self, round_: Round) -> list[str]:
         """The sweep in one line; live members include those that wait for their program."""
+        return ["  ".join(self.state(round_))]
+
+    def state(self, round_: Round) -> tuple[str, str]:
+        """How far the sweep is, and how many members go on."""
         records = round_.records.values()
         for name, record in round_.records.items():
             self.best[name] = min(self.best.get(name, record["val/loss"]), record["val/loss"])
         over = [self.ended[name].status for name in self.groups if name in self.ended]
         diverged = over.count("diverged")
         windows = sum(record["windows_per_s"] * record["seconds"] for record in records)
-        return [
+        return (
             f"program {self.program}/{self.num_programs}  "
             f"epoch {max((record['epoch'] for record in records), default=0)}  "
+            f"{windows / round_.seconds:,.0f} windows/s  at most {duration(seconds_left(round_))} left",
             f"{len(self.groups) - len(over)} live, {len(over) - diverged} stopped, {diverged} diverged, "
-            f"{sum(bool(record['warnings']) for record in records)} with warnings  "
-            f"{windows / round_.seconds:,.0f} windows/s  at most {seconds_left(round_):.0f} s left"
-        ]
+            f"{sum(bool(record['warnings']) for record in records)} with warnings",
+        )
 
     def warnings(self, round_: Round) -> list[str]:
         """Nothing: they are counted, and stand in each member's metrics.jsonl."""
@@ -181,20 +218,24 @@ class SweepView:
         ]
 
     def table(self, round_: Round | None) -> Table:
-        """The configs under the sweep's line."""
-        title = self.lines(round_)[0] if round_ else "compiling"
-        table = Table(title=title, title_justify="left")
-        table.add_column("config")
-        table.add_column("best validation loss, 1e-3, mean over runs", justify="right")
+        """The configs under the sweep's state, the best first."""
+        title = "\n".join(self.state(round_)) if round_ else "compiling"
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+        table.add_column("config", overflow="fold")
+        table.add_column("best validation loss, 1e-3", justify="right")
         table.add_column("runs", justify="right")
-        for config in dict.fromkeys(self.groups.values()):
-            table.add_row(config, _mean(self.losses(config)), str(len(self.losses(config))))
+        by_config = {config: self.losses(config) for config in dict.fromkeys(self.groups.values())}
+        ranked = sorted(by_config.items(), key=lambda item: statistics.mean(item[1] or [float("inf")]))
+        for config, losses in ranked[:VISIBLE_ROWS]:
+            table.add_row(config, _mean(losses), str(len(losses)))
+        if len(ranked) > VISIBLE_ROWS:
+            table.add_row(f"and {len(ranked) - VISIBLE_ROWS} more", "", "")
         return table
 
 
 def _mean(losses: list[float]) -> str:
     """The mean of losses, in 1e-3."""
-    return f"{statistics.mean(losses) * 1e3:.4f}" if losses else "-"
+    return loss_text(statistics.mean(losses)) if losses else "-"
 
 
 class PlainDisplay:

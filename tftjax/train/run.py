@@ -17,12 +17,13 @@ from tftjax.data.panel import Panel
 from tftjax.data.prepared import Data, prepare
 from tftjax.errors import UserError
 from tftjax.evaluate.evaluation import evaluate
+from tftjax.evaluate.tables import wrapped
 from tftjax.evaluate.verdict import summary
 from tftjax.model.parameters import control_vectors
 from tftjax.storage import checkpoint, runs
 from tftjax.storage.directories import RunDirectory, SweepDirectory
 from tftjax.storage.runs import Ended
-from tftjax.train import pictures, progress, warm_start
+from tftjax.train import monitor, pictures, progress, warm_start
 from tftjax.train.engine import BatchEngine, MembersEngine, Training
 from tftjax.train.loop import Diverged, Group, train_members
 from tftjax.train.step import make_program
@@ -120,7 +121,8 @@ def fit(
     group = Group([Training(config.name, config, data, directory, functions)], restored=member_of or ())
     engine = BatchEngine if member_of is None else MembersEngine  # a member ends in the bits of its sweep
     finished = max(checkpoint.epochs(RunDirectory(directory).checkpoints), default=0)
-    view = progress.RunView(config.name, config.train.max_epochs, finished)
+    before = [record["val/loss"] for record in monitor.read_history(directory)[:finished]]
+    view = progress.RunView(config, finished, min(before, default=float("inf")))
     with progress.display(view, quiet) as display:
         train_members(group, engine, ended, display.update)
     outcome = ended[config.name]
@@ -164,21 +166,32 @@ def train(
             _introduce(config, data, directory)
             if config != given:
                 print(f"loss.target_std {config.loss.target_std:g}: {OWN_SPREAD}")
-        fit(config, data, directory, quiet, functions)
+        outcome = fit(config, data, directory, quiet, functions)
         run = runs.open_run(directory, data, functions)  # a large panel is not held twice
         evaluated = evaluate(run)
         pictures.draw(run, evaluated)
     if not quiet:
         folder = RunDirectory(directory).evaluation.path
-        print(f"\nbest epoch {run.best_epoch}; evaluation in {folder}\n{summary(evaluated.metrics)}")
+        print(f"\n{summary(evaluated.metrics)}\n\n{wrapped(_epoch_text(outcome))}\nevaluation in {folder}")
     return evaluated.metrics
+
+
+def _epoch_text(outcome: Ended) -> str:
+    """The best epoch in words, and how to go on where it is the last of all epochs."""
+    best = f"best epoch {outcome.best_epoch}"
+    if not outcome.may_go_on:
+        return f"{best} of {outcome.epoch}"
+    return (
+        f"{best} is the last: validation was still falling;"
+        f" --resume --set train.max_epochs={2 * outcome.epoch} goes on"
+    )
 
 
 def _introduce(config: Config, data: Data, directory: Path) -> None:
     dates = data.panel.frame.index
-    print(f"{config.name}: {config.notes}\nrun directory {directory}")
+    print(wrapped(f"{config.name}: {config.notes}") + f"\nrun directory {directory}")
     for message in data.panel.messages:
-        print(f"data: {message}")
+        print(wrapped(f"data: {message}"))
     for split, starts in data.starts.items():
         rows = [getattr(block.splits, split) for block in data.blocks]
         first = min(dates[part.start] for part in rows if part).date()

@@ -5,17 +5,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tftjax import runtime
-from tftjax.cli import STOPPED, add_training_flags, exit_code, training_flags
+from tftjax.cli import STOPPED, add_training_flags, command_parser, exit_code, training_flags
 from tftjax.config.loading import from_dict
-from tftjax.data.prepared import Data
 from tftjax.data.splits import Splits
 from tftjax.sweep import hosts
 from tftjax.sweep.plan import Member, make_plan
-from tftjax.sweep.run import load_data, sweep
-from tftjax.walkforward import results
 from tftjax.walkforward.plan import check_history, folds, with_folds
-from tftjax.walkforward.pool import fold_facts
 
 
 def plan_of(arguments: argparse.Namespace) -> tuple[list[Member], Path]:
@@ -41,30 +36,56 @@ def plan_of(arguments: argparse.Namespace) -> tuple[list[Member], Path]:
     return with_folds(seeds, dates), arguments.runs / name
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m tftjax.walkforward", description=__doc__.partition("\n\n")[0]
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = command_parser(
+        "walkforward",
+        """
+        Trains a model for every test year, on the years before it only, and judges all test years together:
+        what a user would have had who trained anew every year. Each year is a fold: --train-years to train
+        on, then --val-years to choose the epoch, then --test-years to forecast.
+        """,
+        "configs/control.json --first-test 2006 --last-test 2018",
     )
     parser.add_argument("config", nargs="+", help="JSON files, such as configs/control.json")
-    parser.add_argument("--first-test", type=int, required=True, metavar="YEAR", help="of the first fold")
-    parser.add_argument("--last-test", type=int, required=True, metavar="YEAR", help="of the last fold")
-    parser.add_argument("--train-years", type=int, default=10, metavar="N", help="default: 10")
-    parser.add_argument("--val-years", type=int, default=1, metavar="N", help="default: 1")
-    parser.add_argument("--test-years", type=int, default=1, metavar="N", help="and step; default: 1")
+    parser.add_argument(
+        "--first-test", type=int, required=True, metavar="YEAR", help="test year of the first fold"
+    )
+    parser.add_argument(
+        "--last-test", type=int, required=True, metavar="YEAR", help="test year of the last fold"
+    )
+    parser.add_argument(
+        "--train-years", type=int, default=10, metavar="N", help="years to train on; default: 10"
+    )
+    parser.add_argument(
+        "--val-years", type=int, default=1, metavar="N", help="years of validation; default: 1"
+    )
+    parser.add_argument(
+        "--test-years",
+        type=int,
+        default=1,
+        metavar="N",
+        help="years to forecast, and from fold to fold; default: 1",
+    )
     parser.add_argument(
         "--expanding", action="store_true", help="later folds train on all years from the first fold's on"
     )
-    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="train.seed, train.seed + 1, ...")
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        default=1,
+        metavar="N",
+        help="train each fold from N seeds: train.seed, train.seed + 1, ...; default: 1",
+    )
     add_training_flags(parser, "walk-forward", "CONFIG-walk, or 'walk' for several")
     hosts.add_arguments(parser)
     return parser
 
 
-def _introduction(members: Sequence[Member], data: Mapping[str, Data]) -> list[str]:
-    """Lines with the days of the splits in the first and in the last fold."""
-    lines = [f"{len({member.fold for member in members})} folds, from the first to the last:"]
-    for member in (members[0], members[-1]):
-        facts = fold_facts(data[member.name])
+def _introduction(num_folds: int, first_and_last: Sequence[Mapping[str, object]]) -> list[str]:
+    """Lines with the days of the splits in the first and in the last fold, of what `fold_facts` returns."""
+    lines = [f"{num_folds} folds, from the first to the last:"]
+    for facts in first_and_last:
         spans = [f"{split} {facts[f'{split}_from']} to {facts[f'{split}_to']}" for split in Splits._fields]
         lines.append(f"  {', '.join(spans)}")
     return lines
@@ -72,7 +93,13 @@ def _introduction(members: Sequence[Member], data: Mapping[str, Data]) -> list[s
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Trains configs x folds x seeds side by side, and judges them on all test years together."""
-    arguments = _parser().parse_args(argv)
+    arguments = make_parser().parse_args(argv)
+    # jax takes half a second to import: not before the flags are known to be right.
+    from tftjax import runtime
+    from tftjax.sweep.run import load_data, sweep
+    from tftjax.walkforward import results
+    from tftjax.walkforward.pool import fold_facts
+
     runtime.configure()
 
     def command() -> None:
@@ -81,7 +108,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         messages = check_history(members, {name: values.panel.frame.index for name, values in data.items()})
         with hosts.joined(arguments) as host:
             if not arguments.quiet and host.index == 0:
-                print("\n".join([*_introduction(members, data), *messages]))
+                facts = [fold_facts(data[member.name]) for member in (members[0], members[-1])]
+                num_folds = len({member.fold for member in members})
+                print("\n".join([*_introduction(num_folds, facts), *messages]))
             sweep(members, data, folder, results.conclude, host=host, **training_flags(arguments))
 
     return exit_code(command, STOPPED)
