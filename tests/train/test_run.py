@@ -9,7 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import EPOCHS, HEALTHY, begin_run, contents, make_rows, metric_lines, write_config
+from tiny import (
+    EPOCHS,
+    HEALTHY,
+    assert_same_arrays,
+    begin_run,
+    contents,
+    make_rows,
+    metric_lines,
+    write_config,
+)
 
 from tftjax.config.loading import load
 from tftjax.config.train import TrainConfig
@@ -212,6 +221,37 @@ def test_all_checkpoints_damaged_is_exit_code_2(tmp_path, monkeypatch, capsys):
     assert contents(tmp_path / "tiny") == before
 
 
+def ended(data, directory, config, **how):
+    """Trains for real, until it has ended, without the evaluation."""
+    begin_run(directory, config, data.panel, **how)
+    return run.fit(config, data, directory, quiet=True)
+
+
+@pytest.mark.slow
+def test_raised_epochs_and_patience_end_in_the_bits_of_one_go(begun, tmp_path):
+    # The rate is far too high, so that validation soon stops getting better.
+    config, data, _ = begun(learning_rate=0.05, max_epochs=8, patience=8)
+
+    def to(epochs, patience):
+        train = {"max_epochs": epochs, "patience": patience}
+        return config.model_copy(update={"train": config.train.model_copy(update=train)})
+
+    whole = ended(data, tmp_path / "whole", to(8, 8))
+    assert ended(data, tmp_path / "parts", to(5, 8)).epoch == 5
+    assert ended(data, tmp_path / "parts", to(8, 8), resume=True) == whole
+    impatient = ended(data, tmp_path / "patient", to(30, 2))
+    assert impatient.status == "stopped early"
+    patient = ended(data, tmp_path / "patient", to(30, 4), resume=True)
+    assert patient.epoch >= impatient.epoch + 2
+    assert ended(data, tmp_path / "at once", to(30, 4)) == patient
+    for one, other in (("whole", "parts"), ("at once", "patient")):
+        saved = [checkpoint.restore_latest(tmp_path / name / "checkpoints") for name in (one, other)]
+        assert_same_arrays(saved[0].arrays, saved[1].arrays)
+        assert saved[0].metadata["config"] == saved[1].metadata["config"]
+        assert metric_lines(tmp_path / one) == metric_lines(tmp_path / other)
+        assert len(metric_lines(tmp_path / one)) == saved[0].epoch
+
+
 def test_stop_rules_by_hand():
     config = TrainConfig(max_epochs=9, patience=3)
     empty = np.zeros(1, np.float32)
@@ -345,7 +385,7 @@ def test_an_existing_run_needs_a_flag(tmp_path, monkeypatch, capsys):
     assert train_main([*command, "--resume", *changes]) == 2
     error = capsys.readouterr().err
     assert "train.seed: the run has 42, now 7" in error
-    assert "train.patience: the run has 10, now 3" in error
+    assert "train.patience: the run has 10, now 3 (it can be raised, not lowered" in error
     assert contents(tmp_path / "tiny") == before
     # A bad input does not cost the run that --overwrite would have replaced.
     assert train_main([*command, "--overwrite", "--set", "loss.target_std=0.9"]) == 2

@@ -230,6 +230,13 @@ class SweepDirectory(TrainingDirectory):
 _ENDED = re.compile(r"ended(-\d+)?\.json")
 
 
+def sweep_of(run: Path) -> SweepDirectory | None:
+    """The sweep that a run's directory is a member of; None if it stands alone."""
+    path = run.resolve()
+    sweep = SweepDirectory(path.parent.parent)
+    return sweep if sweep.member(path.name).path == path and sweep.plan.is_file() else None
+
+
 def make(path: Path) -> Path:
     """Makes a folder with its parents, unless it exists.
 

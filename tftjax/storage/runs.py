@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import metadata as packages
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tftjax.config.functions import NO_FUNCTIONS, Functions, check_at_hand
 from tftjax.config.loading import Config, changed_keys, from_dict
@@ -18,8 +18,9 @@ from tftjax.data.prepared import Data, prepare
 from tftjax.errors import UserError
 from tftjax.files import write_json
 from tftjax.storage import checkpoint, directories
-from tftjax.storage.directories import RunDirectory
+from tftjax.storage.directories import RunDirectory, sweep_of
 
+RAISABLE = ("train.max_epochs", "train.patience")  # decide when training ends, and nothing before that
 PACKAGES = ("tftjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pandas")
 
 
@@ -64,8 +65,8 @@ def claim(
 ) -> Iterator[bool]:
     """`directories.claim` of a run's directory.
 
-    A run to go on with takes new settings of `evaluation`, which have no part in training; the metrics of an
-    evaluation by the old ones are removed.
+    A run to go on with takes new settings of `evaluation`, which have no part in training, and higher ones of
+    RAISABLE; the metrics of its evaluation, which are by the old ones, are removed.
 
     Raises:
       UserError: see `directories.claim`; or the run to go on with has another config or other data.
@@ -84,13 +85,19 @@ def _write(run: RunDirectory, config: Config, panel: Panel) -> None:
 
 
 def _bring_up_to_date(run: RunDirectory, config: Config, panel: Panel) -> None:
-    """Writes the panel if a kill came before it was whole, and takes new settings of `evaluation`."""
+    """Writes the panel if a kill came before it was whole, and takes the settings that may change."""
     if not _has_panel(run):
         write_panel(run.path, panel)
     kept = run.read()
-    if kept.evaluation != config.evaluation:
+    raised = {"max_epochs": config.train.max_epochs, "patience": config.train.patience}
+    train = kept.train.model_copy(update=raised)
+    if kept.evaluation != config.evaluation or kept.train != train:
         run.evaluation.metrics.unlink(missing_ok=True)
-        kept = kept.model_copy(update={"evaluation": config.evaluation})
+        if kept.train != train:
+            # Of parameters that may not stay the best ones.
+            for path in run.interpretation.path.glob("*.csv"):
+                path.unlink()
+        kept = kept.model_copy(update={"evaluation": config.evaluation, "train": train})
         write_json(run.config, kept.model_dump(mode="json"))
 
 
@@ -102,9 +109,9 @@ def _has_panel(run: RunDirectory) -> bool:
 def _check_same(run: RunDirectory, config: Config, panel: Panel) -> None:
     """Refuses to go on with a run of another config or of other data."""
     changed = [
-        f"\n  {key}: the run has {old!r}, now {new!r}"
+        f"\n  {key}: the run has {old!r}, now {new!r}{refused}"
         for key, old, new in changed_keys(run.read(), config)
-        if key != "notes" and not key.startswith("evaluation.")
+        if (refused := _refused(run, config, key, old, new)) is not None
     ]
     if changed:
         raise UserError(
@@ -118,6 +125,24 @@ def _check_same(run: RunDirectory, config: Config, panel: Panel) -> None:
             f"{stored.frame.index[-1].date()}, the data set now has {len(panel.frame)} to "
             f"{panel.frame.index[-1].date()}, or other values. Train under another --name."
         )
+
+
+def _refused(run: RunDirectory, config: Config, key: str, old: Any, new: Any) -> str | None:
+    """Why a run cannot go on with a new value, perhaps in no more words than that; None if it can."""
+    if key == "notes" or key.startswith("evaluation."):
+        return None
+    if key not in RAISABLE:
+        return ""
+    if new < old:
+        return " (it can be raised, not lowered: epochs that were trained stay)"
+    if sweep_of(run.path) is not None:
+        return " (a member of a sweep keeps the sweep's)"
+    if key == "train.max_epochs" and config.train.schedule != "constant":
+        return (
+            f" (train.schedule {config.train.schedule!r} has spread the learning rate over the"
+            f" {old} epochs: more of them would have had another from the start)"
+        )
+    return None
 
 
 def read_config(directory: Path) -> Config:

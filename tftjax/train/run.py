@@ -20,7 +20,7 @@ from tftjax.evaluate.evaluation import evaluate
 from tftjax.evaluate.verdict import summary
 from tftjax.model.parameters import control_vectors
 from tftjax.storage import checkpoint, runs
-from tftjax.storage.directories import RunDirectory, SweepDirectory
+from tftjax.storage.directories import RunDirectory, sweep_of
 from tftjax.storage.runs import Ended
 from tftjax.train import pictures, progress, warm_start
 from tftjax.train.engine import BatchEngine, MembersEngine, Training
@@ -97,10 +97,8 @@ def check_parameters(config: Config, data: Data, folder: Path, functions: Functi
 
 def in_sweep(directory: Path) -> list[Path] | None:
     """Folders of a sweep's joint checkpoints that may hold the run's state; None if it is no member."""
-    path = directory.resolve()
-    sweep = SweepDirectory(path.parent.parent)
-    is_member = sweep.member(path.name).path == path and sweep.plan.is_file()
-    return sorted(sweep.checkpoints.glob("*")) if is_member else None
+    sweep = sweep_of(directory)
+    return None if sweep is None else sorted(sweep.checkpoints.glob("*"))
 
 
 def fit(
