@@ -114,6 +114,7 @@ class RunDirectory(TrainingDirectory, ForecastDirectory):
       rows, ages, roles: the data as the model saw it, so that a run can be evaluated without its
         source; see `write_panel`.
       init: record of the parameters taken from the run `train.init_from`, where there is one.
+      final: record of the run that a final fit was chosen by; only a final fit has one.
       metrics: losses and metrics, a line an epoch.
     """
 
@@ -121,6 +122,7 @@ class RunDirectory(TrainingDirectory, ForecastDirectory):
     config = identity = Inside("config.json")
     rows, ages, roles = map(Inside, PANEL_FILES)
     init = Inside("init.json")
+    final = Inside("final.json")
     metrics = Inside("metrics.jsonl")
     interpretation = Inside("interpretation", InterpretationDirectory)
 

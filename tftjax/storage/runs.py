@@ -1,6 +1,7 @@
 """Runs: begun, gone on with, and opened."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from tftjax.data.encoding import encoding_from_json, encoding_to_json
 from tftjax.data.panel import ROLES, Panel, read_panel, write_panel
 from tftjax.data.prepared import Data, prepare
 from tftjax.errors import UserError
-from tftjax.files import write_json
+from tftjax.files import read_json, write_json
 from tftjax.storage import checkpoint, directories
 from tftjax.storage.directories import RunDirectory, sweep_of
 
@@ -52,6 +53,74 @@ class Ended(NamedTuple):
     best_epoch: int
     message: str = ""
     evaluated: bool = False
+
+
+class Final(NamedTuple):
+    """The record of a final fit, on all rows, for a number of epochs that another run chose.
+
+    Attributes:
+      source: directory of the other run, seen from that of the final fit.
+      chosen_epoch: the other run's best epoch.
+      epochs: epochs of the final fit.
+      trained_until: date of the last train row.
+      chosen_until: date of the other run's last validation row.
+      verdict: the other run's verdict, in a line.
+      identity: the other run's `identity`.
+    """
+
+    source: str
+    chosen_epoch: int
+    epochs: int
+    trained_until: str
+    chosen_until: str
+    verdict: str
+    identity: str
+
+
+def read_final(directory: Path) -> Final | None:
+    """The record of a final fit; None of any other run.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    path = RunDirectory(directory).final
+    if not path.is_file():
+        return None
+    content = read_json(path, directories.REMEDY)
+    try:
+        return Final(**content)
+    except TypeError as error:
+        raise UserError(f"{path}: damaged ({error}). {directories.REMEDY}") from error
+
+
+def identity(run: Run) -> str:
+    """The fingerprint, in 12 hex digits, of what makes a run's forecasts: the same for every retraining.
+
+    What may change from one training of a config to the next has no part in it: RAISABLE, `evaluation`,
+    `notes`, and `loss.target_std`, which may follow the data. A final fit has its source's.
+    """
+    final = read_final(run.directory)
+    if final is not None:
+        return final.identity
+    raw = run.config.model_dump(mode="json", exclude={"notes", "evaluation"})
+    for key in (*RAISABLE, "loss.target_std"):
+        section, name = key.split(".")
+        del raw[section][name]
+    return config_fingerprint(from_dict(raw, str(run.directory)))[:12]
+
+
+def check_judged(directory: Path) -> None:
+    """Refuses to judge a final fit.
+
+    Raises:
+      UserError: names the run that can be judged in its place.
+    """
+    final = read_final(directory)
+    if final is not None:
+        raise UserError(
+            f"{directory}: a final fit is trained on all rows, so that none are left to judge it by. Take the"
+            f" run that chose its epochs: {os.path.normpath(directory / final.source)}."
+        )
 
 
 def versions() -> dict[str, str]:

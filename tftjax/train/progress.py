@@ -36,6 +36,7 @@ VISIBLE_EPOCHS = 12
 
 def epoch_cells(record: dict) -> tuple[str, ...]:
     """Formats a line of metrics.jsonl for a person: losses in 1e-3, sigma in basis points."""
+    val, sigma, positive = (record.get(f"val/{name}") for name in ("loss", "sigma", "share_positive"))
     others = sum(record[name] for name in OTHER_PENALTIES)
     return (
         str(record["epoch"]),
@@ -44,10 +45,10 @@ def epoch_cells(record: dict) -> tuple[str, ...]:
         f"{record['mean_penalty'] * 1e3:.5f}",
         f"{record['std_penalty'] * 1e3:.5f}",
         f"{others * 1e3:.5f}",
-        f"{record['val/loss'] * 1e3:.4f}",
-        "*" if record["improved"] else "",
-        f"{record['val/sigma'] * 1e4:.1f} bp",
-        f"{record['val/share_positive']:.0%}",
+        "-" if val is None else f"{val * 1e3:.4f}",  # of a final fit: nothing validates
+        "*" if record["improved"] and val is not None else "",
+        "-" if sigma is None else f"{sigma * 1e4:.1f} bp",
+        "-" if positive is None else f"{positive:.0%}",
         f"{record['windows_per_s']:,.0f}",
     )
 
