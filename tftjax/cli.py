@@ -41,11 +41,14 @@ def _messages_on_stderr() -> Iterator[None]:
     logger, handler = logging.getLogger("tftjax"), logging.StreamHandler(sys.stderr)
     logger.addHandler(handler)
     logger.propagate = False
+    level = logger.level
+    logger.setLevel(logging.INFO)
     try:
         yield
     finally:
         logger.removeHandler(handler)
         logger.propagate = True
+        logger.setLevel(level)
 
 
 def exit_code(command: Callable[[], object], stopped: str | None = None) -> int:

@@ -26,11 +26,11 @@ from tftjax.evaluate.metrics import flatten
 from tftjax.evaluate.scoring import SPLITS
 from tftjax.evaluate.verdict import hardest, verdict
 from tftjax.interpret.tables import interpret
-from tftjax.predict import forecast_next, forecastable, load_rows
+from tftjax.predict import forecast_seeds, forecastable, load_rows
 from tftjax.report.kinds import report
 from tftjax.storage import runs
 from tftjax.storage.directories import RunDirectory, SweepDirectory
-from tftjax.sweep.ensembles import average, average_tables, open_runs
+from tftjax.sweep.ensembles import average, open_runs
 from tftjax.sweep.results import ranking, read_results
 from tftjax.train import pictures
 from tftjax.train.monitor import read_history
@@ -136,6 +136,7 @@ class Run:
 
         Returns:
           A row a step: its date, the series if there are several, a column a quantile, in the data's unit.
+          Quantiles that cross are sorted, which is logged; so is a model that learned long before the rows.
 
         Raises:
           UserError: too few rows, columns that are missing, or other series than the run's.
@@ -144,9 +145,7 @@ class Run:
         as_of = None if as_of is None else pd.Timestamp(as_of).date()
         panel = load_rows(first, _table(data), as_of)
         rows = forecastable(first, panel)
-        parts = [forecast_next(run, rows, _table(future)) for run in self.trained]
-        names = [f"{level:g}" for level in self.config.model.quantiles]
-        table = average_tables(parts, names)
+        table = forecast_seeds(self.trained, rows, _table(future))
         return in_return_unit(to_levels(table, rows) if levels else table, self.config.data)
 
     def evaluate(self) -> pd.DataFrame:
