@@ -114,7 +114,9 @@ def log(trained, tmp_path_factory):
 def test_the_scores_are_the_evaluation_s(trained, log, tmp_path, capsys):
     out = tmp_path / "drift.csv"
     assert score.main([str(log), "--run", str(trained.directory), "--out", str(out)]) == 0
-    text = capsys.readouterr().out
+    captured = capsys.readouterr()
+    text = captured.out
+    assert "48 forecasts of 48 made after the day of the outcome (--as-of)" in captured.err
     assert "49 forecasts of tiny, data to 2002-03-22; 1 without an outcome yet" in text
     assert max(map(len, text.split("By month")[1].splitlines())) <= 80
     table = pd.read_csv(out).set_index("period")

@@ -105,6 +105,12 @@ def score(seeds: Sequence[runs.Run], logged: pd.DataFrame, panel: Panel) -> Scor
     rows = with_outcomes(logged, panel)
     rows = rows[rows["came"].notna()].reset_index(drop=True)
     _say_moved(rows, panel.about.get("frequency"))
+    late = int((rows["made"] > rows["came"]).sum())
+    if late:
+        log.warning(
+            f"{counted(late, 'forecast')} of {len(rows)} made after the day of the outcome (--as-of): the"
+            " model may have been trained or chosen by it"
+        )
     unit = 100.0 if run.config.data.return_unit == "percent" else 1.0
     forecast = rows[[f"{q:g}" for q in quantiles]].to_numpy(np.float64)[:, None] / unit
     train = train_targets(run.data.panel, run.data.blocks)

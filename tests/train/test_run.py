@@ -335,6 +335,13 @@ def test_a_final_fit_is_not_judged(trained, tmp_path, capsys):
     assert not (final / "evaluation").exists()
     with pytest.raises(UserError, match="a final fit is trained on all rows"):
         run.refit(runs.open_run(final), tmp_path / "again", quiet=True)
+    before = contents(trained.directory)
+    with pytest.raises(UserError, match="Give a final fit a directory of its own"):
+        run.refit(source, trained.directory, quiet=True, overwrite=True)
+    assert contents(trained.directory) == before
+    (tmp_path / "sweep.json").write_text("{}")
+    with pytest.raises(UserError, match="Give a final fit a directory of its own"):
+        run.refit(source, tmp_path / "members" / "x", quiet=True)
 
 
 @pytest.mark.slow

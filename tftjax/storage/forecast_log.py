@@ -68,7 +68,7 @@ def append(path: Path, author: Author, table: pd.DataFrame, as_of: Mapping[str, 
 
 
 def read(path: Path, author: Author) -> pd.DataFrame:
-    """The forecasts of a log: `as_of`, `date`, `series` (empty for a single one), a column a quantile.
+    """The forecasts of a log, a column a quantile; `made` is a date, and `series` empty for a single one.
 
     Raises:
       UserError: the log is missing, another run's or damaged.
@@ -77,12 +77,13 @@ def read(path: Path, author: Author) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=author.columns())
     try:
         table = table.assign(**{name: pd.to_datetime(table[name], format="%Y-%m-%d") for name in DATES})
+        table["made"] = pd.to_datetime(table["made"].str[:10], format="%Y-%m-%d")
         table = table.assign(**{name: table[name].astype(float) for name in author.quantiles})
     except ValueError as error:
         raise UserError(f"{path}: damaged ({error}). Correct the line, or bring a copy back.") from error
     if not author.several:
         table["series"] = ""
-    return table[[*DATES, "series", *author.quantiles]]
+    return table[["made", *DATES, "series", *author.quantiles]]
 
 
 def _read(path: Path, author: Author) -> tuple[str, list[list[str]]]:

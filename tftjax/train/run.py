@@ -205,32 +205,21 @@ def refit(
       overwrite: replace the final fit in the directory.
       quiet: print nothing but the messages that need action.
     Raises:
-      UserError: the run is itself a final fit, is not evaluated, or is of other columns than the panel; or
-        see `train`.
+      UserError: the run is itself a final fit or is not evaluated, or the directory is the run's or in a
+        sweep; or see `train`.
     """
     runs.check_judged(source.directory)
-    metrics, remedy = RunDirectory(source.directory).evaluation.metrics, f"tftjax evaluate {source.directory}"
-    if not metrics.is_file():
+    if directory.resolve() == source.directory.resolve() or sweep_of(directory) is not None:
         raise UserError(
-            f"{metrics}: missing, so the run has not ended or is not evaluated. Go on with it (--resume), or"
-            f" evaluate it: {remedy}"
+            f"{directory}: the run itself, or inside of a sweep. Give a final fit a directory of its own."
         )
-    judged = read_metrics(metrics, ("test",), remedy)
     check_functions(source.config, source.functions)
     panel = source.data.whole if panel is None else panel
     config, data = _on_all_rows(source, directory.name, panel)
     check_data(config, data)
     if not (resume and checkpoint.epochs(RunDirectory(directory).checkpoints)):
         check_parameters(config, data, directory, source.functions)
-    final = runs.Final(
-        source=os.path.relpath(source.directory, directory),
-        chosen_epoch=source.best_epoch,
-        epochs=config.train.last_epoch,
-        trained_until=str(max(target_days(data.panel, data.blocks, "train"))),
-        chosen_until=str(max(target_days(source.data.panel, source.data.blocks, "val"))),
-        verdict=verdict(judged["test"]),
-        identity=runs.identity(source),
-    )
+    final = _record(source, directory, config, data)
     with runs.claim(directory, config, data.whole, resume=resume, overwrite=overwrite):
         write_json(RunDirectory(directory).final, final._asdict())
         if not quiet:
@@ -244,6 +233,25 @@ def refit(
             f"Test rows of {source.config.name}: {final.verdict}"
         )
     return run
+
+
+def _record(source: runs.Run, directory: Path, config: Config, data: Data) -> runs.Final:
+    """What a final fit's directory holds on the run that it comes from."""
+    metrics, remedy = RunDirectory(source.directory).evaluation.metrics, f"tftjax evaluate {source.directory}"
+    if not metrics.is_file():
+        raise UserError(
+            f"{metrics}: missing, so the run has not ended or is not evaluated. Go on with it (--resume), or"
+            f" evaluate it: {remedy}"
+        )
+    return runs.Final(
+        source=os.path.relpath(source.directory, directory),
+        chosen_epoch=source.best_epoch,
+        epochs=config.train.last_epoch,
+        trained_until=str(max(target_days(data.panel, data.blocks, "train"))),
+        chosen_until=str(max(target_days(source.data.panel, source.data.blocks, "val"))),
+        verdict=verdict(read_metrics(metrics, ("test",), remedy)["test"]),
+        identity=runs.identity(source),
+    )
 
 
 def _on_all_rows(source: runs.Run, name: str, panel: Panel) -> tuple[Config, Data]:
