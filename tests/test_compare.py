@@ -100,6 +100,51 @@ def test_several_series_and_steps_are_one_loss_a_day(tmp_path):
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
+def part_of(run, place, cut):
+    """A run with some of another's predictions."""
+    (place / "evaluation").mkdir(parents=True)
+    table = cut(pd.read_csv(run / "evaluation" / "predictions.csv"))
+    table.to_csv(place / "evaluation" / "predictions.csv", index=False)
+    return place
+
+
+def test_common_days_alone(tmp_path, capsys):
+    """What one of them lacks is left out of both, and the rest is compared as it is alone."""
+    a, b = write(tmp_path, "a"), write(tmp_path, "b", shift=0.004)
+
+    def cut(name, run, rows):
+        return part_of(run, tmp_path / name, lambda table: table[table["split"] == "test"].iloc[rows])
+
+    early, late = cut("early", a, slice(0, 50)), cut("late", b, slice(10, 60))
+    assert compare.main([str(early), str(late)]) == 2
+    error = capsys.readouterr().err
+    assert "only the first forecasts 10 days" in error
+    assert error.endswith("Or compare the forecasts that both have: --common.\n")
+    compare.main([str(early), str(late), "--common"])
+    captured = capsys.readouterr()
+    assert f"{early}: left out 10 of 50 forecasts, of 10 days" in captured.err
+    assert f"{late}: left out 10 of 50 forecasts, of 10 days" in captured.err
+    assert "that B is worse: one-sided" in captured.out
+    both = cut("a both", a, slice(10, 50)), cut("b both", b, slice(10, 50))
+    found = compare.compare(early, late, "pinball", "test", common=True)
+    assert found == compare.compare(*both, "pinball", "test")
+    few = cut("few", b, slice(25, 60))
+    assert compare.main([str(early), str(few), "--common"]) == 2
+    assert "found 25 days, expected at least 30" in capsys.readouterr().err
+    other = cut(
+        "other", write(tmp_path, "x", change=lambda t: t.assign(actual=t["actual"] + 1)), slice(0, 40)
+    )
+    assert compare.main([str(early), str(other), "--common"]) == 2
+    assert "the actual returns differ in 40 of 40 places" in capsys.readouterr().err
+
+
+def test_common_forecasts_of_several_series(tmp_path, capsys):
+    a = write(tmp_path, "a", series=("x", "y"), days=40)
+    b = part_of(a, tmp_path / "b", lambda table: table[table["series"] == "x"].assign(**{"0.5": 0.01}))
+    assert compare.main([str(a), str(b), "--common"]) == 1
+    assert f"{a}: left out 40 of 80 forecasts, of 40 days" in capsys.readouterr().err
+
+
 BAD = {
     "days": ({"days": 59}, "only the first forecasts 1 days, such as 2003-03-25"),
     "steps": ({"steps": 2}, "windows of 1 and 2 steps"),

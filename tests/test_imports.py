@@ -24,6 +24,7 @@ ORDER = (
     "sweep",
     "walkforward",
     "predict",
+    "score",
     "compare",
     "report",
     "api",
@@ -70,7 +71,7 @@ def package(name):
 
 def is_door(name):
     """What a command or the face for Python is made of: it may import all, and only doors import cli."""
-    return name.endswith(".__main__") or package(name) in {*DOORS, "predict", "compare", "api"}
+    return name.endswith(".__main__") or package(name) in {*DOORS, "predict", "score", "compare", "api"}
 
 
 FACES = ["tftjax", *(f"tftjax.{name}" for name in ORDER if (PACKAGE / name).is_dir())]

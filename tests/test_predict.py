@@ -19,6 +19,7 @@ from tftjax.errors import UserError
 from tftjax.storage import runs
 from tftjax.train import run as train
 from tftjax.train.__main__ import main as train_main
+from tftjax.train.run import refit
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("in_process")]
 
@@ -66,9 +67,9 @@ def test_after_a_friday_comes_monday(run):
 def test_same_forecast_as_the_evaluation(run, evaluated, row):
     table = forecast(run, as_of=ROWS.index[row - 1].date())
     assert table.index.tolist() == [ROWS.index[row]]
-    np.testing.assert_allclose(table.iloc[0], evaluated.loc[ROWS.index[row]], atol=1e-6, rtol=0)
+    np.testing.assert_allclose(table.iloc[0], np.sort(evaluated.loc[ROWS.index[row]]), atol=1e-6, rtol=0)
     # Other windows give other forecasts: the comparison can fail.
-    other = evaluated.loc[ROWS.index[row - 1 if row > 224 else row + 1]]
+    other = np.sort(evaluated.loc[ROWS.index[row - 1 if row > 224 else row + 1]])
     assert np.abs(table.iloc[0] - other).max() > 1e-5
 
 
@@ -82,7 +83,7 @@ def test_nothing_later_is_seen(run, evaluated, tmp_path):
     day = ROWS.index[row - 1].date()
     table = forecast(run, data, day)
     assert table.equals(forecast(run, same, day))
-    np.testing.assert_allclose(table.iloc[0], evaluated.loc[ROWS.index[row]], atol=1e-6, rtol=0)
+    np.testing.assert_allclose(table.iloc[0], np.sort(evaluated.loc[ROWS.index[row]]), atol=1e-6, rtol=0)
     # One day more, and the changed row is inside the window.
     later = ROWS.index[row].date()
     assert not forecast(run, data, later).equals(forecast(run, same, later))
@@ -331,3 +332,133 @@ def test_a_run_s_calendar_holds_for_few_rows(tmp_path):
     few = write(table.iloc[-9:], tmp_path / "few.csv")  # from Sunday 2001-04-22; lags take two
     friday = predict.load_rows(run, few, datetime.date(2001, 4, 27))
     assert predict.extend_panel(friday, 1).frame.index[-1] == pd.Timestamp("2001-04-28")
+
+
+def test_quantiles_that_cross_are_sorted_and_that_is_said(caplog):
+    days = pd.bdate_range("2001-01-01", periods=3)
+    table = pd.DataFrame({"series": list("xyz"), "0.1": [1.0, 3, -1], "0.5": [2.0, 2, 0], "0.9": [3.0, 1, 0]})
+    table.index = days
+    ordered = predict.in_order(table, ["0.1", "0.5", "0.9"])
+    assert ordered.to_numpy().tolist() == [["x", 1, 2, 3], ["y", 1, 2, 3], ["z", -1, 0, 0]]
+    assert ordered.index.equals(days)
+    assert caplog.messages == ["quantiles cross in 1 of 3 forecasts: sorted"]
+    assert predict.in_order(ordered, ["0.1", "0.5", "0.9"]) is ordered
+
+
+def test_the_model_s_age_and_verdict_are_said(trained, tmp_path, capsys):
+    out = tmp_path / "forecast.csv"
+    assert predict.main([str(trained.directory), "--out", str(out)]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    # 70 % and 85 % of 320 rows: the last train and validation rows are 223 and 271.
+    trained_until, chosen_until = (str(ROWS.index[row].date()) for row in (223, 271))
+    assert f"model trained until {trained_until}, chosen until {chosen_until}\n" in captured.err
+    assert "on the test rows: beats " in captured.err
+    assert "has learned nothing since" not in captured.err
+    bare = Path(shutil.copytree(trained.directory, tmp_path / "tiny"))
+    shutil.rmtree(bare / "evaluation")
+    assert predict.main([str(bare)]) == 0
+    assert "test rows" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("days", "warned"), [(365, False), (366, True)])
+def test_a_model_that_learned_long_ago_warns(run, tmp_path, caplog, days, warned):
+    last = ROWS.index[223] + pd.Timedelta(days=days)
+    later = ROWS.set_axis(pd.date_range(end=last, periods=len(ROWS), freq="D", name="date"))
+    forecast(run, write(later, tmp_path / "later.csv"))
+    said = [text for text in caplog.messages if "has learned nothing since" in text]
+    assert len(said) == warned
+    if warned:
+        assert f"last train row is of {ROWS.index[223].date()}, 366 days before {last.date()}" in said[0]
+
+
+@pytest.fixture(scope="module")
+def final(trained, tmp_path_factory):
+    """The final fit of the shared run, and its source."""
+    place = tmp_path_factory.mktemp("final") / "tiny-final"
+    return refit(runs.open_run(trained.directory), place, quiet=True)
+
+
+def test_a_final_fit_forecasts_and_names_its_source(final, trained, capsys):
+    assert predict.main([str(final.directory)]) == 0
+    captured = capsys.readouterr()
+    assert str((LAST + pd.offsets.BDay(1)).date()) in captured.out
+    assert f"model trained until {LAST.date()}, chosen until {ROWS.index[271].date()}\n" in captured.err
+    assert "on the test rows of the run that it was chosen by: beats " in captured.err
+
+
+def test_the_log_of_forecasts(trained, tmp_path, capsys):
+    log = tmp_path / "log.csv"
+    command = [str(trained.directory), "--append", str(log), "--as-of"]
+    assert predict.main([*command, "2001-12-31"]) == 0
+    captured = capsys.readouterr()
+    assert "Forecast from data to 2001-12-31" in captured.out
+    assert "log.csv: 1 forecast added" in captured.err
+    first = log.read_text()
+    assert predict.main([*command, "2002-01-01"]) == 0
+    assert log.read_text().startswith(first)
+    table = pd.read_csv(log, dtype={"config": str})
+    assert list(table) == ["made", "run", "config", "as_of", "date", *QUANTILES]
+    assert table["as_of"].tolist() == ["2001-12-31", "2002-01-01"]
+    assert table["date"].tolist() == ["2002-01-01", "2002-01-02"]
+    assert set(table["run"]) == {"tiny"}
+    assert table["made"].str.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00").all()
+    assert table["config"].str.fullmatch("[0-9a-f]{12}").all()
+    capsys.readouterr()
+    # The same again is skipped.
+    before = log.read_bytes()
+    assert predict.main([*command, "2001-12-31", "--out", str(tmp_path / "out.csv")]) == 0
+    assert "1 forecast skipped" in capsys.readouterr().err
+    assert log.read_bytes() == before
+    expected, logged = (pd.read_csv(path, dtype=str) for path in (tmp_path / "out.csv", log))
+    assert logged[QUANTILES].iloc[0].tolist() == expected[QUANTILES].iloc[0].tolist()
+
+
+def test_a_log_that_is_not_the_run_s_is_refused(trained, final, tmp_path, capsys):
+    log = tmp_path / "log.csv"
+    assert predict.main([str(trained.directory), "--append", str(log)]) == 0
+    whole = log.read_text()
+    header, line = whole.splitlines()
+    cells = line.split(",")
+    bad = {
+        "another run's log": whole.replace("tiny", "other"),
+        "found the columns made, run": whole.replace(",0.98", ",0.99"),
+        "found the columns mine": "mine\n",
+        "found the columns none": "",
+        "line 2: found 11 cells, expected 12": f"{header}\n{','.join(cells[:-1])}\n",
+        "with the config 000000000000": whole.replace(cells[2], "0" * 12),
+    }
+    for words, text in bad.items():
+        log.write_text(text)
+        capsys.readouterr()
+        assert predict.main([str(trained.directory), "--append", str(log)]) == 2, words
+        assert words in capsys.readouterr().err
+        assert log.read_text() == text
+    log.write_text(whole)
+    assert predict.main([str(final.directory), "--append", str(log)]) == 2
+    assert "tiny-final" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        predict.main([str(trained.directory), "--append", str(log), "--levels"])
+
+
+def test_a_last_line_without_its_end_is_kept(trained, tmp_path):
+    log = tmp_path / "log.csv"
+    command = [str(trained.directory), "--append", str(log), "--as-of"]
+    assert predict.main([*command, "2001-12-31"]) == 0
+    log.write_text(log.read_text().rstrip("\n"))
+    assert predict.main([*command, "2002-01-01"]) == 0
+    assert len(pd.read_csv(log)) == 2
+
+
+def test_a_retraining_keeps_the_log(trained, final):
+    """What may change from one training of a config to the next is no part of its identity in a log."""
+    run = runs.open_run(trained.directory)
+    assert runs.identity(final) == runs.identity(run)
+    more = run.config.train.model_copy(update={"max_epochs": 9, "patience": 11})
+    assert runs.identity(dataclasses.replace(run, config=run.config.model_copy(update={"train": more}))) == (
+        runs.identity(run)
+    )
+    other = run.config.train.model_copy(update={"seed": 1})
+    assert runs.identity(dataclasses.replace(run, config=run.config.model_copy(update={"train": other}))) != (
+        runs.identity(run)
+    )

@@ -30,6 +30,7 @@ COMMANDS = {
     "evaluate": "judge a run's forecasts beside baselines",
     "compare": "ask whether one run is worse than another",
     "predict": "forecast the next steps",
+    "score": "score logged forecasts against what came",
     "interpret": "show what a run selects and attends to",
     "report": "write a page on runs, sweeps and walk-forwards",
     "data": "build, describe and validate data sets",
@@ -52,11 +53,14 @@ def _messages_on_stderr() -> Iterator[None]:
     logger, handler = logging.getLogger("tftjax"), logging.StreamHandler(sys.stderr)
     logger.addHandler(handler)
     logger.propagate = False
+    level = logger.level
+    logger.setLevel(logging.INFO)
     try:
         yield
     finally:
         logger.removeHandler(handler)
         logger.propagate = True
+        logger.setLevel(level)
 
 
 def exit_code(command: Callable[[], object], stopped: str | None = None) -> int:

@@ -4,28 +4,52 @@ Exit code 0: not significantly worse, 1: significantly worse, 2: bad input, or t
 """
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool
+
 from tftjax.cli import command_parser, exit_code
 from tftjax.errors import UserError
-from tftjax.evaluate.files import LOSSES, check_comparable, daily_losses, read_predictions
-from tftjax.evaluate.formatting import p_text
+from tftjax.evaluate.files import LOSSES, Predictions, check_comparable, daily_losses, read_predictions
+from tftjax.evaluate.formatting import counted, p_text
 from tftjax.evaluate.scoring import SPLITS
 from tftjax.evaluate.significance import ALPHA, MIN_DAYS, Difference, diebold_mariano
 
+log = logging.getLogger(__name__)
 
-def compare(run_a: Path, run_b: Path, metric: str, split: str) -> Difference:
+
+def compare(run_a: Path, run_b: Path, metric: str, split: str, common: bool = False) -> Difference:
     """Tests whether two runs differ in a metric, day by day on the same days.
 
+    Args:
+      common: whether to leave out the forecasts that only one of them has; their numbers are logged.
     Returns:
       The difference, B minus A: above 0, B is worse.
     Raises:
       UserError: a run without predictions, runs that do not compare, or an unknown metric.
     """
     a, b = (read_predictions(run, split) for run in (run_a, run_b))
-    check_comparable(a, b, (str(run_a), str(run_b)))
+    keys_a, keys_b = (pd.MultiIndex.from_arrays([part.dates, part.series]) for part in (a, b))
+    if common:
+        kept = keys_a.isin(keys_b), keys_b.isin(keys_a)
+        for run, part, both in zip((run_a, run_b), (a, b), kept, strict=True):
+            days = pd.Index(part.dates[~both]).nunique()
+            words = (
+                f"left out {(~both).sum():,} of {counted(len(both), 'forecast')}, of {counted(days, 'day')}"
+            )
+            log.warning(f"{run}: {words}")
+        a, b = (_rows(part, both) for part, both in zip((a, b), kept, strict=True))
+    try:
+        check_comparable(a, b, (str(run_a), str(run_b)))
+    except UserError as error:
+        if common or keys_a.equals(keys_b) or not len(keys_a.intersection(keys_b)):
+            raise
+        raise UserError(f"{error} Or compare the forecasts that both have: --common.") from error
     if metric == "pinball" and a.quantiles != b.quantiles:
         raise UserError(
             f"{run_a} and {run_b} do not compare in pinball: they forecast the quantiles {a.quantiles} and"
@@ -38,6 +62,12 @@ def compare(run_a: Path, run_b: Path, metric: str, split: str) -> Difference:
         daily_losses(predictions, metric, str(run)) for predictions, run in ((a, run_a), (b, run_b))
     )
     return diebold_mariano(losses_b - losses_a, a.target.shape[1])
+
+
+def _rows(predictions: Predictions, mask: Bool[np.ndarray, " N"]) -> Predictions:
+    """Some of the windows."""
+    dates, series, forecast, target, quantiles = predictions
+    return Predictions(dates[mask], series[mask], forecast[mask], target[mask], quantiles)
 
 
 def is_worse(tested: Difference, alpha: float) -> bool:
@@ -64,6 +94,11 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--alpha", type=_share, default=ALPHA, help=f"level of the test; default: {ALPHA:g}")
     parser.add_argument("--split", choices=SPLITS, default="test", help="rows compared; default: test")
+    parser.add_argument(
+        "--common",
+        action="store_true",
+        help="compare on the days that both have forecast; others are left out",
+    )
     return parser
 
 
@@ -74,7 +109,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def command() -> None:
         nonlocal worse
-        tested = compare(arguments.run_a, arguments.run_b, arguments.metric, arguments.split)
+        runs = arguments.run_a, arguments.run_b
+        tested = compare(*runs, arguments.metric, arguments.split, arguments.common)
         worse = is_worse(tested, arguments.alpha)
         print(f"{arguments.metric} on {arguments.split}, B minus A: {report(tested)}")
         print(f"B is {'' if worse else 'not '}significantly worse than A (alpha {arguments.alpha:g})")

@@ -31,20 +31,26 @@ from tftjax.data.panel import (
     split_series,
     with_rows,
 )
-from tftjax.data.prepared import cardinalities, train_targets
+from tftjax.data.prepared import cardinalities, target_days, train_targets
 from tftjax.data.transforms import in_return_unit, to_levels
 from tftjax.data.windows import make_series
 from tftjax.errors import UserError
+from tftjax.evaluate.files import read_metrics
+from tftjax.evaluate.formatting import counted
+from tftjax.evaluate.verdict import verdict
 from tftjax.model.forecast import forecast_rows
 from tftjax.model.parameters import build_model
-from tftjax.storage import runs
-from tftjax.sweep.ensembles import average_tables, open_runs
+from tftjax.storage import forecast_log, runs
+from tftjax.storage.directories import ForecastDirectory
+from tftjax.sweep.ensembles import average_tables, directory_of, open_runs
 
 log = logging.getLogger(__name__)
 
 # Largest ratio between the spreads of given and trained returns: percent for decimals is a factor of 100, a
 # few rows of a crisis can be one of 5 to 10.
 UNIT_FACTOR = 20.0
+# By then as many rows have come as a test split usually holds: what validation said is about other times.
+LONG_AGO = datetime.timedelta(days=365)
 EWMA_ROWS = 75  # past rows that hold 99 % of the weight of a moving volatility with decay 0.94
 
 
@@ -60,7 +66,7 @@ def predict(run: runs.Run, panel: Panel, future: pd.DataFrame | None = None) -> 
     Raises:
       UserError: see `forecastable`, or other columns than the run's.
     """
-    return forecast_next(run, forecastable(run, panel), future)
+    return forecast_seeds([run], forecastable(run, panel), future)
 
 
 def forecastable(run: runs.Run, panel: Panel) -> Panel:
@@ -127,6 +133,59 @@ def forecast_next(run: runs.Run, panel: Panel, future: pd.DataFrame | None = Non
     if panel.id_column is not None:
         table.insert(0, "series", extended.frame[panel.id_column].to_numpy()[rows])
     return table
+
+
+def forecast_seeds(
+    seeds: Sequence[runs.Run], panel: Panel, future: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """`forecast_next` of a run or of several seeds, averaged level by level, with quantiles in order.
+
+    Logs until when the model was trained and chosen and its verdict, and warns where the rows are long after
+    that or quantiles cross.
+    """
+    _say_what_it_is(seeds, panel)
+    names = [f"{q:g}" for q in seeds[0].config.model.quantiles]
+    return in_order(average_tables([forecast_next(run, panel, future) for run in seeds], names), names)
+
+
+def in_order(table: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """A table of forecasts whose quantiles do not cross: each row's are sorted, and that is logged.
+
+    Source: Chernozhukov, Fernandez-Val and Galichon 2010, "Quantile and probability curves without crossing".
+    """
+    values = table[names].to_numpy()
+    crossing = int((np.diff(values, axis=1) < 0).any(axis=1).sum())
+    if not crossing:
+        return table
+    log.warning(f"quantiles cross in {crossing} of {len(table)} forecasts: sorted")
+    return table.assign(**dict(zip(names, np.sort(values, axis=1).T, strict=True)))
+
+
+def _say_what_it_is(seeds: Sequence[runs.Run], panel: Panel) -> None:
+    """Logs the age of a model and its verdict."""
+    data, final = seeds[0].data, runs.read_final(seeds[0].directory)
+    trained, chosen = (
+        max(target_days(data.panel, data.blocks, split), default=None) for split in ("train", "val")
+    )
+    chosen = chosen if final is None else final.chosen_until
+    log.info(f"model trained until {trained}, chosen until {chosen}")
+    verdict = _verdict(directory_of(seeds)) if final is None else final.verdict
+    if verdict is not None:
+        log.info(f"on the test rows{'' if final is None else ' of the run that it was chosen by'}: {verdict}")
+    as_of = panel.frame.index.max().date()
+    if as_of - trained > LONG_AGO:
+        log.warning(
+            f"the model's last train row is of {trained}, {(as_of - trained).days} days before {as_of}: it"
+            " has learned nothing since. Train on newer rows, or on all of them: tftjax train CONFIG --final"
+        )
+
+
+def _verdict(directory: Path) -> str | None:
+    """The verdict of an evaluation, in a line; None if there is none."""
+    path = ForecastDirectory(directory).evaluation.metrics
+    if not path.is_file():
+        return None
+    return verdict(read_metrics(path, ("test",), f"tftjax evaluate {directory}")["test"])
 
 
 def load_rows(
@@ -252,6 +311,33 @@ def shown_as(data: DataConfig, levels: bool = False) -> str:
     return words if data.target_transform in ("as_is", "difference") else f"{words} {unit}"
 
 
+def add_to_log(path: Path, seeds: Sequence[runs.Run], panel: Panel, table: pd.DataFrame) -> None:
+    """Adds forecasts to a log, see `storage/forecast_log.py`, and logs how many it had already.
+
+    Args:
+      panel: the rows that were forecast from.
+      table: forecasts in the unit of the run's data.
+    Raises:
+      UserError: the log is another run's, damaged, or cannot be written.
+    """
+    as_of = {name_of(part): part.frame.index[-1] for part in split_series(panel)}
+    added = forecast_log.append(path, author_of(seeds), table, as_of)
+    log.info(f"{path}: {counted(added, 'forecast')} added")
+    if added < len(table):
+        log.warning(
+            f"{path}: {counted(len(table) - added, 'forecast')} skipped, as the log has them: made from the"
+            " same last row, of the same date"
+        )
+
+
+def author_of(seeds: Sequence[runs.Run]) -> forecast_log.Author:
+    """What stands in a log of a run's forecasts, or of those of several seeds."""
+    first = seeds[0]
+    name = first.config.name if len(seeds) == 1 else directory_of(seeds).name
+    quantiles = tuple(f"{q:g}" for q in first.config.model.quantiles)
+    return forecast_log.Author(name, runs.identity(first), quantiles, first.data.panel.id_column is not None)
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = command_parser(
@@ -289,30 +375,40 @@ def make_parser() -> argparse.ArgumentParser:
         help="CSV of the next steps: dates, and the known columns that no date gives",
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write a CSV here instead of printing")
+    parser.add_argument(
+        "--append",
+        type=Path,
+        metavar="LOG",
+        help="also add the forecasts to this CSV, to be scored later (tftjax score); made if missing",
+    )
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints or writes the quantiles of the next steps."""
-    arguments = make_parser().parse_args(argv)
+    parser = make_parser()
+    arguments = parser.parse_args(argv)
+    if arguments.append and arguments.levels:
+        parser.error("--append: a log holds what the run forecasts, not --levels of it")
     runtime.configure()
 
     def command() -> None:
         seeds = open_runs(arguments.run, arguments.config)
         panel = load_rows(seeds[0], arguments.data, arguments.as_of, arguments.future)
         rows = forecastable(seeds[0], panel)
-        tables = [forecast_next(run, rows) for run in seeds]
-        table = average_tables(tables, [f"{q:g}" for q in seeds[0].config.model.quantiles])
+        if arguments.out is not None and arguments.out.exists():
+            raise UserError(f"{arguments.out} exists. Choose another file, or remove it.")
+        table = forecast_seeds(seeds, rows)
         settings = seeds[0].config.data
         if arguments.levels:
             table = to_levels(table, rows)
         table = in_return_unit(table, settings)
+        if arguments.append is not None:
+            add_to_log(arguments.append, seeds, rows, table)
         if arguments.out is None:
             day = panel.frame.index.max().date()
             print(f"Forecast from data to {day}, {shown_as(settings, arguments.levels)}:")
             print(table.to_string(float_format=("{:.6g}" if arguments.levels else "{:+.5f}").format))
-        elif arguments.out.exists():
-            raise UserError(f"{arguments.out} exists. Choose another file, or remove it.")
         else:
             files.replace_text(arguments.out, table.to_csv())
 

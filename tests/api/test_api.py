@@ -16,6 +16,7 @@ from tftjax.config.functions import Functions
 from tftjax.config.loading import load
 from tftjax.data.loading import load_panel
 from tftjax.evaluate.files import read_predictions
+from tftjax.predict import forecast_next
 from tftjax.train.run import train
 
 pytestmark = pytest.mark.slow
@@ -86,6 +87,41 @@ def test_load_evaluate_save(run, tmp_path):
         opened.save(tmp_path / "copy")
 
 
+def test_refit_is_for_daily_use(run, caplog):
+    final = run.refit(quiet=True)
+    assert final.directory == run.directory.with_name("r-final")
+    record = json.loads((final.directory / "final.json").read_text())
+    assert (record["source"], record["verdict"]) == ("../r", run.verdict)
+    assert final.config.train.stop_after == record["epochs"] == final.trained[0].best_epoch
+    opened = tftjax.load(final.directory)
+    pd.testing.assert_frame_equal(opened.predict(), final.predict())
+    for shown in (repr(final), final.verdict, final._repr_html_()):
+        assert "final fit to 2002-03-22" in shown
+    for judged in (
+        lambda: final.metrics,
+        lambda: final.forecasts,
+        final.evaluate,
+        final.importance,
+        final.report,
+        final.plot.training,
+        final.refit,
+    ):
+        with pytest.raises(tftjax.UserError, match=r"a final fit is trained on all rows.*/r\."):
+            judged()
+    with pytest.raises(tftjax.UserError, match="exists"):
+        run.refit(quiet=True)
+    run.refit(quiet=True, overwrite=True)
+
+
+def test_forecasts_are_in_order(run, caplog):
+    values = run.predict().to_numpy()
+    assert (np.diff(values, axis=1) >= 0).all()
+    raw = forecast_next(run.trained[0], run.trained[0].data.panel).to_numpy()
+    np.testing.assert_array_equal(values, np.sort(raw, axis=1))
+    crossing = (np.diff(raw, axis=1) < 0).any()
+    assert crossing == ("quantiles cross in 1 of 1 forecasts: sorted" in caplog.messages)
+
+
 def test_nothing_is_replaced_without_a_word(run, config_file):
     with pytest.raises(tftjax.UserError, match="exists"):
         tftjax.fit(config=config_file, directory=run.directory, quiet=True)
@@ -94,14 +130,16 @@ def test_nothing_is_replaced_without_a_word(run, config_file):
 def test_seeds_are_averaged(config_file, tmp_path):
     several = tftjax.fit(config=config_file, directory=tmp_path / "s", seeds=2, max_epochs=1, quiet=True)
     parts = [tftjax.Run(each.directory, (each,)) for each in several.trained]
-    mean = sum(part.predict().to_numpy() for part in parts) / 2
-    np.testing.assert_allclose(several.predict(), mean, rtol=1e-12)
+    mean = sum(forecast_next(each, each.data.panel).to_numpy() for each in several.trained) / 2
+    np.testing.assert_allclose(several.predict(), np.sort(mean, axis=1), rtol=1e-12)
     mean = sum(part.forecasts[QUANTILES].to_numpy() for part in parts) / 2
     np.testing.assert_allclose(several.forecasts[QUANTILES], mean, rtol=1e-12)
     before = several.metrics
     pd.testing.assert_frame_equal(several.evaluate(), before, rtol=1e-9)
     with pytest.raises(tftjax.UserError, match=r"save: .* is the mean of 2 seeds"):
         several.save(tmp_path / "t")
+    with pytest.raises(tftjax.UserError, match=r"refit: .* is the mean of 2 seeds"):
+        several.refit()
 
 
 def test_a_sweep_and_a_backtest(config_file, tmp_path):

@@ -66,6 +66,45 @@ def test_resume_takes_a_frequency_that_is_found(begun):
         begin_run(directory, other, panel, resume=True)
 
 
+def with_train(config, **section):
+    return config.model_copy(update={"train": config.train.model_copy(update=section)})
+
+
+def test_resume_takes_more_epochs_and_patience(begun):
+    config, panel, directory = begun
+    for folder, name in (("evaluation", "metrics.json"), ("interpretation", "importance.csv")):
+        (directory / folder).mkdir()
+        (directory / folder / name).write_text("{}")
+    more = with_train(config, max_epochs=9, patience=11)  # 8 and 10 before
+    assert begin_run(directory, more, panel, resume=True)
+    assert runs.read_config(directory) == more
+    assert not (directory / "evaluation" / "metrics.json").exists()
+    assert not (directory / "interpretation" / "importance.csv").exists()
+    for lower in ({"max_epochs": 8}, {"patience": 10}):
+        before = contents(directory)
+        with pytest.raises(UserError, match=r"it can be raised, not lowered"):
+            begin_run(directory, with_train(more, **lower), panel, resume=True)
+        assert contents(directory) == before
+
+
+def test_resume_with_a_schedule_over_the_epochs_keeps_them(begun):
+    config, panel, directory = begun
+    falling = with_train(config, schedule="warmup_cosine", warmup_epochs=1)
+    begin_run(directory, falling, panel, overwrite=True)
+    with pytest.raises(UserError, match=r"max_epochs: the run has 8, now 9 \(train.schedule 'warmup_cosine'"):
+        begin_run(directory, with_train(falling, max_epochs=9), panel, resume=True)
+    assert begin_run(directory, with_train(falling, patience=11), panel, resume=True)
+
+
+def test_a_member_of_a_sweep_keeps_its_epochs(begun):
+    config, panel, directory = begun
+    member = directory.parent / "sweep" / "members" / "tiny"
+    begin_run(member, config, panel)
+    (member.parents[1] / "sweep.json").write_text("{}")
+    with pytest.raises(UserError, match=r"now 9 \(a member of a sweep"):
+        begin_run(member, with_train(config, max_epochs=9), panel, resume=True)
+
+
 def test_resume_with_changed_data_is_refused(begun, tmp_path):
     config, panel, directory = begun
     rows = make_rows()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from tiny import EPOCHS, HEALTHY, make_rows, metric_lines, write_config
 
+from tftjax.config.functions import NO_FUNCTIONS
 from tftjax.config.hyperparameters import hyperparameters
 from tftjax.config.loading import load
 from tftjax.data.loading import load_panel
@@ -77,7 +78,8 @@ class Sweep:
     def train(self):
         """Trains to the end; returns how the members ended."""
         ended = read_ended(self.folder)
-        train_program(self.folder, 1, self.members, self.data, ended, ALONE, self.rounds.append)
+        show = self.rounds.append
+        train_program(self.folder, 1, self.members, self.data, ended, ALONE, show, NO_FUNCTIONS)
         return read_ended(self.folder)
 
     def trainings(self):

@@ -3,20 +3,35 @@
 The program itself is replaced by a stand-in where only the loop matters: it needs no compilation.
 """
 
+import dataclasses
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import EPOCHS, HEALTHY, begin_run, contents, make_rows, metric_lines, write_config
+from tiny import (
+    EPOCHS,
+    HEALTHY,
+    assert_same_arrays,
+    begin_run,
+    contents,
+    make_rows,
+    metric_lines,
+    write_config,
+)
 
+from tftjax.compare import main as compare_main
 from tftjax.config.loading import load
 from tftjax.config.train import TrainConfig
 from tftjax.data.loading import load_panel
 from tftjax.data.prepared import prepare
 from tftjax.errors import UserError
-from tftjax.storage import checkpoint
+from tftjax.evaluate.__main__ import main as evaluate_main
+from tftjax.interpret.__main__ import main as interpret_main
+from tftjax.report.__main__ import main as report_main
+from tftjax.storage import checkpoint, runs
 from tftjax.storage.directories import RunDirectory, lock
 from tftjax.storage.runs import Ended
 from tftjax.train import engine, loop, run
@@ -222,6 +237,153 @@ def test_all_checkpoints_damaged_is_exit_code_2(tmp_path, monkeypatch, capsys):
     assert contents(tmp_path / "tiny") == before
 
 
+def ended(data, directory, config, **how):
+    """Trains for real, until it has ended, without the evaluation."""
+    begin_run(directory, config, data.panel, **how)
+    return run.fit(config, data, directory, quiet=True)
+
+
+@pytest.mark.slow
+def test_raised_epochs_and_patience_end_in_the_bits_of_one_go(begun, tmp_path):
+    # The rate is far too high, so that validation soon stops getting better.
+    config, data, _ = begun(learning_rate=0.05, max_epochs=8, patience=8)
+
+    def to(epochs, patience):
+        train = {"max_epochs": epochs, "patience": patience}
+        return config.model_copy(update={"train": config.train.model_copy(update=train)})
+
+    whole = ended(data, tmp_path / "whole", to(8, 8))
+    assert ended(data, tmp_path / "parts", to(5, 8)).epoch == 5
+    assert ended(data, tmp_path / "parts", to(8, 8), resume=True) == whole
+    impatient = ended(data, tmp_path / "patient", to(30, 2))
+    assert impatient.status == "stopped early"
+    patient = ended(data, tmp_path / "patient", to(30, 4), resume=True)
+    assert patient.epoch >= impatient.epoch + 2
+    assert ended(data, tmp_path / "at once", to(30, 4)) == patient
+    for one, other in (("whole", "parts"), ("at once", "patient")):
+        saved = [checkpoint.restore_latest(tmp_path / name / "checkpoints") for name in (one, other)]
+        assert_same_arrays(saved[0].arrays, saved[1].arrays)
+        assert saved[0].metadata["config"] == saved[1].metadata["config"]
+        assert metric_lines(tmp_path / one) == metric_lines(tmp_path / other)
+        assert len(metric_lines(tmp_path / one)) == saved[0].epoch
+
+
+@pytest.mark.slow
+def test_a_final_fit_has_all_rows_and_the_steps_of_the_chosen_epoch(trained, tmp_path, capsys):
+    shutil.copytree(trained.directory, tmp_path / "tiny")
+    chosen = runs.open_run(tmp_path / "tiny").best_epoch
+    command = [str(trained.config), "--runs", str(tmp_path), "--final"]
+    assert train_main(command) == 0
+    # 320 rows: 219 train windows are 6 steps of 32, all 315 windows are 9.
+    epochs = max(1, round(chosen * 6 / 9))
+    out = capsys.readouterr().out
+    assert "train    315 windows, target rows 2001-01-01 to 2002-03-22" in out
+    assert f"final fit to 2002-03-22: {epochs} epoch" in out
+    final = runs.open_run(tmp_path / "tiny-final")
+    assert (final.best_epoch, final.config.train.stop_after) == (epochs, epochs)
+    saved = checkpoint.restore_latest(tmp_path / "tiny-final" / "checkpoints")
+    assert saved.arrays["state"]["step"] == 9 * epochs
+    np.testing.assert_array_equal(saved.arrays["state"]["best_params"], saved.arrays["state"]["params"])
+    returns = trained.rows["SP500_Returns"]
+    np.testing.assert_allclose(final.data.series.center, returns.mean(), rtol=1e-6)
+    np.testing.assert_allclose(final.data.series.scale, returns.std(ddof=0), rtol=1e-6)
+    record = json.loads((tmp_path / "tiny-final" / "final.json").read_text())
+    assert record["verdict"].startswith("no verdict: 48 days") or "baselines" in record["verdict"]
+    assert {name: record[name] for name in list(record)[:5]} == {
+        "source": "../tiny",
+        "chosen_epoch": chosen,
+        "epochs": epochs,
+        "trained_until": "2002-03-22",
+        "chosen_until": str(trained.rows.index[271].date()),  # 85 % of 320 rows
+    }
+    lines = metric_lines(tmp_path / "tiny-final")
+    assert len(lines) == epochs
+    assert not [name for name in lines[0] if name.startswith("val/")]
+
+
+@pytest.mark.slow
+def test_a_killed_final_fit_ends_in_the_same_bits(trained, tmp_path, monkeypatch):
+    source = runs.open_run(trained.directory)
+    source = dataclasses.replace(source, best_epoch=6)  # 4 epochs
+    whole = run.refit(source, tmp_path / "whole" / "x", quiet=True)
+    assert whole.best_epoch == 4
+    append = loop.append_line
+
+    def interrupted(path, record):
+        append(path, record)
+        if record["epoch"] == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "append_line", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run.refit(source, tmp_path / "parts" / "x", quiet=True)
+    assert checkpoint.epochs(tmp_path / "parts" / "x" / "checkpoints") == [1, 2]
+    with pytest.raises(UserError, match="exists"):
+        run.refit(source, tmp_path / "parts" / "x", quiet=True)
+    run.refit(source, tmp_path / "parts" / "x", quiet=True, resume=True)
+    saved = [checkpoint.restore_latest(tmp_path / part / "x" / "checkpoints") for part in ("whole", "parts")]
+    assert_same_arrays(saved[0].arrays, saved[1].arrays)
+    assert metric_lines(tmp_path / "whole" / "x") == metric_lines(tmp_path / "parts" / "x")
+
+
+@pytest.mark.slow
+def test_a_final_fit_is_not_judged(trained, tmp_path, capsys):
+    source = runs.open_run(trained.directory)
+    final = tmp_path / "final"
+    run.refit(dataclasses.replace(source, best_epoch=1), final, quiet=True)
+    for command in (
+        lambda: evaluate_main([str(final)]),
+        lambda: interpret_main([str(final)]),
+        lambda: report_main([str(final)]),
+        lambda: compare_main([str(final), str(trained.directory)]),
+    ):
+        assert command() == 2
+        error = capsys.readouterr().err
+        assert "final: a final fit is trained on all rows" in error
+        assert f"Take the run that chose its epochs: {trained.directory}" in error
+    assert not (final / "evaluation").exists()
+    with pytest.raises(UserError, match="a final fit is trained on all rows"):
+        run.refit(runs.open_run(final), tmp_path / "again", quiet=True)
+    before = contents(trained.directory)
+    with pytest.raises(UserError, match="Give a final fit a directory of its own"):
+        run.refit(source, trained.directory, quiet=True, overwrite=True)
+    assert contents(trained.directory) == before
+    (tmp_path / "sweep.json").write_text("{}")
+    with pytest.raises(UserError, match="Give a final fit a directory of its own"):
+        run.refit(source, tmp_path / "members" / "x", quiet=True)
+
+
+@pytest.mark.slow
+def test_a_final_fit_needs_its_run(trained, tmp_path, capsys):
+    command = [str(trained.config), "--runs", str(tmp_path), "--final"]
+    assert train_main(command) == 2
+    assert "not a run" in capsys.readouterr().err
+    folder = Path(shutil.copytree(trained.directory, tmp_path / "tiny"))
+    assert train_main([*command, "--set", "loss.std_weight=0.3", "--set", "train.patience=3"]) == 2
+    error = capsys.readouterr().err
+    assert "loss.std_weight: the run has 0.1, now 0.3" in error
+    assert "patience" not in error
+    (folder / "evaluation" / "metrics.json").unlink()
+    assert train_main(command) == 2
+    assert "metrics.json: missing" in capsys.readouterr().err
+    assert train_main([str(trained.config), "--runs", str(tmp_path), "--set", "data.final_fit=true"]) == 2
+    assert "data.final_fit: leaves no rows" in capsys.readouterr().err
+    assert not (tmp_path / "tiny-final").exists()
+
+
+def test_the_schedule_of_a_final_fit_is_scaled_like_its_epochs(begun):
+    config, data, directory = begun(schedule="warmup_cosine", warmup_epochs=3, max_epochs=30)
+    source = runs.Run(directory, config, data, {}, 12)
+    made, whole = run._on_all_rows(source, "x", data.whole)
+    # 6 steps an epoch become 9: 12, 30 and 3 epochs become 8, 20 and 2.
+    assert len(whole.starts["train"]) == 315
+    train = made.train
+    assert (train.stop_after, train.max_epochs, train.warmup_epochs) == (8, 20, 2)
+    made, _ = run._on_all_rows(dataclasses.replace(source, best_epoch=1), "x", data.whole)
+    assert made.train.stop_after == 1
+
+
 def test_stop_rules_by_hand():
     config = TrainConfig(max_epochs=9, patience=3)
     empty = np.zeros(1, np.float32)
@@ -235,6 +397,8 @@ def test_stop_rules_by_hand():
     assert [ending(0, 0), ending(4, 2), ending(8, 8)] == [None] * 3
     assert ending(5, 2) == "stopped early"
     assert ending(9, 9) == ending(9, 6) == "finished"
+    config = TrainConfig(max_epochs=9, stop_after=5, patience=3)
+    assert [ending(4, 4), ending(5, 5)] == [None, "finished"]
 
 
 # ---- Bad input -------------------------------------------------------------------------------------------
@@ -355,7 +519,7 @@ def test_an_existing_run_needs_a_flag(tmp_path, monkeypatch, capsys):
     assert train_main([*command, "--resume", *changes]) == 2
     error = capsys.readouterr().err
     assert "train.seed: the run has 42, now 7" in error
-    assert "train.patience: the run has 10, now 3" in error
+    assert "train.patience: the run has 10, now 3 (it can be raised, not lowered" in error
     assert contents(tmp_path / "tiny") == before
     # A bad input does not cost the run that --overwrite would have replaced.
     assert train_main([*command, "--overwrite", "--set", "loss.target_std=0.9"]) == 2

@@ -27,14 +27,15 @@ from tftjax.evaluate.metrics import flatten
 from tftjax.evaluate.scoring import SPLITS
 from tftjax.evaluate.verdict import hardest, verdict
 from tftjax.interpret.tables import interpret
-from tftjax.predict import forecast_next, forecastable, load_rows
+from tftjax.predict import forecast_seeds, forecastable, load_rows
 from tftjax.report.kinds import report
 from tftjax.storage import runs
 from tftjax.storage.directories import RunDirectory, SweepDirectory
-from tftjax.sweep.ensembles import average, average_tables, open_runs
+from tftjax.sweep.ensembles import average, open_runs
 from tftjax.sweep.results import ranking, read_results
 from tftjax.train import pictures
 from tftjax.train.monitor import read_history
+from tftjax.train.run import refit
 from tftjax.walkforward.files import read_walk, stormy_days
 from tftjax.walkforward.summary import gain_data
 
@@ -76,7 +77,10 @@ class Run:
 
     @property
     def verdict(self) -> str:
-        """Which baselines the test rows' forecast beats, in one line."""
+        """Which baselines the test rows' forecast beats, in one line; of a final fit, that of its source."""
+        final = runs.read_final(self.directory)
+        if final is not None:
+            return f"final fit to {final.trained_until}; the run that chose its epochs: {final.verdict}"
         return verdict(self._evaluation().metrics["test"])
 
     @property
@@ -133,6 +137,7 @@ class Run:
 
         Returns:
           A row a step: its date, the series if there are several, a column a quantile, in the data's unit.
+          Quantiles that cross are sorted, which is logged; so is a model that learned long before the rows.
 
         Raises:
           UserError: too few rows, columns that are missing, or other series than the run's.
@@ -141,9 +146,7 @@ class Run:
         as_of = None if as_of is None else pd.Timestamp(as_of).date()
         panel = load_rows(first, _table(data), as_of, _table(future))
         rows = forecastable(first, panel)
-        parts = [forecast_next(run, rows) for run in self.trained]
-        names = [f"{level:g}" for level in self.config.model.quantiles]
-        table = average_tables(parts, names)
+        table = forecast_seeds(self.trained, rows)
         return in_return_unit(to_levels(table, rows) if levels else table, self.config.data)
 
     def evaluate(self) -> pd.DataFrame:
@@ -182,6 +185,31 @@ class Run:
         first = self.trained[0]
         return Run(target, (runs.open_run(target, first.data, first.functions),))
 
+    def refit(
+        self,
+        directory: str | Path | None = None,
+        *,
+        resume: bool = False,
+        overwrite: bool = False,
+        quiet: bool = False,
+    ) -> "Run":
+        """Trains the same config anew on all rows, for the epochs that validation chose: for daily use.
+
+        Args:
+          directory: where the final fit is kept; None: beside the run, with "-final" after its name.
+          resume: goes on with the final fit in the directory, or begins it.
+          overwrite: replaces the final fit in the directory.
+          quiet: shows no progress and no summary.
+
+        Raises:
+          UserError: the mean of several seeds, itself a final fit, or something lies in the place.
+        """
+        self._only_one("refit")
+        beside = self.directory.with_name(f"{self.directory.name}-final")
+        place = beside if directory is None else Path(directory)
+        flags = {"resume": resume, "overwrite": overwrite, "quiet": quiet}
+        return Run(place, (refit(self.trained[0], place, **flags),))
+
     def _only_one(self, method: str) -> None:
         if len(self.trained) > 1:
             sweep = str(self.directory.parents[1])
@@ -214,6 +242,8 @@ class Run:
         return f"Run({self.name!r} in {str(self.directory)!r}: {self.verdict})"
 
     def _repr_html_(self) -> str:
+        if runs.read_final(self.directory) is not None:
+            return f"<b>{html.escape(self.name)}</b>: {html.escape(self.verdict)}"
         test = self._evaluation().metrics["test"]
         return _as_html(self.name, self.verdict, tables.against_baselines(test, "Test rows"))
 
@@ -265,6 +295,7 @@ class RunPlots:
         from tftjax.plots import theme, training
 
         first = self.run.trained[0]
+        runs.check_judged(first.directory)
         records = read_history(first.directory)
         return theme.figure_of(training.course_drawing(records, first.best_epoch, self.run.name))
 

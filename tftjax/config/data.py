@@ -152,6 +152,11 @@ class DataConfig(Section):
         description="rows left out at the end of train and validation; null: 0 with fractions,"
         " model.prediction_length with dates",
     )
+    final_fit: bool = Field(
+        False,
+        description="all rows are train rows, from data.split_dates.train on, and none validates or tests:"
+        " what --final sets",
+    )
     missing: Literal["refuse", "mask"] = Field(
         "refuse",
         description="what an observed column's missing value is: an error, or without selection weight",

@@ -19,6 +19,12 @@ class TrainConfig(Section):
         "constant", description="course of the learning rate"
     )
     max_epochs: int = Field(100, ge=1, le=100_000, description="epochs; sane: 20 to 300")
+    stop_after: int | None = Field(
+        None,
+        ge=1,
+        description="epochs after which training ends; at most max_epochs, over which the schedule goes;"
+        " null: max_epochs; what --final sets",
+    )
     warmup_epochs: int = Field(
         0,
         ge=0,
@@ -65,6 +71,19 @@ class TrainConfig(Section):
         description="by pattern of parameters, what the gradient is multiplied by before the clip; Adam"
         " undoes it for the rest: to slow a part down, use lr_multipliers",
     )
+
+    @property
+    def last_epoch(self) -> int:
+        """The epoch after which training ends, unless `patience` ends it before."""
+        return self.max_epochs if self.stop_after is None else self.stop_after
+
+    @field_validator("stop_after")
+    @classmethod
+    def _stops_in_time(cls, stop_after: int | None, info: ValidationInfo) -> int | None:
+        max_epochs = info.data.get("max_epochs")
+        if stop_after is not None and max_epochs is not None and stop_after > max_epochs:
+            raise ValueError(f"at most train.max_epochs ({max_epochs})")
+        return stop_after
 
     @field_validator("warmup_epochs")
     @classmethod

@@ -1,5 +1,6 @@
 """A panel made ready for a config: split, encoded, cut into windows."""
 
+import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,6 +33,12 @@ class Data:
     series: Series
     blocks: tuple[Block, ...]
     starts: dict[str, Int[np.ndarray, " W"]]
+
+
+def target_days(panel: Panel, blocks: Sequence[Block], split: str) -> list[datetime.date]:
+    """The first and last day of a split's target rows in each series that has any."""
+    parts = [getattr(block.splits, split) for block in blocks]
+    return [panel.frame.index[row].date() for part in parts if part for row in (part[0], part[-1])]
 
 
 def train_targets(panel: Panel, blocks: Sequence[Block]) -> dict[str, Float[np.ndarray, " M"]]:

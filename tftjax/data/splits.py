@@ -15,7 +15,10 @@ from tftjax.errors import UserError
 
 
 class Splits(NamedTuple):
-    """Ranges of target rows of one series, in time order, with the purged rows between them."""
+    """Ranges of target rows of one series, in time order, with the purged rows between them.
+
+    Of a final fit (`data.final_fit`) only the train rows are not empty.
+    """
 
     train: range
     val: range
@@ -42,7 +45,7 @@ def make_blocks(
       The panel of the series that stay, with a message that names the others; and its blocks.
 
     Raises:
-      UserError: a split would hold no window of any of them.
+      UserError: a split that the config asks for would hold no window of any of them.
     """
     lengths = encoder_length, prediction_length
     if panel.id_column is None:
@@ -68,7 +71,7 @@ def make_blocks(
             f" target rows in any of {len(short) + len(still)} series, or only targets that never move. Use"
             " more rows, other splits or shorter windows."
         )
-    for split in ("val", "test"):
+    for split in _asked_for(config)[1:]:
         sizes = [_needed(block, split, *lengths) for block in kept]
         if not any(has >= needed for has, needed in sizes):
             has, needed = max(sizes, key=lambda pair: pair[0] - pair[1])
@@ -121,11 +124,16 @@ def make_splits(
     """
     splits = _cut(index, config, prediction_length, index)
     block = Block("", range(len(index)), splits)
-    for split in Splits._fields:
+    for split in _asked_for(config):
         has, needed = _needed(block, split, encoder_length, prediction_length)
         if has < needed:
             raise _no_window(split, has, needed, f"of {len(index)} rows", encoder_length, prediction_length)
     return splits
+
+
+def _asked_for(config: DataConfig) -> tuple[str, ...]:
+    """The splits that must have a window, train first."""
+    return Splits._fields[:1] if config.final_fit else Splits._fields
 
 
 def _cut(
@@ -136,6 +144,9 @@ def _cut(
     def row_of(date) -> int:
         return int(index.searchsorted(pd.Timestamp(date)))
 
+    if config.final_fit:
+        first, end = config.split_dates and config.split_dates.train, len(index)
+        return Splits(range(0 if first is None else row_of(first), end), range(end, end), range(end, end))
     if config.split_dates is None:
         start, end, purge = 0, len(index), config.purge or 0
         # As floats 0.7 + 0.2 is below 0.9: without the nudge it would be 89 of 100 rows.

@@ -70,7 +70,12 @@ class Evaluated(NamedTuple):
 
 
 def forecast_splits(run: runs.Run) -> dict[str, Float[np.ndarray, "W P Q"]]:
-    """The model's quantiles for all windows of each split, returns as decimals, in one compiled call."""
+    """The model's quantiles for all windows of each split, returns as decimals, in one compiled call.
+
+    Raises:
+      UserError: the run is a final fit.
+    """
+    runs.check_judged(run.directory)
     data = run.data
     model = build_model(run.config, *cardinalities(data.panel, data.encoding), run.functions)
     starts = np.concatenate([data.starts[split] for split in SPLITS])
@@ -85,7 +90,7 @@ def evaluate(run: runs.Run, known: dict[Hashable, BaselineScores] | None = None)
     Args:
       known: scores of baselines that runs on the same data share, filled here.
     Raises:
-      UserError: the results cannot be written.
+      UserError: the run is a final fit, or the results cannot be written.
     """
     return evaluate_forecasts(run, forecast_splits(run), known)
 

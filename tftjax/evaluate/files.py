@@ -214,6 +214,7 @@ def period(predictions: Predictions) -> str:
 
 def read_predictions(directory: Path, split: str, remedy: str | None = None) -> Predictions:
     """Reads a split of predictions.csv; see `read_evaluation`."""
+    runs.check_judged(directory)
     path = ForecastDirectory(directory).evaluation.predictions
     remedy = remedy or f"python -m tftjax.evaluate {directory}"
     if not path.is_file():

@@ -38,8 +38,9 @@ def interpret(run: runs.Run) -> dict[str, dict]:
     """Writes tables and pictures of a run's weights under `interpretation/`; returns summary.json.
 
     Raises:
-      UserError: weights that do not sum to 1, or files that cannot be written.
+      UserError: a final fit, weights that do not sum to 1, or files that cannot be written.
     """
+    runs.check_judged(run.directory)
     directory = RunDirectory(run.directory).interpretation
     make(directory.path)
     starts = {split: run.data.starts[split] for split in Splits._fields if len(run.data.starts[split])}

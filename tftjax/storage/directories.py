@@ -114,6 +114,7 @@ class RunDirectory(TrainingDirectory, ForecastDirectory):
       rows, ages, roles: the data as the model saw it, so that a run can be evaluated without its
         source; see `write_panel`.
       init: record of the parameters taken from the run `train.init_from`, where there is one.
+      final: record of the run that a final fit was chosen by; only a final fit has one.
       metrics: losses and metrics, a line an epoch.
     """
 
@@ -121,6 +122,7 @@ class RunDirectory(TrainingDirectory, ForecastDirectory):
     config = identity = Inside("config.json")
     rows, ages, roles = map(Inside, PANEL_FILES)
     init = Inside("init.json")
+    final = Inside("final.json")
     metrics = Inside("metrics.jsonl")
     interpretation = Inside("interpretation", InterpretationDirectory)
 
@@ -231,6 +233,13 @@ class SweepDirectory(TrainingDirectory):
 
 
 _ENDED = re.compile(r"ended(-\d+)?\.json")
+
+
+def sweep_of(run: Path) -> SweepDirectory | None:
+    """The sweep that a run's directory is a member of; None if it stands alone."""
+    path = run.resolve()
+    sweep = SweepDirectory(path.parent.parent)
+    return sweep if sweep.member(path.name).path == path and sweep.plan.is_file() else None
 
 
 def make(path: Path) -> Path:

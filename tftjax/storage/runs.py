@@ -1,13 +1,14 @@
 """Runs: begun, gone on with, and opened."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata as packages
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tftjax.config.functions import NO_FUNCTIONS, Functions, check_at_hand
 from tftjax.config.loading import Config, changed_keys, from_dict
@@ -16,10 +17,11 @@ from tftjax.data.encoding import encoding_from_json, encoding_to_json
 from tftjax.data.panel import ROLES, Panel, read_panel, write_panel
 from tftjax.data.prepared import Data, prepare
 from tftjax.errors import UserError
-from tftjax.files import write_json
+from tftjax.files import read_json, write_json
 from tftjax.storage import checkpoint, directories
-from tftjax.storage.directories import RunDirectory
+from tftjax.storage.directories import RunDirectory, sweep_of
 
+RAISABLE = ("train.max_epochs", "train.patience")  # decide when training ends, and nothing before that
 PACKAGES = ("tftjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pandas")
 
 
@@ -58,6 +60,74 @@ class Ended(NamedTuple):
         return self.status == "finished" and self.best_epoch == self.epoch
 
 
+class Final(NamedTuple):
+    """The record of a final fit, on all rows, for a number of epochs that another run chose.
+
+    Attributes:
+      source: directory of the other run, seen from that of the final fit.
+      chosen_epoch: the other run's best epoch.
+      epochs: epochs of the final fit.
+      trained_until: date of the last train row.
+      chosen_until: date of the other run's last validation row.
+      verdict: the other run's verdict, in a line.
+      identity: the other run's `identity`.
+    """
+
+    source: str
+    chosen_epoch: int
+    epochs: int
+    trained_until: str
+    chosen_until: str
+    verdict: str
+    identity: str
+
+
+def read_final(directory: Path) -> Final | None:
+    """The record of a final fit; None of any other run.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    path = RunDirectory(directory).final
+    if not path.is_file():
+        return None
+    content = read_json(path, directories.REMEDY)
+    try:
+        return Final(**content)
+    except TypeError as error:
+        raise UserError(f"{path}: damaged ({error}). {directories.REMEDY}") from error
+
+
+def identity(run: Run) -> str:
+    """The fingerprint, in 12 hex digits, of what makes a run's forecasts: the same for every retraining.
+
+    What may change from one training of a config to the next has no part in it: RAISABLE, `evaluation`,
+    `notes`, and `loss.target_std`, which may follow the data. A final fit has its source's.
+    """
+    final = read_final(run.directory)
+    if final is not None:
+        return final.identity
+    raw = run.config.model_dump(mode="json", exclude={"notes", "evaluation"})
+    for key in (*RAISABLE, "loss.target_std"):
+        section, name = key.split(".")
+        del raw[section][name]
+    return config_fingerprint(from_dict(raw, str(run.directory)))[:12]
+
+
+def check_judged(directory: Path) -> None:
+    """Refuses to judge a final fit.
+
+    Raises:
+      UserError: names the run that can be judged in its place.
+    """
+    final = read_final(directory)
+    if final is not None:
+        raise UserError(
+            f"{directory}: a final fit is trained on all rows, so that none are left to judge it by. Take the"
+            f" run that chose its epochs: {os.path.normpath(directory / final.source)}."
+        )
+
+
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that a checkpoint's numbers depend on."""
     return {"python": sys.version.split()[0]} | {name: packages.version(name) for name in PACKAGES}
@@ -69,8 +139,8 @@ def claim(
 ) -> Iterator[bool]:
     """`directories.claim` of a run's directory.
 
-    A run to go on with takes new settings of `evaluation`, which have no part in training; the metrics of an
-    evaluation by the old ones are removed.
+    A run to go on with takes new settings of `evaluation`, which have no part in training, and higher ones of
+    RAISABLE; the metrics of its evaluation, which are by the old ones, are removed.
 
     Raises:
       UserError: see `directories.claim`; or the run to go on with has another config or other data.
@@ -89,13 +159,19 @@ def _write(run: RunDirectory, config: Config, panel: Panel) -> None:
 
 
 def _bring_up_to_date(run: RunDirectory, config: Config, panel: Panel) -> None:
-    """Writes the panel if a kill came before it was whole, and takes new settings of `evaluation`."""
+    """Writes the panel if a kill came before it was whole, and takes the settings that may change."""
     if not _has_panel(run):
         write_panel(run.path, panel)
     kept = run.read()
-    if kept.evaluation != config.evaluation:
+    raised = {"max_epochs": config.train.max_epochs, "patience": config.train.patience}
+    train = kept.train.model_copy(update=raised)
+    if kept.evaluation != config.evaluation or kept.train != train:
         run.evaluation.metrics.unlink(missing_ok=True)
-        kept = kept.model_copy(update={"evaluation": config.evaluation})
+        if kept.train != train:
+            # Of parameters that may not stay the best ones.
+            for path in run.interpretation.path.glob("*.csv"):
+                path.unlink()
+        kept = kept.model_copy(update={"evaluation": config.evaluation, "train": train})
         write_json(run.config, kept.model_dump(mode="json"))
 
 
@@ -107,12 +183,9 @@ def _has_panel(run: RunDirectory) -> bool:
 def _check_same(run: RunDirectory, config: Config, panel: Panel) -> None:
     """Refuses to go on with a run of another config or of other data."""
     changed = [
-        f"\n  {key}: the run has {old!r}, now {new!r}"
+        f"\n  {key}: the run has {old!r}, now {new!r}{refused}"
         for key, old, new in changed_keys(run.read(), config)
-        if key != "notes"
-        and not key.startswith("evaluation.")
-        # Before null, the default was "daily"; what it makes of the rows is compared below.
-        and not (key == "data.frequency" and None in (old, new))
+        if (refused := _refused(run, config, key, old, new)) is not None
     ]
     if changed:
         raise UserError(
@@ -126,6 +199,27 @@ def _check_same(run: RunDirectory, config: Config, panel: Panel) -> None:
             f"{stored.frame.index[-1].date()}, the data set now has {len(panel.frame)} to "
             f"{panel.frame.index[-1].date()}, or other values. Train under another --name."
         )
+
+
+def _refused(run: RunDirectory, config: Config, key: str, old: Any, new: Any) -> str | None:
+    """Why a run cannot go on with a new value, perhaps in no more words than that; None if it can."""
+    if key == "notes" or key.startswith("evaluation."):
+        return None
+    # Before null, the default was "daily"; what it makes of the rows is compared with the data.
+    if key == "data.frequency" and None in (old, new):
+        return None
+    if key not in RAISABLE:
+        return ""
+    if new < old:
+        return " (it can be raised, not lowered: epochs that were trained stay)"
+    if sweep_of(run.path) is not None:
+        return " (a member of a sweep keeps the sweep's)"
+    if key == "train.max_epochs" and config.train.schedule != "constant":
+        return (
+            f" (train.schedule {config.train.schedule!r} has spread the learning rate over the"
+            f" {old} epochs: more of them would have had another from the start)"
+        )
+    return None
 
 
 def read_config(directory: Path) -> Config:

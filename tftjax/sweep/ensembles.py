@@ -110,6 +110,16 @@ def open_runs(folder: Path, config: str | None, functions: Functions = NO_FUNCTI
     ]  # seeds share data and scalers
 
 
+def directory_of(seeds: Sequence[runs.Run]) -> Path:
+    """The directory of a run, or of the ensemble of what `open_runs` opened."""
+    first = seeds[0].directory
+    if len(seeds) == 1:
+        return first
+    folder = first.parents[1]
+    group = next(member.group for member in read_members(folder) if member.name == first.name)
+    return SweepDirectory(folder).ensemble(group).path
+
+
 def evaluate_ensembles(
     folder: Path,
     groups: Mapping[str, Sequence[Member]],

@@ -204,6 +204,12 @@ def _check(members: Sequence[Member], mixed_data: bool) -> None:
             f"{len(twice)} member(s) have the name of another, such as {twice[0]!r}: two configs of one "
             "name, or two values that look alike in a file name. Rename the files, or set other values."
         )
+    final = [member.name for member in members if member.config.data.final_fit]
+    if final:
+        raise UserError(
+            f"{final[0]}: data.final_fit leaves no rows to compare members by. Leave it out; --final of"
+            " tftjax.train sets it."
+        )
     if mixed_data:
         return
     for member in members[1:]:

@@ -21,26 +21,41 @@ def make_parser() -> argparse.ArgumentParser:
         """,
         "configs/balanced_01.json",
         "configs/balanced_01.json --set train.max_epochs=5 --name short",
+        "configs/balanced_01.json --final",
     )
     parser.add_argument("config", help="a JSON file, such as configs/balanced_01.json")
     add_training_flags(parser, "run", "the config's")
+    parser.add_argument(
+        "--final",
+        action="store_true",
+        help="after a run of this config: train it anew on all rows, for daily use, into NAME-final",
+    )
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Trains one config, with checkpoints every epoch, and evaluates the result."""
+    """Trains one config, with checkpoints every epoch, and evaluates the result; or its final fit."""
     arguments = make_parser().parse_args(argv)
     # jax takes half a second to import: not before the flags are known to be right.
     from tftjax import runtime
     from tftjax.config.loading import load
-    from tftjax.train.run import train
+    from tftjax.data.loading import load_panel
+    from tftjax.storage import runs
+    from tftjax.train.run import check_same_config, refit, train
 
     runtime.configure()
 
     def command() -> None:
         named = [f"name={json.dumps(arguments.name)}"] if arguments.name is not None else []
         config = load(arguments.config, [*arguments.set, *named])
-        train(config, arguments.runs / config.name, **training_flags(arguments))
+        directory = arguments.runs / config.name
+        if arguments.final:
+            run = runs.open_run(directory)
+            check_same_config(config, run)
+            place = directory.with_name(f"{directory.name}-final")
+            refit(run, place, panel=load_panel(config.data), **training_flags(arguments))
+        else:
+            train(config, directory, **training_flags(arguments))
 
     return exit_code(command, STOPPED)
 

@@ -70,8 +70,8 @@ class Group(NamedTuple):
 
 
 def all_epochs(state: TrainState, config: TrainConfig) -> bool:
-    """Whether `train.max_epochs` are done."""
-    return int(state.epoch) >= config.max_epochs
+    """Whether `train.max_epochs` are done, or `train.stop_after`."""
+    return int(state.epoch) >= config.last_epoch
 
 
 def out_of_patience(state: TrainState, config: TrainConfig) -> bool:
@@ -226,8 +226,8 @@ def _train_chunk(
             if live and unsaved >= config.checkpoint_every:
                 _save(group, engine, live, states, unsaved)
                 unsaved = 0
-            epochs_left = sum(config.max_epochs - int(states[member.name].epoch) for member in live)
-            epochs_left += num_waiting * config.max_epochs
+            epochs_left = sum(config.last_epoch - int(states[member.name].epoch) for member in live)
+            epochs_left += num_waiting * config.last_epoch
             show(Round(records, time.perf_counter() - started, len(live), epochs_left))
     except KeyboardInterrupt:
         if group.write_ended:

@@ -148,7 +148,8 @@ WARNINGS: dict[str, Callable[[Mapping[str, float], Watched], str | None]] = {
 
 def warnings(record: Mapping[str, float], watched: Watched) -> dict[str, str]:
     """The warnings about an epoch's numbers, in words, by name."""
-    return {name: words for name, check in WARNINGS.items() if (words := check(record, watched))}
+    checks = WARNINGS if watched.num_forecasts else {"starved": starved}  # nothing validates: a final fit
+    return {name: words for name, check in checks.items() if (words := check(record, watched))}
 
 
 def read_history(directory: Path) -> list[dict[str, Any]]:

@@ -81,7 +81,7 @@ class RunView:
     """
 
     def __init__(self, config: Config, finished: int = 0, best: float = float("inf")):
-        self.name, self.max_epochs = config.name, config.train.max_epochs
+        self.name, self.max_epochs = config.name, config.train.last_epoch
         self.penalties = weighted_penalties(config)
         self.rows: list[tuple[str, ...]] = []
         self.known: dict[str, str] = {}
@@ -104,9 +104,8 @@ class RunView:
         return [
             f"epoch {record['epoch']}/{self.max_epochs}  loss {loss_text(record['loss'])}"
             f"{' = ' if parts else ''}{' + '.join(parts)}"
-            f"  val {loss_text(record['val/loss'])}{'*' if record['improved'] else ''}"
-            f"  sigma {record['val/sigma'] * 1e4:.1f} bp  positive {record['val/share_positive']:.0%}"
-            f"  {record['windows_per_s']:,.0f} windows/s  at most {duration(seconds_left(round_))} left"
+            f"{_judged(record)}  {record['windows_per_s']:,.0f} windows/s"
+            f"  at most {duration(seconds_left(round_))} left"
         ]
 
     def warnings(self, round_: Round) -> list[str]:
@@ -125,7 +124,7 @@ class RunView:
     def table(self, round_: Round | None) -> Table:
         """The last epochs, and a bar with the time left."""
         for record in round_.records.values() if round_ else ():
-            self.best = min(self.best, record["val/loss"])
+            self.best = min(self.best, record.get("val/loss", self.best))
             self.rows = [*self.rows, self.cells(record)][-VISIBLE_ROWS:]
             left = f"at most {duration(seconds_left(round_))} left"
             self.bar.update(self.task, completed=record["epoch"], description="training", left=left)
@@ -156,15 +155,26 @@ class RunView:
         """Formats a line of metrics.jsonl for a person, losses in 1e-3."""
         values = {name: record[f"{name}_penalty"] for name in self.penalties}
         shown = [values[name] for name in self.shown_penalties()] or [sum(values.values(), 0.0)]
+        judged = "val/loss" in record  # nothing validates a final fit
         terms = [loss_text(record["quantile_loss"]), *(loss_text(value, 5) for value in shown)]
         return (
             str(record["epoch"]),
             loss_text(record["loss"]),
             *(terms if values else ()),
-            loss_text(record["val/loss"]) + ("*" if record["improved"] else " "),
-            loss_text(self.best),
+            loss_text(record["val/loss"]) + ("*" if record["improved"] else " ") if judged else "-",
+            loss_text(self.best) if judged else "-",
             f"{record['windows_per_s']:,.0f}",
         )
+
+
+def _judged(record: dict) -> str:
+    """What validation found, in words; nothing of a final fit, which has none."""
+    if "val/loss" not in record:
+        return ""
+    return (
+        f"  val {loss_text(record['val/loss'])}{'*' if record['improved'] else ''}"
+        f"  sigma {record['val/sigma'] * 1e4:.1f} bp  positive {record['val/share_positive']:.0%}"
+    )
 
 
 class SweepView:

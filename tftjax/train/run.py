@@ -1,5 +1,6 @@
 """A run from its config to its evaluation."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,18 +11,21 @@ import numpy as np
 from tftjax import runtime
 from tftjax.config.functions import EVERY_KIND, NO_FUNCTIONS, Functions, check_at_hand
 from tftjax.config.hyperparameters import hyperparameters
-from tftjax.config.loading import Config
+from tftjax.config.loading import Config, changed_keys, from_dict
 from tftjax.data.checks import check_data, with_own_spread
 from tftjax.data.loading import load_panel
 from tftjax.data.panel import Panel
-from tftjax.data.prepared import Data, prepare
+from tftjax.data.prepared import Data, prepare, target_days
 from tftjax.errors import UserError
 from tftjax.evaluate.evaluation import evaluate
+from tftjax.evaluate.files import read_metrics
+from tftjax.evaluate.formatting import counted
 from tftjax.evaluate.tables import wrapped
-from tftjax.evaluate.verdict import summary
+from tftjax.evaluate.verdict import summary, verdict
+from tftjax.files import write_json
 from tftjax.model.parameters import control_vectors
 from tftjax.storage import checkpoint, runs
-from tftjax.storage.directories import RunDirectory, SweepDirectory
+from tftjax.storage.directories import RunDirectory, sweep_of
 from tftjax.storage.runs import Ended
 from tftjax.train import monitor, pictures, progress, warm_start
 from tftjax.train.engine import BatchEngine, MembersEngine, Training
@@ -98,10 +102,8 @@ def check_parameters(config: Config, data: Data, folder: Path, functions: Functi
 
 def in_sweep(directory: Path) -> list[Path] | None:
     """Folders of a sweep's joint checkpoints that may hold the run's state; None if it is no member."""
-    path = directory.resolve()
-    sweep = SweepDirectory(path.parent.parent)
-    is_member = sweep.member(path.name).path == path and sweep.plan.is_file()
-    return sorted(sweep.checkpoints.glob("*")) if is_member else None
+    sweep = sweep_of(directory)
+    return None if sweep is None else sorted(sweep.checkpoints.glob("*"))
 
 
 def fit(
@@ -121,8 +123,9 @@ def fit(
     group = Group([Training(config.name, config, data, directory, functions)], restored=member_of or ())
     engine = BatchEngine if member_of is None else MembersEngine  # a member ends in the bits of its sweep
     finished = max(checkpoint.epochs(RunDirectory(directory).checkpoints), default=0)
-    before = [record["val/loss"] for record in monitor.read_history(directory)[:finished]]
-    view = progress.RunView(config, finished, min(before, default=float("inf")))
+    before = monitor.read_history(directory)[:finished]
+    best = min((record["val/loss"] for record in before if "val/loss" in record), default=float("inf"))
+    view = progress.RunView(config, finished, best)
     with progress.display(view, quiet) as display:
         train_members(group, engine, ended, display.update)
     outcome = ended[config.name]
@@ -154,6 +157,11 @@ def train(
     Raises:
       UserError: see the parts; nothing that a user made is lost.
     """
+    if config.data.final_fit:
+        raise UserError(
+            "data.final_fit: leaves no rows to choose an epoch by. Leave it out, and train with --final after"
+            " a run has chosen one."
+        )
     check_functions(config, functions)
     data = prepare(load_panel(config.data) if panel is None else panel, config)
     check_data(config, data)
@@ -187,12 +195,121 @@ def _epoch_text(outcome: Ended) -> str:
     )
 
 
+def refit(
+    source: runs.Run,
+    directory: Path,
+    *,
+    panel: Panel | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> runs.Run:
+    """Trains a run's config anew on all rows, for the epochs that its validation chose: for daily use.
+
+    Nothing validates and nothing is tested: the run that it comes from is what can be judged. More rows make
+    an epoch of more steps. What validation chose is how far the optimizer went, so the number of epochs is
+    scaled to the optimizer steps of the chosen epoch; the epochs of a schedule are scaled alike. Scalers and
+    categories are fitted to all rows.
+
+    Args:
+      source: a run that has ended and is evaluated.
+      directory: the final fit's directory; its name becomes the name in the config.
+      panel: the rows; None takes the run's own.
+      resume: go on with the final fit in the directory, or begin it.
+      overwrite: replace the final fit in the directory.
+      quiet: print nothing but the messages that need action.
+    Raises:
+      UserError: the run is itself a final fit or is not evaluated, or the directory is the run's or in a
+        sweep; or see `train`.
+    """
+    runs.check_judged(source.directory)
+    if directory.resolve() == source.directory.resolve() or sweep_of(directory) is not None:
+        raise UserError(
+            f"{directory}: the run itself, or inside of a sweep. Give a final fit a directory of its own."
+        )
+    check_functions(source.config, source.functions)
+    panel = source.data.whole if panel is None else panel
+    config, data = _on_all_rows(source, directory.name, panel)
+    check_data(config, data)
+    if not (resume and checkpoint.epochs(RunDirectory(directory).checkpoints)):
+        check_parameters(config, data, directory, source.functions)
+    final = _record(source, directory, config, data)
+    with runs.claim(directory, config, data.whole, resume=resume, overwrite=overwrite):
+        write_json(RunDirectory(directory).final, final._asdict())
+        if not quiet:
+            _introduce(config, data, directory)
+        fit(config, data, directory, quiet, source.functions)
+        run = runs.open_run(directory, data, source.functions)
+    if not quiet:
+        print(
+            f"\nfinal fit to {final.trained_until}: {counted(final.epochs, 'epoch')}, the steps of epoch"
+            f" {final.chosen_epoch} of {source.config.name}, chosen to {final.chosen_until}\n"
+            f"Test rows of {source.config.name}: {final.verdict}"
+        )
+    return run
+
+
+def _record(source: runs.Run, directory: Path, config: Config, data: Data) -> runs.Final:
+    """What a final fit's directory holds on the run that it comes from."""
+    metrics, remedy = RunDirectory(source.directory).evaluation.metrics, f"tftjax evaluate {source.directory}"
+    if not metrics.is_file():
+        raise UserError(
+            f"{metrics}: missing, so the run has not ended or is not evaluated. Go on with it (--resume), or"
+            f" evaluate it: {remedy}"
+        )
+    return runs.Final(
+        source=os.path.relpath(source.directory, directory),
+        chosen_epoch=source.best_epoch,
+        epochs=config.train.last_epoch,
+        trained_until=str(max(target_days(data.panel, data.blocks, "train"))),
+        chosen_until=str(max(target_days(source.data.panel, source.data.blocks, "val"))),
+        verdict=verdict(read_metrics(metrics, ("test",), remedy)["test"]),
+        identity=runs.identity(source),
+    )
+
+
+def _on_all_rows(source: runs.Run, name: str, panel: Panel) -> tuple[Config, Data]:
+    """The config and the data of a run's final fit."""
+    raw = source.config.model_dump(mode="json")
+    raw |= {"name": name, "data": raw["data"] | {"final_fit": True}}
+    data = prepare(panel, from_dict(raw, f"the final fit of {source.directory}"))
+    train, batch = source.config.train, source.config.train.batch_size
+    windows = len(source.data.starts["train"]), len(data.starts["train"])
+    steps, steps_of_all = (count // batch for count in windows)
+    # Fewer windows than a batch are refused by `check_data`.
+    ratio = steps / max(steps_of_all, 1)
+    epochs = max(1, round(source.best_epoch * ratio))
+    raw["train"] |= {"stop_after": epochs, "max_epochs": max(epochs, round(train.max_epochs * ratio))}
+    raw["train"]["warmup_epochs"] = min(round(train.warmup_epochs * ratio), raw["train"]["max_epochs"] - 1)
+    return from_dict(raw, f"the final fit of {source.directory}"), data
+
+
+def check_same_config(config: Config, run: runs.Run) -> None:
+    """Refuses a config that is not the run's, but for what has no part in its parameters.
+
+    Raises:
+      UserError: names the settings that differ.
+    """
+    changed = [
+        f"\n  {key}: the run has {old!r}, now {new!r}"
+        for key, old, new in changed_keys(run.config, with_own_spread(config, run.data))
+        if key not in ("notes", *runs.RAISABLE) and not key.startswith("evaluation.")
+    ]
+    if changed:
+        raise UserError(
+            f"{run.directory}: was trained with another config:{''.join(changed)}\n"
+            "Give the run's own config, or train this one first."
+        )
+
+
 def _introduce(config: Config, data: Data, directory: Path) -> None:
     dates = data.panel.frame.index
     print(wrapped(f"{config.name}: {config.notes}") + f"\nrun directory {directory}")
     for message in data.panel.messages:
         print(wrapped(f"data: {message}"))
     for split, starts in data.starts.items():
+        if not len(starts):  # of a final fit
+            continue
         rows = [getattr(block.splits, split) for block in data.blocks]
         first = min(dates[part.start] for part in rows if part).date()
         last = max(dates[part.stop - 1] for part in rows if part).date()

@@ -336,11 +336,12 @@ def train_epoch(
 ) -> tuple[TrainState, dict[str, Array]]:
     """Trains on every window once, in random order, then validates and keeps the best parameters.
 
+    Without validation windows, as in a final fit, the last parameters are the best.
     The last windows of the order that fill no batch are left out; others are next time.
 
     Returns:
       The next state, and metrics: `losses` of each step (0 from the data's number of steps on), means of the
-      terms over steps, and `val/...`.
+      terms over steps, and `val/...` if anything validates.
     """
     # Epochs and steps count from the same key; orders take a stream of their own.
     key = jax.random.fold_in(
@@ -358,13 +359,14 @@ def train_epoch(
     names = _metric_names(state, hyperparameters, program)
     per_step = {name: jnp.zeros(most) for name in names}
     state, per_step = jax.lax.fori_loop(0, steps, step, (state, per_step))
-    validation = validate(state.params, hyperparameters, data, program)
-    better = validation["loss"] < state.best_loss
+    validation = validate(state.params, hyperparameters, data, program) if max(program.val_counts) else {}
+    loss = validation.get("loss", state.best_loss)
+    better = loss < state.best_loss if validation else True
     epoch = state.epoch + 1
     state = state._replace(
         epoch=epoch,
         best_params=jnp.where(better, state.params, state.best_params),
-        best_loss=jnp.where(better, validation["loss"], state.best_loss),
+        best_loss=jnp.where(better, loss, state.best_loss),
         best_epoch=jnp.where(better, epoch, state.best_epoch),
     )
     metrics = {name: values.sum() / steps for name, values in per_step.items()}

@@ -3,9 +3,8 @@
 The run's `init.json` lists the parameters that were taken, the new ones and those left.
 """
 
-import datetime
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,9 +13,9 @@ from jaxtyping import Float32
 
 from tftjax.config.loading import Config, changed_keys, from_dict
 from tftjax.data.encoding import Encoding, encoding_from_json
-from tftjax.data.panel import ROLES, Panel, read_panel
-from tftjax.data.prepared import Data
-from tftjax.data.splits import Block, make_blocks
+from tftjax.data.panel import ROLES, read_panel
+from tftjax.data.prepared import Data, target_days
+from tftjax.data.splits import make_blocks
 from tftjax.errors import UserError
 from tftjax.model.parameters import Layout
 from tftjax.storage import checkpoint, runs
@@ -152,20 +151,15 @@ def _check_columns(source: str, metadata: dict, data: Data) -> None:
 def _check_days(source: str, source_config: Config, data: Data) -> None:
     """Refuses test rows among the days that the source was trained on, or its best epoch chosen by."""
     lengths = source_config.model.encoder_length, source_config.model.prediction_length
-    seen = max(_days(*make_blocks(read_panel(Path(source)), source_config.data, *lengths), "val"))
-    tested = min(_days(data.panel, data.blocks, "test"))
-    if seen >= tested:
+    source_blocks = make_blocks(read_panel(Path(source)), source_config.data, *lengths)
+    seen = max(day for split in ("train", "val") for day in target_days(*source_blocks, split))
+    tested = min(target_days(data.panel, data.blocks, "test"), default=None)
+    if tested is not None and seen >= tested:
         raise UserError(
             f"train.init_from: {source} has seen targets up to {seen}, and this run's test rows begin on "
             f"{tested}: it would forecast what it was trained on. Start from a run that ends before, or test "
             "later (data.split, data.split_dates)."
         )
-
-
-def _days(panel: Panel, blocks: Sequence[Block], split: str) -> list[datetime.date]:
-    """The first and last day of a split's target rows in each series that has any."""
-    parts = [getattr(block.splits, split) for block in blocks]
-    return [panel.frame.index[row].date() for part in parts if part for row in (part[0], part[-1])]
 
 
 def _unfit(
