@@ -330,8 +330,8 @@ def test_a_run_s_calendar_holds_for_few_rows(tmp_path):
     table.to_csv(path)
     config = own_config(path, [])
     run = runs.Run(tmp_path, config, prepare(load_panel(config.data), config), {}, 1)
-    few = write(table.iloc[-9:], tmp_path / "few.csv")  # from Sunday 2001-04-22; lags take two
-    friday = predict.load_rows(run, few, datetime.date(2001, 4, 27))
+    week = table.loc["2001-04-23":"2001-04-27"]
+    friday = predict.load_rows(run, write(week, tmp_path / "week.csv"), None)
     assert predict.extend_panel(friday, 1).frame.index[-1] == pd.Timestamp("2001-04-28")
 
 

@@ -108,6 +108,8 @@ def test_a_few_odd_rows_do_not_change_how_rows_are_dated():
     # Released on the 12th, 13th or 14th: the middle of them.
     scattered = dates_of("MS", "2010-01-01", 30) + np.array([11, 12, 13] * 10) * np.timedelta64(1, "D")
     assert found_dating("monthly", "24/7", scattered) == "13"
+    offsets = np.array([0, 0, 0, 9, 10, 11, 12, 13, 14, 15]) * np.timedelta64(1, "D")
+    assert found_dating("monthly", "24/7", dates_of("MS", "2010-01-01", 10) + offsets) == "11"
 
 
 @pytest.mark.parametrize(
@@ -124,8 +126,8 @@ def test_a_few_odd_rows_do_not_change_how_rows_are_dated():
         (dates_of("YS", "2010-01-01", 30), None),
         (dates_of("14D", "2010-01-01", 30), None),
         (dates_of("3D", "2010-01-01", 30), None),
-        # Half of the rows weekly, half a month apart.
-        (np.unique(np.r_[dates_of("W-FRI", "2010-01-01", 9), dates_of("MS", "2010-04-01", 8)]), None),
+        # Three fifths of the rows weekly, the others a month apart.
+        (np.unique(np.r_[dates_of("W-FRI", "2010-01-01", 12), dates_of("MS", "2010-04-01", 8)]), None),
         (dates_of("W-FRI", "2010-01-01", 5), None),  # too few
         (dates_of("W-FRI", "2010-01-01", 6), "weekly"),
     ],
@@ -140,6 +142,7 @@ def test_frequency_of_rows(dates, expected):
         (dates_of("B", "2010-01-01", 60), "weekdays"),
         (dates_of("D", "2010-01-01", 60), "24/7"),
         (dates_of("D", "2010-01-01", 9), "24/7"),
+        (dates_of("D", "2010-01-06", 5), "24/7"),  # Wednesday to Sunday: too few to miss a Monday
         (dates_of("B", "2010-01-04", 3), "weekdays"),
         # Two Saturdays of work in twelve weeks are no rule.
         (np.sort(np.r_[dates_of("B", "2010-01-01", 60), d("2010-01-09", "2010-02-06")]), "weekdays"),
@@ -163,7 +166,10 @@ def test_a_table_has_one_frequency():
     assert table_frequency("monthly", {"a": weekly, "b": daily}, "f.csv") == "monthly"
     with pytest.raises(UserError, match=r"f.csv: .*\(weekly in the series 'a', daily in the series 'b'\)"):
         table_frequency(None, {"a": weekly, "b": daily}, "f.csv")
-    with pytest.raises(UserError, match=r'a median of 14 days apart.*set\s+data.frequency to "daily"'):
+    with pytest.raises(
+        UserError,
+        match=r'a median of 14 days apart, .*a month or a quarter apart.*set data.frequency to "daily"',
+    ):
         table_frequency(None, {"": dates_of("14D", "2010-01-01", 30)}, "f.csv")
 
 
@@ -358,6 +364,11 @@ def test_what_is_found_is_said_and_kept(tmp_path):
     with pytest.raises(UserError, match=r'my.csv, column \'date\': the rows are a week apart.* to "weekly"'):
         panel_of(tmp_path, dates, frequency="daily")
     assert panel_of(tmp_path, dates_of("B", "2017-01-02", 30)).messages == ()
+
+
+def test_a_description_of_weeks(tmp_path):
+    dates = dates_of("W-FRI", "2017-01-01", 30)
+    assert "weekly rows, at most 14 days apart" in describe(panel_of(tmp_path, np.delete(dates, 7)))
 
 
 def test_panels_of_before_are_found_from_their_rows():

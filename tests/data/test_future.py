@@ -104,6 +104,14 @@ def test_a_row_with_observed_values_and_no_target_is_an_error(tmp_path):
         panel_of(tmp_path, middle)
 
 
+def test_a_table_without_any_value_is_no_future(tmp_path):
+    with pytest.raises(UserError, match="found no value in any row"):
+        panel_of(tmp_path, ROWS.assign(ret=np.nan, flow=np.nan))
+    two = pd.concat([ROWS.assign(name="x"), ROWS.assign(name="y", ret=np.nan, flow=np.nan)])
+    with pytest.raises(UserError, match="series 'y', column 'ret': found no value in any row"):
+        panel_of(tmp_path, two, COLUMNS | {"id": "name"})
+
+
 def test_a_row_of_the_future_without_a_known_value_names_the_cell(tmp_path):
     with pytest.raises(
         UserError, match=r"my.csv, line 23 \(2024-01-31\), column 'size': found no value in a row"

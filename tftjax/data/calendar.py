@@ -248,9 +248,9 @@ def table_frequency(setting: str | None, series: Mapping[str, Dates], where: str
         if len(dates) > MIN_GAPS:
             of = f" of the series {name!r}" if name else ""
             raise UserError(
-                f"{where}: the rows{of} are {_spacing(dates)}, which is no frequency:"
-                f" expected rows {', '.join(UNITS.values())} apart. Bring the rows to one of them, or set"
-                ' data.frequency to "daily", which takes them one by one, whatever lies between them.'
+                f"{where}: the rows{of} are {_spacing(dates)}, which is no frequency: expected rows"
+                f" {', '.join(list(UNITS.values())[:-1])} or {UNITS['quarterly']} apart. Bring them to one of"
+                ' these, or set data.frequency to "daily", which takes them one by one, as they are.'
             )
     return "daily"
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from tftjax.data.alignment import days
-from tftjax.data.calendar import count_open, words
+from tftjax.data.calendar import Calendar, count_open, words
 from tftjax.data.panel import Panel, blocks, calendar_of
 
 LONG_GAP = 5  # open days without a row; from here on the gap is listed
@@ -16,7 +16,7 @@ def describe(panel: Panel) -> str:
     dates = days(frame.index)
     lines = [
         f"{len(frame)} rows, {dates.min()} to {dates.max()}, target {panel.target}",
-        *(_gap_lines(dates, calendar_of(panel).days) if panel.id_column is None else _series_lines(panel)),
+        *(_gap_lines(dates, calendar_of(panel)) if panel.id_column is None else _series_lines(panel)),
         f"fingerprint {panel.fingerprint[:16]}",
         "",
         f"{'column':27}{'mean':>12}{'sd':>12}{'min':>12}{'max':>12}{'missing':>9}  {'days since release':20}"
@@ -44,7 +44,12 @@ def _series_lines(panel: Panel) -> list[str]:
     return lines
 
 
-def _gap_lines(dates: np.ndarray, open_days: str) -> list[str]:
+def _gap_lines(dates: np.ndarray, calendar: Calendar) -> list[str]:
+    if calendar.frequency != "daily":
+        return [
+            f"{calendar.frequency} rows, at most {np.diff(dates).astype(np.int64).max(initial=0)} days apart"
+        ]
+    open_days = calendar.days
     gaps = count_open(open_days, dates[:-1], dates[1:]) - 1
     if not len(gaps) or gaps.max() < LONG_GAP:
         return [f"longest time without a row: {int(gaps.max(initial=0))} {words(open_days)}"]
