@@ -181,8 +181,17 @@ def series_keys(labels: Iterable[Any], colors: Sequence[str] = SERIES) -> list[K
     return [Key(str(label), color, line) for label, (line, color) in zip(labels, styles, strict=False)]
 
 
+class ShownFigure(Figure):
+    """A figure that a notebook shows, whether or not pyplot is in use there."""
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        self.savefig(file, format="png", dpi=100)
+        return file.getvalue()
+
+
 def _figure(draw: Draw, theme: Theme) -> Figure:
-    figure = Figure(figsize=(theme.width / 72, 1), facecolor=theme.paper, layout="constrained")
+    figure = ShownFigure(figsize=(theme.width / 72, 1), facecolor=theme.paper, layout="constrained")
     draw(figure, theme)
     return figure
 
