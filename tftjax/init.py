@@ -74,8 +74,11 @@ def words_of(table: Path, found: Inspection) -> list[str]:
     several = f" of {found.series} series" if found.series > 1 else ""
     width = max(len(str(column.name)) for column in found.columns)
     columns = [f"  {column.name:{width}}  {column.words}" for column in found.columns]
-    settings = [f"  {key} {json.dumps(value)}" for key, value in found.data.items() if key != "columns"]
-    return [f"{table}: {found.rows:,} rows{several}", *columns, "settings:", *settings, *found.remarks]
+    texts = {key: f"{key} {json.dumps(value)}" for key, value in found.data.items() if key != "columns"}
+    width = max(map(len, texts.values()), default=0)
+    settings = [f"  {text:{width}}  {found.remarks.get(key, '')}".rstrip() for key, text in texts.items()]
+    head = ["settings:"] if settings else []
+    return [f"{table}: {found.rows:,} rows{several}", *columns, *head, *settings]
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ from tftjax.storage import forecast_log, runs
 from tftjax.storage.directories import ForecastDirectory
 from tftjax.sweep.ensembles import average_tables, directory_of, open_runs
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("tftjax.predict")  # __name__ is "__main__" under `python -m`
 
 # Largest ratio between the spreads of given and trained returns: percent for decimals is a factor of 100, a
 # few rows of a crisis can be one of 5 to 10.

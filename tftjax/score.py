@@ -35,7 +35,7 @@ from tftjax.predict import author_of, load_rows
 from tftjax.storage import forecast_log, runs
 from tftjax.sweep.ensembles import open_runs
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("tftjax.score")  # __name__ is "__main__" under `python -m`
 
 BASELINE = "unconditional"
 BY = {"month": "M", "quarter": "Q"}  # pandas' names of periods

@@ -278,7 +278,7 @@ def _start() -> None:
     cores, count = runtime.available_cores(), jax.local_device_count()
     if jax.default_backend() == "cpu" and count < cores:
         log.warning(
-            f"jax had started before tftjax, with {count} device on {cores} cores: a run trains on {count} of"
-            " them. Call tftjax before any other use of jax, or start Python with"
+            f"jax had started before tftjax, with {count} device on {cores} cores: a training takes up to"
+            f" {cores / count:g} times as long. Call tftjax before any other use of jax, or start Python with"
             f" XLA_FLAGS=--xla_force_host_platform_device_count={cores}."
         )

@@ -43,7 +43,7 @@ class Inspection(NamedTuple):
       series: number of series.
       columns: every column.
       data: settings of the section `data`, by name, without `dataset`.
-      remarks: what a person should know or check.
+      remarks: by setting, why it is so.
     """
 
     rows: int
@@ -52,7 +52,7 @@ class Inspection(NamedTuple):
     series: int
     columns: tuple[Column, ...]
     data: dict[str, Any]
-    remarks: tuple[str, ...]
+    remarks: dict[str, str]
 
 
 def read_any(path: Path) -> pd.DataFrame:
@@ -257,7 +257,7 @@ def _inspection(
         names = [column.name for column in columns if column.role == role]
         roles |= {role: names} if names else {}
     data: dict[str, Any] = {"columns": roles}
-    remarks: list[str] = []
+    remarks: dict[str, str] = {}
     kind = kinds[target]
     if kind == "percent return":
         data["return_unit"] = "percent"
@@ -265,10 +265,10 @@ def _inspection(
         data["target_transform"] = "return" if kind == "price" else "difference"
     if kind != "level":
         data["target_scale"] = "ewma"
-        remarks.append("target_scale ewma: forecast in units of the target's moving volatility")
+        remarks["target_scale"] = "forecast in units of the target's moving volatility"
     observed = [name for name in roles.get("observed", ()) if frame[name].isna().any()]
     if observed:
         data["missing"] = "mask"
-        remarks.append(f"missing mask: {', '.join(observed)} may lack values")
+        remarks["missing"] = f"{', '.join(observed)} may lack values"
     series = 1 if id_column is None or id_column not in frame else frame[id_column].nunique()
-    return Inspection(len(frame), days.min(), days.max(), series, columns, data, tuple(remarks))
+    return Inspection(len(frame), days.min(), days.max(), series, columns, data, remarks)
