@@ -149,3 +149,27 @@ def test_keys_without_a_match_names_near_ones(capsys):
     assert "Did you mean 'data.columns.target'?" in capsys.readouterr().err
     assert cli.main(["config", "schema"]) == 0
     assert "properties" in json.loads(capsys.readouterr().out)
+
+
+PRINTS = """
+import sys
+from tftjax.cli import exit_code
+
+def command():
+    for number in range(50_000):
+        print(number)
+    open("ended", "w").close()
+
+sys.exit(exit_code(command))
+"""
+
+
+@pytest.mark.parametrize("shell", ["| head -1; test ${PIPESTATUS[0]} = 0", ">&-", "2>&- | tail -1"])
+def test_a_reader_that_leaves_ends_no_work(shell, tmp_path):
+    """A table cut short ends silently, and what trains goes on training."""
+    (tmp_path / "prints.py").write_text(PRINTS)
+    line = f"{sys.executable} prints.py {shell}"
+    done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert (tmp_path / "ended").exists()

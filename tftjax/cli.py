@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from tftjax.errors import UserError
 from tftjax.plots import drop_absent_backend
@@ -63,6 +64,34 @@ def _messages_on_stderr() -> Iterator[None]:
         logger.setLevel(level)
 
 
+class _Output:
+    """Standard output that outlives its reader: what `| head` does not take is dropped, and work goes on."""
+
+    def __init__(self, stream: Any):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with self._dropping():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._dropping():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    @contextlib.contextmanager
+    def _dropping(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
+
 def exit_code(command: Callable[[], object], stopped: str | None = None) -> int:
     """Runs a command: 0 if it ends well, 2 after an error that the user can mend, 130 after Ctrl-C.
 
@@ -70,9 +99,14 @@ def exit_code(command: Callable[[], object], stopped: str | None = None) -> int:
       stopped: message after Ctrl-C.
     """
     drop_absent_backend()
+    if sys.stdout is None or sys.stderr is None:  # closed by who started the process
+        nowhere = open(os.devnull, "w")  # noqa: SIM115  # for as long as the process lives
+        sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
+    out = _Output(sys.stdout)
     try:
-        with _messages_on_stderr():
+        with _messages_on_stderr(), contextlib.redirect_stdout(out):
             command()
+            out.flush()
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

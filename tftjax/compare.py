@@ -20,7 +20,7 @@ from tftjax.evaluate.formatting import counted, p_text
 from tftjax.evaluate.scoring import SPLITS
 from tftjax.evaluate.significance import ALPHA, MIN_DAYS, Difference, diebold_mariano
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("tftjax.compare")  # __name__ is "__main__" under `python -m`
 
 
 def compare(run_a: Path, run_b: Path, metric: str, split: str, common: bool = False) -> Difference:
