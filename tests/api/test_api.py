@@ -17,6 +17,7 @@ from tftjax.api.arguments import key_of, make_config
 from tftjax.config.functions import Functions
 from tftjax.config.loading import load
 from tftjax.data.loading import load_panel
+from tftjax.data.panel import make_panel
 from tftjax.evaluate.files import read_predictions
 from tftjax.predict import forecast_next
 from tftjax.train.run import train
@@ -305,3 +306,15 @@ def test_what_is_no_table_is_named(tmp_path):
         tftjax.fit([1, 2], directory=tmp_path / "r", **FIELDS)
     with pytest.raises(tftjax.UserError, match="no column 'aaa'"):
         tftjax.fit(frame_of().drop(columns="aaa"), directory=tmp_path / "r", **FIELDS)
+
+
+def test_a_panel_made_by_hand_is_checked(tmp_path):
+    frame = frame_of().assign(day_of_week=0)
+    roles = {"target": "ret", "observed": ("ret", "aaa"), "known_categorical": ("day_of_week",)}
+    holed = make_panel(frame.assign(ret=frame["ret"].where(frame["ret"] != frame["ret"].iloc[7])), **roles)
+    with pytest.raises(
+        tftjax.UserError, match=f"row of {frame.index[7].date()}, column 'ret': found no value"
+    ):
+        tftjax.fit(holed, directory=tmp_path / "r", **FIELDS)
+    with pytest.raises(tftjax.UserError, match="found an index of int64, expected dates"):
+        make_panel(frame.reset_index(drop=True), **roles)

@@ -21,6 +21,7 @@ from tftjax.config.loading import Config
 from tftjax.data.frames import to_pandas
 from tftjax.data.loading import FRAME, load_panel
 from tftjax.data.panel import Panel
+from tftjax.errors import UserError
 from tftjax.plots import drop_absent_backend
 from tftjax.report.kinds import kind_of
 from tftjax.storage import runs
@@ -236,9 +237,21 @@ def _settle(
     if isinstance(data, str | Path):
         return None, None, make_config(config, {"dataset": str(data), **fields}, functions)
     if isinstance(data, Panel):
+        _check_panel(data)
         return None, data, make_config(config, {"data.dataset": FRAME, **fields}, functions)
     frame = None if data is None else to_pandas(data)
     return frame, None, make_config(config, fields, functions, frame)
+
+
+def _check_panel(panel: Panel) -> None:
+    """Refuses a panel that was made by hand, with a row that a table's checks would not let through."""
+    missing = panel.frame[panel.target].isna()
+    if missing.any():
+        day = panel.frame.index[missing.to_numpy()][0].date()
+        raise UserError(
+            f"panel, row of {day}, column {panel.target!r}: found no value, expected a return in every row."
+            " Fill it, or drop the row."
+        )
 
 
 def _loaded(frame: pd.DataFrame | None, panel: Panel | None, config: Config) -> Panel | None:

@@ -182,7 +182,8 @@ def make_panel(
     """A checked panel with its fingerprint; columns without a role are left out.
 
     Raises:
-      UserError: a column is missing, dates of a series are not ascending, or its static columns not constant.
+      UserError: a column is missing, the index holds no dates, dates of a series are not ascending, or its
+        static columns not constant.
     """
     if not observed or observed[0] != target:
         raise UserError(f"panel: found observed columns {observed}, expected the target {target!r} first.")
@@ -191,6 +192,11 @@ def make_panel(
     missing = [name for name in columns if name not in frame]
     if missing or len(set(columns)) < len(columns):
         raise UserError(f"panel: columns {missing} are missing or one of {columns} has two roles.")
+    if not isinstance(frame.index, pd.DatetimeIndex):
+        raise UserError(
+            f"panel: found an index of {frame.index.dtype}, expected dates. Set it with"
+            " frame.set_index(pandas.to_datetime(...)), or give tftjax.fit the frame: it takes a column of dates."
+        )
     frame = frame[columns].rename_axis("date")
     series = blocks(frame, id_column)
     if len({name for name, _ in series}) < len(series):
