@@ -195,7 +195,7 @@ def make_panel(
     if not isinstance(frame.index, pd.DatetimeIndex):
         raise UserError(
             f"panel: found an index of {frame.index.dtype}, expected dates. Set it with"
-            " frame.set_index(pandas.to_datetime(...)), or give tftjax.fit the frame: it takes a column of dates."
+            " frame.set_index(...), or give tftjax.fit the frame: it takes a column of dates."
         )
     frame = frame[columns].rename_axis("date")
     series = blocks(frame, id_column)
