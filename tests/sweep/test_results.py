@@ -17,7 +17,14 @@ from tftjax.evaluate.metrics import METRICS, Metric, flatten
 from tftjax.plots.sweeps import draw
 from tftjax.storage.runs import Ended
 from tftjax.sweep.plan import Member
-from tftjax.sweep.results import ranking, results_table, summarise, write_results
+from tftjax.sweep.results import (
+    last_best,
+    ranking,
+    results_table,
+    settings_table,
+    summarise,
+    write_results,
+)
 
 # By config: std weight, and by seed the pinball on validation and on test, in 1e-3.
 RUNS = {
@@ -30,6 +37,9 @@ RUNS = {
 def metrics_of(pinball):
     values = {"pinball": pinball * 1e-3, "sigma": pinball * 1e-4, "share_positive": 0.75}
     values |= {"directional_accuracy": 0.5, "coverage": {"50": 0.4, "80": 0.8}}
+    difference = pinball * 1e-3 - 2.1e-3
+    tested = {"difference": difference, "p": 0.01 if abs(difference) > 0.15e-3 else 0.5}
+    values |= {"tests": {"days": 300, "diebold_mariano": {"unconditional": tested}}}
     return values | {"baselines": {"unconditional": values | {"pinball": 2.1e-3}}}
 
 
@@ -121,8 +131,18 @@ def test_files(sweep, tmp_path):
     assert pd.read_csv(tmp_path / "ensembles.csv")["test/coverage/80"].tolist() == [0.8]
     assert "| weak | -0.2500 [-2.1559, +1.6559] |" in written
     assert "| unconditional (baseline) | 2.1000 |" in written
+    sentence = (
+        "Use weak: it leads control by 0.2500 [-1.6559, 2.1559] (pinball, 1e-3, validation, 2 seeds): "
+        "not told apart; only weak beats unconditional on validation."
+    )
+    assert written.startswith(f"# Results of the sweep\n\n{sentence}\n")
+    assert " ".join(text.split()).endswith(sentence)
     for shown in (text, written):
         assert "left out: weak-s3" in shown
+        assert "best epoch is the last" not in shown
+    assert "| strong | 0.1 |" in written
+    assert "minus control" in written
+    assert "minus control" not in text
     row = next(line for line in text.splitlines() if line.startswith("weak, ensemble of 2"))
     assert row.split()[4:] == ["1.8000*", "80.0*", "1.8", "75.0"]
     assert max(map(len, text.splitlines())) <= 80
@@ -151,3 +171,21 @@ def test_a_new_metric_is_in_every_table(sweep, tmp_path, monkeypatch):
     assert written.count(" | 1.0 ± 0.6 |") == written.count(" | 3.5 ± 0.5 |") == 2
     rows = pd.read_csv(tmp_path / "summary.csv").set_index(["config", "split", "metric"])
     assert rows.loc[("weak", "test", "reach"), "mean"] == pytest.approx(3.5e-4)
+
+
+def test_members_whose_best_epoch_is_the_last_are_counted(results):
+    assert last_best(results) == []
+    results.loc[[0, 3], "best_epoch"] = 5
+    (sentence,) = last_best(results)
+    assert sentence.startswith("In 2 of 9 members the best epoch is the last of train.max_epochs:")
+
+
+def test_the_points_of_a_random_search_are_listed(results):
+    listed = settings_table(results.assign(**{"train.learning_rate": 0.00123456}))
+    assert listed.head == ("", "loss.std_weight", "train.learning_rate")
+    assert [[cell.text for cell in row] for row in listed.rows] == [
+        ["control", "0", "0.00123456"],
+        ["weak", "0.01", "0.00123456"],
+        ["strong", "0.1", "0.00123456"],
+    ]
+    assert settings_table(results.drop(columns="loss.std_weight")) is None

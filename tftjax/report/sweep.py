@@ -19,6 +19,7 @@ from tftjax.report.page import Chapter, Code, Details, Items, Page, Part, Text
 from tftjax.report.run import member_provenance
 from tftjax.storage.directories import RunDirectory, SweepDirectory
 from tftjax.sweep import results as sweep_results
+from tftjax.sweep.choice import choice, judged_metrics
 from tftjax.sweep.results import diverged, diverged_text, ranking, read_ensembles
 
 Evaluations = Mapping[str, Evaluation]  # by name of a member or of a config
@@ -71,7 +72,11 @@ def _verdict(results: pd.DataFrame, members: Evaluations, ensembles: Evaluations
         "bad": f"Has not earned its keep: {who}, first on validation; {beats} {counts} of {total} baselines",
         "open": f"No verdict on {best}, first on validation: {headline(judged[0])[1].lower()}",
     }
-    points = [f"{name}: {verdict(metrics['test'])}." for name, metrics in seeds.items()]
+    contents = ({name: one.metrics for name, one in part.items()} for part in (members, ensembles))
+    sentence = choice(
+        results, judged_metrics(results, *contents), lambda name: members[name].predictions["val"]
+    )
+    points = [sentence, *(f"{name}: {verdict(metrics['test'])}." for name, metrics in seeds.items())]
     points += _losses(results, best, next(iter(seeds.values())))
     points += [*diverged_text(diverged(results)), *_differences(members)]
     return Verdict(mark, headlines[mark], line, points)
@@ -136,11 +141,8 @@ def _row(heading: Cell, ended: str, metrics: Metrics | None) -> list[Cell]:
 
 def _provenance(results: pd.DataFrame, first: Evaluation) -> list[Part]:
     """Settings that vary, and everything else of the first member."""
-    keys = [name for name in results if "." in name and "/" not in name]
-    configs = results.drop_duplicates("config")
-    rows = [[Cell(row["config"]), *(Cell(str(row[key])) for key in keys)] for _, row in configs.iterrows()]
     return [
-        Table("Settings that vary", ("", *keys), rows) if keys else None,
+        sweep_results.settings_table(results),
         Items(tables.left_out(first.notes)),
         *member_provenance(RunDirectory(first.directory), read_panel(first.directory)),
     ]

@@ -4,6 +4,7 @@ from tftjax import face
 
 __all__, __getattr__ = face(
     __name__,
+    choice="",
     ensembles="",
     hosts="",
     members="",

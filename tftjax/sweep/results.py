@@ -3,7 +3,7 @@
 results.csv   a row a member: settings that vary, and all metrics of validation and test
 ensembles.csv a row a config of several seeds: all metrics of their ensemble
 summary.csv   a row a config, split and metric: mean, standard error, paired difference from the reference
-summary.md    the same for reading, configs ranked on validation pinball; test never ranks
+summary.md    the config to use, and the same for reading; ranked on validation pinball, test never ranks
 metrics.png   the metrics by config; response.png the penalties' weights against sigma and pinball
 """
 
@@ -16,9 +16,9 @@ from typing import Any
 import pandas as pd
 
 from tftjax import files
-from tftjax.config.loading import settings
+from tftjax.config.loading import known_keys, settings
 from tftjax.errors import UserError
-from tftjax.evaluate.files import Evaluation, read_evaluation
+from tftjax.evaluate.files import Evaluation, read_evaluation, read_predictions
 from tftjax.evaluate.formatting import counted
 from tftjax.evaluate.metrics import MetricColumn, columns, flatten
 from tftjax.evaluate.scoring import SPLIT_NAMES, SPLITS
@@ -26,6 +26,7 @@ from tftjax.evaluate.significance import mean_interval
 from tftjax.evaluate.tables import Cell, Summary, Table, best_of, metric_cells
 from tftjax.storage.directories import SweepDirectory
 from tftjax.storage.runs import Ended
+from tftjax.sweep.choice import choice, judged_metrics
 from tftjax.sweep.ensembles import title
 from tftjax.sweep.plan import Member, varied_settings
 
@@ -182,16 +183,56 @@ def tables(results: pd.DataFrame, first: Metrics, averaged: Mapping[str, Metrics
     return [table for table in parts if table is not None]
 
 
-def make_summary(results: pd.DataFrame, first: Metrics, averaged: Mapping[str, Metrics]) -> Summary:
-    """Makes the summary for reading; arguments as of `tables`."""
+def settings_table(results: pd.DataFrame) -> Table | None:
+    """The settings in which configs differ, as a grid or a sample set them; None if they differ in none."""
+    known = set(known_keys())
+    keys = [name for name in results if name in known]
+    rows = [
+        [Cell(row["config"]), *(Cell(_setting(row[key])) for key in keys)]
+        for _, row in results.drop_duplicates("config").iterrows()
+    ]
+    return Table("Settings that vary", ("", *keys), rows) if keys else None
+
+
+def _setting(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def last_best(results: pd.DataFrame) -> list[str]:
+    """A sentence on the members whose best epoch is the last of all; none without any."""
+    trained = [Ended(*row) for row in results[["status", "epochs", "best_epoch"]].itertuples(index=False)]
+    count = sum(outcome.may_go_on for outcome in trained)
+    text = f"In {count} of {counted(len(trained), 'member')} the best epoch is the last of train.max_epochs:"
+    return [f"{text} validation was still falling, and more epochs may be better."] if count else []
+
+
+def make_summary(
+    sentence: str, results: pd.DataFrame, first: Metrics, averaged: Mapping[str, Metrics]
+) -> Summary:
+    """Makes the summary for reading.
+
+    Args:
+      sentence: what `choice` says; it leads.
+      results, first, averaged: as of `tables`.
+    """
     parts: list[str | Table] = [
+        sentence,
         "Configs are ranked by mean validation pinball; test rows rank nothing. ± is the standard error over"
-        f" seeds. Differences are from {reference_config(results)}."
+        f" seeds. Differences are from {reference_config(results)}.",
     ]
     if averaged:
         parts.append("An ensemble is the mean of the seeds' quantiles, level by level: one forecast.")
-    parts += diverged_text(diverged(results))
+    parts += [*diverged_text(diverged(results)), *last_best(results)]
+    settings_that_vary = settings_table(results)
+    parts += [settings_that_vary] if settings_that_vary else []
     return Summary("Results of the sweep", [*parts, *tables(results, first, averaged)])
+
+
+def terminal(summary: Summary, reference: str) -> str:
+    """The summary without its differences from the reference, and with its first sentence at the end too."""
+    sentence, *parts = summary.parts
+    kept = [part for part in parts if not (isinstance(part, Table) and f"minus {reference}" in part.title)]
+    return summary._replace(parts=[*kept, sentence]).terminal()
 
 
 def write_results(
@@ -220,9 +261,11 @@ def write_results(
         rows = [{"config": config} | flatten(values) for config, values in averaged.items()]
         files.replace_text(sweep.ensembles_table, pd.DataFrame(rows).to_csv(index=False))
     files.replace_text(sweep.summary_table, summarise(results).to_csv(index=False))
-    summary = make_summary(results, next(iter(metrics.values())), averaged)
+    judged = judged_metrics(results, metrics, averaged)
+    sentence = choice(results, judged, lambda name: read_predictions(sweep.member(name).path, "val"))
+    summary = make_summary(sentence, results, next(iter(metrics.values())), averaged)
     files.replace_text(sweep.summary, summary.markdown())
-    return results, summary.terminal()
+    return results, terminal(summary, reference_config(results))
 
 
 def read_results(folder: Path) -> pd.DataFrame:

@@ -219,8 +219,8 @@ class SweepView:
 
     def table(self, round_: Round | None) -> Table:
         """The configs under the sweep's state, the best first."""
-        title = "\n".join(self.state(round_)) if round_ else "compiling"
-        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+        state = "\n".join(self.state(round_)) if round_ else "compiling"  # takes in the losses
+        table = Table(box=SIMPLE_HEAD)
         table.add_column("config", overflow="fold")
         table.add_column("best validation loss, 1e-3", justify="right")
         table.add_column("runs", justify="right")
@@ -230,7 +230,10 @@ class SweepView:
             table.add_row(config, _mean(losses), str(len(losses)))
         if len(ranked) > VISIBLE_ROWS:
             table.add_row(f"and {len(ranked) - VISIBLE_ROWS} more", "", "")
-        return table
+        layout = Table.grid()
+        layout.add_row(state)
+        layout.add_row(table)
+        return layout
 
 
 def _mean(losses: list[float]) -> str:
