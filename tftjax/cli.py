@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
@@ -27,7 +28,7 @@ COMMANDS = {
     "interpret": "show what a run selects and attends to",
     "report": "write a page on runs, sweeps and walk-forwards",
     "data": "build, describe and validate data sets",
-    "config": "print the JSON schema of a config",
+    "config": "list the keys of a config, or print its JSON schema",
 }
 # Message of a command that trains after Ctrl-C.
 STOPPED = (
@@ -67,6 +68,19 @@ def exit_code(command: Callable[[], object], stopped: str | None = None) -> int:
     return 0
 
 
+def command_parser(command: str, description: str | None, example: str) -> argparse.ArgumentParser:
+    """The parser of a command, named as the command was started: `tftjax train` or `python -m tftjax.train`.
+
+    Args:
+      description: what the command does, in words.
+      example: arguments of an example, which ends the help.
+    """
+    started = "tftjax " if Path(sys.argv[0]).stem == "tftjax" else "python -m tftjax."
+    return argparse.ArgumentParser(
+        prog=started + command, description=description, epilog=f"example: tftjax {command} {example}"
+    )
+
+
 def add_training_flags(parser: argparse.ArgumentParser, kind: str, default_name: str) -> None:
     """Adds the flags that train, sweep and walkforward share.
 
@@ -75,7 +89,13 @@ def add_training_flags(parser: argparse.ArgumentParser, kind: str, default_name:
       default_name: the default of --name, in words.
     """
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting, as train.max_epochs=5"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a setting in place of the config's, such as train.max_epochs=5 or data.start=2001-01-02; the"
+        " value is read as JSON, or else as text; repeat it for several. All keys, with defaults and"
+        " meaning: tftjax config keys",
     )
     parser.add_argument("--name", help=f"name of the {kind}; default: {default_name}")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of runs; default: runs")
@@ -91,19 +111,34 @@ def training_flags(arguments: argparse.Namespace) -> dict[str, bool]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs `tftjax COMMAND ARGUMENTS`."""
+    """Runs `tftjax COMMAND ARGUMENTS`; without arguments it prints the help."""
+    parser = _parser()
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks what could follow
+        with contextlib.suppress(ImportError):
+            import argcomplete
+
+            argcomplete.autocomplete(parser)
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv:
+        parser.print_help()
+        return 0
+    arguments = parser.parse_args(argv)
+    is_file = (Path(__file__).parent / f"{arguments.command}.py").is_file()
+    door = importlib.import_module(f"tftjax.{arguments.command}{'' if is_file else '.__main__'}")
+    return door.main(arguments.arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
     width = max(map(len, COMMANDS))
     listed = "\n".join(f"  {name:{width}}  {words}" for name, words in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="tftjax",
         description="A Temporal Fusion Transformer that forecasts the distribution of returns.",
-        epilog=f"commands:\n{listed}\n\n`tftjax COMMAND --help` lists a command's flags.",
+        epilog=f"commands:\n{listed}\n\n`tftjax COMMAND --help` says what a command does, with an example.\n"
+        "`tftjax config keys` lists the settings.\n\nexample: tftjax demo",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"tftjax {metadata.version('tftjax')}")
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of those below")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="the command's own")
-    arguments = parser.parse_args(argv)
-    is_file = (Path(__file__).parent / f"{arguments.command}.py").is_file()
-    door = importlib.import_module(f"tftjax.{arguments.command}{'' if is_file else '.__main__'}")
-    return door.main(arguments.arguments)
+    return parser

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tftjax.cli import exit_code
+from tftjax.cli import command_parser, exit_code
 from tftjax.errors import UserError
 from tftjax.evaluate.files import LOSSES, check_comparable, daily_losses, read_predictions
 from tftjax.evaluate.formatting import p_text
@@ -47,7 +47,7 @@ def is_worse(tested: Difference, alpha: float) -> bool:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exits with 1 if RUN_B is significantly worse than RUN_A, else with 0; with 2 if that cannot be said."""
-    parser = argparse.ArgumentParser(prog="python -m tftjax.compare", description=main.__doc__)
+    parser = command_parser("compare", main.__doc__, "runs/control runs/balanced_01")
     parser.add_argument("run_a", type=Path, help="run directory, the reference")
     parser.add_argument("run_b", type=Path, help="run directory that must not be worse")
     parser.add_argument(

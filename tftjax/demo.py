@@ -1,12 +1,11 @@
 """Train on the data that comes with the software, and say what came out: `python -m tftjax.demo`."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from tftjax import runtime
-from tftjax.cli import STOPPED, exit_code
+from tftjax.cli import STOPPED, command_parser, exit_code
 from tftjax.config.loading import from_dict
 from tftjax.evaluate.tables import Summary, against_baselines
 from tftjax.evaluate.verdict import opening
@@ -23,7 +22,7 @@ CONFIG = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Trains on next-day S&P 500 returns for some seconds, and shows the forecast beside its baselines."""
-    parser = argparse.ArgumentParser(prog="python -m tftjax.demo", description=main.__doc__)
+    parser = command_parser("demo", main.__doc__, "--runs runs")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of runs; default: runs")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier demo")
     arguments = parser.parse_args(argv)

@@ -3,14 +3,13 @@
 Says what each column seems to be, writes a JSON beside the working directory, and names the next command.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from tftjax import files
-from tftjax.cli import exit_code
+from tftjax.cli import command_parser, exit_code
 from tftjax.config.loading import from_dict
 from tftjax.data.checks import findings
 from tftjax.data.inspection import Inspection, inspect, read_any
@@ -19,9 +18,7 @@ from tftjax.errors import UserError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Looks at a CSV or Parquet file and writes the config to train on it."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tftjax.init", description=main.__doc__, epilog="example: tftjax init my.csv"
-    )
+    parser = command_parser("init", main.__doc__, "my.csv")
     parser.add_argument("table", type=Path, help="a CSV or Parquet file, long or wide")
     parser.add_argument("--target", metavar="COLUMN", help="what is forecast; default: found")
     parser.add_argument("--date", metavar="COLUMN", help="the dates; default: found")

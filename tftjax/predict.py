@@ -4,7 +4,6 @@ Of a sweep, `--config NAME` gives the forecast of that config's ensemble; of a w
 fold.
 """
 
-import argparse
 import datetime
 import logging
 import sys
@@ -15,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from tftjax import files, runtime
-from tftjax.cli import exit_code
+from tftjax.cli import command_parser, exit_code
 from tftjax.config.data import DataConfig
 from tftjax.data.alignment import PERIODS
 from tftjax.data.feature_sets import CALENDAR
@@ -203,7 +202,7 @@ def shown_as(data: DataConfig, levels: bool = False) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints or writes the quantiles of the next steps."""
-    parser = argparse.ArgumentParser(prog="python -m tftjax.predict", description=main.__doc__)
+    parser = command_parser("predict", main.__doc__, "runs/balanced_01 --out forecast.csv")
     parser.add_argument("run", type=Path, help="directory of a run, such as runs/balanced_01, or of a sweep")
     parser.add_argument("--config", metavar="NAME", help="of a sweep: the config whose seeds are averaged")
     parser.add_argument(

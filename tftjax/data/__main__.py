@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from tftjax.cli import exit_code
+from tftjax.cli import command_parser, exit_code
 from tftjax.config import loading as configs
 from tftjax.config.data import DataConfig
 from tftjax.config.loading import Config
@@ -146,7 +146,7 @@ def validate(arguments: argparse.Namespace) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(prog="python -m tftjax.data", description=__doc__.splitlines()[0])
+    top = command_parser("data", __doc__.splitlines()[0], "describe embedded")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser("build", help="make a panel of raw series", description=build.__doc__)
     sources = [name for name in SOURCES if name != "yfinance"]  # which --sp500 names

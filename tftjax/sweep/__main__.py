@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tftjax import runtime
-from tftjax.cli import STOPPED, add_training_flags, exit_code, training_flags
+from tftjax.cli import STOPPED, add_training_flags, command_parser, exit_code, training_flags
 from tftjax.config.loading import from_dict
 from tftjax.errors import UserError
 from tftjax.sweep import hosts, plan
@@ -15,14 +15,30 @@ from tftjax.sweep.run import conclude, load_data, sweep
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tftjax.sweep", description=main.__doc__)
-    parser.add_argument("config", nargs="+", help="JSON files, such as configs/*.json")
-    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="train.seed, train.seed + 1, ...")
-    parser.add_argument(
-        "--grid", action="append", default=[], metavar="KEY=A,B,...", help="loss.std_weight=0,0.01,0.1"
+    parser = command_parser(
+        "sweep", main.__doc__, "configs/control.json --seeds 3 --grid loss.std_weight=0,0.1"
     )
-    parser.add_argument("--sample", type=int, default=0, metavar="N", help="points drawn from --space")
-    parser.add_argument("--space", type=Path, metavar="FILE", help='{KEY: {"low", "high", "log"}, ...}')
+    parser.add_argument("config", nargs="+", help="JSON files, such as configs/*.json")
+    parser.add_argument(
+        "--seeds", type=int, default=1, metavar="N", help="members a config: train.seed, train.seed + 1, ..."
+    )
+    parser.add_argument(
+        "--grid",
+        action="append",
+        default=[],
+        metavar="KEY=A,B,...",
+        help="a setting and its values, such as loss.std_weight=0,0.01,0.1; several make all combinations",
+    )
+    parser.add_argument(
+        "--sample", type=int, default=0, metavar="N", help="random search: N points drawn from --space"
+    )
+    parser.add_argument(
+        "--space",
+        type=Path,
+        metavar="FILE",
+        help='a JSON file: {"train.learning_rate": {"low": 1e-4, "high": 1e-2, "log": true}, "KEY":'
+        ' {"choices": [...]}}',
+    )
     parser.add_argument("--mixed-data", action="store_true", help="members may differ in data and splits")
     add_training_flags(parser, "sweep", "the config's, or 'sweep' for several")
     hosts.add_arguments(parser)

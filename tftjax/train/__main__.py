@@ -1,19 +1,18 @@
 """Train one run, from config to evaluation: `python -m tftjax.train configs/balanced_01.json`."""
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 
 from tftjax import runtime
-from tftjax.cli import STOPPED, add_training_flags, exit_code, training_flags
+from tftjax.cli import STOPPED, add_training_flags, command_parser, exit_code, training_flags
 from tftjax.config.loading import load
 from tftjax.train.run import train
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Trains one config, with checkpoints every epoch, and evaluates the result."""
-    parser = argparse.ArgumentParser(prog="python -m tftjax.train", description=main.__doc__)
+    parser = command_parser("train", main.__doc__, "configs/control.json --set train.max_epochs=30")
     parser.add_argument("config", help="a JSON file, such as configs/balanced_01.json")
     add_training_flags(parser, "run", "the config's")
     arguments = parser.parse_args(argv)

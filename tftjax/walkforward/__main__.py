@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tftjax import runtime
-from tftjax.cli import STOPPED, add_training_flags, exit_code, training_flags
+from tftjax.cli import STOPPED, add_training_flags, command_parser, exit_code, training_flags
 from tftjax.config.loading import from_dict
 from tftjax.data.prepared import Data
 from tftjax.data.splits import Splits
@@ -42,9 +42,8 @@ def plan_of(arguments: argparse.Namespace) -> tuple[list[Member], Path]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m tftjax.walkforward", description=__doc__.partition("\n\n")[0]
-    )
+    example = "configs/control.json --first-test 2010 --last-test 2018 --seeds 3"
+    parser = command_parser("walkforward", main.__doc__, example)
     parser.add_argument("config", nargs="+", help="JSON files, such as configs/control.json")
     parser.add_argument("--first-test", type=int, required=True, metavar="YEAR", help="of the first fold")
     parser.add_argument("--last-test", type=int, required=True, metavar="YEAR", help="of the last fold")
@@ -54,7 +53,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--expanding", action="store_true", help="later folds train on all years from the first fold's on"
     )
-    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="train.seed, train.seed + 1, ...")
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        default=1,
+        metavar="N",
+        help="members a config and fold: train.seed, train.seed + 1, ...",
+    )
     add_training_flags(parser, "walk-forward", "CONFIG-walk, or 'walk' for several")
     hosts.add_arguments(parser)
     return parser
