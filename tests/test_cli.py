@@ -85,7 +85,7 @@ def test_a_word_that_no_key_has(capsys):
     assert "no key has 'zzzz'" in capsys.readouterr().err
 
 
-HELP = "import sys; from tftjax.cli import main; code = main([]); print({modules}, file=sys.stderr); sys.exit(code)"
+HELP = "import sys; from tftjax.cli import main; main([]); print({modules}, file=sys.stderr)"
 
 
 def test_the_help_needs_neither_jax_nor_pandas():

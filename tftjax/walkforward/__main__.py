@@ -10,6 +10,7 @@ from tftjax.cli import STOPPED, add_training_flags, command_parser, exit_code, t
 from tftjax.config.loading import from_dict
 from tftjax.data.prepared import Data
 from tftjax.data.splits import Splits
+from tftjax.evaluate.tables import wrapped
 from tftjax.sweep import hosts
 from tftjax.sweep.plan import Member, make_plan
 from tftjax.sweep.run import load_data, sweep
@@ -71,7 +72,7 @@ def _introduction(members: Sequence[Member], data: Mapping[str, Data]) -> list[s
     for member in (members[0], members[-1]):
         facts = fold_facts(data[member.name])
         spans = [f"{split} {facts[f'{split}_from']} to {facts[f'{split}_to']}" for split in Splits._fields]
-        lines.append(f"  {', '.join(spans)}")
+        lines.append(wrapped(f"  {', '.join(spans)}"))
     return lines
 
 
