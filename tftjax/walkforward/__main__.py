@@ -87,7 +87,7 @@ def _introduction(num_folds: int, first_and_last: Sequence[Mapping[str, object]]
     lines = [f"{num_folds} folds, from the first to the last:"]
     for facts in first_and_last:
         spans = [f"{split} {facts[f'{split}_from']} to {facts[f'{split}_to']}" for split in Splits._fields]
-        lines.append(f"  {', '.join(spans)}")
+        lines += [f"  {', '.join(spans[:2])},", f"    {spans[2]}"]
     return lines
 
 
