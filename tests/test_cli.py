@@ -144,6 +144,11 @@ def test_keys_lists_settings_with_defaults(capsys):
     assert capsys.readouterr().out.splitlines()[0::2] == ["train.warmup_epochs  (default 0)"]
 
 
+def test_keys_knows_the_words_of_others(capsys):
+    assert cli.main(["config", "keys", "lr"]) == 0
+    assert "train.learning_rate  (default 0.0005)\n" in capsys.readouterr().out
+
+
 def test_keys_without_a_match_names_near_ones(capsys):
     assert cli.main(["config", "keys", "traget"]) == 2
     assert "Did you mean 'data.columns.target'?" in capsys.readouterr().err
@@ -173,3 +178,10 @@ def test_a_reader_that_leaves_ends_no_work(shell, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert (tmp_path / "ended").exists()
+
+
+def test_an_unknown_command_is_refused(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["trian"])
+    assert stopped.value.code == 2
+    assert "invalid choice: 'trian'" in capsys.readouterr().err

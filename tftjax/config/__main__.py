@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from tftjax.cli import WIDTH, command_parser, exit_code
 from tftjax.config.loading import Config, all_keys
-from tftjax.config.section import fields, nearest_key, show
+from tftjax.config.section import OTHER_WORDS, fields, nearest_key, show
 from tftjax.errors import UserError
 
 
@@ -20,13 +20,16 @@ def show_schema(arguments: argparse.Namespace) -> None:
 def show_keys(arguments: argparse.Namespace) -> None:
     """Prints the settings of a config, each with its default and what it means.
 
+    A word of other libraries, such as lr, finds the settings that it means.
+
     Raises:
       UserError: a word that stands in no key and no description.
     """
-    found = []
+    found, known = [], set(all_keys())
+    meant = {key for word in arguments.word for key in OTHER_WORDS.get(word.lower(), ())}
     for key, field in fields(Config, optional=True):
         words = f"{key} {field.description}".lower()
-        if key in all_keys() and all(word.lower() in words for word in arguments.word):
+        if key in known and (key in meant or all(word.lower() in words for word in arguments.word)):
             default = (
                 "to be given"
                 if field.is_required()

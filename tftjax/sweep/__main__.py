@@ -52,7 +52,7 @@ def make_parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="FILE",
         help='JSON with the settings to draw and their ranges: {"train.learning_rate": {"low": 1e-4, "high":'
-        ' 1e-2, "log": true}}',
+        ' 1e-2, "log": true}, "model.hidden_size": {"choices": [8, 16]}}',
     )
     parser.add_argument(
         "--mixed-data",

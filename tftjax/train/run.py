@@ -304,7 +304,8 @@ def check_same_config(config: Config, run: runs.Run) -> None:
 
 def _introduce(config: Config, data: Data, directory: Path) -> None:
     dates = data.panel.frame.index
-    print(wrapped(f"{config.name}: {config.notes}") + f"\nrun directory {directory}")
+    title = f"{config.name}: {config.notes}" if config.notes else config.name
+    print(f"{wrapped(title)}\nrun directory {directory}")
     for message in data.panel.messages:
         print(wrapped(f"data: {message}"))
     for split, starts in data.starts.items():

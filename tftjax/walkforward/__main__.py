@@ -8,7 +8,6 @@ from pathlib import Path
 from tftjax.cli import STOPPED, add_training_flags, command_parser, exit_code, training_flags
 from tftjax.config.loading import from_dict
 from tftjax.data.splits import Splits
-from tftjax.evaluate.tables import wrapped
 from tftjax.sweep import hosts
 from tftjax.sweep.plan import Member, make_plan
 from tftjax.walkforward.plan import check_history, folds, with_folds
@@ -88,7 +87,7 @@ def _introduction(num_folds: int, first_and_last: Sequence[Mapping[str, object]]
     lines = [f"{num_folds} folds, from the first to the last:"]
     for facts in first_and_last:
         spans = [f"{split} {facts[f'{split}_from']} to {facts[f'{split}_to']}" for split in Splits._fields]
-        lines.append(wrapped(f"  {', '.join(spans)}"))
+        lines += [f"  {', '.join(spans[:2])},", f"    {spans[2]}"]
     return lines
 
 
