@@ -60,7 +60,7 @@ def folder(tmp_path, monkeypatch):
     write_json(tmp_path / "sweep.json", {"members": plan})
     write_json(tmp_path / "ended.json", {name: how._asdict() for name, how in ENDED.items()})
 
-    def open_run(directory, data=None):
+    def open_run(directory, data=None, functions=None):
         run = object.__new__(runs.Run)
         vars(run).update(directory=directory, data=data or f"data of {directory.name}")
         return run
