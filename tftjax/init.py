@@ -13,7 +13,7 @@ from tftjax import files
 from tftjax.cli import command_parser, exit_code
 from tftjax.config.loading import from_dict
 from tftjax.data.checks import findings
-from tftjax.data.inspection import Inspection, inspect, read_any
+from tftjax.data.tables.inspection import Inspection, inspect, read_any
 from tftjax.errors import UserError
 
 

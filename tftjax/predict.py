@@ -19,7 +19,6 @@ from tftjax import files, runtime
 from tftjax.cli import command_parser, exit_code
 from tftjax.config.data import DataConfig
 from tftjax.data.feature_sets import known_input
-from tftjax.data.future import given_columns, read_future, steps_ahead, with_future
 from tftjax.data.loading import FRAME, MAKES_OTHER_VALUES, load_panel
 from tftjax.data.panel import (
     Panel,
@@ -32,7 +31,8 @@ from tftjax.data.panel import (
     with_rows,
 )
 from tftjax.data.prepared import cardinalities, target_days, train_targets
-from tftjax.data.transforms import in_return_unit, to_levels
+from tftjax.data.tables.future import given_columns, read_future, steps_ahead, with_future
+from tftjax.data.tables.transforms import in_return_unit, to_levels
 from tftjax.data.windows import make_series
 from tftjax.errors import UserError
 from tftjax.evaluate.files import read_metrics

@@ -16,9 +16,9 @@ import pandas as pd
 from tftjax import files
 from tftjax.config.functions import NO_FUNCTIONS, Functions
 from tftjax.config.loading import Config
-from tftjax.data.frames import to_pandas
 from tftjax.data.panel import read_panel
-from tftjax.data.transforms import in_return_unit, to_levels
+from tftjax.data.tables.frames import to_pandas
+from tftjax.data.tables.transforms import in_return_unit, to_levels
 from tftjax.errors import UserError
 from tftjax.evaluate import tables
 from tftjax.evaluate.evaluation import evaluate_forecasts, forecast_splits

@@ -18,9 +18,9 @@ from tftjax.api.arguments import Given, make_config
 from tftjax.api.results import Backtest, Run, Sweep
 from tftjax.config.functions import Functions
 from tftjax.config.loading import Config
-from tftjax.data.frames import to_pandas
 from tftjax.data.loading import FRAME, load_panel
 from tftjax.data.panel import Panel
+from tftjax.data.tables.frames import to_pandas
 from tftjax.errors import UserError
 from tftjax.plots import drop_absent_backend
 from tftjax.report.kinds import kind_of

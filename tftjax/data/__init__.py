@@ -2,7 +2,7 @@
 
 `loading` finds and aligns, `prepared` splits, scales and cuts into windows for a config, `checks` refuses
 what cannot be trained on, and `volatility` has every volatility that is known at a row. The sources of raw
-series are in `raw`.
+series are in `raw`, tables of one's own in `tables`.
 """
 
 from tftjax import face
@@ -15,14 +15,11 @@ __all__, __getattr__ = face(
     conditions="",
     encoding="Encoding",
     feature_sets="",
-    frames="to_pandas",
-    future="",
-    inspection="inspect",
     loading="load_panel",
     panel="Panel make_panel",
     prepared="Data prepare",
     splits="",
-    transforms="in_return_unit to_levels",
+    tables="",
     volatility="",
     windows="Series",
 )

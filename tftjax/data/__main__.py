@@ -6,7 +6,7 @@ import datetime
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from tftjax.cli import command_parser, exit_code
 from tftjax.config import loading as configs
@@ -152,20 +152,8 @@ def validate(arguments: argparse.Namespace) -> None:
     print(f"{arguments.data}: nothing found against training on it")
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    top = command_parser(
-        "data",
-        """
-        Builds, describes and checks data sets. `list` shows the feature sets and raw series that are known,
-        `build` makes a panel of raw series, `describe` says what a data set holds, `validate` makes every
-        check that training makes, and `folds` prints walk-forward folds for data.split_dates.
-        """,
-        "validate my.json",
-        "describe embedded --plot embedded.png",
-        "build --raw FOLDER --feature-set core_proposal --out panels/own",
-    )
-    commands = top.add_subparsers(required=True, metavar="COMMAND")
+def _add_build(commands: Any) -> None:
+    """Adds the command `build` to the subparsers."""
     command = commands.add_parser("build", help="make a panel of raw series", description=build.__doc__)
     sources = [name for name in SOURCES if name != "yfinance"]  # which --sp500 names
     command.add_argument("--source", choices=sources, default="fred-csv")
@@ -192,6 +180,23 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, required=True, help="folder for the panel")
     command.add_argument("--overwrite", action="store_true", help="replace a built panel in --out")
     command.set_defaults(run=build)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = command_parser(
+        "data",
+        """
+        Builds, describes and checks data sets. `list` shows the feature sets and raw series that are known,
+        `build` makes a panel of raw series, `describe` says what a data set holds, `validate` makes every
+        check that training makes, and `folds` prints walk-forward folds for data.split_dates.
+        """,
+        "validate my.json",
+        "describe embedded --plot embedded.png",
+        "build --raw FOLDER --feature-set core_proposal --out panels/own",
+    )
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    _add_build(commands)
     data_help = "'embedded', a folder, a built panel, or a config (.json) that names the data"
     command = commands.add_parser(
         "describe", help="what a data set holds", description=show_description.__doc__

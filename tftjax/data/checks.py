@@ -19,7 +19,7 @@ from tftjax.data.panel import ROLES_FILE, Panel
 from tftjax.data.prepared import Data, train_targets
 from tftjax.data.raw.fred_csv import read_fred_csv
 from tftjax.data.splits import Block, make_blocks, starts_of
-from tftjax.data.table import check_table
+from tftjax.data.tables.table import check_table
 from tftjax.errors import UserError
 
 MAX_SERIES_FACTOR = 25.0  # between the standard deviations of two series: a unit makes 100

@@ -2,7 +2,7 @@
 
 import dataclasses
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,6 @@ from tftjax.data.calendar import (
     table_frequency,
 )
 from tftjax.data.feature_sets import SERIES, FeatureSet, from_columns, get_feature_set
-from tftjax.data.future import FUTURE, future_to_json, split_future
 from tftjax.data.panel import (
     ROLES,
     ROLES_FILE,
@@ -47,8 +46,9 @@ from tftjax.data.panel import (
 )
 from tftjax.data.raw.cells import NEVER, near
 from tftjax.data.raw.fred_csv import read_fred_folder
-from tftjax.data.table import Table, file_table, frame_table, read_table
-from tftjax.data.transforms import TARGET_TRANSFORMS, transform_target
+from tftjax.data.tables.future import FUTURE, future_to_json, split_future
+from tftjax.data.tables.table import Table, file_table, frame_table, read_table
+from tftjax.data.tables.transforms import TARGET_TRANSFORMS, transform_target
 from tftjax.errors import UserError
 
 DEFAULT_FEATURE_SET = "core_embedded"
@@ -152,14 +152,8 @@ def _from_table(table: Table, config: DataConfig) -> Panel:
         )
     if unused:
         messages += (f"left out {len(unused)} series without a row to use: {', '.join(unused)}",)
-    # A message on every series stands once, one on some of them with their names.
-    for message in dict.fromkeys(message for part in parts for message in part.messages):
-        names = [name_of(part) for part in parts if message in part.messages]
-        messages += (message if len(names) == len(parts) else f"{', '.join(names)}: {message}",)
-    joined = join_series(parts)
-    # What differs between the series is found from the rows of each.
-    of_all = {key: joined.about[key] for key in ("calendar", "dated")}
-    of_all = {k: value if all(p.about[k] == value for p in parts) else None for k, value in of_all.items()}
+    joined = _joined(parts)
+    messages, of_all = messages + joined.messages, {}
     if len(future):
         use = "kept as the future"
         if any(is_resampled(frequency, dates[name_of(part)], where) for part in parts):
@@ -169,6 +163,21 @@ def _from_table(table: Table, config: DataConfig) -> Panel:
         messages += (f"{len(future)} rows without a target at the end: {use}",)
     of_all |= {"levels": first_levels} if undone else {}
     return dataclasses.replace(joined, messages=messages, about=joined.about | of_all)
+
+
+def _joined(parts: Sequence[Panel]) -> Panel:
+    """One panel of several series, and of their messages: one on all of them once, others with names."""
+    messages: tuple[str, ...] = ()
+    for message in dict.fromkeys(message for part in parts for message in part.messages):
+        names = [name_of(part) for part in parts if message in part.messages]
+        messages += (message if len(names) == len(parts) else f"{', '.join(names)}: {message}",)
+    joined = join_series(parts)
+    # What differs between the series is found from the rows of each.
+    same = {
+        key: joined.about[key] if all(part.about[key] == joined.about[key] for part in parts) else None
+        for key in ("calendar", "dated")
+    }
+    return dataclasses.replace(joined, messages=messages, about=joined.about | same)
 
 
 def _table_rows(

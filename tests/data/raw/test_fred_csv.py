@@ -8,7 +8,7 @@ from tftjax.data.checks import check_return_unit
 from tftjax.data.feature_sets import FEATURE_SETS
 from tftjax.data.loading import embedded_folder, find_dataset, load_panel
 from tftjax.data.raw.fred_csv import read_fred_csv, read_fred_folder
-from tftjax.data.table import csv_table, read_table
+from tftjax.data.tables.table import csv_table, read_table
 from tftjax.errors import UserError
 
 CORE = FEATURE_SETS["core_embedded"]

@@ -14,9 +14,9 @@ from jaxtyping import Int
 
 from tftjax.data.calendar import next_dates
 from tftjax.data.feature_sets import OF_THE_DATE, FeatureSet
-from tftjax.data.frames import PARQUET, read_parquet
 from tftjax.data.panel import Panel, blocks, calendar_of, name_of
 from tftjax.data.raw.cells import LINES, fail, parse_numbers, read_cells, to_dates
+from tftjax.data.tables.frames import PARQUET, read_parquet
 from tftjax.errors import UserError
 
 FUTURE = "future"  # key of a panel's `about`

@@ -9,10 +9,10 @@ import pytest
 from tftjax import predict
 from tftjax.config.loading import from_dict
 from tftjax.data.checks import findings
-from tftjax.data.future import future_of, read_future, steps_ahead, with_future
 from tftjax.data.loading import load_panel
 from tftjax.data.panel import read_panel, select_rows, write_panel
 from tftjax.data.prepared import prepare
+from tftjax.data.tables.future import future_of, read_future, steps_ahead, with_future
 from tftjax.errors import UserError
 from tftjax.storage import runs
 

@@ -16,14 +16,6 @@ from jaxtyping import Int, Shaped
 
 from tftjax.data.alignment import days
 from tftjax.data.feature_sets import Column, FeatureSet
-from tftjax.data.frames import (
-    PARQUET,
-    columns_of,
-    frame_categories,
-    frame_dates,
-    frame_numbers,
-    read_parquet,
-)
 from tftjax.data.panel import blocks
 from tftjax.data.raw.cells import (
     FIRST_DATE,
@@ -35,6 +27,14 @@ from tftjax.data.raw.cells import (
     parse_categories,
     parse_numbers,
     read_parts,
+)
+from tftjax.data.tables.frames import (
+    PARQUET,
+    columns_of,
+    frame_categories,
+    frame_dates,
+    frame_numbers,
+    read_parquet,
 )
 from tftjax.errors import UserError
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tftjax.data.inspection import inspect, looks_like, read_any
+from tftjax.data.tables.inspection import inspect, looks_like, read_any
 from tftjax.errors import UserError
 
 DAYS = pd.bdate_range("2010-01-04", periods=401)

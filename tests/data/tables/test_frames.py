@@ -11,8 +11,8 @@ import pytest
 from tftjax.config.data import ColumnsConfig, DataConfig
 from tftjax.config.loading import from_dict
 from tftjax.data.checks import findings
-from tftjax.data.frames import to_pandas
 from tftjax.data.loading import load_panel
+from tftjax.data.tables.frames import to_pandas
 from tftjax.errors import UserError
 
 ROWS = 40

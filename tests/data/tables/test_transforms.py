@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from tftjax.config.data import ColumnsConfig, DataConfig
 from tftjax.data.loading import load_panel
 from tftjax.data.panel import read_panel, select_rows, write_panel
-from tftjax.data.transforms import TARGET_TRANSFORMS, in_return_unit, last_levels, to_levels
+from tftjax.data.tables.transforms import TARGET_TRANSFORMS, in_return_unit, last_levels, to_levels
 from tftjax.errors import UserError
 
 ONE, SEVERAL = ColumnsConfig(target="close"), ColumnsConfig(target="close", id="name")

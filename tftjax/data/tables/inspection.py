@@ -11,8 +11,8 @@ from jaxtyping import Float
 
 from tftjax.data.checks import CALMEST, MAX_AUTOCORRELATION, WILDEST
 from tftjax.data.feature_sets import CALENDAR
-from tftjax.data.frames import PARQUET, read_parquet
 from tftjax.data.raw.cells import MISSING, read_cells
+from tftjax.data.tables.frames import PARQUET, read_parquet
 from tftjax.errors import UserError
 
 RETURN_NAMES = re.compile(r"(^|[_ ])(log_?)?(ret|rets|return|returns|target|y)($|[_ ])", re.IGNORECASE)
