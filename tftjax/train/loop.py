@@ -220,9 +220,9 @@ def _train_chunk(
                 [hyperparameters(member.config) for member in live],
                 [places[member.name] for member in live],
             )
+            unsaved += 1  # before any state of this epoch is taken in: Ctrl-C saves what it then finds
             records = _take_in(group, engine, live, results, states, ended, time.perf_counter() - started)
             live = [member for member in live if member.name not in ended]
-            unsaved += 1
             if live and unsaved >= config.checkpoint_every:
                 _save(group, engine, live, states, unsaved)
                 unsaved = 0
