@@ -201,6 +201,63 @@ def test_keywords_are_fields_by_their_last_name():
     assert dated.model.encoder_length == ENCODER_LENGTH
 
 
+def test_known_and_static_columns_are_told_apart_however_the_table_comes(tmp_path):
+    frame = pd.DataFrame({"date": ["2020-01-01"], "ret": [0.1], "fomc": ["no"], "fed": [1], "cap": [2.5]})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    frame.to_parquet(tmp_path / "t.parquet")
+    fields = {
+        "target": "ret",
+        "known": ["fed", "fomc", "month", "lag_5", "days_to_fomc"],
+        "static": "cap",
+        "events": {"fomc": ["2020-01-29"]},
+    }
+    for dataset in ("t.csv", "t.parquet"):
+        raw = {"data": {"dataset": str(tmp_path / dataset)}}
+        columns = make_config(raw, fields, Functions()).data.columns
+        assert columns == make_config(None, fields, Functions(), frame).data.columns
+        assert columns.known_real == ("fed", "lag_5", "days_to_fomc")
+        assert columns.known_categorical == ("fomc", "month")
+        assert columns.static_real == ("cap",)
+        assert raw == {"data": {"dataset": str(tmp_path / dataset)}}
+    missing = {**fields, "dataset": str(tmp_path / "u.csv")}
+    with pytest.raises(tftjax.UserError, match=r"data\.dataset: .*u\.csv' is neither"):
+        make_config(None, missing, Functions())
+
+
+def test_values_of_python_become_those_of_json():
+    given = {"quantiles": np.array([0.1, 0.5, 0.9]), "split": pd.Series([0.6, 0.2, 0.2]), "seed": np.int64(3)}
+    config = make_config({"data": None, "train": {"max_epochs": np.int32(4)}}, given, Functions())
+    assert config.model.quantiles == (0.1, 0.5, 0.9)
+    assert config.data.split == (0.6, 0.2, 0.2)
+    assert (config.train.seed, config.train.max_epochs) == (3, 4)
+    with pytest.raises(tftjax.UserError, match='train is "x", expected an object'):
+        make_config({"train": "x"}, {"max_epochs": 3}, Functions())
+    with pytest.raises(tftjax.UserError, match=r"max_epochs: found <object.*expected text, a number"):
+        make_config(None, {"max_epochs": object()}, Functions())
+
+
+def test_a_grid_of_arrays_and_a_space_are_checked_as_the_command_checks_them(config_file, tmp_path):
+    settings = {"configs": config_file, "directory": tmp_path / "s", "quiet": True}
+    with pytest.raises(tftjax.UserError, match="a value stands twice"):
+        tftjax.fit_sweep(grid={"loss.std_weight": list(np.array([0.1, 0.1]))}, **settings)
+    with pytest.raises(tftjax.UserError, match=r"space: loss\.std_weight: found .*low below high"):
+        tftjax.fit_sweep(space={"loss.std_weight": {"low": 1, "high": 0}}, num_samples=2, **settings)
+
+
+def test_functions_that_a_config_names_are_asked_for(config_file, tmp_path):
+    own = make_config(config_file, {}, Functions(penalties={"width": width}))
+    with pytest.raises(tftjax.UserError, match="penalties: the run was made with a function named 'width'"):
+        tftjax.fit(config=own, directory=tmp_path / "r")
+    with pytest.raises(tftjax.UserError, match=r"own_weights: 'wide' is no penalty .* \(those are: width\)"):
+        tftjax.fit(
+            config=config_file,
+            directory=tmp_path / "r",
+            penalties={"width": width},
+            own_weights={"wide": 0.1},
+        )
+    assert not (tmp_path / "r").exists()
+
+
 def test_the_import_is_light():
     code = (
         "import time; t = time.perf_counter(); import tftjax, sys;"
@@ -299,6 +356,16 @@ def test_a_panel_trains_as_the_config_that_names_it(config_file, run, tmp_path):
     config = load(config_file)
     again = tftjax.fit(load_panel(config.data), config, directory=tmp_path / "r", quiet=True)
     pd.testing.assert_frame_equal(again.metrics, run.metrics)
+
+
+def test_a_panel_is_cut_by_dates_and_keeps_its_columns(config_file, tmp_path):
+    config = load(config_file)
+    panel, settings = load_panel(config.data), {"directory": tmp_path / "r", "quiet": True, "max_epochs": 1}
+    cut = tftjax.fit(panel, config, start="2001-03-01", **settings)
+    assert cut.trained[0].data.whole.frame.index[0] == pd.Timestamp("2001-03-01")
+    for name, value in {"target": "vix", "return_unit": "percent", "missing": "mask"}.items():
+        with pytest.raises(tftjax.UserError, match="with the panel that was handed in, which has"):
+            tftjax.fit(panel, **{name: value}, **settings, overwrite=True)
 
 
 def test_what_is_no_table_is_named(tmp_path):

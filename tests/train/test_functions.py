@@ -1,5 +1,10 @@
 """Functions that a user hands in: in the loss, the head, the metrics and the baselines of a real training."""
 
+import functools
+import os
+import subprocess
+import sys
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -141,6 +146,33 @@ def test_the_hash_is_of_the_source_not_of_the_object():
     assert source_hash(make(1)) == source_hash(make(1))
     assert source_hash(make(1)) != source_hash(make(2))
     assert len(source_hash(np.sum)) == 64
+
+    class Narrow:
+        def __call__(self, forecast, quantiles, hyperparameters):
+            return 0.0
+
+    assert source_hash(Narrow()) == source_hash(Narrow()) != source_hash(make)
+    assert source_hash(np.add) != source_hash(np.multiply)
+    assert source_hash(functools.partial(width, Narrow())) == source_hash(functools.partial(width, Narrow()))
+    assert source_hash(functools.partial(width, 1)) != source_hash(functools.partial(width, 2))
+
+
+def test_the_hash_of_code_without_source_is_the_same_in_every_process():
+    program = (
+        "from tftjax.config.functions import source_hash;"
+        'print(source_hash(eval(\'lambda x: (lambda y: y in {"a", "b", "c"})(x)\')))'
+    )
+    hashes = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in "123"
+    }
+    assert len(hashes) == 1
 
 
 def test_a_config_with_functions_is_json():

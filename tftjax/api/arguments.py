@@ -1,17 +1,19 @@
 """A config from what a Python user gives: a config, a file or a dict, and keywords."""
 
 import datetime
-import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tftjax.config.functions import Functions, record
-from tftjax.config.loading import Config, all_keys, from_dict, read_users_json
-from tftjax.config.section import nearest_key
-from tftjax.data.loading import FRAME
+from tftjax.config.loading import Config, all_keys, from_dict, read_users_json, set_value
+from tftjax.config.section import nearest_key, show
+from tftjax.data.feature_sets import known_input
+from tftjax.data.loading import FRAME, find_dataset
+from tftjax.data.tables.inspection import read_any
 from tftjax.errors import UserError
 
 Given = Config | Mapping[str, Any] | str | Path | None
@@ -26,28 +28,32 @@ def make_config(
 
     Args:
       config: a `Config`, the path of a JSON file, a dict as in such a file, or None for the defaults.
-      given: fields, values as in JSON; a path, a date, a tuple and a `pandas.Timestamp` will do too.
-      frame: the table that was handed in; tells numbers from categories.
+      given: fields, values as in JSON; paths, dates, tuples and arrays will do too.
+      functions: functions that were handed in; of a kind of which there is none, those that the config
+        names stay, and a training asks for them.
+      frame: the table that was handed in; None reads the one that the config names, where numbers and
+        categories have to be told apart.
 
     Raises:
       UserError: an unknown or ambiguous field, or a value that is not allowed.
     """
     raw = _as_dict(config)
     for name, value in given.items():
-        for key, part in _by_key(name, value, frame):
-            *sections, leaf = key.split(".")
-            holder = functools.reduce(lambda inner, section: _section(inner, section), sections, raw)
-            holder[leaf] = _json(part)
+        if name not in BY_KIND:
+            set_value(raw, key_of(name), as_json(value, name), "the config")
     if frame is not None:
-        raw.setdefault("data", {})["dataset"] = FRAME
-    raw["functions"] = record(functions).model_dump(mode="json")
+        set_value(raw, "data.dataset", FRAME, "the config")
+    for name, (real, categorical) in BY_KIND.items():
+        if name in given:
+            columns = as_json([given[name]] if isinstance(given[name], str) else given[name], name)
+            numbers = _numbers(columns, from_dict(raw, "the config"), frame)
+            set_value(raw, f"data.columns.{real}", numbers, "the config")
+            others = [column for column in columns if column not in numbers]
+            set_value(raw, f"data.columns.{categorical}", others, "the config")
+    for kind, hashes in record(functions).model_dump(mode="json").items():
+        if hashes:
+            set_value(raw, f"functions.{kind}", hashes, "the config")
     return from_dict(raw, "the config")
-
-
-def _section(holder: dict[str, Any], name: str) -> dict[str, Any]:
-    """A section of a config as a dict; an absent one, or null, becomes an empty one."""
-    holder[name] = dict(holder.get(name) or {})
-    return holder[name]
 
 
 def _as_dict(config: Given) -> dict[str, Any]:
@@ -56,31 +62,31 @@ def _as_dict(config: Given) -> dict[str, Any]:
     if isinstance(config, Config):
         return config.model_dump(mode="json")
     if isinstance(config, Mapping):
-        return dict(config)
+        return as_json(config, "the config")
     raw = read_users_json(Path(config), "a config")
     if not isinstance(raw, dict):
-        raise UserError(f"{config}: found a {type(raw).__name__} at the top, expected an object: {{...}}.")
+        raise UserError(f"{config}: found {show(raw)} at the top, expected an object: {{...}}.")
     return {"name": Path(config).stem, **raw}
 
 
-def _by_key(name: str, value: Any, frame: pd.DataFrame | None) -> list[tuple[str, Any]]:
-    """The dotted keys that a keyword stands for, with the value of each."""
-    if name in BY_KIND:
-        names, (real, categorical) = list(value), BY_KIND[name]
-        numbers = [column for column in names if _is_number(column, frame)]
-        others = [column for column in names if column not in numbers]
-        return [(f"data.columns.{real}", numbers), (f"data.columns.{categorical}", others)]
-    return [(key_of(name), value)]
-
-
-def _is_number(column: str, frame: pd.DataFrame | None) -> bool:
-    """Whether a column of the table holds numbers; one that the date gives is a category."""
-    return (
-        frame is not None
-        and column in frame.columns
-        and pd.api.types.is_numeric_dtype(frame[column])
-        and not pd.api.types.is_bool_dtype(frame[column])
-    )
+def _numbers(names: Collection[str], config: Config, frame: pd.DataFrame | None) -> list[str]:
+    """Those of the columns that hold numbers: of the table, or made by their names."""
+    events, dataset = config.data.events, config.data.dataset
+    made = [name for name in names if known_input(name, "known_real", events)]
+    if frame is None and dataset != FRAME and (path := find_dataset(dataset)).is_file():
+        frame = read_any(path)
+    if frame is None:
+        return made
+    return [
+        name
+        for name in names
+        if name in made
+        or (
+            name in frame.columns
+            and pd.api.types.is_numeric_dtype(frame[name])
+            and not pd.api.types.is_bool_dtype(frame[name])
+        )
+    ]
 
 
 def key_of(name: str) -> str:
@@ -104,16 +110,27 @@ def key_of(name: str) -> str:
     return keys[0]
 
 
-def _json(value: Any) -> Any:
-    """A value as JSON holds it."""
+def as_json(value: Any, name: str) -> Any:
+    """A value as JSON holds it.
+
+    Args:
+      name: what an error calls the value.
+
+    Raises:
+      UserError: JSON cannot hold it.
+    """
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
     if isinstance(value, Mapping):
-        return {str(key): _json(part) for key, part in value.items()}
-    if isinstance(value, list | tuple | set | pd.Index):
-        return [_json(part) for part in value]
+        return {str(key): as_json(part, f"{name}.{key}") for key, part in value.items()}
+    if isinstance(value, list | tuple | set | pd.Index | pd.Series):
+        return [as_json(part, name) for part in value]
     if isinstance(value, datetime.datetime):  # a pandas.Timestamp too
         return value.date().isoformat()
     if isinstance(value, datetime.date):
         return value.isoformat()
     if isinstance(value, Path):
         return str(value)
-    return value.item() if hasattr(value, "item") else value
+    if value is not None and not isinstance(value, str | int | float | bool):
+        raise UserError(f"{name}: found {value!r}, expected text, a number, true or false, a list or a dict.")
+    return value

@@ -14,18 +14,18 @@ import jax
 import pandas as pd
 
 from tftjax import runtime
-from tftjax.api.arguments import Given, make_config
+from tftjax.api.arguments import Given, as_json, make_config
 from tftjax.api.results import Backtest, Run, Sweep
 from tftjax.config.functions import Functions
 from tftjax.config.loading import Config
-from tftjax.data.loading import FRAME, load_panel
+from tftjax.data.loading import FRAME, load_panel, use_panel
 from tftjax.data.panel import Panel
 from tftjax.data.tables.frames import to_pandas
 from tftjax.errors import UserError
 from tftjax.plots import drop_absent_backend
 from tftjax.report.kinds import kind_of
 from tftjax.storage import runs
-from tftjax.sweep.plan import Member, make_plan
+from tftjax.sweep.plan import Member, check_space, make_plan
 from tftjax.sweep.run import Trained, conclude, load_data, sweep
 from tftjax.train.run import train
 from tftjax.walkforward import results as walk_results
@@ -126,7 +126,12 @@ def fit_sweep(
     several = configs if isinstance(configs, list | tuple) else [configs]
     settled = [_settle(data, config, fields, functions) for config in several]
     frame, panel, first = settled[0]
-    axes = [f"{key}={','.join(map(json.dumps, values))}" for key, values in (grid or {}).items()]
+    axes = [
+        f"{key}={','.join(map(json.dumps, as_json(values, key)))}" for key, values in (grid or {}).items()
+    ]
+    if space is not None:
+        space = as_json(space, "space")
+        check_space(space, "space")
     members = make_plan(
         [config for _, _, config in settled],
         grid=axes,
@@ -220,7 +225,14 @@ def load(
     kind, functions = kind_of(place), _functions(penalties, metrics, baselines, head)
     if kind == "run":
         return Run(place, (runs.open_run(place, functions=functions),))
-    return Backtest(place) if kind == "walk-forward" else Sweep(place, functions)
+    if kind == "sweep":
+        return Sweep(place, functions)
+    if any(functions):
+        raise UserError(
+            f"{place}: a walk-forward, whose tables are made with the functions of its training. Leave"
+            " functions out."
+        )
+    return Backtest(place)
 
 
 def _functions(
@@ -256,7 +268,9 @@ def _check_panel(panel: Panel) -> None:
 
 def _loaded(frame: pd.DataFrame | None, panel: Panel | None, config: Config) -> Panel | None:
     """The panel of what was handed in; None if the config names the data."""
-    return panel if frame is None else load_panel(config.data, frame)
+    if panel is not None:
+        return use_panel(panel, config.data, "the panel that was handed in")
+    return None if frame is None else load_panel(config.data, frame)
 
 
 def _sweep(

@@ -3,8 +3,11 @@
 A config, and with it every checkpoint, holds their names and the SHA-256 of their source, never their code.
 """
 
+import functools
 import hashlib
 import inspect
+import re
+import types
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, NamedTuple
 
@@ -12,6 +15,8 @@ from pydantic import Field
 
 from tftjax.config.section import Section, nearest
 from tftjax.errors import UserError
+
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")  # of an object, in its repr
 
 Sources = dict[str, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]]
 
@@ -46,13 +51,39 @@ EVERY_KIND = Functions._fields
 
 
 def source_hash(function: Callable[..., Any]) -> str:
-    """SHA-256 of a function's source, as hexadecimal text; of its compiled code where there is no source."""
+    """SHA-256 of a function's source, as hexadecimal text.
+
+    Of a `functools.partial` the arguments count too, of an object that can be called its class, and of a
+    function without source its compiled code. The same source has the same hash in every process.
+    """
+    return hashlib.sha256(_source(function)).hexdigest()
+
+
+def _source(function: Callable[..., Any]) -> bytes:
+    if isinstance(function, functools.partial):
+        given = function.args, sorted(function.keywords.items())
+        return _source(function.func) + _ADDRESS.sub("", repr(given)).encode()
+    code = getattr(function, "__code__", None)
+    # An object is known by its class; numpy's ufuncs and the like by their names.
+    named = (
+        function if code or isinstance(function, type) or hasattr(function, "__name__") else type(function)
+    )
     try:
-        text = inspect.getsource(function).encode()
+        return inspect.getsource(named).encode()
     except (OSError, TypeError):
-        code = getattr(function, "__code__", None)
-        text = repr(function).encode() if code is None else code.co_code + repr(code.co_consts).encode()
-    return hashlib.sha256(text).hexdigest()
+        return _ADDRESS.sub("", repr(named)).encode() if code is None else _code(code)
+
+
+def _code(code: types.CodeType) -> bytes:
+    """Compiled code with its names and constants, those of functions inside included."""
+    constants = [
+        _code(part)
+        if isinstance(part, types.CodeType)
+        # The order of a set is another one in every process.
+        else repr(sorted(map(repr, part)) if isinstance(part, frozenset) else part).encode()
+        for part in code.co_consts
+    ]
+    return b"\n".join([code.co_code, repr(code.co_names).encode(), *constants])
 
 
 def record(functions: Functions) -> FunctionsConfig:
@@ -89,8 +120,8 @@ def check_at_hand(recorded: FunctionsConfig, functions: Functions, kinds: tuple[
         for name in names:
             if kind in kinds and name not in group:
                 raise UserError(
-                    f"{kind}: the run was made with a function named {name!r}, which a checkpoint does not"
-                    f" hold. Hand it in again: {'head=f' if kind == 'head' else f'{kind}={{{name!r}: f}}'}."
+                    f"{kind}: the run was made with a function named {name!r}, which no file of it holds."
+                    f" Hand it in again: {'head=f' if kind == 'head' else f'{kind}={{{name!r}: f}}'}."
                 )
         for name, function in group.items():
             if name not in names:

@@ -122,16 +122,27 @@ def apply_overrides(raw: dict[str, Any], overrides: Sequence[str]) -> dict[str, 
             value = parse_json(text, f"override {override!r}")
         except UserError:
             value = text
-        *sections, leaf = key.split(".")
-        holder = result
-        for section in sections:
-            if holder.get(section) is None:
-                holder[section] = {}
-            holder = holder[section]
-            if not isinstance(holder, dict):
-                raise UserError(f"override {override!r}: {section} is {show(holder)}, expected an object.")
-        holder[leaf] = value
+        set_value(result, key, value, f"override {override!r}")
     return result
+
+
+def set_value(raw: dict[str, Any], key: str, value: Any, where: str) -> None:
+    """Sets a dotted key of a config's dict; an absent section on the way, or null, becomes an object.
+
+    Args:
+      where: what error messages call the setting.
+
+    Raises:
+      UserError: a section that is no object.
+    """
+    *sections, leaf = key.split(".")
+    for section in sections:
+        if raw.get(section) is None:
+            raw[section] = {}
+        raw = raw[section]
+        if not isinstance(raw, dict):
+            raise UserError(f"{where}: {section} is {show(raw)}, expected an object.")
+    raw[leaf] = value
 
 
 def known_keys() -> tuple[str, ...]:

@@ -78,7 +78,7 @@ def load_panel(config: DataConfig, frame: pd.DataFrame | None = None) -> Panel:
     if frame is None:
         path = find_dataset(config.dataset)
         if (path / ROLES_FILE).is_file():
-            return _read_built(path, config)
+            return use_panel(read_panel(path), config, f"the built panel {path}")
         panel = _from_raw_series(path, config) if path.is_dir() else _from_table(table_of(config), config)
     else:
         config = config.model_copy(update={"dataset": FRAME})
@@ -318,7 +318,7 @@ def built_about(config: DataConfig, calendar: Calendar) -> dict:
     return {
         **{
             key: content[key]
-            for key in ("dataset", "columns", *MAKES_OTHER_VALUES, "max_gap", "start", "end")
+            for key in ("dataset", "columns", *MAKES_OTHER_VALUES, "return_unit", "max_gap", "start", "end")
         },
         "units": {column.name: column.unit for column in feature_set.columns},
         "sources": {column.name: list(column.sources) for column in feature_set.columns},
@@ -330,21 +330,27 @@ def built_about(config: DataConfig, calendar: Calendar) -> dict:
     }
 
 
-def _read_built(path: Path, config: DataConfig) -> Panel:
-    """A panel that `python -m tftjax.data build` made, with the roles and the alignment it was built with."""
-    panel = read_panel(path)
+def use_panel(panel: Panel, config: DataConfig, where: str) -> Panel:
+    """The rows of a built panel between start and end, with the roles and the alignment of its making.
+
+    Args:
+      where: what error messages call the panel.
+
+    Raises:
+      UserError: a setting that would have made another panel, or a range without rows.
+    """
     settings, defaults = config.model_dump(mode="json"), DataConfig().model_dump(mode="json")
     for key in (*MAKES_OTHER_VALUES, "columns", "return_unit"):
         value, built = settings[key], panel.about.get(key)
         if value not in (defaults[key], built):
             raise UserError(
-                f"data.{key}: found {value!r} with the built panel {path}, which has {built!r}."
+                f"data.{key}: found {value!r} with {where}, which has {built!r}."
                 " Leave the key out, or build the panel anew with it."
             )
     frame, within = panel.frame, within_range(panel.frame.index, config)
     if not within.any():
         raise UserError(
-            f"{path}: found no row between data.start {config.start} and data.end {config.end}; rows go from"
+            f"{where}: found no row between data.start {config.start} and data.end {config.end}; rows go from"
             f" {frame.index.min().date()} to {frame.index.max().date()}. Widen the range."
         )
     panel = select_rows(panel, within)
@@ -352,7 +358,7 @@ def _read_built(path: Path, config: DataConfig) -> Panel:
         return panel
     calendar, dates = calendar_of(panel)._replace(days=config.calendar), days(panel.frame.index)
     place = lambda row: f"row {row} of those used"  # noqa: E731
-    check_days(config.calendar, dates, calendar.frequency == "daily", str(path), place)
+    check_days(config.calendar, dates, calendar.frequency == "daily", where, place)
     return dataclasses.replace(panel, about=panel.about | {"calendar": config.calendar})
 
 

@@ -148,22 +148,34 @@ def _suffix(axes: Sequence[tuple[str, list[str]]], values: Sequence[str]) -> str
 
 
 def read_space(path: Path) -> dict[str, Any]:
-    """Reads the space that a sample is drawn from: {key: {"low", "high", "log"} or {"choices": [...]}}.
+    """Reads the space that a sample is drawn from, and checks it.
 
     Raises:
-      UserError: not readable, an unknown key, or bounds that are none.
+      UserError: not readable; or see `check_space`.
     """
     space = read_users_json(path, "a space")
+    check_space(space, str(path))
+    return space
+
+
+def check_space(space: Any, where: str) -> None:
+    """Refuses what is no space: {key: {"low", "high", "log"} or {"choices": [...]}}.
+
+    Args:
+      where: what error messages call the space.
+
+    Raises:
+      UserError: an unknown key, or bounds that are none.
+    """
     expected = 'expected {"low": number, "high": number, "log": true or false} or {"choices": [...]}'
     if not isinstance(space, dict) or not space:
-        raise UserError(f"{path}: found {show(space)}, expected an object of keys, each: {expected[9:]}.")
+        raise UserError(f"{where}: found {show(space)}, expected an object of keys, each: {expected[9:]}.")
     for key, range_ in space.items():
-        _check_key(key, str(path))
+        _check_key(key, where)
         if not isinstance(range_, dict) or not (_is_range(range_) or _is_choice(range_)):
             raise UserError(
-                f"{path}: {key}: found {show(range_)}, {expected}, low below high, above 0 if log."
+                f"{where}: {key}: found {show(range_)}, {expected}, low below high, above 0 if log."
             )
-    return space
 
 
 def _is_choice(range_: dict) -> bool:
@@ -220,7 +232,8 @@ def _check(members: Sequence[Member], mixed_data: bool) -> None:
         if changed:
             raise UserError(
                 f"{members[0].name} and {member.name} differ in their data, so their metrics do not compare: "
-                f"{'; '.join(changed)}. Give them the same data section, or allow it with --mixed-data."
+                f"{'; '.join(changed)}. Give them the same data section; the"
+                " command `tftjax sweep` allows it with --mixed-data."
             )
 
 

@@ -237,7 +237,7 @@ def load_data(members: Sequence[Member], mixed_data: bool, panel: Panel | None =
             if not _targets(data[first], split).equals(_targets(data[name], split)):
                 raise UserError(
                     f"{first} and {name} forecast different {split} rows, so their metrics do not compare. "
-                    "Give them the same splits; a sweep allows it with --mixed-data."
+                    "Give them the same splits; the command `tftjax sweep` allows it with --mixed-data."
                 )
     return data
 

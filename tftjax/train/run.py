@@ -42,6 +42,13 @@ def check_functions(config: Config, functions: Functions) -> None:
       UserError: names the function, and what is wrong with it.
     """
     check_at_hand(config.functions, functions, EVERY_KIND)
+    unknown = [name for name in config.loss.own_weights if name not in functions.penalties]
+    if unknown:
+        found = ", ".join(functions.penalties) or "none"
+        raise UserError(
+            f"loss.own_weights: {unknown[0]!r} is no penalty that was handed in (those are: {found}). Correct"
+            " the name, or hand in the function: tftjax.fit(penalties={...})."
+        )
     model = config.model
     quantiles = model.quantiles
     sizes = config.train.batch_size, model.prediction_length, len(quantiles)
