@@ -46,7 +46,7 @@ from tftjax.data.panel import (
 )
 from tftjax.data.raw.cells import NEVER, near
 from tftjax.data.raw.fred_csv import read_fred_folder
-from tftjax.data.tables.future import FUTURE, future_to_json, split_future
+from tftjax.data.tables.future import FUTURE, ended, future_to_json, split_future
 from tftjax.data.tables.table import Table, file_table, frame_table, read_table
 from tftjax.data.tables.transforms import TARGET_TRANSFORMS, transform_target
 from tftjax.errors import UserError
@@ -347,6 +347,9 @@ def _read_built(path: Path, config: DataConfig) -> Panel:
             f"{path}: found no row between data.start {config.start} and data.end {config.end}; rows go from"
             f" {frame.index.min().date()} to {frame.index.max().date()}. Widen the range."
         )
+    if config.end is not None:
+        before = frame.index <= pd.Timestamp(config.end)
+        panel, within = ended(panel, before), within[before]
     panel = select_rows(panel, within)
     if config.calendar is None:
         return panel

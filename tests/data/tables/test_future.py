@@ -25,6 +25,9 @@ COLUMNS = {
 }
 
 
+OF_DATES = COLUMNS | {"known_real": [], "known_categorical": ["day_of_week"]}  # no values are needed
+
+
 def rows_of(days, seed=0):
     rng = np.random.default_rng(seed)
     table = pd.DataFrame({"day": days.strftime("%Y-%m-%d")})
@@ -50,6 +53,10 @@ def config_of(tmp_path, table, columns=COLUMNS, **data):
 
 def panel_of(tmp_path, table, columns=COLUMNS, **data):
     return load_panel(config_of(tmp_path, table, columns, **data).data)
+
+
+def built_panel(tmp_path, **data):
+    return load_panel(from_dict({"data": {"dataset": str(tmp_path), **data}}, "test").data)
 
 
 def run_of(tmp_path, table):
@@ -125,6 +132,35 @@ def test_rows_cut_off_by_data_end_have_no_future(tmp_path):
     assert future_of(panel_of(tmp_path, table, end="2024-01-25")) is None
 
 
+def test_rows_of_a_built_table_cut_off_by_data_end_are_the_future(tmp_path):
+    """They come before those that the table had; where no values are needed, dates follow the calendar."""
+    write_panel(tmp_path, panel_of(tmp_path, pd.concat([ROWS, AHEAD])))
+    panel = built_panel(tmp_path, start="2024-01-03", end="2024-01-25")
+    assert (len(panel.frame), panel.frame.index[-1]) == (17, pd.Timestamp("2024-01-25"))
+    future = predict.extend_panel(panel, 2).frame.iloc[-2:]
+    assert future.index.strftime("%Y-%m-%d").tolist() == ["2024-01-26", "2024-01-30"]
+    assert future["size"].tolist() == [9.5, 7.5]
+    whole = built_panel(tmp_path, start="2024-01-03", end="2024-01-26")
+    assert predict.extend_panel(whole, 1).frame["size"].iloc[-1] == 7.5
+
+    write_panel(tmp_path, panel_of(tmp_path, pd.concat([ROWS, AHEAD]), OF_DATES))
+    panel = built_panel(tmp_path, end="2024-01-24")
+    assert predict.extend_panel(panel, 1).frame.index[-1] == pd.Timestamp("2024-01-25")
+
+
+def test_only_series_that_end_earlier_have_another_future(tmp_path):
+    late = rows_of(pd.bdate_range("2024-01-01", periods=18), seed=1)  # to Wednesday 2024-01-24
+    of_y = AHEAD.assign(day=["2024-01-25", "2024-01-29", "2024-01-31"])
+    parts = {"x": pd.concat([ROWS, AHEAD]), "y": pd.concat([late, of_y])}
+    table = pd.concat([part.assign(name=name) for name, part in parts.items()])
+    for columns, of_x in ((COLUMNS, ["01-25", "01-26", "01-30"]), (OF_DATES, ["01-25", "01-26", "01-29"])):
+        write_panel(tmp_path, panel_of(tmp_path, table, columns | {"id": "name"}))
+        panel = built_panel(tmp_path, end="2024-01-24")
+        longer = predict.extend_panel(panel, 3).frame
+        tails = {name: part.index[-3:].strftime("%m-%d").tolist() for name, part in longer.groupby("name")}
+        assert tails == {"x": of_x, "y": ["01-25", "01-29", "01-31"]}
+
+
 def test_daily_rows_ahead_are_no_weeks(tmp_path):
     panel = panel_of(tmp_path, pd.concat([ROWS, AHEAD]), frequency="weekly")
     assert future_of(panel) is None
@@ -197,13 +233,14 @@ def test_a_look_back_takes_the_known_columns_of_the_rows_that_came(tmp_path):
 
 
 def test_dates_alone_may_be_given(tmp_path):
-    columns = COLUMNS | {"known_real": [], "known_categorical": ["day_of_week"]}
-    panel = panel_of(tmp_path, ROWS, columns)
+    panel = panel_of(tmp_path, ROWS, OF_DATES)
     assert predict.extend_panel(panel, 1).frame.index[-1] == pd.Timestamp("2024-01-29")
     known = with_future(panel, read_future(AHEAD, panel, "day"))
     future = predict.extend_panel(known, 2).frame.iloc[-2:]
     assert future.index.strftime("%Y-%m-%d").tolist() == ["2024-01-30", "2024-01-31"]
     assert future["day_of_week"].tolist() == [1, 2]
+    dates = predict.extend_panel(known, 5).frame.index[-5:]  # the next weekdays after those that are given
+    assert dates.strftime("%m-%d").tolist() == ["01-30", "01-31", "02-01", "02-02", "02-05"]
 
 
 def test_each_series_has_its_own_future(tmp_path):

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
+from tftjax.data.alignment import days
 from tftjax.data.calendar import next_dates
 from tftjax.data.feature_sets import OF_THE_DATE, FeatureSet
-from tftjax.data.panel import Panel, blocks, calendar_of, name_of
+from tftjax.data.panel import Panel, blocks, calendar_of, name_of, select_rows
 from tftjax.data.raw.cells import LINES, fail, parse_numbers, read_cells, to_dates
 from tftjax.data.tables.frames import PARQUET, read_parquet
 from tftjax.errors import UserError
@@ -149,10 +150,28 @@ def _text(cell: object) -> str:
     return str(cell).removesuffix(" 00:00:00") if isinstance(cell, datetime.datetime) else str(cell)
 
 
+def ended(panel: Panel, before: Bool[np.ndarray, "N"]) -> Panel:
+    """The marked rows, the first of each series, with the rows of the future that fit their new ends.
+
+    Where the data has to bring known columns, the rows that follow come before those that the panel carries;
+    else a series that ends earlier has no rows of the future, as its next dates follow from its calendar.
+    """
+    if before.all():
+        return panel
+    given, future, name = given_columns(panel), future_of(panel), panel.id_column
+    later = panel.frame.loc[~before]
+    if given:
+        future = pd.concat([later[[*([] if name is None else [name]), *given]], future])
+    elif future is not None:
+        future = None if name is None else future[~future[name].isin(later[name])]
+    return select_rows(with_future(panel, future), before)
+
+
 def steps_ahead(panel: Panel, steps: int) -> pd.DataFrame:
     """The dates of the next steps of a panel of one series, with the values of its given known columns.
 
-    The dates are those of the rows of the future that the panel carries, or else follow from its calendar.
+    The dates are those of the rows of the future that the panel carries; those beyond them, where no values
+    are needed, follow from its calendar.
 
     Raises:
       UserError: values are needed and there are none, too few rows, or dates that are not ascending after the
@@ -165,10 +184,7 @@ def steps_ahead(panel: Panel, steps: int) -> pd.DataFrame:
             f" the last row, {last.date()}. Give {steps} rows of them: in a file (--future FILE), or in rows"
             " without a target at the end of the data; or train without these columns."
         )
-    if future is None:
-        dates = next_dates(calendar_of(panel), last.to_datetime64().astype("datetime64[D]"), steps)
-        return pd.DataFrame(index=pd.DatetimeIndex(dates, name="date"))
-    which = ""
+    future, which = panel.frame.iloc[:0] if future is None else future, ""
     if panel.id_column is not None:
         future = future[future[panel.id_column] == name_of(panel)]
         which = f" of the series {name_of(panel)!r}"
@@ -181,6 +197,11 @@ def steps_ahead(panel: Panel, steps: int) -> pd.DataFrame:
         )
     if not (future.index.is_monotonic_increasing and future.index.is_unique):
         raise UserError(f"rows of the future{which}: found dates out of order or twice. {advice}")
-    if len(future) < steps:
+    missing = steps - len(future)
+    if missing > 0 and given:
         raise UserError(f"rows of the future{which}: found {len(future)}, expected {steps}. {advice}")
+    if missing > 0:
+        latest = days(panel.frame.index.append(future.index))[-1]
+        dates = next_dates(calendar_of(panel), latest, missing)
+        future = pd.DataFrame(index=future.index.append(pd.DatetimeIndex(dates, name="date")))
     return future[list(given)].iloc[:steps]
