@@ -168,12 +168,21 @@ def test_daily_rows_ahead_are_no_weeks(tmp_path):
 
 
 def test_file_and_frame_are_read_alike(tmp_path):
+    polars = pytest.importorskip("polars")
     panel = panel_of(tmp_path, ROWS)
     AHEAD.assign(memo="ignored").to_csv(tmp_path / "next.csv", index=False)
     indexed = AHEAD.assign(day=pd.to_datetime(AHEAD["day"])).set_index("day")
     expected = steps_ahead(with_future(panel, read_future(tmp_path / "next.csv", panel, "day")), 2)
     assert expected.index.strftime("%Y-%m-%d").tolist() == ["2024-01-30", "2024-01-31"]
-    for frame in (AHEAD, indexed, indexed.rename_axis(None), AHEAD.astype({"mood": object})):
+    for frame in (
+        AHEAD,
+        indexed,
+        indexed.rename_axis(None),
+        AHEAD.astype({"mood": object}),
+        indexed.set_axis(indexed.index.to_period("D")),
+        indexed.tz_localize("America/New_York"),
+        polars.from_pandas(AHEAD),
+    ):
         pd.testing.assert_frame_equal(
             steps_ahead(with_future(panel, read_future(frame, panel, "day")), 2), expected
         )
@@ -188,7 +197,7 @@ def test_file_and_frame_are_read_alike(tmp_path):
         ),
         (AHEAD.rename(columns={"day": "date"}), "found no column 'day'"),
         (AHEAD.assign(size=[1, None, 2]), "line 3, column 'size': found an empty cell"),
-        (AHEAD.assign(mood=["a", None, "b"]), "line 3, column 'mood': found an empty cell"),
+        (AHEAD.assign(mood=["a", None, "b"]), "line 3, column 'mood': found '', expected a category"),
         (AHEAD.assign(size="many"), "line 2, column 'size': found the text 'many'"),
         (AHEAD.assign(day="01/02/2024"), "line 2, column 'day': found '01/02/2024', expected a date as"),
         (AHEAD.iloc[:1], "rows of the future: found 1, expected 2"),
@@ -205,6 +214,21 @@ def test_rows_of_the_future_that_cannot_be(tmp_path, table, words):
     table.to_csv(tmp_path / "next.csv", index=False)
     with pytest.raises(UserError, match=words):
         predict.extend_panel(predict.load_rows(run, None, None, tmp_path / "next.csv"), 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"day": pd.date_range("2024-01-30 09:30", periods=3)}, "found 2024-01-30 09:30:00"),
+        ({"size": [1, "2", 3]}, r"future, row 1 \(2024-01-31\), column 'size': found the text '2'"),
+        ({"size": [1, None, 3]}, r"row 1 \(2024-01-31\), column 'size': found an empty cell"),
+        ({"mood": [None, "a", "b"]}, r"row 0 .*column 'mood': found (None|nan), expected a category"),
+        ({"day": [None, "2024-01-31", "2024-02-01"]}, "column 'day': found (None|nan), expected a date"),
+    ],
+)
+def test_a_frame_of_the_future_is_checked_as_one_to_train_on(tmp_path, change, words):
+    with pytest.raises(UserError, match=words):
+        read_future(AHEAD.assign(**change), panel_of(tmp_path, ROWS), "day")
 
 
 def test_a_file_that_is_not_there(tmp_path):
@@ -259,6 +283,8 @@ def test_each_series_has_its_own_future(tmp_path):
         assert tails["x"]["size"].tolist() == [7.5, 8.5]
         assert tails["y"]["size"].tolist() == [1.0, 2.0]
         assert tails["y"].index.strftime("%m-%d").tolist() == ["01-25", "01-26"]
+    both = ahead.assign(day=pd.to_datetime(ahead["day"])).set_index(["name", "day"])
+    assert read_future(both, panel, "day").equals(read_future(ahead, panel, "day"))
     alone = with_future(panel, read_future(of_y, panel, "day"))
     with pytest.raises(UserError, match=r"rows of the future of the series 'x': found 0, expected 2"):
         predict.extend_panel(alone, 2)
