@@ -115,7 +115,7 @@ def _from_table(table: Table, config: DataConfig) -> Panel:
     if given:
         messages += (
             f"known columns that the date does not give ({', '.join(given)}): to forecast, tftjax.predict"
-            " needs their values of the days ahead, from --future FILE or rows without a target at the end",
+            " needs their values of the steps ahead, from --future FILE or rows without a target at the end",
         )
     frame, lines, future = split_future(frame, lines, feature_set, f"{where}, {table.row_word}", config.end)
     target, transform = feature_set.names("target")[0], config.target_transform
