@@ -357,7 +357,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--future",
         type=Path,
         metavar="FILE",
-        help="CSV of the next steps: dates, and the known columns that no date gives",
+        help="CSV or Parquet file of the next steps: dates, and the known columns that no date gives",
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write a CSV here instead of printing")
     parser.add_argument(
