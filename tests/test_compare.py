@@ -47,7 +47,7 @@ def test_worse_fails_and_better_passes(tmp_path, capsys):
     assert "one-sided p = 1.00" in out
     assert "not significantly worse" in out
     assert compare.main([str(good), str(bad), "--split", "val"]) == 0  # the same there
-    assert "no difference on any day" in capsys.readouterr().out
+    assert "no difference on any date" in capsys.readouterr().out
 
 
 def test_the_difference_is_that_of_the_chosen_metric(tmp_path):
@@ -118,19 +118,19 @@ def test_common_days_alone(tmp_path, capsys):
     early, late = cut("early", a, slice(0, 50)), cut("late", b, slice(10, 60))
     assert compare.main([str(early), str(late)]) == 2
     error = capsys.readouterr().err
-    assert "only the first forecasts 10 days" in error
+    assert "only the first forecasts 10 dates" in error
     assert error.endswith("Or compare the forecasts that both have: --common.\n")
     compare.main([str(early), str(late), "--common"])
     captured = capsys.readouterr()
-    assert f"{early}: left out 10 of 50 forecasts, of 10 days" in captured.err
-    assert f"{late}: left out 10 of 50 forecasts, of 10 days" in captured.err
+    assert f"{early}: left out 10 of 50 forecasts, of 10 dates" in captured.err
+    assert f"{late}: left out 10 of 50 forecasts, of 10 dates" in captured.err
     assert "that B is worse: one-sided" in captured.out
     both = cut("a both", a, slice(10, 50)), cut("b both", b, slice(10, 50))
     found = compare.compare(early, late, "pinball", "test", common=True)
     assert found == compare.compare(*both, "pinball", "test")
     few = cut("few", b, slice(25, 60))
     assert compare.main([str(early), str(few), "--common"]) == 2
-    assert "found 25 days, expected at least 30" in capsys.readouterr().err
+    assert "found 25 dates, expected at least 30" in capsys.readouterr().err
     other = cut(
         "other", write(tmp_path, "x", change=lambda t: t.assign(actual=t["actual"] + 1)), slice(0, 40)
     )
@@ -142,11 +142,11 @@ def test_common_forecasts_of_several_series(tmp_path, capsys):
     a = write(tmp_path, "a", series=("x", "y"), days=40)
     b = part_of(a, tmp_path / "b", lambda table: table[table["series"] == "x"].assign(**{"0.5": 0.01}))
     assert compare.main([str(a), str(b), "--common"]) == 1
-    assert f"{a}: left out 40 of 80 forecasts, of 40 days" in capsys.readouterr().err
+    assert f"{a}: left out 40 of 80 forecasts, of 40 dates" in capsys.readouterr().err
 
 
 BAD = {
-    "days": ({"days": 59}, "only the first forecasts 1 days, such as 2003-03-25"),
+    "days": ({"days": 59}, "only the first forecasts 1 date, such as 2003-03-25"),
     "steps": ({"steps": 2}, "windows of 1 and 2 steps"),
     "series": ({"series": ("x",)}, "only the first has the series"),
     "actuals": (
@@ -156,7 +156,7 @@ BAD = {
     "quantiles": ({"change": lambda t: t.rename(columns={"0.1": "0.05"})}, "they forecast the quantiles"),
     "gap": (
         {"change": lambda t: t.assign(date=t["date"].replace(pd.Timestamp("2003-01-02"), "2003-01-04"))},
-        "only the first forecasts 1 days, such as 2003-01-02",
+        "only the first forecasts 1 date, such as 2003-01-02",
     ),
     "no test": ({"change": lambda t: t[t["split"] == "val"]}, "only the first"),
 }
@@ -183,11 +183,11 @@ def test_bad_input(tmp_path, capsys):
     assert "predictions.csv: missing. Make it: python -m tftjax.evaluate" in capsys.readouterr().err
     assert compare.main([str(short), str(short)]) == 2
     captured = capsys.readouterr()
-    assert "found 29 days, expected at least 30: too few for a test" in captured.err
+    assert "found 29 dates, expected at least 30: too few for a test" in captured.err
     assert "p =" not in captured.out + captured.err
     none = write(tmp_path, "none", change=lambda table: table[table["split"] == "val"])
     assert compare.main([str(none), str(none)]) == 2
-    assert "found 0 days" in capsys.readouterr().err
+    assert "found 0 dates" in capsys.readouterr().err
     for metric in ("pinbal", "pinball/0.7", "pinball/x", "correlation"):
         assert compare.main([str(a), str(a), "--metric", metric]) == 2
         assert f"--metric {metric}: unknown" in capsys.readouterr().err

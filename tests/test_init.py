@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from tiny import make_rows
 
@@ -21,12 +22,21 @@ def table(tmp_path, monkeypatch):
 def test_init_says_what_it_found_and_writes_a_config(table, capsys):
     assert main(["init", table]) == 0
     out = capsys.readouterr().out
-    assert "own.csv: 320 rows" in out
+    assert "own.csv: 320 daily rows\n" in out
     assert "looks like returns in percent" in out
     assert out.rstrip().endswith("next: tftjax train own.json")
     config = load("own.json")
     assert config.data.columns.target == "SP500_Returns"
     assert config.data.return_unit == "percent"
+
+
+def test_init_says_that_rows_have_no_clear_frequency(table, capsys):
+    rows = make_rows()[["SP500_Returns"]]
+    rows.set_axis(pd.date_range("2000-01-01", periods=320, freq="17D", name="day")).to_csv(table)
+    assert main(["init", table]) == 0
+    out = capsys.readouterr().out
+    assert "own.csv: 320 rows, at no clear frequency\n" in out
+    assert "the rows are a median of 17 days apart, which is no frequency" in out.partition("to be mended")[2]
 
 
 def test_init_replaces_nothing_without_a_word(table, capsys):

@@ -1,6 +1,6 @@
 """Regression gate: `python -m tftjax.compare RUN_A RUN_B` fails if B is significantly worse than A.
 
-Exit code 0: not significantly worse, 1: significantly worse, 2: bad input, or too few days to tell.
+Exit code 0: not significantly worse, 1: significantly worse, 2: bad input, or too few dates to tell.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def compare(run_a: Path, run_b: Path, metric: str, split: str, common: bool = Fa
         for run, part, both in zip((run_a, run_b), (a, b), kept, strict=True):
             days = pd.Index(part.dates[~both]).nunique()
             words = (
-                f"left out {(~both).sum():,} of {counted(len(both), 'forecast')}, of {counted(days, 'day')}"
+                f"left out {(~both).sum():,} of {counted(len(both), 'forecast')}, of {counted(days, 'date')}"
             )
             log.warning(f"{run}: {words}")
         a, b = (_rows(part, both) for part, both in zip((a, b), kept, strict=True))
@@ -57,7 +57,7 @@ def compare(run_a: Path, run_b: Path, metric: str, split: str, common: bool = Fa
         )
     days = a.dates.nunique()
     if days < MIN_DAYS:
-        raise UserError(f"{split}: found {days} days, expected at least {MIN_DAYS}: too few for a test.")
+        raise UserError(f"{split}: found {days} dates, expected at least {MIN_DAYS}: too few for a test.")
     losses_a, losses_b = (
         daily_losses(predictions, metric, str(run)) for predictions, run in ((a, run_a), (b, run_b))
     )
@@ -81,8 +81,8 @@ def make_parser() -> argparse.ArgumentParser:
         "compare",
         """
         Asks whether run B is worse than run A, by Diebold and Mariano's test of their losses on the same
-        days. A gate for scripts: exit code 1 if B is significantly worse than A, 0 if not, 2 for bad input
-        or too few days to tell.
+        dates. A gate for scripts: exit code 1 if B is significantly worse than A, 0 if not, 2 for bad input
+        or too few dates to tell.
         """,
         "runs/control runs/balanced_01",
         "runs/control runs/balanced_01 --metric pinball/0.02 --split val",
@@ -97,7 +97,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--common",
         action="store_true",
-        help="compare on the days that both have forecast; others are left out",
+        help="compare on the dates that both have forecast; others are left out",
     )
     return parser
 
@@ -121,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def report(tested: Difference) -> str:
     """A difference for reading."""
     if tested.p is None:
-        return "no difference on any day"
+        return "no difference on any date"
     one_sided = tested.p / 2 if tested.difference > 0 else 1 - tested.p / 2
     return (
         f"{tested.difference:+.4g}, 95 % interval [{tested.low:+.4g}, {tested.high:+.4g}]; that B is worse:"

@@ -22,8 +22,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser = command_parser(
         "init",
         """
-        Looks at a table of your own, says what it found (rows, dates, what each column seems to be), and
-        writes the config to train on it. Nothing is trained; edit the config where it is wrong.
+        Looks at a table of your own, says what it found (rows, their frequency, dates, what each column
+        seems to be), and writes the config to train on it. Nothing is trained; edit the config where it is
+        wrong.
         """,
         "my.csv",
         "my.csv --target ret --out spx.json",
@@ -71,6 +72,8 @@ def config_of(table: Path, found: Inspection) -> dict:
 
 def words_of(table: Path, found: Inspection) -> list[str]:
     """What was found, a line a column, for reading."""
+    kind = f"{found.frequency} rows" if found.frequency else "rows"
+    unclear = "" if found.frequency else ", at no clear frequency"
     several = f" of {found.series} series" if found.series > 1 else ""
     width = max(len(str(column.name)) for column in found.columns)
     columns = [f"  {column.name:{width}}  {column.words}" for column in found.columns]
@@ -78,7 +81,7 @@ def words_of(table: Path, found: Inspection) -> list[str]:
     width = max(map(len, texts.values()), default=0)
     settings = [f"  {text:{width}}  {found.remarks.get(key, '')}".rstrip() for key, text in texts.items()]
     head = ["settings:"] if settings else []
-    return [f"{table}: {found.rows:,} rows{several}", *columns, *head, *settings]
+    return [f"{table}: {found.rows:,} {kind}{several}{unclear}", *columns, *head, *settings]
 
 
 if __name__ == "__main__":

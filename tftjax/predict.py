@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool
 
 from tftjax import files, runtime
 from tftjax.cli import command_parser, exit_code
@@ -26,12 +25,11 @@ from tftjax.data.panel import (
     calendar_of,
     join_series,
     name_of,
-    select_rows,
     split_series,
     with_rows,
 )
 from tftjax.data.prepared import cardinalities, target_days, train_targets
-from tftjax.data.tables.future import given_columns, read_future, steps_ahead, with_future
+from tftjax.data.tables.future import ended, read_future, steps_ahead, with_future
 from tftjax.data.tables.transforms import in_return_unit, to_levels
 from tftjax.data.windows import make_series
 from tftjax.errors import UserError
@@ -211,7 +209,7 @@ def load_rows(
             raise UserError(
                 f"--as-of {as_of}: the first row of the data is of {panel.frame.index.min().date()}."
             )
-        panel = _ended(panel, before)
+        panel = ended(panel, before)
     if future is not None:
         panel = with_future(panel, read_future(future, panel, _date_column(run)))
     if data is not None:
@@ -240,19 +238,6 @@ def _load_like(run: runs.Run, data: str | pd.DataFrame) -> Panel:
                 " Give data that was made like the run's."
             )
     return panel
-
-
-def _ended(panel: Panel, before: Bool[np.ndarray, "N"]) -> Panel:
-    """The rows that are marked; of those after them the known columns, where these are needed."""
-    if before.all():
-        return panel
-    names = given_columns(panel)
-    if names:
-        id_column = () if panel.id_column is None else (panel.id_column,)
-        panel = with_future(panel, panel.frame.loc[~before, [*id_column, *names]])
-    else:
-        panel = with_future(panel, None)
-    return select_rows(panel, before)
 
 
 def _date_column(run: runs.Run) -> str:
@@ -372,7 +357,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--future",
         type=Path,
         metavar="FILE",
-        help="CSV of the next steps: dates, and the known columns that no date gives",
+        help="CSV or Parquet file of the next steps: dates, and the known columns that no date gives",
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write a CSV here instead of printing")
     parser.add_argument(

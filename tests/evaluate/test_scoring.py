@@ -117,7 +117,7 @@ def test_verdict():
     metrics["tests"]["diebold_mariano"] = {"ewma": found["ewma"]}
     assert verdict(metrics) == "beats 1 of 1 baselines (DM p < 0.05)"
     metrics["tests"] = {"days": MIN_DAYS - 1, "diebold_mariano": {"vix": test(-1e-6, None)}}
-    assert verdict(metrics) == "no verdict: 29 days are too few for a test, which takes 30"
+    assert verdict(metrics) == "no verdict: 29 dates are too few for a test, which takes 30"
 
 
 def test_quality_for_reading():

@@ -88,7 +88,7 @@ def test_the_words_of_a_page(monkeypatch):
     actual = np.array([-0.02, 0.0, 0.005, 0.01])
     fan = plots.fan_picture(rows, actual, forecast, (0.1, 0.5, 0.9), ", series b")
     assert fan.title == "The last 4 forecasts, series b"
-    assert fan.caption == "Of the days shown: 25 % outside of the 80 % interval."
+    assert fan.caption == "Of the dates shown: 25 % outside of the 80 % interval."
     histograms = {"model": {"0-0.1": 0.1, "0.1-0.5": 0.2, "0.5-0.9": 0.5, "0.9-1": 0.2}}
     calibration = plots.calibration_picture(histograms, (0.1, 0.5, 0.9), 0)
     assert calibration.alt == "Farthest off: 30.0 % of actuals up to the 0.5 quantile."

@@ -40,7 +40,7 @@ def test_folds_are_bars_over_their_days_and_the_line_is_the_skill_of_half_of_all
     so_far = axes.get_lines()[1].get_ydata()
     np.testing.assert_allclose(so_far[[0, 19, 39]], [1.25, 25, -25])
     assert [key.label for key in gain_keys(given)][2:] == [
-        "rolling 20 days",
+        "rolling 20 dates",
         "so far, % of the whole loss",
         "stormy",
     ]

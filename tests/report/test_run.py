@@ -307,8 +307,8 @@ def test_few_days_get_no_p_value(trained, tmp_path):
     change(run / "evaluation" / "metrics.json", few)
     assert report_main([str(run)]) == 0
     found = Reader((run / "report.html").read_text())
-    assert "No verdict: too few days" in found.text
-    assert "20 days are too few for a test, which takes 30" in found.text
+    assert "No verdict: too few dates" in found.text
+    assert "20 dates are too few for a test, which takes 30" in found.text
     assert found.row("garch")[3] == "no test"
     head, _, _ = found.text.partition("The same for validation")
     assert "p =" not in head
@@ -455,7 +455,7 @@ def test_headlines_by_hand():
         ("good", "Has earned its keep: beats all 2 baselines"): metrics(30, a=better, b=better),
         ("bad", "Has not earned its keep: beats 1 of 3 baselines"): metrics(30, a=better, b=worse, c=level),
         ("bad", "Has not earned its keep: beats 0 of 1 baselines"): metrics(30, a=same),
-        ("open", "No verdict: too few days"): metrics(29, a=better),
+        ("open", "No verdict: too few dates"): metrics(29, a=better),
         ("open", "No verdict: no baseline has a forecast"): metrics(30),
     }
     for expected, given in cases.items():

@@ -61,7 +61,7 @@ def test_the_hardest_baseline_is_named_with_every_difference():
 def test_few_days_have_no_verdict():
     none = dict.fromkeys(("low", "high", "p")) | {"difference": 0.1}
     verdict = verdict_of(walk(days=29, a=(none, none), b=(none, none)))
-    assert (verdict.mark, verdict.headline) == ("open", "No verdict: too few days")
+    assert (verdict.mark, verdict.headline) == ("open", "No verdict: too few dates")
     assert "p =" not in " ".join(verdict.points)
 
 

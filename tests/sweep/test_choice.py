@@ -64,9 +64,9 @@ def test_one_seed_is_compared_day_by_day():
     known = {"a-s1": forecasts(0.001), "b-s1": forecasts(0.002)}
     said = choice(results, judged((0.5, 0.5), "a", "b"), known.__getitem__)
     assert said.startswith("Use a: it leads b by 0.5000 [")  # half of 0.001 in the mean
-    assert "validation, 100 days of one seed): told apart; neither beats garch on validation." in said
+    assert "validation, 100 dates of one seed): told apart; neither beats garch on validation." in said
     few = {name: forecasts(0.001 * n, count=10) for n, name in enumerate(known)}
-    assert "10 days of one seed): not told apart" in choice(
+    assert "10 dates of one seed): not told apart" in choice(
         results, judged((None, None), "a", "b"), few.__getitem__
     )
 

@@ -288,7 +288,7 @@ def test_a_final_fit_has_all_rows_and_the_steps_of_the_chosen_epoch(trained, tmp
     np.testing.assert_allclose(final.data.series.center, returns.mean(), rtol=1e-6)
     np.testing.assert_allclose(final.data.series.scale, returns.std(ddof=0), rtol=1e-6)
     record = json.loads((tmp_path / "tiny-final" / "final.json").read_text())
-    assert record["verdict"].startswith("no verdict: 48 days") or "baselines" in record["verdict"]
+    assert record["verdict"].startswith("no verdict: 48 dates") or "baselines" in record["verdict"]
     assert {name: record[name] for name in list(record)[:5]} == {
         "source": "../tiny",
         "chosen_epoch": chosen,

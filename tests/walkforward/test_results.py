@@ -209,12 +209,12 @@ def test_the_summary(pooled, tmp_path):
     assert walk.hardest == "flat"
     summary = make_summary(walk, "VIX")
     text, shown = summary.markdown(), summary.terminal()
-    assert "# Walk-forward: 2 folds, 5 test days from 2005-03-01 to 2006-03-03" in text
-    assert "5 days are too few for a test" in text
+    assert "# Walk-forward: 2 folds, 5 test dates from 2005-03-01 to 2006-03-03" in text
+    assert "5 dates are too few for a test" in text
     assert "- a, ensemble of 2: no verdict" in text
     assert "left out: b-2006-s2." in text
     assert "odd is left out, in fold 2006: no data." in text
-    assert "Stormy: VIX the day before" in text
+    assert "Stormy: VIX on the row before" in text
     assert "p =" not in text
     own, other, flat = (metrics[name]["pinball"] for name in ("a, ensemble of 2", "b, ensemble of 2", "flat"))
     gain, worse = (f"{100 * (1 - loss / flat):+.2f}" for loss in (own, other))
@@ -245,7 +245,7 @@ def test_an_ensemble_without_a_whole_seed_is_in_the_summary(folds, tmp_path):
     everything = pooled_forecasts(pool, members())
     assert [p.name for p in everything if p.config == "b"] == ["b, ensemble of 2"]
     text = make_summary(walk_of(tmp_path / "walk", pool, everything)[0], "VIX").markdown()
-    for title, name in (("All test days together", "b, ensemble of 2"), ("Seeds", "a, mean of 2 seeds")):
+    for title, name in (("All test dates together", "b, ensemble of 2"), ("Seeds", "a, mean of 2 seeds")):
         assert f"\n| {name} |" in text.partition(f"## {title}")[2].partition("##")[0]
 
 
@@ -262,7 +262,7 @@ def test_a_new_metric_is_in_every_table(pooled, tmp_path, monkeypatch):
     text = summary.markdown()
     tables = [part for part in summary.parts if not isinstance(part, str)]
     assert [table.title for table in tables if "reach, bp" in table.head] == [
-        "All test days together",
+        "All test dates together",
         "Seeds one by one",
     ]
     place = tables[0].head.index("reach, bp")

@@ -46,7 +46,7 @@ from tftjax.data.panel import (
 )
 from tftjax.data.raw.cells import NEVER, near
 from tftjax.data.raw.fred_csv import read_fred_folder
-from tftjax.data.tables.future import FUTURE, future_to_json, split_future
+from tftjax.data.tables.future import FUTURE, ended, future_to_json, split_future
 from tftjax.data.tables.table import Table, file_table, frame_table, read_table
 from tftjax.data.tables.transforms import TARGET_TRANSFORMS, transform_target
 from tftjax.errors import UserError
@@ -115,7 +115,7 @@ def _from_table(table: Table, config: DataConfig) -> Panel:
     if given:
         messages += (
             f"known columns that the date does not give ({', '.join(given)}): to forecast, tftjax.predict"
-            " needs their values of the days ahead, from --future FILE or rows without a target at the end",
+            " needs their values of the steps ahead, from --future FILE or rows without a target at the end",
         )
     frame, lines, future = split_future(frame, lines, feature_set, f"{where}, {table.row_word}", config.end)
     target, transform = feature_set.names("target")[0], config.target_transform
@@ -353,6 +353,9 @@ def use_panel(panel: Panel, config: DataConfig, where: str) -> Panel:
             f"{where}: found no row between data.start {config.start} and data.end {config.end}; rows go from"
             f" {frame.index.min().date()} to {frame.index.max().date()}. Widen the range."
         )
+    if config.end is not None:
+        before = frame.index <= pd.Timestamp(config.end)
+        panel, within = ended(panel, before), within[before]
     panel = select_rows(panel, within)
     if config.calendar is None:
         return panel

@@ -107,7 +107,7 @@ def ewma_scaled(task: Task) -> Forecast:
 
 
 def vix_scaled(task: Task) -> Forecast:
-    """Quantiles of the train returns over the VIX of the day before, times the VIX before the window.
+    """Quantiles of the train returns over the VIX of the row before, times the VIX before the window.
 
     Without a VIX, the realised volatility takes its place: see `volatility_column`. The last known value
     stands for a missing one.

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from tftjax import files
 from tftjax.config.section import nearest
 from tftjax.errors import UserError
+from tftjax.evaluate.formatting import counted
 from tftjax.evaluate.metrics import Forecast, Target, median, pinball_losses
 from tftjax.evaluate.quality import MODES
 from tftjax.evaluate.scoring import SPLITS, BaselineScores, Score, by_day, rows_by_series, target_rows
@@ -208,8 +209,8 @@ def period(predictions: Predictions) -> str:
     """The span of the days that were forecast, for reading."""
     dates = predictions.dates
     if not len(dates):
-        return "no day"
-    return f"{dates.min().date()} to {dates.max().date()} ({dates.nunique():,} days)"
+        return "no date"
+    return f"{dates.min().date()} to {dates.max().date()} ({counted(dates.nunique(), 'date')})"
 
 
 def read_predictions(directory: Path, split: str, remedy: str | None = None) -> Predictions:
@@ -258,9 +259,9 @@ def check_comparable(a: Predictions, b: Predictions, names: tuple[str, str]) -> 
             refuse(f"only the {which} has the series {', '.join(lacking[:5])}")
         days = one.dates.difference(other.dates)
         if len(days):
-            refuse(f"only the {which} forecasts {len(days)} days, such as {days[0].date()}")
+            refuse(f"only the {which} forecasts {counted(len(days), 'date')}, such as {days[0].date()}")
     if not (a.dates.equals(b.dates) and np.array_equal(a.series, b.series)):
-        refuse("some series have other days in one than in the other")
+        refuse("some series have other dates in one than in the other")
     different = ~np.isclose(a.target, b.target, rtol=1e-6, atol=1e-12)
     if different.any():
         row, step = np.argwhere(different)[0]

@@ -183,8 +183,9 @@ def compared(
     base = next(iter(everyone.values())).get("directional_base_rate")
     note = (
         f"{order}; the best of a column is marked. DM: two-sided Diebold-Mariano"
-        " test of the daily difference, errors robust to autocorrelation. The commoner sign every day would"
-        f" be right on {share(base)}. -: undefined, as the forecast is constant or there are too few days."
+        " test of the differences by date, errors robust to autocorrelation. The commoner sign on every date"
+        f" would be right on {share(base)}. -: undefined, as the forecast is constant or there are too few"
+        " dates."
     )
     return Table(title, head, rows, note)
 
@@ -227,7 +228,7 @@ def against_runs(differences: Mapping[str, tuple[float, Difference]]) -> Table:
         for name, (pinball, difference) in differences.items()
     ]
     head = ("", "pinball, 1e-3", "this run minus it [95 %]", "DM test")
-    return Table("Beside the other runs", head, rows, "The same test days; model: this run.")
+    return Table("Beside the other runs", head, rows, "The same test dates; model: this run.")
 
 
 def by_regime(division: str, regimes: Mapping[str, Metrics]) -> Table:
@@ -249,7 +250,7 @@ def by_regime(division: str, regimes: Mapping[str, Metrics]) -> Table:
     head = ("", "windows", "pinball, 1e-3", *(f"minus {name}, %" for name in names))
     note = (
         "Calm, middle, stormy: the third of the train windows in which the moving volatility before the"
-        " window lies; a quiet test period has few stormy days."
+        " window lies; a quiet test period has few stormy dates."
         if division == "volatility"
         else "The thresholds are those of the run's attention, of the last value known before the window."
     )
@@ -268,8 +269,8 @@ def tails(tests: Mapping[str, Any]) -> Table | None:
         for p in (values[name] for name in ("kupiec_p", "independence_p", "coverage_p")):
             row.append(Cell(p_text(p), "bad" if p is not None and p < ALPHA else ""))
         rows.append(row)
-    head = ("quantile", "days outside", "expected", "their number (Kupiec)", "their independence", "both")
-    note = "Christoffersen's tests beside Kupiec's. A small p: the tail is wrong. -: too few days or cases."
+    head = ("quantile", "dates outside", "expected", "their number (Kupiec)", "their independence", "both")
+    note = "Christoffersen's tests beside Kupiec's. A small p: the tail is wrong. -: too few dates or cases."
     return Table("Outer quantiles as value at risk", head, rows, note)
 
 

@@ -25,7 +25,7 @@ def headline(metrics: Metrics) -> tuple[str, str]:
     """Mark and sentence: the model has earned its keep if it beats every baseline significantly."""
     days, total = metrics["tests"]["days"], len(metrics["tests"]["diebold_mariano"])
     if days < MIN_DAYS or not total:
-        return "open", "No verdict: too few days" if total else "No verdict: no baseline has a forecast"
+        return "open", "No verdict: too few dates" if total else "No verdict: no baseline has a forecast"
     beaten = count_beaten(metrics)
     if beaten == total:
         return "good", f"Has earned its keep: beats all {total} baselines"
@@ -86,8 +86,8 @@ def _direction(metrics: Metrics) -> str:
         return ""
     p = _p_of(metrics, "pesaran_timmermann", "Pesaran-Timmermann")
     return (
-        f"Direction: right on {share(metrics['directional_accuracy'])} of the days; the commoner sign every"
-        f" day would be right on {share(metrics['directional_base_rate'])}{p}."
+        f"Direction: right on {share(metrics['directional_accuracy'])} of the dates; the commoner sign on"
+        f" every date would be right on {share(metrics['directional_base_rate'])}{p}."
     )
 
 
@@ -139,7 +139,7 @@ def verdict(metrics: Metrics) -> str:
     """A line on one split: the baselines that the model beats, by Diebold and Mariano's test."""
     tests = metrics["tests"]
     if tests["days"] < MIN_DAYS:
-        return f"no verdict: {tests['days']} days are too few for a test, which takes {MIN_DAYS}"
+        return f"no verdict: {tests['days']} dates are too few for a test, which takes {MIN_DAYS}"
     by_mark: dict[str, list[str]] = {"good": [], "": [], "bad": []}
     for name, test in tests["diebold_mariano"].items():
         p = "no difference" if test["p"] is None else p_text(test["p"])

@@ -98,7 +98,7 @@ def fan_picture(
         title=f"The last {len(last)} forecasts{title_end}",
         alt=f"Forecast intervals and actual returns, {text}.",
         legend=fan_keys(quantiles),
-        caption=f"Of the days shown: {text}.",
+        caption=f"Of the dates shown: {text}.",
     )
 
 
@@ -321,7 +321,7 @@ def rolling_skill_picture(
     return picture(
         "skill",
         partial(rolling_skill, skills=skills, days=losses.index, stormy=stormy),
-        title=f"Pinball skill over rolling {window} days",
+        title=f"Pinball skill over rolling {window} dates",
         alt=f"{text}.",
         legend=(
             *series_keys(f"against {name}" for name in names),

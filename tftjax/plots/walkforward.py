@@ -70,7 +70,7 @@ def gain_keys(gains: Gains) -> list[Key]:
     keys = [
         Key("fold, better", "green", "band", 0.4),
         Key("fold, worse", "red", "band", 0.4),
-        Key(f"rolling {gains.window} days", "blue"),
+        Key(f"rolling {gains.window} dates", "blue"),
         Key("so far, % of the whole loss", "ink", "dotted"),
     ]
     return keys if gains.stormy is None else [*keys, Key("stormy", "orange", "band", 0.18)]

@@ -99,10 +99,10 @@ def _skill(evaluation: Evaluation, panel: Panel) -> list[Part]:
     stormy = stormy_days(panel, losses.index, panel.frame.index < evaluation.predictions["val"].dates[0])
     picture = figures.rolling_skill_picture(losses, names, stormy)
     if picture is None:
-        return [Text(f"Not drawn: {len(losses)} test days are too few.")]
+        return [Text(f"Not drawn: {len(losses)} test dates are too few.")]
     note = (
-        "Shaded: days before which the moving volatility of the returns was above its value in two thirds"
-        f" of the rows before validation ({share(np.mean(stormy), 0)} of the test days)."
+        "Shaded: dates before which the moving volatility of the returns was above its value in two thirds"
+        f" of the rows before validation ({share(np.mean(stormy), 0)} of the test dates)."
     )
     return [picture, Text(note)]
 

@@ -35,7 +35,7 @@ def walk_page(walk: Walk) -> Page:
     run = SweepDirectory(walk.folder).member(first.name)
     panel, days = read_panel(run.path), walk.losses.index
     chapters = [
-        Chapter("together", "All test days together", _together(walk)),
+        Chapter("together", "All test dates together", _together(walk)),
         Chapter("skill", "Fold by fold", _by_fold(walk, panel)),
         Chapter("parts", "Parts of the gain", _parts(walk, panel)),
         Chapter("configs", "Config by config", _configs(walk)),
@@ -43,8 +43,8 @@ def walk_page(walk: Walk) -> Page:
     ]
     configs = counted(len({member.group for member in walk.members}), "config")
     subtitle = (
-        f"Walk-forward of {configs}, {len(walk.folds.index.unique('fold'))} folds, test days"
-        f" {days[0].date()} to {days[-1].date()} ({len(days):,} days)"
+        f"Walk-forward of {configs}, {len(walk.folds.index.unique('fold'))} folds, test rows"
+        f" {days[0].date()} to {days[-1].date()} ({counted(len(days), 'date')})"
     )
     return Page(walk.folder.resolve().name, subtitle, verdict_of(walk), chapters)
 
@@ -115,7 +115,7 @@ def _by_fold(walk: Walk, panel: Panel) -> list[Part]:
     stormy = text = None
     if panel.id_column is None:
         stormy, name = stormy_days(panel, walk.losses.index), volatility_name(panel)
-        text = Text(f"Shaded: days before which {name} was above its median over these test days.")
+        text = Text(f"Shaded: dates before which {name} was above its median over these test dates.")
     numbers = Details("Fold by fold in numbers", [summary.skill(walk), summary.directions(walk)])
     return [gain_picture(summary.gain_data(walk, stormy)), text, numbers]
 

@@ -91,4 +91,4 @@ def _lead(
     losses = [daily_losses(one, "pinball", names[0]), daily_losses(two, "pinball", names[1])]
     tested = diebold_mariano(losses[1] - losses[0], one.target.shape[1])
     days = one.dates.nunique()
-    return Interval(tested.difference, tested.low, tested.high), f"{counted(days, 'day')} of one seed"
+    return Interval(tested.difference, tested.low, tested.high), f"{counted(days, 'date')} of one seed"

@@ -33,13 +33,13 @@ def make_summary(walk: Walk, volatility: str) -> Summary:
         "seeds' quantiles, level by level."
     ]
     if len(days) < MIN_DAYS:
-        parts.append(f"{len(days)} days are too few for a test, which takes {MIN_DAYS}: no p is given.")
+        parts.append(f"{len(days)} dates are too few for a test, which takes {MIN_DAYS}: no p is given.")
     parts += [*diverged_text(walk.lost), *left_out(walk)]
     parts += [f"- {name}: {verdict(values)}" for name, values in walk.metrics.items()]
     parts += [together(walk), seeds(walk), gains(walk), parts_text(volatility)]
     parts += [*gains_by_part(walk).values(), skill(walk), directions(walk)]
     folds = counted(len(walk.folds.index.unique("fold")), "fold")
-    span = f"{counted(len(days), 'test day')} from {days[0].date()} to {days[-1].date()}"
+    span = f"{counted(len(days), 'test date')} from {days[0].date()} to {days[-1].date()}"
     return Summary(f"Walk-forward: {folds}, {span}", parts)
 
 
@@ -56,7 +56,7 @@ def hardest_tests(walk: Walk) -> dict[str, Tested]:
 def together(walk: Walk) -> Table:
     """Each config's forecast and the baselines over all test days."""
     return compared(
-        "All test days together",
+        "All test dates together",
         {**walk.metrics, **next(iter(walk.metrics.values()))["baselines"]},
         list(walk.metrics),
         hardest_tests(walk),
@@ -111,7 +111,7 @@ def gains(walk: Walk) -> Table:
         rows.append([Cell(baseline), *(gain_cell(test, loss) for test in tests)])
     note = (
         "In percent of the baseline's pinball loss [95 % interval], and p of Diebold and Mariano's test over"
-        " all test days. Above zero is better than the baseline."
+        " all test dates. Above zero is better than the baseline."
     )
     return Table("Gain over each baseline", ("over", *walk.metrics), rows, note)
 
@@ -119,7 +119,7 @@ def gains(walk: Walk) -> Table:
 def parts_text(volatility: str) -> str:
     """The meaning of the parts into which gains are divided."""
     return (
-        f"Stormy: {volatility} the day before was above its median over these days. Tails: levels up to"
+        f"Stormy: {volatility} on the row before was above its median over these dates. Tails: levels up to"
         f" {TAIL:g} and from {1 - TAIL:g} on. Each part is its contribution to the gain, in percent of the"
         " baseline's whole pinball loss: the quarters sum to all, and so do calm and stormy, and centre and"
         " tails."

@@ -25,6 +25,9 @@ COLUMNS = {
 }
 
 
+OF_DATES = COLUMNS | {"known_real": [], "known_categorical": ["day_of_week"]}  # no values are needed
+
+
 def rows_of(days, seed=0):
     rng = np.random.default_rng(seed)
     table = pd.DataFrame({"day": days.strftime("%Y-%m-%d")})
@@ -52,6 +55,10 @@ def panel_of(tmp_path, table, columns=COLUMNS, **data):
     return load_panel(config_of(tmp_path, table, columns, **data).data)
 
 
+def built_panel(tmp_path, **data):
+    return load_panel(from_dict({"data": {"dataset": str(tmp_path), **data}}, "test").data)
+
+
 def run_of(tmp_path, table):
     config = config_of(tmp_path, table)
     return runs.Run(tmp_path, config, prepare(load_panel(config.data), config), {}, 1)
@@ -75,7 +82,7 @@ def test_rows_without_a_target_at_the_end_are_the_future(tmp_path):
 
 def test_without_future_values_the_run_says_what_is_needed(tmp_path):
     panel = panel_of(tmp_path, ROWS)
-    assert any("needs their values of the days ahead, from --future FILE" in m for m in panel.messages)
+    assert any("needs their values of the steps ahead, from --future FILE" in m for m in panel.messages)
     with pytest.raises(
         UserError, match=r"future values of the known columns size, mood.*Give 2 rows of them"
     ):
@@ -125,6 +132,35 @@ def test_rows_cut_off_by_data_end_have_no_future(tmp_path):
     assert future_of(panel_of(tmp_path, table, end="2024-01-25")) is None
 
 
+def test_rows_of_a_built_table_cut_off_by_data_end_are_the_future(tmp_path):
+    """They come before those that the table had; where no values are needed, dates follow the calendar."""
+    write_panel(tmp_path, panel_of(tmp_path, pd.concat([ROWS, AHEAD])))
+    panel = built_panel(tmp_path, start="2024-01-03", end="2024-01-25")
+    assert (len(panel.frame), panel.frame.index[-1]) == (17, pd.Timestamp("2024-01-25"))
+    future = predict.extend_panel(panel, 2).frame.iloc[-2:]
+    assert future.index.strftime("%Y-%m-%d").tolist() == ["2024-01-26", "2024-01-30"]
+    assert future["size"].tolist() == [9.5, 7.5]
+    whole = built_panel(tmp_path, start="2024-01-03", end="2024-01-26")
+    assert predict.extend_panel(whole, 1).frame["size"].iloc[-1] == 7.5
+
+    write_panel(tmp_path, panel_of(tmp_path, pd.concat([ROWS, AHEAD]), OF_DATES))
+    panel = built_panel(tmp_path, end="2024-01-24")
+    assert predict.extend_panel(panel, 1).frame.index[-1] == pd.Timestamp("2024-01-25")
+
+
+def test_only_series_that_end_earlier_have_another_future(tmp_path):
+    late = rows_of(pd.bdate_range("2024-01-01", periods=18), seed=1)  # to Wednesday 2024-01-24
+    of_y = AHEAD.assign(day=["2024-01-25", "2024-01-29", "2024-01-31"])
+    parts = {"x": pd.concat([ROWS, AHEAD]), "y": pd.concat([late, of_y])}
+    table = pd.concat([part.assign(name=name) for name, part in parts.items()])
+    for columns, of_x in ((COLUMNS, ["01-25", "01-26", "01-30"]), (OF_DATES, ["01-25", "01-26", "01-29"])):
+        write_panel(tmp_path, panel_of(tmp_path, table, columns | {"id": "name"}))
+        panel = built_panel(tmp_path, end="2024-01-24")
+        longer = predict.extend_panel(panel, 3).frame
+        tails = {name: part.index[-3:].strftime("%m-%d").tolist() for name, part in longer.groupby("name")}
+        assert tails == {"x": of_x, "y": ["01-25", "01-29", "01-31"]}
+
+
 def test_daily_rows_ahead_are_no_weeks(tmp_path):
     panel = panel_of(tmp_path, pd.concat([ROWS, AHEAD]), frequency="weekly")
     assert future_of(panel) is None
@@ -132,12 +168,21 @@ def test_daily_rows_ahead_are_no_weeks(tmp_path):
 
 
 def test_file_and_frame_are_read_alike(tmp_path):
+    polars = pytest.importorskip("polars")
     panel = panel_of(tmp_path, ROWS)
     AHEAD.assign(memo="ignored").to_csv(tmp_path / "next.csv", index=False)
     indexed = AHEAD.assign(day=pd.to_datetime(AHEAD["day"])).set_index("day")
     expected = steps_ahead(with_future(panel, read_future(tmp_path / "next.csv", panel, "day")), 2)
     assert expected.index.strftime("%Y-%m-%d").tolist() == ["2024-01-30", "2024-01-31"]
-    for frame in (AHEAD, indexed, indexed.rename_axis(None), AHEAD.astype({"mood": object})):
+    for frame in (
+        AHEAD,
+        indexed,
+        indexed.rename_axis(None),
+        AHEAD.astype({"mood": object}),
+        indexed.set_axis(indexed.index.to_period("D")),
+        indexed.tz_localize("America/New_York"),
+        polars.from_pandas(AHEAD),
+    ):
         pd.testing.assert_frame_equal(
             steps_ahead(with_future(panel, read_future(frame, panel, "day")), 2), expected
         )
@@ -152,7 +197,7 @@ def test_file_and_frame_are_read_alike(tmp_path):
         ),
         (AHEAD.rename(columns={"day": "date"}), "found no column 'day'"),
         (AHEAD.assign(size=[1, None, 2]), "line 3, column 'size': found an empty cell"),
-        (AHEAD.assign(mood=["a", None, "b"]), "line 3, column 'mood': found an empty cell"),
+        (AHEAD.assign(mood=["a", None, "b"]), "line 3, column 'mood': found '', expected a category"),
         (AHEAD.assign(size="many"), "line 2, column 'size': found the text 'many'"),
         (AHEAD.assign(day="01/02/2024"), "line 2, column 'day': found '01/02/2024', expected a date as"),
         (AHEAD.iloc[:1], "rows of the future: found 1, expected 2"),
@@ -169,6 +214,21 @@ def test_rows_of_the_future_that_cannot_be(tmp_path, table, words):
     table.to_csv(tmp_path / "next.csv", index=False)
     with pytest.raises(UserError, match=words):
         predict.extend_panel(predict.load_rows(run, None, None, tmp_path / "next.csv"), 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"day": pd.date_range("2024-01-30 09:30", periods=3)}, "found 2024-01-30 09:30:00"),
+        ({"size": [1, "2", 3]}, r"future, row 1 \(2024-01-31\), column 'size': found the text '2'"),
+        ({"size": [1, None, 3]}, r"row 1 \(2024-01-31\), column 'size': found an empty cell"),
+        ({"mood": [None, "a", "b"]}, r"row 0 .*column 'mood': found (None|nan), expected a category"),
+        ({"day": [None, "2024-01-31", "2024-02-01"]}, "column 'day': found (None|nan), expected a date"),
+    ],
+)
+def test_a_frame_of_the_future_is_checked_as_one_to_train_on(tmp_path, change, words):
+    with pytest.raises(UserError, match=words):
+        read_future(AHEAD.assign(**change), panel_of(tmp_path, ROWS), "day")
 
 
 def test_a_file_that_is_not_there(tmp_path):
@@ -197,13 +257,14 @@ def test_a_look_back_takes_the_known_columns_of_the_rows_that_came(tmp_path):
 
 
 def test_dates_alone_may_be_given(tmp_path):
-    columns = COLUMNS | {"known_real": [], "known_categorical": ["day_of_week"]}
-    panel = panel_of(tmp_path, ROWS, columns)
+    panel = panel_of(tmp_path, ROWS, OF_DATES)
     assert predict.extend_panel(panel, 1).frame.index[-1] == pd.Timestamp("2024-01-29")
     known = with_future(panel, read_future(AHEAD, panel, "day"))
     future = predict.extend_panel(known, 2).frame.iloc[-2:]
     assert future.index.strftime("%Y-%m-%d").tolist() == ["2024-01-30", "2024-01-31"]
     assert future["day_of_week"].tolist() == [1, 2]
+    dates = predict.extend_panel(known, 5).frame.index[-5:]  # the next weekdays after those that are given
+    assert dates.strftime("%m-%d").tolist() == ["01-30", "01-31", "02-01", "02-02", "02-05"]
 
 
 def test_each_series_has_its_own_future(tmp_path):
@@ -222,6 +283,8 @@ def test_each_series_has_its_own_future(tmp_path):
         assert tails["x"]["size"].tolist() == [7.5, 8.5]
         assert tails["y"]["size"].tolist() == [1.0, 2.0]
         assert tails["y"].index.strftime("%m-%d").tolist() == ["01-25", "01-26"]
+    both = ahead.assign(day=pd.to_datetime(ahead["day"])).set_index(["name", "day"])
+    assert read_future(both, panel, "day").equals(read_future(ahead, panel, "day"))
     alone = with_future(panel, read_future(of_y, panel, "day"))
     with pytest.raises(UserError, match=r"rows of the future of the series 'x': found 0, expected 2"):
         predict.extend_panel(alone, 2)

@@ -103,6 +103,42 @@ def test_parquet_is_read_with_its_index(tmp_path):
     assert found.data["columns"] == {"date": "date", "target": "ret"}
 
 
+def test_parquet_is_read_with_an_index_of_dates_and_series(tmp_path):
+    pytest.importorskip("pyarrow")
+    one = pd.DataFrame({"ret": RETURNS}, index=DAYS)
+    for names, date in ((["ticker", "day"], "day"), (["ticker", None], "date")):
+        both = pd.concat({"A": one, "B": -one}, names=names)
+        for frame in (both, both.swaplevel()):
+            frame.to_parquet(tmp_path / "t.parquet")
+            found = inspect(read_any(tmp_path / "t.parquet"))
+            assert found.data["columns"] == {"date": date, "target": "ret", "id": "ticker"}
+            assert (found.rows, found.series) == (802, 2)
+    one.assign(day=DAYS).set_index(pd.Index(["?"] * len(DAYS), name="note")).to_parquet(
+        tmp_path / "t.parquet"
+    )
+    assert inspect(read_any(tmp_path / "t.parquet")).data["columns"] == {"date": "day", "target": "ret"}
+    pd.concat({"A": one, "B": -one}).to_parquet(tmp_path / "t.parquet")
+    with pytest.raises(UserError, match=r"t.parquet: found an index of 2 levels \(None, None\), expected"):
+        read_any(tmp_path / "t.parquet")
+
+
+@pytest.mark.parametrize(
+    ("dates", "frequency"),
+    [
+        (DAYS, "daily"),
+        (pd.date_range("2010-01-08", periods=60, freq="W-FRI"), "weekly"),
+        (pd.date_range("2010-01-31", periods=60, freq="ME"), "monthly"),
+        (pd.date_range("2010-03-31", periods=60, freq="QE"), "quarterly"),
+        (pd.date_range("2010-01-01", periods=60, freq="17D"), ""),
+    ],
+)
+def test_the_frequency_of_rows(dates, frequency):
+    one = pd.DataFrame({"date": dates, "ret": RETURNS[: len(dates)]})
+    two = pd.concat([one.assign(id="a"), one.assign(id="b")], ignore_index=True)
+    assert inspect(one).frequency == inspect(two).frequency == frequency
+    assert "frequency" not in inspect(one).data  # a config without one takes the rows as they are
+
+
 @pytest.mark.parametrize(
     ("table", "message"),
     [

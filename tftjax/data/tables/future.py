@@ -7,16 +7,19 @@ rows after a day that is looked back at; a panel carries them in its `about`.
 import dataclasses
 import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int
+from jaxtyping import Bool, Float64, Int
 
+from tftjax.data.alignment import days
 from tftjax.data.calendar import next_dates
 from tftjax.data.feature_sets import OF_THE_DATE, FeatureSet
-from tftjax.data.panel import Panel, blocks, calendar_of, name_of
-from tftjax.data.raw.cells import LINES, fail, parse_numbers, read_cells, to_dates
-from tftjax.data.tables.frames import PARQUET, read_parquet
+from tftjax.data.panel import Panel, blocks, calendar_of, name_of, select_rows
+from tftjax.data.raw.cells import Place, check_years, fail
+from tftjax.data.tables.frames import to_pandas
+from tftjax.data.tables.table import Table, file_table, frame_table, places_from
 from tftjax.errors import UserError
 
 FUTURE = "future"  # key of a panel's `about`
@@ -102,57 +105,73 @@ def future_of(panel: Panel) -> pd.DataFrame | None:
         ) from error
 
 
-def read_future(source: Path | str | pd.DataFrame, panel: Panel, date: str = "date") -> pd.DataFrame:
+def read_future(source: Any, panel: Panel, date: str = "date") -> pd.DataFrame:
     """Reads rows of the future: a date, the series' id if there are several, and the given known columns.
 
     Args:
-      source: a CSV file, or a frame with the dates in its index or in a column.
+      source: a CSV or Parquet file, or a frame of any library, checked as a table to train on is.
       date: name of the column of dates.
 
     Raises:
       UserError: a missing column, or a cell that is empty or wrong.
     """
-    where, cells = _cells(source, date)
-    id_column = () if panel.id_column is None else (panel.id_column,)
-    texts = [*id_column, *(name for name in given_columns(panel) if name in panel.known_categorical)]
-    reals = [name for name in given_columns(panel) if name in panel.known_real]
-    missing = [name for name in (date, *texts, *reals) if name not in cells]
-    if missing:
-        raise UserError(
-            f"{where}, line 1: found no column {', '.join(map(repr, missing))} among {', '.join(cells)}; rows"
-            f" of the future have {', '.join((date, *texts, *reals))}. Rename or add what is missing."
-        )
-    for name in (*texts, *reals):
-        empty = [row for row, cell in enumerate(cells[name]) if not cell]
-        if empty:
-            advice = "Fill it: it is known beforehand."
-            raise fail(where, LINES(empty[0]), name, "an empty cell", "a value", advice)
-    dates = pd.DatetimeIndex(to_dates(where, date, cells[date]), name="date")
-    values = {name: cells[name] for name in texts}
-    values |= {name: parse_numbers(where, name, cells[name]) for name in reals}
-    return pd.DataFrame(values, index=dates)
+    if isinstance(source, str | Path):
+        table = file_table(Path(source), date, panel.id_column)
+    else:
+        table = frame_table(to_pandas(source), date, panel.id_column, "future")
+    given = given_columns(panel)
+    texts = [name for name in (panel.id_column, *given) if name not in (None, *panel.known_real)]
+    reals = [name for name in given if name in panel.known_real]
+    parts = []
+    for first, cells in table.parts():
+        missing = [name for name in (date, *texts, *reals) if name not in cells]
+        if missing:
+            raise UserError(
+                f"{table.where}, {table.header}: found no column {', '.join(map(repr, missing))} among"
+                f" {', '.join(cells)}; rows of the future have {', '.join((date, *texts, *reals))}. Rename or"
+                " add what is missing."
+            )
+        place = places_from(table, first)
+        dates = table.dates(table.where, date, cells[date], place)
+        check_years(table.where, date, dates, place)
+        values = {name: table.categories(table.where, name, cells[name], place) for name in texts}
+        values |= {name: _numbers(table, name, cells[name], place) for name in reals}
+        parts.append(pd.DataFrame(values, index=pd.DatetimeIndex(dates, name="date")))
+    return pd.concat(parts)
 
 
-def _cells(source: Path | str | pd.DataFrame, date: str) -> tuple[Path, dict[str, list[str]]]:
-    """A table as text by column, and what errors call it; a frame's rows are called lines, from 2 on."""
-    if not isinstance(source, pd.DataFrame) and Path(source).suffix.lower() not in PARQUET:
-        return Path(source), read_cells(Path(source))
-    where = Path("future" if isinstance(source, pd.DataFrame) else source)
-    source = source if isinstance(source, pd.DataFrame) else read_parquet(where)
-    frame = source if date in source else source.rename_axis(date).reset_index()
-    return where, {str(name): [_text(cell) for cell in frame[name]] for name in frame}
+def _numbers(table: Table, column: str, cells: Any, place: Place) -> Float64[np.ndarray, "N"]:
+    """The numbers of a known column, none of which may be missing."""
+    values = table.numbers(table.where, column, cells, place)
+    empty = np.isnan(values)
+    if empty.any():
+        advice = "Fill it: it is known beforehand."
+        raise fail(table.where, place(int(np.argmax(empty))), column, "an empty cell", "a value", advice)
+    return values
 
 
-def _text(cell: object) -> str:
-    if pd.isna(cell):
-        return ""
-    return str(cell).removesuffix(" 00:00:00") if isinstance(cell, datetime.datetime) else str(cell)
+def ended(panel: Panel, before: Bool[np.ndarray, "N"]) -> Panel:
+    """The marked rows, the first of each series, with the rows of the future that fit their new ends.
+
+    Where the data has to bring known columns, the rows that follow come before those that the panel carries;
+    else a series that ends earlier has no rows of the future, as its next dates follow from its calendar.
+    """
+    if before.all():
+        return panel
+    given, future, name = given_columns(panel), future_of(panel), panel.id_column
+    later = panel.frame.loc[~before]
+    if given:
+        future = pd.concat([later[[*([] if name is None else [name]), *given]], future])
+    elif future is not None:
+        future = None if name is None else future[~future[name].isin(later[name])]
+    return select_rows(with_future(panel, future), before)
 
 
 def steps_ahead(panel: Panel, steps: int) -> pd.DataFrame:
     """The dates of the next steps of a panel of one series, with the values of its given known columns.
 
-    The dates are those of the rows of the future that the panel carries, or else follow from its calendar.
+    The dates are those of the rows of the future that the panel carries; those beyond them, where no values
+    are needed, follow from its calendar.
 
     Raises:
       UserError: values are needed and there are none, too few rows, or dates that are not ascending after the
@@ -165,10 +184,7 @@ def steps_ahead(panel: Panel, steps: int) -> pd.DataFrame:
             f" the last row, {last.date()}. Give {steps} rows of them: in a file (--future FILE), or in rows"
             " without a target at the end of the data; or train without these columns."
         )
-    if future is None:
-        dates = next_dates(calendar_of(panel), last.to_datetime64().astype("datetime64[D]"), steps)
-        return pd.DataFrame(index=pd.DatetimeIndex(dates, name="date"))
-    which = ""
+    future, which = panel.frame.iloc[:0] if future is None else future, ""
     if panel.id_column is not None:
         future = future[future[panel.id_column] == name_of(panel)]
         which = f" of the series {name_of(panel)!r}"
@@ -181,6 +197,11 @@ def steps_ahead(panel: Panel, steps: int) -> pd.DataFrame:
         )
     if not (future.index.is_monotonic_increasing and future.index.is_unique):
         raise UserError(f"rows of the future{which}: found dates out of order or twice. {advice}")
-    if len(future) < steps:
+    missing = steps - len(future)
+    if missing > 0 and given:
         raise UserError(f"rows of the future{which}: found {len(future)}, expected {steps}. {advice}")
+    if missing > 0:
+        latest = days(panel.frame.index.append(future.index))[-1]
+        dates = next_dates(calendar_of(panel), latest, missing)
+        future = pd.DataFrame(index=future.index.append(pd.DatetimeIndex(dates, name="date")))
     return future[list(given)].iloc[:steps]

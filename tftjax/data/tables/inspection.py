@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from tftjax.data.calendar import table_frequency
 from tftjax.data.checks import CALMEST, MAX_AUTOCORRELATION, WILDEST
 from tftjax.data.feature_sets import CALENDAR
 from tftjax.data.raw.cells import MISSING, read_cells
-from tftjax.data.tables.frames import PARQUET, read_parquet
+from tftjax.data.tables.frames import PARQUET, columns_of, read_parquet
 from tftjax.errors import UserError
 
 RETURN_NAMES = re.compile(r"(^|[_ ])(log_?)?(ret|rets|return|returns|target|y)($|[_ ])", re.IGNORECASE)
@@ -41,6 +42,7 @@ class Inspection(NamedTuple):
       rows: number of rows.
       first, last: first and last date.
       series: number of series.
+      frequency: of the rows, such as "daily"; "" if they have none.
       columns: every column.
       data: settings of the section `data`, by name, without `dataset`.
       remarks: by setting, why it is so.
@@ -50,6 +52,7 @@ class Inspection(NamedTuple):
     first: pd.Timestamp
     last: pd.Timestamp
     series: int
+    frequency: str
     columns: tuple[Column, ...]
     data: dict[str, Any]
     remarks: dict[str, str]
@@ -62,10 +65,28 @@ def read_any(path: Path) -> pd.DataFrame:
       UserError: it cannot be read.
     """
     if path.suffix.lower() in PARQUET:
-        frame = read_parquet(path)
-        has_index = not isinstance(frame.index, pd.RangeIndex)
-        return frame.reset_index(names=frame.index.name or "date") if has_index else frame
+        return _with_index(read_parquet(path), str(path))
     return pd.DataFrame({name: _typed(cells) for name, cells in read_cells(path).items()})
+
+
+def _with_index(frame: pd.DataFrame, where: str) -> pd.DataFrame:
+    """The columns of a frame, with the dates and the series' names that its index holds."""
+    index = frame.index
+    levels = {level: pd.Series(index.get_level_values(level)) for level in range(index.nlevels)}
+    dates = [index.names[level] or "date" for level, cells in levels.items() if _holds_dates(cells)]
+    dates += [str(name) for name, cells in frame.items() if _holds_dates(cells)]
+    others = [index.names[level] for level, cells in levels.items() if not _holds_dates(cells)]
+    return pd.DataFrame(columns_of(frame, where, [*dates, "date"][0], [*others, None][0])[1])
+
+
+def _holds_dates(cells: pd.Series) -> bool:
+    """Whether all cells are dates, year first."""
+    if cells.dtype.kind == "M":
+        return True
+    text = cells.astype(str)
+    if pd.api.types.is_numeric_dtype(cells) or not text.str.match(r"\d{4}-\d\d-\d\d").all():
+        return False
+    return bool(pd.to_datetime(text.str[:10], errors="coerce").notna().all())
 
 
 def _typed(cells: Sequence[str]) -> pd.Series:
@@ -140,15 +161,9 @@ def inspect(
 
 
 def _date_column(frame: pd.DataFrame) -> str:
-    """The first column whose cells are all dates, year first."""
+    """The first column whose cells are all dates."""
     for name in frame:
-        cells = frame[name]
-        if cells.dtype.kind == "M":
-            return name
-        text = cells.astype(str)
-        if pd.api.types.is_numeric_dtype(cells) or not text.str.match(r"\d{4}-\d\d-\d\d").all():
-            continue
-        if pd.to_datetime(text.str[:10], errors="coerce").notna().all():
+        if _holds_dates(frame[name]):
             return name
     raise UserError(
         f"found no column of dates among {', '.join(map(str, frame.columns))}, expected one with YYYY-MM-DD"
@@ -270,5 +285,16 @@ def _inspection(
     if observed:
         data["missing"] = "mask"
         remarks["missing"] = f"{', '.join(observed)} may lack values"
-    series = 1 if id_column is None or id_column not in frame else frame[id_column].nunique()
-    return Inspection(len(frame), days.min(), days.max(), series, columns, data, remarks)
+    several = id_column is not None and id_column in frame
+    parts = list(days.groupby(frame[id_column])) if several else [("", days)]
+    frequency = _frequency({str(name): part for name, part in parts})
+    return Inspection(len(frame), days.min(), days.max(), len(parts), frequency, columns, data, remarks)
+
+
+def _frequency(series: Mapping[str, pd.Series]) -> str:
+    """The frequency that the rows of all series have, by the dates of each; "" if they have none."""
+    try:
+        dates = {name: np.unique(days.dropna().to_numpy("datetime64[D]")) for name, days in series.items()}
+        return table_frequency(None, dates, "")
+    except UserError:  # the checks before a training say what is wrong
+        return ""

@@ -128,7 +128,7 @@ def read_table(
     for first, cells in table.parts():
         if not parts:
             columns, ignored = _columns(table, feature_set, date, list(cells), wide)
-        place = _from(table, first)
+        place = places_from(table, first)
         values = {column.name: _read_column(table, column, cells[column.name], place) for column in columns}
         dates = _read_dates(
             table, date, cells[date], place, None if wide else cells[feature_set.names("target")[0]]
@@ -173,7 +173,7 @@ def check_table(table: Table, feature_set: FeatureSet, date: str, wide: bool = F
             for name, read in readers.items():
                 if name in cells and name not in mistakes:
                     try:
-                        values = read(cells[name], _from(table, first))
+                        values = read(cells[name], places_from(table, first))
                     except UserError as error:
                         mistakes[name] = str(error)
                     else:
@@ -189,7 +189,7 @@ def check_table(table: Table, feature_set: FeatureSet, date: str, wide: bool = F
     return list(mistakes.values())
 
 
-def _from(table: Table, first: int) -> Callable[[int], str]:
+def places_from(table: Table, first: int) -> Callable[[int], str]:
     """Places of the rows of a part, the first of which has the number `first`."""
     return lambda row: table.place(row + first)
 
