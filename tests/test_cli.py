@@ -185,3 +185,47 @@ def test_an_unknown_command_is_refused(capsys):
         cli.main(["trian"])
     assert stopped.value.code == 2
     assert "invalid choice: 'trian'" in capsys.readouterr().err
+
+
+INTERRUPTED = """
+import sys
+from tftjax import cli
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("jax", "numpy"):
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Finder())
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "demo",
+        "init a.csv",
+        "train a.json",
+        "sweep a.json",
+        "walkforward a.json --first-test 2006 --last-test 2007",
+        "evaluate a",
+        "compare a b",
+        "predict a",
+        "score a --run b",
+        "interpret a",
+        "report a",
+        "data validate",
+    ],
+)
+def test_ctrl_c_while_libraries_are_imported_is_no_traceback(line, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, *line.split()],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr

@@ -2,14 +2,17 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import jax
+import jaxlib
 import pytest
 
 from tftjax import runtime
+from tftjax.storage.runs import versions
 
 CACHE, LEAST = "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"
 
@@ -17,6 +20,7 @@ CACHE, LEAST = "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_ti
 @pytest.fixture
 def clean(monkeypatch, tmp_path):
     """No setting but a cache home; whatever `configure` sets is taken back."""
+    jax.devices()  # with the devices of the tests
     before = {name: getattr(jax.config, name) for name in (CACHE, LEAST)}
     for name in ("XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"):
         monkeypatch.delenv(name, raising=False)
@@ -36,7 +40,9 @@ def test_a_device_a_core_and_a_cache(clean):
     runtime.configure()
     assert flags()["--xla_force_host_platform_device_count"] == "3"
     assert flags()["--xla_cpu_multi_thread_eigen"] == "false"
-    assert getattr(jax.config, CACHE) == str(clean / "tftjax")
+    cache = Path(getattr(jax.config, CACHE))
+    assert cache.parent == clean / "tftjax"
+    assert re.fullmatch(rf"jaxlib-{re.escape(jaxlib.__version__)}-[0-9a-f]{{8}}", cache.name)
     assert getattr(jax.config, LEAST) == 0.1
 
 
@@ -69,7 +75,28 @@ def test_cache_in_the_home_by_default(clean, monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(clean / "home"))
     runtime.configure()
-    assert Path(getattr(jax.config, CACHE)) == clean / "home" / ".cache" / "tftjax"
+    assert Path(getattr(jax.config, CACHE)).parent == clean / "home" / ".cache" / "tftjax"
+
+
+def test_64_bits_are_said_and_recorded(clean, caplog):
+    with jax.enable_x64(True):
+        runtime.configure()
+        assert versions()["JAX_ENABLE_X64"] == "1"
+    assert "JAX_ENABLE_X64 is on" in caplog.text
+    assert "JAX_ENABLE_X64" not in versions()
+
+
+def test_a_backend_that_does_not_start_is_no_fault_of_a_file(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "tftjax.evaluate", tmp_path / "no_run"],
+        env={**os.environ, "JAX_PLATFORMS": "absent"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: JAX_PLATFORMS is 'absent', which jax cannot start here (")
+    assert done.stderr.endswith("Unset it, or name what this machine has, such as cpu.\n")
 
 
 def test_without_a_home_there_is_no_cache(clean, monkeypatch):

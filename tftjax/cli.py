@@ -228,4 +228,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     arguments = parser.parse_args(argv)
-    return door(arguments.command).main(arguments.arguments)
+    try:
+        run = door(arguments.command).main
+    except KeyboardInterrupt:  # while it is imported
+        return 130
+    return run(arguments.arguments)

@@ -35,17 +35,17 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Trains on next-day S&P 500 returns for some seconds, and shows the forecast beside its baselines."""
     arguments = make_parser().parse_args(argv)
-    # jax takes half a second to import: not before the flags are known to be right.
-    from tftjax import runtime
-    from tftjax.config.loading import from_dict
-    from tftjax.evaluate.tables import Summary, against_baselines
-    from tftjax.evaluate.verdict import opening
-    from tftjax.report.kinds import report
-    from tftjax.train.run import train
-
-    runtime.configure()
 
     def command() -> None:
+        # Not before the flags are known to be right, and where Ctrl-C is caught: it takes a second.
+        from tftjax import runtime
+        from tftjax.config.loading import from_dict
+        from tftjax.evaluate.tables import Summary, against_baselines
+        from tftjax.evaluate.verdict import opening
+        from tftjax.report.kinds import report
+        from tftjax.train.run import train
+
+        runtime.configure()
         directory = arguments.runs / "demo"
         print(f"training on the embedded data into {directory}: about half a minute", flush=True)
         metrics = train(from_dict(CONFIG, "demo"), directory, overwrite=arguments.overwrite, quiet=True)

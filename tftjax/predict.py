@@ -375,9 +375,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.append and arguments.levels:
         parser.error("--append: a log holds what the run forecasts, not --levels of it")
-    runtime.configure()
 
     def command() -> None:
+        runtime.configure()
         seeds = open_runs(arguments.run, arguments.config)
         panel = load_rows(seeds[0], arguments.data, arguments.as_of, arguments.future)
         rows = forecastable(seeds[0], panel)

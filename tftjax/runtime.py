@@ -4,11 +4,19 @@ Entry points call `configure()` before their first array operation. Importing ja
 """
 
 import contextlib
+import hashlib
+import logging
 import os
+import platform
+from importlib import metadata
 from pathlib import Path
 
 import jax
 from jax.sharding import AxisType, Mesh
+
+from tftjax.errors import UserError
+
+log = logging.getLogger(__name__)
 
 MESH_AXIS = "devices"
 MOST_HELD = 2**29  # bytes of exchanged gradients that an epoch may hold
@@ -25,8 +33,12 @@ def configure() -> None:
 
     One virtual CPU device a core, each with one thread: the operations of a small TFT are too short to be
     divided inside, and a batch divided over two devices runs nearly twice as fast. The cache lies in
-    JAX_COMPILATION_CACHE_DIR, by default $XDG_CACHE_HOME/tftjax or ~/.cache/tftjax; without a home there
-    is none.
+    JAX_COMPILATION_CACHE_DIR, by default in a folder of $XDG_CACHE_HOME/tftjax or ~/.cache/tftjax for this
+    jaxlib and kind of CPU; without a home there is none. The backend starts before any file of a run is
+    read: what fails then is no fault of the file.
+
+    Raises:
+      UserError: JAX_PLATFORMS names a backend that does not start.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     defaults = {
@@ -38,9 +50,35 @@ def configure() -> None:
     if jax.config.jax_compilation_cache_dir is None:
         with contextlib.suppress(RuntimeError):  # no HOME and no entry in passwd, as in some containers
             home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-            jax.config.update("jax_compilation_cache_dir", str(home / "tftjax"))
+            jax.config.update("jax_compilation_cache_dir", str(home / "tftjax" / _kind_of_code()))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    if jax.config.jax_enable_x64:
+        log.warning(
+            "JAX_ENABLE_X64 is on: a seed's numbers are others than without it. Each checkpoint records it."
+        )
+    _start_backend()
+
+
+def _kind_of_code() -> str:
+    """The jaxlib and the kind of CPU that compiled code is for: XLA warns of code for another CPU."""
+    cpu = platform.processor()
+    with contextlib.suppress(OSError):  # Linux alone has the file
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        cpu += "".join(next((line for line in lines if line.lower().startswith(("flags", "features"))), ""))
+    kind = hashlib.sha256(f"{platform.machine()} {cpu}".encode()).hexdigest()[:8]
+    return f"jaxlib-{metadata.version('jaxlib')}-{kind}"
+
+
+def _start_backend() -> None:
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # without a plugin for it jax asserts
+        reason = str(error).partition("\n")[0] or "no such backend is installed"
+        raise UserError(
+            f"JAX_PLATFORMS is {jax.config.jax_platforms!r}, which jax cannot start here ({reason})."
+            " Unset it, or name what this machine has, such as cpu."
+        ) from error
 
 
 def device_mesh(batch_size: int | None = None, most: int | None = None) -> Mesh:

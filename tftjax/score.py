@@ -271,9 +271,9 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the scores of logged forecasts and their drift."""
     arguments = make_parser().parse_args(argv)
-    runtime.configure()
 
     def command() -> None:
+        runtime.configure()
         if arguments.out is not None and arguments.out.exists():
             raise UserError(f"{arguments.out} exists. Choose another file, or remove it.")
         seeds = open_runs(arguments.run, arguments.config)

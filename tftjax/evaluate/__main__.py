@@ -26,16 +26,16 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes metrics, predictions, baselines and plots into the `evaluation` folder of a run's directory."""
     arguments = make_parser().parse_args(argv)
-    # What it needs takes most of a second to import: not before the flags are known to be right.
-    from tftjax import runtime
-    from tftjax.evaluate.evaluation import evaluate
-    from tftjax.evaluate.verdict import summary
-    from tftjax.storage import runs
-    from tftjax.train import pictures
-
-    runtime.configure()
 
     def command() -> None:
+        # Not before the flags are known to be right, and where Ctrl-C is caught: it takes a second.
+        from tftjax import runtime
+        from tftjax.evaluate.evaluation import evaluate
+        from tftjax.evaluate.verdict import summary
+        from tftjax.storage import runs
+        from tftjax.train import pictures
+
+        runtime.configure()
         run = runs.open_run(arguments.run)
         evaluated = evaluate(run)
         pictures.draw(run, evaluated)

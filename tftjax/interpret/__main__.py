@@ -27,14 +27,14 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes interpretation/: importance of variables, attention by lag and over time, regime shifts."""
     arguments = make_parser().parse_args(argv)
-    # What it needs takes most of a second to import: not before the flags are known to be right.
-    from tftjax import runtime
-    from tftjax.interpret.tables import interpret, table_of
-    from tftjax.storage import runs
-
-    runtime.configure()
 
     def command() -> None:
+        # Not before the flags are known to be right, and where Ctrl-C is caught: it takes a second.
+        from tftjax import runtime
+        from tftjax.interpret.tables import interpret, table_of
+        from tftjax.storage import runs
+
+        runtime.configure()
         summaries = {}
         for directory in arguments.run:
             run = runs.open_run(directory)

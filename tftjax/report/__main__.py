@@ -25,10 +25,15 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes report.html into the directory of each run, sweep or walk-forward."""
     arguments = make_parser().parse_args(argv)
-    # What it needs takes most of a second to import: not before the flags are known to be right.
-    from tftjax.report.kinds import report
 
-    return exit_code(lambda: [print(path) for path in report(arguments.directory)])
+    def command() -> None:
+        # Not before the flags are known to be right, and where Ctrl-C is caught: it takes a second.
+        from tftjax.report.kinds import report
+
+        for path in report(arguments.directory):
+            print(path)
+
+    return exit_code(command)
 
 
 if __name__ == "__main__":

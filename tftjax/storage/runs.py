@@ -129,8 +129,11 @@ def check_judged(directory: Path) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a checkpoint's numbers depend on."""
-    return {"python": sys.version.split()[0]} | {name: packages.version(name) for name in PACKAGES}
+    """Versions of Python and of the packages that a checkpoint's numbers depend on; and 64 bits, where on."""
+    import jax  # half a second, which reading a run need not pay
+
+    found = {"python": sys.version.split()[0]} | {name: packages.version(name) for name in PACKAGES}
+    return found | ({"JAX_ENABLE_X64": "1"} if jax.config.jax_enable_x64 else {})
 
 
 @contextlib.contextmanager

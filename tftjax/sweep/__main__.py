@@ -91,13 +91,13 @@ def plan_of(arguments: argparse.Namespace) -> tuple[list[Member], Path]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Trains configs x grid x sample x seeds side by side, evaluates all, and compares them."""
     arguments = make_parser().parse_args(argv)
-    # jax takes half a second to import: not before the flags are known to be right.
-    from tftjax import runtime
-    from tftjax.sweep.run import conclude, load_data, sweep
-
-    runtime.configure()
 
     def command() -> None:
+        # Not before the flags are known to be right, and where Ctrl-C is caught: it takes a second.
+        from tftjax import runtime
+        from tftjax.sweep.run import conclude, load_data, sweep
+
+        runtime.configure()
         members, folder = plan_of(arguments)
         data = load_data(members, arguments.mixed_data)
         with hosts.joined(arguments) as host:

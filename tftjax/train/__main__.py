@@ -36,16 +36,16 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Trains one config, with checkpoints every epoch, and evaluates the result; or its final fit."""
     arguments = make_parser().parse_args(argv)
-    # jax takes half a second to import: not before the flags are known to be right.
-    from tftjax import runtime
-    from tftjax.config.loading import load
-    from tftjax.data.loading import load_panel
-    from tftjax.storage import runs
-    from tftjax.train.run import check_same_config, refit, train
-
-    runtime.configure()
 
     def command() -> None:
+        # Not before the flags are known to be right, and where Ctrl-C is caught: it takes a second.
+        from tftjax import runtime
+        from tftjax.config.loading import load
+        from tftjax.data.loading import load_panel
+        from tftjax.storage import runs
+        from tftjax.train.run import check_same_config, refit, train
+
+        runtime.configure()
         named = [f"name={json.dumps(arguments.name)}"] if arguments.name is not None else []
         config = load(arguments.config, [*arguments.set, *named])
         directory = arguments.runs / config.name

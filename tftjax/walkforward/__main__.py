@@ -94,15 +94,15 @@ def _introduction(num_folds: int, first_and_last: Sequence[Mapping[str, object]]
 def main(argv: Sequence[str] | None = None) -> int:
     """Trains configs x folds x seeds side by side, and judges them on all test years together."""
     arguments = make_parser().parse_args(argv)
-    # jax takes half a second to import: not before the flags are known to be right.
-    from tftjax import runtime
-    from tftjax.sweep.run import load_data, sweep
-    from tftjax.walkforward import results
-    from tftjax.walkforward.pool import fold_facts
-
-    runtime.configure()
 
     def command() -> None:
+        # Not before the flags are known to be right, and where Ctrl-C is caught: it takes a second.
+        from tftjax import runtime
+        from tftjax.sweep.run import load_data, sweep
+        from tftjax.walkforward import results
+        from tftjax.walkforward.pool import fold_facts
+
+        runtime.configure()
         members, folder = plan_of(arguments)
         data = load_data(members, mixed_data=False)
         messages = check_history(members, {name: values.panel.frame.index for name, values in data.items()})
