@@ -372,6 +372,22 @@ def test_a_final_fit_needs_its_run(trained, tmp_path, capsys):
     assert not (tmp_path / "tiny-final").exists()
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"observed": ("SP500_Returns", "VIX")}, "observed columns lack Realized_Vol_21d, .* and have VIX"),
+        ({"known_categorical": ("month", "day_of_week")}, "known_categorical columns are in another order"),
+        ({"about": {"target_transform": "log_return"}}, "target_transform 'log_return'.* with 'none'"),
+    ],
+)
+def test_a_final_fit_takes_the_columns_of_its_run_alone(begun, tmp_path, changes, words):
+    config, data, directory = begun()
+    panel = dataclasses.replace(data.whole, **changes)
+    with pytest.raises(UserError, match=f"panel.csv: .*{words}"):
+        run.refit(runs.Run(directory, config, data, {}, 1), tmp_path / "x", panel=panel, quiet=True)
+    assert not (tmp_path / "x").exists()
+
+
 def test_the_schedule_of_a_final_fit_is_scaled_like_its_epochs(begun):
     config, data, directory = begun(schedule="warmup_cosine", warmup_epochs=3, max_epochs=30)
     source = runs.Run(directory, config, data, {}, 12)
