@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import json
 import shutil
 from pathlib import Path
 
@@ -360,6 +361,22 @@ def test_the_model_s_age_and_verdict_are_said(trained, tmp_path, capsys):
     shutil.rmtree(bare / "evaluation")
     assert predict.main([str(bare)]) == 0
     assert "test rows" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["", "{}", '{"test": 1}', '{"test": {"pinball": null}}', None])
+def test_a_damaged_verdict_is_said_and_forecast(trained, tmp_path, capsys, damage):
+    folder = Path(shutil.copytree(trained.directory, tmp_path / "tiny"))
+    metrics = folder / "evaluation" / "metrics.json"
+    # None: all keys are there, and the tests' results are not.
+    whole = json.loads(metrics.read_text())
+    whole["test"]["tests"] = {}
+    metrics.write_text(json.dumps(whole) if damage is None else damage)
+    assert predict.main([str(folder)]) == 0
+    captured = capsys.readouterr()
+    assert "Forecast from data to" in captured.out
+    (line,) = [line for line in captured.err.splitlines() if "test rows" in line]
+    assert line.startswith(f"on the test rows: unknown, as {metrics}")
+    assert line.endswith(f"Make it anew: tftjax evaluate {folder}")
 
 
 @pytest.mark.parametrize(("days", "warned"), [(365, False), (368, True)])

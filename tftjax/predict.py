@@ -35,9 +35,8 @@ from tftjax.data.tables.future import given_columns, read_future, steps_ahead, w
 from tftjax.data.tables.transforms import in_return_unit, to_levels
 from tftjax.data.windows import make_series
 from tftjax.errors import UserError
-from tftjax.evaluate.files import read_metrics
 from tftjax.evaluate.formatting import counted
-from tftjax.evaluate.verdict import verdict
+from tftjax.evaluate.verdict import read_verdict
 from tftjax.model.forecast import forecast_rows
 from tftjax.model.parameters import build_model
 from tftjax.storage import forecast_log, runs
@@ -181,11 +180,14 @@ def _say_what_it_is(seeds: Sequence[runs.Run], panel: Panel) -> None:
 
 
 def _verdict(directory: Path) -> str | None:
-    """The verdict of an evaluation, in a line; None if there is none."""
+    """The verdict of an evaluation, or why it cannot be read, in a line; None if there is none."""
     path = ForecastDirectory(directory).evaluation.metrics
     if not path.is_file():
         return None
-    return verdict(read_metrics(path, ("test",), f"tftjax evaluate {directory}")["test"])
+    try:
+        return read_verdict(path, f"tftjax evaluate {directory}")
+    except UserError as error:
+        return f"unknown, as {error}"
 
 
 def load_rows(

@@ -18,10 +18,9 @@ from tftjax.data.panel import Panel
 from tftjax.data.prepared import Data, prepare, target_days
 from tftjax.errors import UserError
 from tftjax.evaluate.evaluation import evaluate
-from tftjax.evaluate.files import read_metrics
 from tftjax.evaluate.formatting import counted
 from tftjax.evaluate.tables import wrapped
-from tftjax.evaluate.verdict import summary, verdict
+from tftjax.evaluate.verdict import read_verdict, summary
 from tftjax.files import write_json
 from tftjax.model.parameters import control_vectors
 from tftjax.storage import checkpoint, runs
@@ -266,7 +265,7 @@ def _record(source: runs.Run, directory: Path, config: Config, data: Data) -> ru
         epochs=config.train.last_epoch,
         trained_until=str(max(target_days(data.panel, data.blocks, "train"))),
         chosen_until=str(max(target_days(source.data.panel, source.data.blocks, "val"))),
-        verdict=verdict(read_metrics(metrics, ("test",), remedy)["test"]),
+        verdict=read_verdict(metrics, remedy),
         identity=runs.identity(source),
     )
 
