@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tftjax.config.functions import NO_FUNCTIONS, Functions, check_at_hand
-from tftjax.config.loading import Config, changed_keys, from_dict
+from tftjax.config.loading import Config, changed_keys, digest, from_dict
 from tftjax.config.loading import fingerprint as config_fingerprint
 from tftjax.data.encoding import encoding_from_json, encoding_to_json
 from tftjax.data.panel import ROLES, Panel, read_panel, write_panel
@@ -22,6 +22,16 @@ from tftjax.storage import checkpoint, directories
 from tftjax.storage.directories import RunDirectory, sweep_of
 
 RAISABLE = ("train.max_epochs", "train.patience")  # decide when training ends, and nothing before that
+# What a retraining of a config may change: which rows are read and when they end, and what follows from them.
+RETRAINING = (
+    *RAISABLE,
+    "data.dataset",
+    "data.start",
+    "data.end",
+    "data.split_dates",
+    "data.events",
+    "loss.target_std",
+)
 PACKAGES = ("tftjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pandas")
 
 
@@ -101,17 +111,18 @@ def read_final(directory: Path) -> Final | None:
 def identity(run: Run) -> str:
     """The fingerprint, in 12 hex digits, of what makes a run's forecasts: the same for every retraining.
 
-    What may change from one training of a config to the next has no part in it: RAISABLE, `evaluation`,
-    `notes`, and `loss.target_std`, which may follow the data. A final fit has its source's.
+    It is of the settings that differ from their defaults, so that a setting that a later version adds leaves
+    it as it is. What may change from one training of a config to the next has no part in it: `RETRAINING`,
+    `evaluation`, `notes` and `name`, which stands beside it. A final fit has its source's.
     """
     final = read_final(run.directory)
     if final is not None:
         return final.identity
-    raw = run.config.model_dump(mode="json", exclude={"notes", "evaluation"})
-    for key in (*RAISABLE, "loss.target_std"):
-        section, name = key.split(".")
-        del raw[section][name]
-    return config_fingerprint(from_dict(raw, str(run.directory)))[:12]
+    sections = run.config.model_dump(
+        mode="json", exclude_defaults=True, exclude={"notes", "name", "evaluation"}
+    )
+    settings = {f"{name}.{key}": value for name, values in sections.items() for key, value in values.items()}
+    return digest({key: value for key, value in settings.items() if key not in RETRAINING})[:12]
 
 
 def check_judged(directory: Path) -> None:
