@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -132,11 +133,43 @@ def check_judged(directory: Path) -> None:
       UserError: names the run that can be judged in its place.
     """
     final = read_final(directory)
+    if final is None:
+        return
+    source = source_of(directory, final)
+    advice = f"Take the run that chose its epochs: {source}."
+    if not RunDirectory(source).config.is_file():
+        advice = f"The run that chose its epochs is no longer in {source}: take that, wherever it is now."
+    raise UserError(
+        f"{directory}: a final fit is trained on all rows, so that none are left to judge it by. {advice}"
+    )
+
+
+def path_to_source(source: Path, directory: Path) -> str:
+    """`Final.source`: the way from a final fit's directory, so that both can be moved together."""
+    return os.path.relpath(source.resolve(), directory.resolve())
+
+
+def source_of(directory: Path, final: Final) -> Path:
+    """The directory of the run that a final fit comes from, wherever Python or a command was started."""
+    return (directory.resolve() / final.source).resolve()
+
+
+def copy(run: Run, directory: Path) -> Run:
+    """Copies a run into another directory, whose name becomes its own, and opens it there.
+
+    Raises:
+      UserError: something lies there, or the name is none of a run.
+    """
+    if directory.exists():
+        raise UserError(f"{directory} exists. Choose another place.")
+    raw = read_config(run.directory).model_dump(mode="json") | {"name": directory.name}
+    config, final = from_dict(raw, f"the copy of {run.directory}"), read_final(run.directory)
+    shutil.copytree(run.directory, directory)
+    write_json(RunDirectory(directory).config, config.model_dump(mode="json"))
     if final is not None:
-        raise UserError(
-            f"{directory}: a final fit is trained on all rows, so that none are left to judge it by. Take the"
-            f" run that chose its epochs: {os.path.normpath(directory / final.source)}."
-        )
+        final = final._replace(source=path_to_source(source_of(run.directory, final), directory))
+        write_json(RunDirectory(directory).final, final._asdict())
+    return open_run(directory, run.data, run.functions)
 
 
 def versions() -> dict[str, str]:

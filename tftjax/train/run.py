@@ -1,6 +1,5 @@
 """A run from its config to its evaluation."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -260,7 +259,7 @@ def _record(source: runs.Run, directory: Path, config: Config, data: Data) -> ru
             f" evaluate it: {remedy}"
         )
     return runs.Final(
-        source=os.path.relpath(source.directory, directory),
+        source=runs.path_to_source(source.directory, directory),
         chosen_epoch=source.best_epoch,
         epochs=config.train.last_epoch,
         trained_until=str(max(target_days(data.panel, data.blocks, "train"))),
