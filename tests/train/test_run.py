@@ -118,6 +118,7 @@ def test_fit_saves_the_last_epoch_whatever_the_interval(begun, monkeypatch):
 
 @pytest.mark.parametrize("every", [1, 3])
 def test_interruption_saves_the_last_finished_epoch(begun, monkeypatch, caplog, every):
+    caplog.set_level("INFO", "tftjax")
     started = begun(checkpoint_every=every)
     with pytest.raises(KeyboardInterrupt):
         fit(started, monkeypatch, {6: KeyboardInterrupt()})
