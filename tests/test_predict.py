@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import json
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from tiny import ENCODER_LENGTH, QUANTILES, contents, make_rows, write_config
 
 from tftjax import predict, runtime
-from tftjax.config.loading import from_dict
+from tftjax.config.loading import Config, from_dict, load
 from tftjax.data.loading import embedded_folder, load_panel
 from tftjax.data.panel import read_panel, write_panel
 from tftjax.data.prepared import prepare
@@ -362,6 +363,22 @@ def test_the_model_s_age_and_verdict_are_said(trained, tmp_path, capsys):
     assert "test rows" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("damage", ["", "{}", '{"test": 1}', '{"test": {"pinball": null}}', None])
+def test_a_damaged_verdict_is_said_and_forecast(trained, tmp_path, capsys, damage):
+    folder = Path(shutil.copytree(trained.directory, tmp_path / "tiny"))
+    metrics = folder / "evaluation" / "metrics.json"
+    # None: all keys are there, and the tests' results are not.
+    whole = json.loads(metrics.read_text())
+    whole["test"]["tests"] = {}
+    metrics.write_text(json.dumps(whole) if damage is None else damage)
+    assert predict.main([str(folder)]) == 0
+    captured = capsys.readouterr()
+    assert "Forecast from data to" in captured.out
+    (line,) = [line for line in captured.err.splitlines() if "test rows" in line]
+    assert line.startswith(f"on the test rows: unknown, as {metrics}")
+    assert line.endswith(f"Make it anew: tftjax evaluate {folder}")
+
+
 @pytest.mark.parametrize(("days", "warned"), [(365, False), (368, True)])
 def test_a_model_that_learned_long_ago_warns(run, tmp_path, caplog, days, warned):
     last = ROWS.index[223] + pd.Timedelta(days=days)
@@ -454,12 +471,50 @@ def test_a_last_line_without_its_end_is_kept(trained, tmp_path):
 def test_a_retraining_keeps_the_log(trained, final):
     """What may change from one training of a config to the next is no part of its identity in a log."""
     run = runs.open_run(trained.directory)
-    assert runs.identity(final) == runs.identity(run)
-    more = run.config.train.model_copy(update={"max_epochs": 9, "patience": 11})
-    assert runs.identity(dataclasses.replace(run, config=run.config.model_copy(update={"train": more}))) == (
-        runs.identity(run)
-    )
-    other = run.config.train.model_copy(update={"seed": 1})
-    assert runs.identity(dataclasses.replace(run, config=run.config.model_copy(update={"train": other}))) != (
-        runs.identity(run)
-    )
+    own = runs.identity(run)
+    assert runs.identity(final) == own
+
+    def identity(*overrides):
+        return runs.identity(dataclasses.replace(run, config=load(run.config, overrides)))
+
+    for same in (
+        "name=tiny2",
+        "notes=anew",
+        "data.dataset=grown.csv",
+        "data.start=2001-01-02",
+        "data.end=2002-03-29",
+        'data.split_dates={"val": "2001-10-01", "test": "2002-01-01"}',
+        'data.events={"fomc": ["2002-03-19"]}',
+        "train.max_epochs=9",
+        "train.patience=11",
+        "loss.target_std=0.011",
+        "evaluation.quality_window=20",
+    ):
+        assert identity(same) == own, same
+    for other in ("train.seed=1", "model.hidden_size=8", "data.missing=mask"):
+        assert identity(other) != own, other
+    assert identity("train.seed=42") == own  # the default
+
+    class Later(type(run.config.train)):  # of a version with a setting more
+        ema_decay: float = 0.0
+
+    class LaterConfig(Config):
+        train: Later = Later()
+
+    later = LaterConfig.model_validate_json(run.config.model_dump_json())
+    assert "ema_decay" in later.model_dump()["train"]
+    assert runs.identity(dataclasses.replace(run, config=later)) == own
+
+
+def test_a_log_goes_on_with_a_later_end(trained, tmp_path, capsys):
+    config, log = write_config(tmp_path, ROWS, train={"max_epochs": 1}), tmp_path / "log.csv"
+    command = [str(config), "--runs", str(tmp_path), "--quiet", "--overwrite"]
+    for end in ("2002-03-01", "2002-03-08"):
+        assert train_main([*command, "--set", f"data.end={end}"]) == 0
+        assert predict.main([str(tmp_path / "tiny"), "--append", str(log)]) == 0
+    assert pd.read_csv(log)["as_of"].tolist() == ["2002-03-01", "2002-03-08"]
+    capsys.readouterr()
+    assert predict.main([str(trained.directory), "--append", str(log)]) == 0  # but for its epochs the same
+    assert train_main([*command, "--set", "train.seed=1"]) == 0
+    assert predict.main([str(tmp_path / "tiny"), "--append", str(log)]) == 2
+    assert "another run's log" in capsys.readouterr().err

@@ -1,11 +1,15 @@
 """Logged forecasts beside what came, by hand."""
 
+import dataclasses
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 from tiny import QUANTILES, make_rows
 
 from tftjax import predict, score
+from tftjax.data.loading import load_panel
 from tftjax.data.panel import make_panel
 from tftjax.storage import runs
 from tftjax.train.run import refit
@@ -117,7 +121,8 @@ def test_the_scores_are_the_evaluation_s(trained, log, tmp_path, capsys):
     captured = capsys.readouterr()
     text = captured.out
     assert "48 forecasts of 48 made after the day of the outcome (--as-of)" in captured.err
-    assert "49 forecasts of tiny, data to 2002-03-22; 1 without an outcome yet" in text
+    assert "log.csv: 49 forecasts of tiny\n" in text
+    assert f"outcomes: {trained.config.parent / 'panel.csv'}, to 2002-03-22; 1 without one yet\n" in text
     assert max(map(len, text.split("By month")[1].splitlines())) <= 80
     table = pd.read_csv(out).set_index("period")
     assert table.index.tolist() == ["all", "2002-01", "2002-02", "2002-03"]
@@ -143,7 +148,7 @@ def test_outcomes_of_newer_data(trained, log, tmp_path, capsys):
     command = [str(log), "--run", str(trained.directory), "--data", str(tmp_path / "newer.csv")]
     assert score.main([*command, "--by", "quarter"]) == 0
     text = capsys.readouterr().out
-    assert f"49 forecasts of tiny, data to {day.date()}; 0 without an outcome yet" in text
+    assert f"outcomes: {tmp_path / 'newer.csv'}, to {day.date()}; 0 without one yet" in text
     assert "2002Q1" in text
 
 
@@ -166,4 +171,31 @@ def test_bad_input(trained, log, tmp_path, capsys):
     damaged.write_text("\n".join([lines[0], lines[-1]]) + "\n")
     capsys.readouterr()
     assert score.main([str(damaged), "--run", str(trained.directory)]) == 0
-    assert "1 forecast of tiny, data to 2002-03-22; 1 without an outcome yet" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "1 forecast of tiny\n" in out
+    assert "to 2002-03-22; 1 without one yet" in out
+
+
+@pytest.mark.slow
+def test_a_final_fit_is_scored_by_the_data_as_it_is_now(trained, tmp_path, capsys):
+    table = tmp_path / "panel.csv"
+    make_rows().iloc[:310].to_csv(table)
+    source = runs.open_run(trained.directory)
+    settings = source.config.data.model_copy(update={"dataset": str(table)})
+    config = source.config.model_copy(update={"data": settings})
+    source = dataclasses.replace(source, config=config, best_epoch=1)
+    panel = load_panel(settings)
+    final = refit(source, tmp_path / "tiny-final", panel=panel, quiet=True)
+    log = tmp_path / "log.csv"
+    predict.add_to_log(log, [final], panel, predict.predict(final, panel))
+    make_rows().to_csv(table)  # ten days later
+    assert score.main([str(log), "--run", str(final.directory)]) == 0
+    assert f"outcomes: {table}, to 2002-03-22; 0 without one yet" in capsys.readouterr().out
+    table.unlink()
+    assert score.main([str(log), "--run", str(final.directory)]) == 2
+    assert f"data.dataset: '{table}' is neither a folder nor a file" in capsys.readouterr().err
+    kept = final.directory / "config.json"
+    kept.write_text(kept.read_text().replace(json.dumps(str(table)), '"frame"'))
+    assert score.main([str(log), "--run", str(final.directory)]) == 0
+    words = f"outcomes: the rows that the run keeps, to {make_rows().index[309].date()}; 1 without one yet"
+    assert words in capsys.readouterr().out

@@ -1,9 +1,9 @@
-"""Reading JSON, and writing files whole or not at all."""
+"""Reading JSON, writing files whole or not at all, and keeping them for one process."""
 
 import contextlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,3 +69,31 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
         raise UserError(
             f"{path}: cannot be written ({error.strerror}). Free space or choose another folder."
         ) from error
+
+
+@contextlib.contextmanager
+def lock(path: Path, seconds: float, busy: str) -> Iterator[None]:
+    """Keeps what a lock file stands for; the system frees it when the process ends, however it ends.
+
+    Args:
+      path: the lock file; it stays where it is.
+      seconds: how long to wait for another process.
+      busy: the error's text if that was in vain.
+    Raises:
+      UserError: another process has it, or it cannot be written.
+    """
+    import filelock  # 0.05 s, which who only reads need not pay
+
+    if path.is_symlink():
+        raise UserError(f"{path}: is a link, expected a file. Remove it.")
+    held = filelock.FileLock(path, timeout=seconds)
+    try:
+        held.acquire()
+    except filelock.Timeout as error:
+        raise UserError(busy) from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}). Choose a writable folder.") from error
+    try:
+        yield
+    finally:
+        held.release()

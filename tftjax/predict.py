@@ -18,7 +18,7 @@ from tftjax import files, runtime
 from tftjax.cli import command_parser, exit_code
 from tftjax.config.data import DataConfig
 from tftjax.data.feature_sets import known_input
-from tftjax.data.loading import FRAME, MAKES_OTHER_VALUES, load_panel
+from tftjax.data.loading import FRAME, check_made_like, load_panel, values_made_by
 from tftjax.data.panel import (
     Panel,
     blocks,
@@ -33,9 +33,8 @@ from tftjax.data.tables.future import ended, read_future, steps_ahead, with_futu
 from tftjax.data.tables.transforms import in_return_unit, to_levels
 from tftjax.data.windows import make_series
 from tftjax.errors import UserError
-from tftjax.evaluate.files import read_metrics
 from tftjax.evaluate.formatting import counted
-from tftjax.evaluate.verdict import verdict
+from tftjax.evaluate.verdict import read_verdict
 from tftjax.model.forecast import forecast_rows
 from tftjax.model.parameters import build_model
 from tftjax.storage import forecast_log, runs
@@ -179,11 +178,14 @@ def _say_what_it_is(seeds: Sequence[runs.Run], panel: Panel) -> None:
 
 
 def _verdict(directory: Path) -> str | None:
-    """The verdict of an evaluation, in a line; None if there is none."""
+    """The verdict of an evaluation, or why it cannot be read, in a line; None if there is none."""
     path = ForecastDirectory(directory).evaluation.metrics
     if not path.is_file():
         return None
-    return verdict(read_metrics(path, ("test",), f"tftjax evaluate {directory}")["test"])
+    try:
+        return read_verdict(path, f"tftjax evaluate {directory}")
+    except UserError as error:
+        return f"unknown, as {error}"
 
 
 def load_rows(
@@ -224,19 +226,13 @@ def _source(data: str | pd.DataFrame) -> str:
 
 def _load_like(run: runs.Run, data: str | pd.DataFrame) -> Panel:
     """Reads data as the run's own was made, which a config that names a built panel does not tell."""
-    about = run.data.panel.about
-    made = {key: about[key] for key in (*MAKES_OTHER_VALUES, "max_gap", "calendar") if key in about}
-    if "calendar" not in about and made.get("frequency") == "daily":
-        del made["frequency"]  # all rows were taken for days
+    trained = run.data.panel
+    made = values_made_by(trained)
+    made |= {key: trained.about[key] for key in ("max_gap", "calendar") if key in trained.about}
     frame = data if isinstance(data, pd.DataFrame) else None
     update = {"dataset": FRAME if frame is not None else data, "end": None, "frequency": None, **made}
     panel = load_panel(run.config.data.model_copy(update=update), frame)
-    for key, value in made.items():
-        if key in MAKES_OTHER_VALUES and panel.about.get(key, value) != value:
-            raise UserError(
-                f"{_source(data)}: was made with {key} {panel.about[key]!r}, the run's data with {value!r}."
-                " Give data that was made like the run's."
-            )
+    check_made_like(panel, trained, _source(data))
     return panel
 
 

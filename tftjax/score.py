@@ -21,6 +21,7 @@ from tftjax import files, runtime
 from tftjax.cli import command_parser, exit_code
 from tftjax.config.evaluation import EvaluationConfig
 from tftjax.data.calendar import PERIODS
+from tftjax.data.loading import FRAME
 from tftjax.data.panel import Panel, name_of, split_series
 from tftjax.data.prepared import train_targets
 from tftjax.errors import UserError
@@ -248,6 +249,16 @@ def over_time(table: pd.DataFrame, by: str) -> Table:
     return Table(f"By {by}", head, rows, note)
 
 
+def source_of(run: runs.Run) -> str | None:
+    """The data that the config names, to be read anew: a run's own rows end with its training.
+
+    Returns:
+      None for a frame that was handed over: there is nothing but the run's own rows.
+    """
+    dataset = run.config.data.dataset
+    return None if dataset == FRAME else dataset
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = command_parser(
@@ -262,7 +273,10 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("log", type=Path, help="log of forecasts that `predict --append` made")
     parser.add_argument("--run", type=Path, required=True, help="directory of the run, or of a sweep")
     parser.add_argument("--config", metavar="NAME", help="of a sweep: the config whose seeds are averaged")
-    parser.add_argument("--data", help="folder or file with the outcomes; default: the run's own data")
+    parser.add_argument(
+        "--data",
+        help="folder or file with the outcomes; default: the data that the config names, read anew",
+    )
     parser.add_argument("--by", choices=BY, default="month", help="periods of the drift; default: month")
     parser.add_argument("--out", type=Path, help="also write the drift as a CSV; returns as decimals")
     return parser
@@ -279,11 +293,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         seeds = open_runs(arguments.run, arguments.config)
         author = author_of(seeds)
         logged = forecast_log.read(arguments.log, author)
-        panel = load_rows(seeds[0], arguments.data, None)
+        source = arguments.data or source_of(seeds[0])
+        panel = load_rows(seeds[0], source, None)
         scored = score(seeds, logged, panel)
         waiting, last = len(logged) - len(scored.rows), panel.frame.index.max().date()
-        words = f"{arguments.log}: {counted(len(logged), 'forecast')} of {author.run}, data to {last};"
-        print(f"{words} {waiting} without an outcome yet")
+        print(f"{arguments.log}: {counted(len(logged), 'forecast')} of {author.run}")
+        rows = "the rows that the run keeps" if source is None else source
+        print(f"outcomes: {rows}, to {last}; {waiting} without one yet")
         if not len(scored.rows):
             return
         table = drift(scored, arguments.by)

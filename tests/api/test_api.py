@@ -88,6 +88,44 @@ def test_load_evaluate_save(run, tmp_path):
     pd.testing.assert_frame_equal(copy.predict(), run.predict())
     with pytest.raises(tftjax.UserError, match="exists"):
         opened.save(tmp_path / "copy")
+    with pytest.raises(tftjax.UserError, match='name: found "my copy"'):
+        opened.save(tmp_path / "my copy")
+    assert not (tmp_path / "my copy").exists()
+
+
+def test_a_saved_run_goes_on_under_its_new_name(run, config_file, tmp_path, monkeypatch):
+    copy = run.save(tmp_path / "copy")
+    assert (copy.name, tftjax.load(tmp_path / "copy").name) == ("copy", "copy")
+    more = {"config": config_file, "max_epochs": 3, "resume": True, "quiet": True}
+    assert tftjax.fit(directory=tmp_path / "copy", **more).config.train.max_epochs == 3
+    monkeypatch.chdir(tmp_path)
+    assert tftjax.load("copy").save("again").name == "again"
+
+
+def judged_at(final):
+    """Where a final fit says that its source lies."""
+    with pytest.raises(tftjax.UserError, match="a final fit is trained on all rows") as error:
+        final.evaluate()
+    return str(error.value).split("judge it by. ")[1]
+
+
+def test_a_final_fit_finds_its_source_from_everywhere(run, tmp_path, monkeypatch):
+    source = run.save(tmp_path / "runs" / "a")
+    final = source.refit(quiet=True)
+    there = f"Take the run that chose its epochs: {source.directory}."
+    assert judged_at(final) == there
+    assert judged_at(final.save(tmp_path / "elsewhere" / "deep" / "b")) == there
+    (tmp_path / "link").symlink_to(final.directory)
+    assert judged_at(tftjax.load(tmp_path / "link")) == there
+    monkeypatch.chdir(final.directory)
+    assert judged_at(tftjax.load(".")) == there
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").rename(tmp_path / "moved")  # both together
+    moved = tftjax.load("moved/a-final")
+    assert judged_at(moved) == f"Take the run that chose its epochs: {tmp_path / 'moved' / 'a'}."
+    (tmp_path / "moved" / "a").rename(tmp_path / "gone")
+    assert judged_at(moved).startswith(f"The run that chose its epochs is no longer in {tmp_path / 'moved'}")
+    assert len(moved.predict()) == 1
 
 
 def test_refit_is_for_daily_use(run, caplog):

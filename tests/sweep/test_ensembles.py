@@ -70,6 +70,9 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_the_newest_fold_opens(folder, caplog):
+    open_runs(folder, "a")
+    assert caplog.messages == []  # in Python, where no command shows what is plain information
+    caplog.set_level("INFO", "tftjax")
     opened = open_runs(folder, "a")
     assert [run.directory.name for run in opened] == ["a-2006-s1", "a-2006-s2", "a-2006-s3"]
     assert {run.data for run in opened} == {"data of a-2006-s1"}

@@ -200,6 +200,7 @@ def test_early_stopping_freezes_one_member(begun):
 
 @pytest.mark.parametrize("every", [1, 3])
 def test_interrupted_and_resumed(begun, every, caplog):
+    caplog.set_level("INFO", "tftjax")
     sweep = begun(checkpoint_every=every, patience=2)
     sweep.events |= {(44, epoch): "worse" for epoch in (2, 3)} | {(43, 6): KeyboardInterrupt()}
     with pytest.raises(KeyboardInterrupt):
@@ -228,6 +229,7 @@ def test_lines_beyond_the_checkpoint_are_dropped(begun):
 
 
 def test_chunks_that_fit_into_memory(begun, monkeypatch, caplog):
+    caplog.set_level("INFO", "tftjax")
     sweep = begun()
     monkeypatch.setattr(MembersEngine, "members_that_fit", lambda *_: 2)
     sweep.train()
@@ -262,6 +264,7 @@ def test_out_of_memory_halves_once(begun, caplog):
 
 
 def test_repacking_pays_or_not(begun, caplog):
+    caplog.set_level("INFO", "tftjax")
     members = begun().engine()
     members.vectorised = True
     members.executable = executable = Executable(None, 8, 30.0, 0)

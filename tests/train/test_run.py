@@ -118,6 +118,7 @@ def test_fit_saves_the_last_epoch_whatever_the_interval(begun, monkeypatch):
 
 @pytest.mark.parametrize("every", [1, 3])
 def test_interruption_saves_the_last_finished_epoch(begun, monkeypatch, caplog, every):
+    caplog.set_level("INFO", "tftjax")
     started = begun(checkpoint_every=every)
     with pytest.raises(KeyboardInterrupt):
         fit(started, monkeypatch, {6: KeyboardInterrupt()})
@@ -370,6 +371,22 @@ def test_a_final_fit_needs_its_run(trained, tmp_path, capsys):
     assert train_main([str(trained.config), "--runs", str(tmp_path), "--set", "data.final_fit=true"]) == 2
     assert "data.final_fit: leaves no rows" in capsys.readouterr().err
     assert not (tmp_path / "tiny-final").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"observed": ("SP500_Returns", "VIX")}, "observed columns lack Realized_Vol_21d, .* and have VIX"),
+        ({"known_categorical": ("month", "day_of_week")}, "known_categorical columns are in another order"),
+        ({"about": {"target_transform": "log_return"}}, "target_transform 'log_return'.* with 'none'"),
+    ],
+)
+def test_a_final_fit_takes_the_columns_of_its_run_alone(begun, tmp_path, changes, words):
+    config, data, directory = begun()
+    panel = dataclasses.replace(data.whole, **changes)
+    with pytest.raises(UserError, match=f"panel.csv: .*{words}"):
+        run.refit(runs.Run(directory, config, data, {}, 1), tmp_path / "x", panel=panel, quiet=True)
+    assert not (tmp_path / "x").exists()
 
 
 def test_the_schedule_of_a_final_fit_is_scaled_like_its_epochs(begun):

@@ -67,6 +67,7 @@ def make_first_state(caplog, tmp_path, source, **model):
     """The state that a run of another model begins with, init.json and what was said."""
     run = prepared(tmp_path / "in", model=model, train={"init_from": str(source.directory)})
     caplog.clear()
+    caplog.set_level("INFO", "tftjax")
     state = loop.first_state(Training("tiny", run.config, run.data, tmp_path), run.program)
     cold = init_state(run.program, hyperparameters(run.config), run.config.train.seed)
     record = json.loads((tmp_path / "init.json").read_text())
@@ -225,6 +226,7 @@ def test_resuming_does_not_read_the_source_again(tmp_path, source, monkeypatch, 
 
 
 def test_a_kill_before_the_first_epoch_reads_it_again(tmp_path, source, monkeypatch, caplog):
+    caplog.set_level("INFO", "tftjax")
     run = prepared(tmp_path / "in", train={"init_from": str(source.directory)})
     begin_run(tmp_path / "tiny", run.config, run.data.whole)
     (tmp_path / "tiny" / "init.json.new").write_text("half")
@@ -236,6 +238,7 @@ def test_a_kill_before_the_first_epoch_reads_it_again(tmp_path, source, monkeypa
 
 
 def test_members_of_a_sweep_start_from_it_and_resume_without_it(tmp_path, source, monkeypatch, caplog):
+    caplog.set_level("INFO", "tftjax")
     copy = shutil.copytree(source.directory, tmp_path / "copy")
     swept = Sweep(tmp_path, monkeypatch, init_from=str(copy))
     swept.events[43, 3] = KeyboardInterrupt()

@@ -5,7 +5,6 @@ Each is frozen and holds nothing but where it lies and what was opened: every fr
 
 import datetime
 import html
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -172,18 +171,14 @@ class Run:
         return report([self.directory])[0]
 
     def save(self, directory: str | Path) -> "Run":
-        """Copies the run to another place, such as out of a temporary folder.
+        """Copies the run to another place, such as out of a temporary folder; its name is the folder's there.
 
         Raises:
-          UserError: something lies there.
+          UserError: something lies there, or the folder's name is none of a run.
         """
         self._only_one("save")
         target = Path(directory)
-        if target.exists():
-            raise UserError(f"{target} exists. Choose another place.")
-        shutil.copytree(self.directory, target)
-        first = self.trained[0]
-        return Run(target, (runs.open_run(target, first.data, first.functions),))
+        return Run(target, (runs.copy(self.trained[0], target),))
 
     def refit(
         self,

@@ -179,7 +179,12 @@ def changed_keys(a: Config, b: Config) -> list[tuple[str, Any, Any]]:
 
 def fingerprint(config: Config) -> str:
     """SHA-256, in hex, of the config's canonical JSON: equal for equal configs, however they were written."""
-    text = json.dumps(config.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    return digest(config.model_dump(mode="json"))
+
+
+def digest(content: dict[str, Any]) -> str:
+    """SHA-256, in hex, of canonical JSON."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

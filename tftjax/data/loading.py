@@ -365,6 +365,41 @@ def use_panel(panel: Panel, config: DataConfig, where: str) -> Panel:
     return dataclasses.replace(panel, about=panel.about | {"calendar": config.calendar})
 
 
+def values_made_by(panel: Panel) -> dict:
+    """The settings that made a panel's values, as far as it tells them."""
+    made = {key: panel.about[key] for key in MAKES_OTHER_VALUES if key in panel.about}
+    if "calendar" not in panel.about and made.get("frequency") == "daily":
+        del made["frequency"]  # all rows were taken for days
+    return made
+
+
+def check_made_like(panel: Panel, trained: Panel, where: str) -> None:
+    """Refuses a panel with other columns or other roles of them than a run's, or of values made otherwise.
+
+    Args:
+      trained: the run's panel.
+      where: what errors call the other one.
+    Raises:
+      UserError: names the columns, or the setting.
+    """
+    advice = "Give data that was made like the run's."
+    for role in ROLES:
+        found, expected = getattr(panel, role), getattr(trained, role)
+        if found == expected:
+            continue
+        lacking = [name for name in expected if name not in found]
+        more = [name for name in found if name not in expected]
+        parts = [f"lack {', '.join(lacking)}"] if lacking else []
+        parts += [f"have {', '.join(more)} more"] if more else []
+        words = " and ".join(parts) or f"are in another order ({', '.join(found)})"
+        raise UserError(f"{where}: beside the run's data, its {role} columns {words}. {advice}")
+    for key, value in values_made_by(trained).items():
+        if panel.about.get(key, value) != value:
+            raise UserError(
+                f"{where}: was made with {key} {panel.about[key]!r}, the run's data with {value!r}. {advice}"
+            )
+
+
 def align(
     series: dict[str, Observations], feature_set: FeatureSet, vintage: str = "first"
 ) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -52,7 +52,8 @@ def read_metrics(
     """
     metrics = files.read_json(path, f"Make it anew: {remedy}")
     for split in splits:
-        lacking = [name for name in needed if name not in metrics.get(split, {})]
+        found = metrics.get(split)
+        lacking = [name for name in needed if not isinstance(found, dict) or name not in found]
         if lacking:
             raise UserError(f"{path}: damaged: {split} lacks {', '.join(lacking)}. Make it anew: {remedy}")
     return metrics

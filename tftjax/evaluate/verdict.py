@@ -1,8 +1,11 @@
 """Verdicts: whether a forecast has earned its keep, in words, with the facts a reader must know beside it."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from tftjax.errors import UserError
+from tftjax.evaluate.files import read_metrics
 from tftjax.evaluate.formatting import (
     BASIS_POINTS,
     CORRELATION,
@@ -149,6 +152,15 @@ def verdict(metrics: Metrics) -> str:
     parts += [f"cannot be told from {', '.join(by_mark[''])}"] if by_mark[""] else []
     parts += [f"is worse than {', '.join(by_mark['bad'])}"] if by_mark["bad"] else []
     return "; ".join(parts)
+
+
+def read_verdict(path: Path, remedy: str) -> str:
+    """The `verdict` on the test rows of a metrics.json; see `read_metrics`."""
+    test = read_metrics(path, ("test",), remedy)["test"]
+    try:
+        return verdict(test)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: damaged ({error!r}). Make it anew: {remedy}") from error
 
 
 def quality_text(metrics: Metrics) -> str:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from tftjax import files
 from tftjax.config.loading import Config, from_dict
 from tftjax.data.panel import PANEL_FILES
 from tftjax.errors import UserError
-from tftjax.files import read_json, write_json
 
 REMEDY = "Bring a copy back, or train again under another --name."
 
@@ -99,7 +99,7 @@ class TrainingDirectory(Directory):
                 f"{self.path}: not a {self.kind} (it has no {self.identity.name}). Give a directory that"
                 f" {self.made_by} made, or choose another place (--name, --runs)."
             )
-        return read_json(self.identity, REMEDY)
+        return files.read_json(self.identity, REMEDY)
 
     def runs(self) -> list["RunDirectory"]:
         """The runs in the directory that have a lock of their own."""
@@ -208,7 +208,7 @@ class SweepDirectory(TrainingDirectory):
 
     def write(self, members: Sequence[dict[str, Any]]) -> None:
         """Writes the plan."""
-        write_json(self.plan, {"members": members})
+        files.write_json(self.plan, {"members": members})
 
     def owns(self, name: str) -> bool:
         """Whether a name is that of an attribute or of an `ended` file."""
@@ -255,30 +255,14 @@ def make(path: Path) -> Path:
     return path
 
 
-@contextlib.contextmanager
-def lock(directory: TrainingDirectory) -> Iterator[None]:
-    """Keeps a directory for one process; the system frees it when the process ends, however it ends.
+def lock(directory: TrainingDirectory) -> contextlib.AbstractContextManager[None]:
+    """Keeps a directory for one process; see `files.lock`.
 
     Raises:
       UserError: another process is training in the directory, or it cannot be written to.
     """
-    import filelock  # 0.05 s, which only training need pay
-
-    if directory.lock_file.is_symlink():
-        raise UserError(f"{directory.lock_file}: is a link, expected a file. Remove it.")
-    held = filelock.FileLock(directory.lock_file, timeout=0)
-    try:
-        held.acquire()
-    except filelock.Timeout as error:
-        raise UserError(
-            f"{directory.path}: another process is training there. Wait for it, or choose another --name."
-        ) from error
-    except OSError as error:
-        raise UserError(f"{directory.path}: cannot be written ({error.strerror}).") from error
-    try:
-        yield
-    finally:
-        held.release()
+    busy = f"{directory.path}: another process is training there. Wait for it, or choose another --name."
+    return files.lock(directory.lock_file, 0.0, busy)
 
 
 @contextlib.contextmanager

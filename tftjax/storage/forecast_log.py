@@ -2,7 +2,7 @@
 
 A CSV with a row a forecast: made (UTC), run and config (name and fingerprint of what made it), as_of (date of
 the last row that was seen), date (that is forecast), series if there are several, and a column a quantile,
-in the unit of the run's data. Rows are only ever added.
+in the unit of the run's data. Rows are only ever added, by one process at a time: beside the log lies a lock.
 """
 
 import csv
@@ -19,6 +19,7 @@ from tftjax.errors import UserError
 
 MADE_BY = ("made", "run", "config")
 DATES = ("as_of", "date")
+PATIENCE = 60.0  # seconds to wait for others that append: each takes a moment
 
 
 class Author(NamedTuple):
@@ -52,7 +53,20 @@ def append(path: Path, author: Author, table: pd.DataFrame, as_of: Mapping[str, 
     Raises:
       UserError: the log is another run's, damaged, or cannot be written; it stays as it was.
     """
-    text, rows = _read(path, author) if path.exists() else (_lines([author.columns()]), [])
+    path = path.resolve()  # a link to a log stays one, and has the log's lock
+    busy = f"{path}: another process has been writing it for {PATIENCE:g} s. Try again."
+    with files.lock(path.with_name(f"{path.name}.lock"), PATIENCE, busy):
+        text, rows = _read(path, author) if path.exists() else (_lines([author.columns()]), [])
+        added = _new_rows(rows, author, table, as_of)
+        if added:
+            files.replace_text(path, text + _lines(added))
+    return len(added)
+
+
+def _new_rows(
+    rows: Sequence[Sequence[str]], author: Author, table: pd.DataFrame, as_of: Mapping[str, pd.Timestamp]
+) -> list[list[str]]:
+    """The rows of forecasts that are not among the rows of a log."""
     keys = len(DATES) + author.several
     known = {tuple(row[len(MADE_BY) :][:keys]) for row in rows}
     made = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -62,9 +76,7 @@ def append(path: Path, author: Author, table: pd.DataFrame, as_of: Mapping[str, 
         key = (str(as_of[name].date()), str(date.date()), *([name] if author.several else []))
         if key not in known:
             added.append([made, author.run, author.config, *key, *(repr(float(value)) for value in values)])
-    if added:
-        files.replace_text(path, text + _lines(added))
-    return len(added)
+    return added
 
 
 def read(path: Path, author: Author) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tftjax.config.functions import NO_FUNCTIONS, Functions, check_at_hand
-from tftjax.config.loading import Config, changed_keys, from_dict
+from tftjax.config.loading import Config, changed_keys, digest, from_dict
 from tftjax.config.loading import fingerprint as config_fingerprint
 from tftjax.data.encoding import encoding_from_json, encoding_to_json
 from tftjax.data.panel import ROLES, Panel, read_panel, write_panel
@@ -22,6 +23,16 @@ from tftjax.storage import checkpoint, directories
 from tftjax.storage.directories import RunDirectory, sweep_of
 
 RAISABLE = ("train.max_epochs", "train.patience")  # decide when training ends, and nothing before that
+# What a retraining of a config may change: which rows are read and when they end, and what follows from them.
+RETRAINING = (
+    *RAISABLE,
+    "data.dataset",
+    "data.start",
+    "data.end",
+    "data.split_dates",
+    "data.events",
+    "loss.target_std",
+)
 PACKAGES = ("tftjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pandas")
 
 
@@ -101,17 +112,18 @@ def read_final(directory: Path) -> Final | None:
 def identity(run: Run) -> str:
     """The fingerprint, in 12 hex digits, of what makes a run's forecasts: the same for every retraining.
 
-    What may change from one training of a config to the next has no part in it: RAISABLE, `evaluation`,
-    `notes`, and `loss.target_std`, which may follow the data. A final fit has its source's.
+    It is of the settings that differ from their defaults, so that a setting that a later version adds leaves
+    it as it is. What may change from one training of a config to the next has no part in it: `RETRAINING`,
+    `evaluation`, `notes` and `name`, which stands beside it. A final fit has its source's.
     """
     final = read_final(run.directory)
     if final is not None:
         return final.identity
-    raw = run.config.model_dump(mode="json", exclude={"notes", "evaluation"})
-    for key in (*RAISABLE, "loss.target_std"):
-        section, name = key.split(".")
-        del raw[section][name]
-    return config_fingerprint(from_dict(raw, str(run.directory)))[:12]
+    sections = run.config.model_dump(
+        mode="json", exclude_defaults=True, exclude={"notes", "name", "evaluation"}
+    )
+    settings = {f"{name}.{key}": value for name, values in sections.items() for key, value in values.items()}
+    return digest({key: value for key, value in settings.items() if key not in RETRAINING})[:12]
 
 
 def check_judged(directory: Path) -> None:
@@ -121,11 +133,43 @@ def check_judged(directory: Path) -> None:
       UserError: names the run that can be judged in its place.
     """
     final = read_final(directory)
+    if final is None:
+        return
+    source = source_of(directory, final)
+    advice = f"Take the run that chose its epochs: {source}."
+    if not RunDirectory(source).config.is_file():
+        advice = f"The run that chose its epochs is no longer in {source}: take that, wherever it is now."
+    raise UserError(
+        f"{directory}: a final fit is trained on all rows, so that none are left to judge it by. {advice}"
+    )
+
+
+def path_to_source(source: Path, directory: Path) -> str:
+    """`Final.source`: the way from a final fit's directory, so that both can be moved together."""
+    return os.path.relpath(source.resolve(), directory.resolve())
+
+
+def source_of(directory: Path, final: Final) -> Path:
+    """The directory of the run that a final fit comes from, wherever Python or a command was started."""
+    return (directory.resolve() / final.source).resolve()
+
+
+def copy(run: Run, directory: Path) -> Run:
+    """Copies a run into another directory, whose name becomes its own, and opens it there.
+
+    Raises:
+      UserError: something lies there, or the name is none of a run.
+    """
+    if directory.exists():
+        raise UserError(f"{directory} exists. Choose another place.")
+    raw = read_config(run.directory).model_dump(mode="json") | {"name": directory.name}
+    config, final = from_dict(raw, f"the copy of {run.directory}"), read_final(run.directory)
+    shutil.copytree(run.directory, directory)
+    write_json(RunDirectory(directory).config, config.model_dump(mode="json"))
     if final is not None:
-        raise UserError(
-            f"{directory}: a final fit is trained on all rows, so that none are left to judge it by. Take the"
-            f" run that chose its epochs: {os.path.normpath(directory / final.source)}."
-        )
+        final = final._replace(source=path_to_source(source_of(run.directory, final), directory))
+        write_json(RunDirectory(directory).final, final._asdict())
+    return open_run(directory, run.data, run.functions)
 
 
 def versions() -> dict[str, str]:

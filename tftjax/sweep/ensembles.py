@@ -98,7 +98,7 @@ def open_runs(folder: Path, config: str | None, functions: Functions = NO_FUNCTI
             f"{folder}: no seed of {config} has ended without diverging. Go on with the sweep: --resume."
         )
     fold = f", fold {newest}" if newest else ""
-    log.warning(f"{title(config, len(trained)) if len(trained) > 1 else trained[0].name}{fold}")
+    log.info(f"{title(config, len(trained)) if len(trained) > 1 else trained[0].name}{fold}")
     if len(trained) < len(seeds):
         missing = [member.name for member in seeds if member not in trained]
         log.warning(f"left out, as they diverged or have not ended: {', '.join(missing)}")

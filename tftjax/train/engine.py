@@ -235,7 +235,7 @@ class MembersEngine:
         saved = epochs_left / num_live * seconds * (1 - num_live / executable.num_slots)
         if saved <= executable.compile_seconds:
             return executable
-        log.warning(
+        log.info(
             f"{num_live} of {executable.num_slots} members go on: packed into a smaller program; that takes "
             f"about {executable.compile_seconds:.0f} s and saves up to {saved:.0f} s"
         )

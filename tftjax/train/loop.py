@@ -182,7 +182,7 @@ def train_members(
             size = engine.prepare(len(chunk))
             if size < len(chunk):
                 if group.checkpoints is not None:
-                    log.warning(f"memory suffices for {size} of {len(chunk)} members at once: others follow")
+                    log.info(f"memory suffices for {size} of {len(chunk)} members at once: others follow")
                 continue
             _train_chunk(group, engine, chunk, states, ended, show, len(rest))
         except OutOfMemory as error:
@@ -287,7 +287,7 @@ def first_state(member: Training, program: Program) -> TrainState:
         return state
     start = warm_start.read_start(config, member.data, program.layout)
     files.write_json(RunDirectory(member.directory).init, start.to_json())
-    log.warning(f"{config.name} {start}")
+    log.info(f"{config.name} {start}")
     params = warm_start.start_parameters(state.params, start, program.layout)
     return state._replace(params=params, best_params=params.copy())
 
@@ -368,7 +368,7 @@ def _say_begun(group: Group, states: Mapping[str, TrainState], begun: set[int], 
         return
     first = min(int(state.epoch) for state in states.values())
     several = f", {len(states)} members" if len(states) > 1 else ""
-    log.warning(f"{group.label}going on after epoch {first}{several}")
+    log.info(f"{group.label}going on after epoch {first}{several}")
     if begun != {engine.devices}:
         devices = "device" if max(begun) == 1 else "devices"
         log.warning(

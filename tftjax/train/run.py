@@ -1,6 +1,5 @@
 """A run from its config to its evaluation."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,14 @@ from tftjax.config.functions import EVERY_KIND, NO_FUNCTIONS, Functions, check_a
 from tftjax.config.hyperparameters import hyperparameters
 from tftjax.config.loading import Config, changed_keys, from_dict
 from tftjax.data.checks import check_data, with_own_spread
-from tftjax.data.loading import load_panel
+from tftjax.data.loading import check_made_like, load_panel
 from tftjax.data.panel import Panel
 from tftjax.data.prepared import Data, prepare, target_days
 from tftjax.errors import UserError
 from tftjax.evaluate.evaluation import evaluate
-from tftjax.evaluate.files import read_metrics
 from tftjax.evaluate.formatting import counted
 from tftjax.evaluate.tables import wrapped
-from tftjax.evaluate.verdict import summary, verdict
+from tftjax.evaluate.verdict import read_verdict, summary
 from tftjax.files import write_json
 from tftjax.model.parameters import control_vectors
 from tftjax.storage import checkpoint, runs
@@ -226,8 +224,8 @@ def refit(
       overwrite: replace the final fit in the directory.
       quiet: print nothing but the messages that need action.
     Raises:
-      UserError: the run is itself a final fit or is not evaluated, or the directory is the run's or in a
-        sweep; or see `train`.
+      UserError: the run is itself a final fit or is not evaluated, the directory is the run's or in a
+        sweep, or the panel has other columns than the run's; or see `train`.
     """
     runs.check_judged(source.directory)
     if directory.resolve() == source.directory.resolve() or sweep_of(directory) is not None:
@@ -235,7 +233,10 @@ def refit(
             f"{directory}: the run itself, or inside of a sweep. Give a final fit a directory of its own."
         )
     check_functions(source.config, source.functions)
-    panel = source.data.whole if panel is None else panel
+    if panel is None:
+        panel = source.data.whole
+    else:
+        check_made_like(panel, source.data.whole, source.config.data.dataset)
     config, data = _on_all_rows(source, directory.name, panel)
     check_data(config, data)
     if not (resume and checkpoint.epochs(RunDirectory(directory).checkpoints)):
@@ -265,12 +266,12 @@ def _record(source: runs.Run, directory: Path, config: Config, data: Data) -> ru
             f" evaluate it: {remedy}"
         )
     return runs.Final(
-        source=os.path.relpath(source.directory, directory),
+        source=runs.path_to_source(source.directory, directory),
         chosen_epoch=source.best_epoch,
         epochs=config.train.last_epoch,
         trained_until=str(max(target_days(data.panel, data.blocks, "train"))),
         chosen_until=str(max(target_days(source.data.panel, source.data.blocks, "val"))),
-        verdict=verdict(read_metrics(metrics, ("test",), remedy)["test"]),
+        verdict=read_verdict(metrics, remedy),
         identity=runs.identity(source),
     )
 
