@@ -1,5 +1,6 @@
 """Directories made, replaced, gone on with and locked; nothing that a user made is ever lost."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -12,7 +13,7 @@ from tiny import begin_run, contents
 
 from tftjax import files
 from tftjax.errors import UserError
-from tftjax.storage import runs
+from tftjax.storage import directories, runs
 from tftjax.storage.directories import RunDirectory, SweepDirectory, lock
 
 MADE_FIRST = {"config.json", "panel.csv", "panel.json", "lock"}
@@ -185,6 +186,23 @@ def test_one_process_at_a_time(begun):
         pass
     with lock(run):
         pass
+
+
+def test_of_two_that_begin_at_once_the_later_one_replaces_nothing(begun, tmp_path, monkeypatch):
+    config, panel, _ = begun
+    directory = tmp_path / "new"
+
+    @contextlib.contextmanager
+    def lock_after_another(run):
+        monkeypatch.undo()
+        begin_run(directory, config, panel)  # between the look and the lock
+        with lock(run):
+            yield
+
+    monkeypatch.setattr(directories, "lock", lock_after_another)
+    with pytest.raises(UserError, match="another process has just trained there"):
+        begin_run(directory, config, panel)
+    assert set(contents(directory)) == MADE_FIRST
 
 
 def test_a_lock_that_is_a_link_is_refused(begun, tmp_path):

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from tiny import begin_run, contents, make_rows, write_config
 
+from tftjax.config.loading import load
 from tftjax.data.loading import load_panel
-from tftjax.data.panel import ROLES, read_panel
+from tftjax.data.panel import ROLES, make_panel, read_panel
 from tftjax.errors import UserError
 from tftjax.storage import checkpoint, runs
+from tftjax.train.run import train
 
 
 def test_config_and_panel_come_back_as_they_were(begun):
@@ -195,3 +197,25 @@ def test_a_run_with_an_edited_config_cannot_be_opened(trained, tmp_path):
     (directory / "config.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"model\.hidden_size"):
         runs.open_run(directory)
+
+
+@pytest.mark.slow
+def test_checkpoints_of_another_run_are_not_taken_for_its_own(trained, tmp_path):
+    panel, config = read_panel(trained.directory), load(trained.config)
+    other = config.model_copy(update={"train": config.train.model_copy(update={"seed": 7})})
+    changed = panel.frame.copy()
+    changed.iloc[3, 0] += 1e-4
+    elsewhere = make_panel(
+        changed, target=panel.target, about=panel.about, **{role: getattr(panel, role) for role in ROLES}
+    )
+    for name, settings, data, found in (
+        ("seed", other, panel, r"is another run's \(train\.seed\)"),
+        ("data", config, elsewhere, "was trained on other data"),
+    ):
+        directory = tmp_path / name
+        with runs.claim(directory, settings, data):
+            shutil.copytree(trained.directory / "checkpoints", directory / "checkpoints")
+        with pytest.raises(UserError, match=found):
+            runs.open_run(directory)
+        with pytest.raises(UserError, match=found):
+            train(settings, directory, panel=data, resume=True, quiet=True)

@@ -301,6 +301,10 @@ def claim(
         )
     make(directory.path)
     with lock(directory):
+        if _is_begun(directory) and not begun:
+            raise UserError(
+                f"{directory.path}: another process has just trained there. Choose another --name."
+            )
         if not (begun and resume):
             if begun:
                 _remove(directory)
@@ -344,16 +348,16 @@ def _remove(directory: TrainingDirectory) -> None:
     Raises:
       UserError: another process is training one of its runs, or something cannot be removed.
     """
-    for run in directory.runs():
-        if run.lock_file.exists():
-            with lock(run):
-                pass
-    try:
-        # The identity last: a kill halfway leaves what can still be told from a foreign directory.
-        for path in sorted(directory.path.iterdir(), key=lambda path: path == directory.identity):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            elif path != directory.lock_file:
-                path.unlink()
-    except OSError as error:
-        raise UserError(f"{directory.path}: cannot be removed ({error.strerror}).") from error
+    with contextlib.ExitStack() as locks:
+        for run in directory.runs():
+            if run.lock_file.exists():
+                locks.enter_context(lock(run))
+        try:
+            # The identity last: a kill halfway leaves what can still be told from a foreign directory.
+            for path in sorted(directory.path.iterdir(), key=lambda path: path == directory.identity):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                elif path != directory.lock_file:
+                    path.unlink()
+        except OSError as error:
+            raise UserError(f"{directory.path}: cannot be removed ({error.strerror}).") from error

@@ -250,10 +250,7 @@ def _check_same(run: RunDirectory, config: Config, panel: Panel) -> None:
 
 def _refused(run: RunDirectory, config: Config, key: str, old: Any, new: Any) -> str | None:
     """Why a run cannot go on with a new value, perhaps in no more words than that; None if it can."""
-    if key == "notes" or key.startswith("evaluation."):
-        return None
-    # Before null, the default was "daily"; what it makes of the rows is compared with the data.
-    if key == "data.frequency" and None in (old, new):
+    if _has_no_part(key, old, new):
         return None
     if key not in RAISABLE:
         return ""
@@ -267,6 +264,13 @@ def _refused(run: RunDirectory, config: Config, key: str, old: Any, new: Any) ->
             f" {old} epochs: more of them would have had another from the start)"
         )
     return None
+
+
+def _has_no_part(key: str, old: Any, new: Any) -> bool:
+    """Whether a change of a setting has no part in what a training makes of its data."""
+    # Before null, the default was "daily"; what it makes of the rows is compared with the data.
+    found = key == "data.frequency" and None in (old, new)
+    return found or key == "notes" or key.startswith("evaluation.")
 
 
 def read_config(directory: Path) -> Config:
@@ -304,19 +308,50 @@ def open_run(directory: Path, data: Data | None = None, functions: Functions = N
     saved = checkpoint.restore_latest(RunDirectory(directory).checkpoints)
     if saved is None:
         raise UserError(f"{directory}: no checkpoint yet. Train it: python -m tftjax.train ... --resume")
-    trained = from_dict(saved.metadata["config"], f"{directory}, checkpoint of epoch {saved.epoch}")
-    changed = [
-        key
-        for key, _, _ in changed_keys(trained, config)
-        if key.startswith(("model.", "data.split", "data.purge"))
-    ]
-    if changed:
-        raise UserError(
-            f"{RunDirectory(directory).config}: edited after training ({', '.join(changed)}). Bring back the "
-            "values that the run was trained with, or train under another --name."
-        )
+    check_own_config(directory, saved, config)
     check_at_hand(config.functions, functions)
     if data is None:
         data = prepare(read_panel(directory), config, encoding_from_json(saved.metadata["encoding"]))
+    check_own_data(directory, saved, data)
     best_epoch = int(saved.arrays["state"]["best_epoch"])
     return Run(directory, config, data, saved.arrays["params"], best_epoch, functions)
+
+
+def check_own_config(directory: Path, saved: checkpoint.Checkpoint, config: Config) -> None:
+    """Refuses a checkpoint of another config than the run's, such as one that was copied in.
+
+    Args:
+      directory: the run's directory.
+
+    Raises:
+      UserError: names the settings that differ.
+    """
+    trained = from_dict(saved.metadata["config"], f"{directory}, checkpoint of epoch {saved.epoch}")
+    changed = [
+        key
+        for key, old, new in changed_keys(trained, config)
+        if key not in ("name", *RAISABLE) and not _has_no_part(key, old, new)  # a copy has a name of its own
+    ]
+    if changed:
+        raise UserError(
+            f"{RunDirectory(directory).config}: edited after training, or the checkpoint of epoch"
+            f" {saved.epoch} is another run's ({', '.join(changed)}). Bring back what the run was trained"
+            " with, or train under another --name."
+        )
+
+
+def check_own_data(directory: Path, saved: checkpoint.Checkpoint, data: Data) -> None:
+    """Refuses a checkpoint of other data than the run's.
+
+    Args:
+      directory: the run's directory.
+
+    Raises:
+      UserError: names the checkpoint.
+    """
+    if saved.metadata["data_fingerprint"] != data.panel.fingerprint:
+        raise UserError(
+            f"{RunDirectory(directory).checkpoints}: the checkpoint of epoch {saved.epoch} was trained on"
+            f" other data than {directory} has, so it is another run's. Bring back the run's own, or train"
+            " under another --name."
+        )

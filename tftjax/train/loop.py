@@ -321,6 +321,7 @@ def _save(
     arrays = [state_to_arrays(states[member.name], engine.program.layout)["state"] for member in live]
     metadata = {
         "members": [member.name for member in live],
+        "data": {member.name: member.data.panel.fingerprint for member in live},
         "devices": engine.devices,
         "versions": runs.versions(),
     }
@@ -353,11 +354,19 @@ def _restore(group: Group, waiting: Sequence[Training]) -> dict[str, _Saved]:
         names = together.metadata["members"] if together else []
         for member in waiting:
             if member.name in names:
+                own = member.data.panel.fingerprint
+                if together.metadata.get("data", {}).get(member.name, own) != own:
+                    raise UserError(
+                        f"{folder}: its checkpoints are of {member.name} on other data, so of another sweep."
+                        " Bring back the sweep's own, or remove them: its members begin anew."
+                    )
                 state = unstack(together.arrays["state"], names.index(member.name))
                 take(member.name, state, 1)  # several members are trained on one device each
     for member in waiting:
         alone = checkpoint.restore_latest(RunDirectory(member.directory).checkpoints)
         if alone is not None:
+            runs.check_own_config(member.directory, alone, member.config)
+            runs.check_own_data(member.directory, alone, member.data)
             take(member.name, alone.arrays["state"], alone.metadata["devices"])
     return saved
 
