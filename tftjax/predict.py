@@ -31,7 +31,7 @@ from tftjax.data.panel import (
 from tftjax.data.prepared import cardinalities, target_days, train_targets
 from tftjax.data.tables.future import ended, read_future, steps_ahead, with_future
 from tftjax.data.tables.transforms import in_return_unit, to_levels
-from tftjax.data.windows import make_series
+from tftjax.data.windows import make_series, windows_alone
 from tftjax.errors import UserError
 from tftjax.evaluate.formatting import counted
 from tftjax.evaluate.verdict import read_verdict
@@ -111,8 +111,7 @@ def forecast_next(run: runs.Run, panel: Panel, future: pd.DataFrame | None = Non
 
     Args:
       future: dates and values of the known columns of the next steps, see `read_future`; None takes those
-        that
-        the panel carries, or the next dates of its calendar.
+        that the panel carries, or the next dates of its calendar.
     """
     if future is not None:
         panel = with_future(panel, read_future(future, panel, _date_column(run)))
@@ -123,7 +122,9 @@ def forecast_next(run: runs.Run, panel: Panel, future: pd.DataFrame | None = Non
     stops = np.array([rows.stop for _, rows in blocks(extended.frame, extended.id_column)])
     first_steps = stops - model_config.prediction_length
     starts = (first_steps - model_config.encoder_length).astype(np.int32)
-    quantiles = forecast_rows(model, run.parameters, make_series(extended, encoding), starts)
+    length = model_config.encoder_length + model_config.prediction_length
+    series, places = windows_alone(make_series(extended, encoding), starts, length)
+    quantiles = forecast_rows(model, run.parameters, series, places)
     rows = (first_steps[:, None] + np.arange(model_config.prediction_length)).ravel()
     names = [f"{q:g}" for q in model_config.quantiles]
     table = pd.DataFrame(quantiles.reshape(len(rows), -1), index=extended.frame.index[rows], columns=names)

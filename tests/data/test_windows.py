@@ -12,7 +12,7 @@ from tftjax.data.encoding import encoding_from_json, encoding_to_json, fit_encod
 from tftjax.data.loading import load_panel
 from tftjax.data.panel import make_panel
 from tftjax.data.splits import make_splits, window_starts
-from tftjax.data.windows import gather, make_series
+from tftjax.data.windows import gather, make_series, windows_alone
 from tftjax.errors import UserError
 from tftjax.predict import extend_panel
 
@@ -127,6 +127,22 @@ def test_gather_takes_host_arrays_and_panels_without_some_roles():
         (3,),
     ]
     assert target.shape == (3, P)
+
+
+def test_windows_alone_are_the_same_windows_in_arrays_of_one_size():
+    panel = tiny_panel()
+    series = make_series(panel, fit_encoding(panel, [range(0, 11)], target_scale="ewma"))
+    starts = np.array([2, 9], np.int32)
+    alone, places = windows_alone(series, starts, E + P)
+    assert places.tolist() == [0, E + P]
+    assert alone.observed.shape == (2, 2 * (E + P))
+    assert alone.target.tolist() == series.target[[*range(2, 10), *range(9, 17)]].tolist()
+    for found, expected in zip(
+        jax.tree.leaves(gather(alone, places, E, P)),
+        jax.tree.leaves(gather(series, starts, E, P)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_every_window_of_the_embedded_panel_is_finite_and_its_own_rows():

@@ -13,6 +13,9 @@ from tftjax.data.panel import Panel
 from tftjax.data.splits import Block, Splits, make_blocks, starts_of
 from tftjax.data.windows import Series, make_series
 
+# Settings of data that `prepare` uses; they change nothing in what `load_panel` reads.
+AFTER_LOADING = ("split", "split_dates", "purge", "scaling", "target_scale", "final_fit")
+
 
 @dataclass(frozen=True)
 class Data:

@@ -99,6 +99,28 @@ def gather(
     return inputs, take(series.target, rows[encoder_length:].T)
 
 
+PER_SERIES = ("static_real", "static_categorical", "center", "scale")  # of `Series`; all else is by row
+
+
+def windows_alone(
+    series: Series, starts: Int32[np.ndarray, " W"], length: int
+) -> tuple[Series, Int32[np.ndarray, " W"]]:
+    """The rows of some windows, one window after another, and where each then starts; on the host.
+
+    A program for them is the same however many rows there were: it need not be compiled anew each day.
+
+    Args:
+      length: rows of a window.
+    """
+    rows = (starts[:, None] + np.arange(length)).ravel()
+    kept = {
+        name: leaf[..., rows]
+        for name, leaf in series._asdict().items()
+        if leaf is not None and name not in PER_SERIES
+    }
+    return series._replace(**kept), np.arange(0, len(rows), length, dtype=np.int32)
+
+
 def make_series(panel: Panel, encoding: Encoding) -> Series:
     """The panel encoded, as numpy arrays (float32, int32), rows in the panel's order.
 

@@ -16,7 +16,7 @@ from tftjax.config.loading import Config, changed_keys, digest, from_dict
 from tftjax.config.loading import fingerprint as config_fingerprint
 from tftjax.data.encoding import encoding_from_json, encoding_to_json
 from tftjax.data.panel import ROLES, Panel, read_panel, write_panel
-from tftjax.data.prepared import Data, prepare
+from tftjax.data.prepared import AFTER_LOADING, Data, prepare
 from tftjax.errors import UserError
 from tftjax.files import read_json, write_json
 from tftjax.storage import checkpoint, directories
@@ -330,7 +330,10 @@ def check_own_config(directory: Path, saved: checkpoint.Checkpoint, config: Conf
     changed = [
         key
         for key, old, new in changed_keys(trained, config)
-        if key not in ("name", *RAISABLE) and not _has_no_part(key, old, new)  # a copy has a name of its own
+        # A copy has a name of its own; for what the rows are made of stands the fingerprint of the data.
+        if key not in ("name", *RAISABLE)
+        and not _has_no_part(key, old, new)
+        and (not key.startswith("data.") or key.split(".")[1] in AFTER_LOADING)
     ]
     if changed:
         raise UserError(

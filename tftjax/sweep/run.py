@@ -16,7 +16,7 @@ from tftjax.config.functions import NO_FUNCTIONS, Functions
 from tftjax.data.checks import check_data, with_own_spread
 from tftjax.data.loading import load_panel
 from tftjax.data.panel import Panel
-from tftjax.data.prepared import Data, prepare
+from tftjax.data.prepared import AFTER_LOADING, Data, prepare
 from tftjax.errors import UserError
 from tftjax.evaluate.evaluation import evaluate
 from tftjax.evaluate.scoring import BaselineScores
@@ -33,9 +33,6 @@ from tftjax.train import pictures, progress
 from tftjax.train.engine import MembersEngine, Training, data_shapes
 from tftjax.train.loop import Group, Round, train_members
 from tftjax.train.run import OWN_SPREAD, check_functions, check_parameters
-
-# Settings of data that change nothing in what `load_panel` reads.
-AFTER_LOADING = ("split", "split_dates", "purge", "scaling", "target_scale")
 
 
 class Trained(NamedTuple):
