@@ -53,13 +53,13 @@ def append(path: Path, author: Author, table: pd.DataFrame, as_of: Mapping[str, 
     Raises:
       UserError: the log is another run's, damaged, or cannot be written; it stays as it was.
     """
-    path = path.resolve()  # a link to a log stays one, and has the log's lock
+    kept = path.resolve()  # a link to a log stays one, and has the log's lock
     busy = f"{path}: another process has been writing it for {PATIENCE:g} s. Try again."
-    with files.lock(path.with_name(f"{path.name}.lock"), PATIENCE, busy):
+    with files.lock(kept.with_name(f"{kept.name}.lock"), PATIENCE, busy):
         text, rows = _read(path, author) if path.exists() else (_lines([author.columns()]), [])
         added = _new_rows(rows, author, table, as_of)
         if added:
-            files.replace_text(path, text + _lines(added))
+            files.replace_text(kept, text + _lines(added))
     return len(added)
 
 
