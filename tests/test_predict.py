@@ -506,15 +506,16 @@ def test_a_retraining_keeps_the_log(trained, final):
     assert runs.identity(dataclasses.replace(run, config=later)) == own
 
 
-def test_a_log_goes_on_with_a_later_end(trained, tmp_path, capsys):
-    config, log = write_config(tmp_path, ROWS, train={"max_epochs": 1}), tmp_path / "log.csv"
-    command = [str(config), "--runs", str(tmp_path), "--quiet", "--overwrite"]
+def test_a_log_goes_on_with_a_later_end(trained, run, tmp_path, capsys):
+    log = tmp_path / "log.csv"
     for end in ("2002-03-01", "2002-03-08"):
-        assert train_main([*command, "--set", f"data.end={end}"]) == 0
-        assert predict.main([str(tmp_path / "tiny"), "--append", str(log)]) == 0
+        directory = Path(shutil.copytree(trained.directory, tmp_path / end / "tiny"))
+        text = (directory / "config.json").read_text().replace('"end": null', f'"end": "{end}"')
+        (directory / "config.json").write_text(text)
+        assert predict.main([str(directory), "--as-of", end, "--append", str(log)]) == 0
     assert pd.read_csv(log)["as_of"].tolist() == ["2002-03-01", "2002-03-08"]
-    capsys.readouterr()
-    assert predict.main([str(trained.directory), "--append", str(log)]) == 0  # but for its epochs the same
-    assert train_main([*command, "--set", "train.seed=1"]) == 0
-    assert predict.main([str(tmp_path / "tiny"), "--append", str(log)]) == 2
-    assert "another run's log" in capsys.readouterr().err
+    assert predict.main([str(trained.directory), "--append", str(log)]) == 0
+    train = run.config.train.model_copy(update={"seed": 1})
+    other = dataclasses.replace(run, config=run.config.model_copy(update={"train": train}))
+    with pytest.raises(UserError, match="another run's log"):
+        predict.add_to_log(log, [other], run.data.panel, forecast(run))
