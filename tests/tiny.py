@@ -119,7 +119,8 @@ class Commands:
 
     def __init__(self, cache: Path):
         own = {"MPLCONFIGDIR": str(cache), "PYTHONUNBUFFERED": "1"}
-        self.environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | own
+        own["XLA_FLAGS"] = "--xla_backend_optimization_level=0"  # the number of devices is the command's choice
+        self.environment = os.environ | own
 
     def start(self, module: str, *arguments, **keywords) -> subprocess.Popen:
         """Starts `python -m tftjax.MODULE ARGUMENTS`."""
