@@ -143,7 +143,7 @@ def _allowed(schema: dict[str, Any]) -> str:
         return f"a list of {count}, each {_allowed(items[0])}"
     words = {"integer": "an integer", "number": "a number", "string": "a string", "null": "null"}
     words |= {"object": "an object {...}", "boolean": "true or false"}
-    text = "an ISO date in quotes" if schema.get("format") == "date" else words[schema["type"]]
+    text = "a date in quotes, YYYY-MM-DD," if schema.get("format") == "date" else words[schema["type"]]
     bounds = {"minimum": "at least", "exclusiveMinimum": "above"}
     bounds |= {"maximum": "at most", "exclusiveMaximum": "below"}
     limits = [f"{word} {schema[bound]}" for bound, word in bounds.items() if bound in schema]
