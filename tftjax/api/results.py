@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from tftjax import files
 from tftjax.cli import iso_date
 from tftjax.config.functions import NO_FUNCTIONS, Functions
 from tftjax.config.loading import Config
@@ -28,7 +27,7 @@ from tftjax.evaluate.files import Evaluation, read_evaluation
 from tftjax.evaluate.metrics import flatten
 from tftjax.evaluate.scoring import SPLITS
 from tftjax.evaluate.verdict import hardest, verdict
-from tftjax.interpret.tables import interpret
+from tftjax.interpret.tables import interpret, read_table
 from tftjax.predict import forecast_seeds, forecastable, load_rows
 from tftjax.report.kinds import report
 from tftjax.storage import runs
@@ -232,7 +231,7 @@ class Run:
         path = RunDirectory(first.directory).interpretation.table(name)
         if not path.is_file():
             interpret(first)
-        table = files.read_csv(path)
+        table = read_table(first.directory, name)
         if split not in set(table["split"]):
             raise UserError(
                 f"split: found {split!r}, expected one of {', '.join(dict.fromkeys(table['split']))}."

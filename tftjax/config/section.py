@@ -8,6 +8,8 @@ from typing import Annotated, Any, get_args
 import pydantic
 from pydantic.fields import FieldInfo
 
+from tftjax.errors import cut
+
 # Words of other libraries and of everyday speech that are spelt unlike the keys which they mean.
 OTHER_WORDS = {
     **dict.fromkeys(("lr", "step_size", "eta", "alpha"), ("train.learning_rate",)),
@@ -106,7 +108,7 @@ def explain(detail: Any, schema: dict[str, Any], known: Sequence[str]) -> str:
       known: all dotted keys of the config.
     """
     names = [part for part in detail["loc"] if isinstance(part, str)]
-    key = ".".join(names)
+    key = cut(".".join(names))
     if detail["type"] == "extra_forbidden":
         hint = nearest_key(key, (*known, *schema["properties"]))
         return f"{key}: unknown key (value {show(detail['input'])}). {hint}"
@@ -184,7 +186,8 @@ def near(key: str, known: Sequence[str]) -> list[str]:
     >>> near("epochs", ["train.max_epochs", "train.patience"]), near("modle.x", ["model.x", "data.x"])
     (['train.max_epochs'], ['model.x', 'data.x'])
     """
-    scores = {name: _likeness(key.lower(), name.lower()) for name in dict.fromkeys(known)}
+    key = key[:100].lower()  # what is much longer is like none, and takes long to compare
+    scores = {name: _likeness(key, name.lower()) for name in dict.fromkeys(known)}
     best = max(scores.values(), default=0.0)
     names = [name for name, score in scores.items() if score >= max(0.68, best - 0.08)]
     return sorted(names, key=scores.__getitem__, reverse=True)[:3]

@@ -1,4 +1,5 @@
 import datetime
+import shutil
 
 import numpy as np
 import pytest
@@ -198,6 +199,26 @@ def test_a_gap_of_the_index_names_file_and_dates(tmp_path, next_day):
         r" expected at most 30 business days",
     ):
         load_panel(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "kept", "message"),
+    [
+        ("SP500", 1, "SP500_Returns': found no value in any row, .*too few rows"),
+        ("SP500", 2, "Realized_Vol_21d': found no value in any row, .*too few rows"),
+        ("CPILFESL", 2, "Core_Inflation_YoY': found no value in any row, .*too few rows"),
+        ("AAA", 2, "AAA_Yield': found no value between"),
+        ("AAA", 0, "AAA': found no value in any row, expected numbers. Download AAA"),
+    ],
+)
+def test_a_raw_file_of_few_rows_is_named(tmp_path, name, kept, message):
+    """`kept` rows; 0: all of them, without a value."""
+    raw = shutil.copytree(embedded_folder(), tmp_path / "raw")
+    lines = (raw / f"{name}.csv").read_text().splitlines()
+    lines = lines[: kept + 1] if kept else [lines[0], *(line.rpartition(",")[0] + "," for line in lines[1:])]
+    (raw / f"{name}.csv").write_text("\n".join(lines))
+    with pytest.raises(UserError, match=rf"raw/{name}\.csv, column '{message}"):
+        load_panel(DataConfig(dataset=str(raw)))
 
 
 def test_missing_folder_lists_near_names(tmp_path):
