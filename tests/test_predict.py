@@ -443,6 +443,7 @@ def test_a_log_that_is_not_the_run_s_is_refused(trained, final, tmp_path, capsys
         "found the columns made, run": whole.replace(",0.98", ",0.99"),
         "found the columns mine": "mine\n",
         "found the columns none": "",
+        "cannot be read (field larger": header + "x" * 200_000,
         "line 2: found 11 cells, expected 12": f"{header}\n{','.join(cells[:-1])}\n",
         "with the config 000000000000": whole.replace(cells[2], "0" * 12),
     }

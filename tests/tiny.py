@@ -119,7 +119,9 @@ class Commands:
 
     def __init__(self, cache: Path):
         own = {"MPLCONFIGDIR": str(cache), "PYTHONUNBUFFERED": "1"}
-        own["XLA_FLAGS"] = "--xla_backend_optimization_level=0"  # the number of devices is the command's choice
+        own["XLA_FLAGS"] = (
+            "--xla_backend_optimization_level=0"  # the number of devices is the command's choice
+        )
         self.environment = os.environ | own
 
     def start(self, module: str, *arguments, **keywords) -> subprocess.Popen:

@@ -6,6 +6,7 @@
 
 import argparse
 import contextlib
+import datetime
 import gc
 import importlib
 import logging
@@ -142,6 +143,18 @@ def command_parser(command: str, description: str, *examples: str) -> argparse.A
         epilog=f"example{'s' if len(examples) > 1 else ''}:\n{shown}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def iso_date(text: str) -> datetime.date:
+    """The type of a flag that takes a date.
+
+    Raises:
+      ArgumentTypeError: another form, or no day.
+    """
+    try:
+        return datetime.datetime.strptime(text, "%Y-%m-%d").date()
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a date as YYYY-MM-DD") from None
 
 
 def add_training_flags(parser: argparse.ArgumentParser, kind: str, default_name: str) -> None:

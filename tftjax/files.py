@@ -3,11 +3,11 @@
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tftjax.errors import UserError
+from tftjax.errors import UserError, cut
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,18 +26,75 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
         if not isinstance(content, dict):
             raise ValueError("no JSON object")
         return content
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error}). {remedy}") from error
 
 
-def read_csv(path: Path, **keywords: Any) -> "pd.DataFrame":
-    """Reads a table that this package wrote, by pandas' `read_csv` with `keywords`.
+def check(content: Any, form: Any, where: Path | str, remedy: str) -> Any:
+    """Checks what JSON held against a type, and returns it as one: of a named tuple's fields, the tuple.
+
+    Args:
+      form: anything that pydantic knows; no value is taken for one of another type.
+      where: what the error's message calls the content.
+      remedy: advice in the error's message, a sentence.
+    Raises:
+      UserError: names the first key that is missing or of another type.
+    """
+    import pydantic
+
+    try:
+        return pydantic.TypeAdapter(form).validate_python(content, strict=True)
+    except pydantic.ValidationError as error:
+        detail = error.errors(include_url=False)[0]
+        key = ".".join(map(str, detail["loc"]))
+        found = f"found {cut(json.dumps(detail['input'], default=str))}: {detail['msg']}"
+        found = "missing" if detail["type"] == "missing" else found
+        raise UserError(f"{where}: damaged{f', key {key}' if key else ''}: {found}. {remedy}") from error
+
+
+def read_csv(
+    path: Path,
+    remedy: str,
+    *,
+    texts: Sequence[str] = (),
+    numbers: Sequence[str] = (),
+    dates: Sequence[str] = (),
+    as_text: Sequence[str] = (),
+) -> "pd.DataFrame":
+    """Reads a table that this package wrote.
 
     Only an empty cell is a missing value: a series may be called NA, null or nan.
+
+    Args:
+      remedy: advice in the error's message, a sentence.
+      texts, dates: columns that have a value in every row.
+      numbers: columns that may lack values.
+      as_text: columns that need not be there; their cells are not taken for numbers.
+    Raises:
+      UserError: the file is missing or damaged; names the column.
     """
     import pandas as pd  # 0.3 s, which who only writes need not pay
 
-    return pd.read_csv(path, keep_default_na=False, na_values=[""], **keywords)
+    try:
+        text = dict.fromkeys((*texts, *dates, *as_text), str)
+        table = pd.read_csv(path, keep_default_na=False, na_values=[""], low_memory=False, dtype=text)
+        lacking = [name for name in (*texts, *numbers, *dates) if name not in table]
+        if lacking:
+            raise ValueError(f"no column {', '.join(lacking)}")
+        for name in numbers:
+            if table[name].dtype.kind not in "iuf":
+                raise ValueError(f"column {name}: something other than a number")
+        for name in (*texts, *dates):
+            if table[name].isna().any():
+                raise ValueError(f"column {name}: an empty cell")
+        for name in dates:
+            days = pd.to_datetime(table[name], format="%Y-%m-%d", errors="coerce")
+            if days.isna().any():
+                raise ValueError(f"column {name}: {cut(table[name][days.isna()].iloc[0])!r} is no date")
+            table[name] = days
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}). {remedy}") from error
+    return table
 
 
 def write_json(path: Path, content: dict) -> None:

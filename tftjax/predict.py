@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from tftjax import files, runtime
-from tftjax.cli import command_parser, exit_code
+from tftjax.cli import command_parser, exit_code, iso_date
 from tftjax.config.data import DataConfig
 from tftjax.data.feature_sets import known_input
 from tftjax.data.loading import FRAME, check_made_like, load_panel, values_made_by
@@ -341,7 +341,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--as-of",
-        type=datetime.date.fromisoformat,
+        type=iso_date,
         metavar="DATE",
         help="use rows up to this date only (YYYY-MM-DD)",
     )

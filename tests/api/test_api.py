@@ -59,6 +59,8 @@ def test_predict_and_importance(run):
     weights = run.importance()["mean"]["encoder"]
     assert weights.sum() == pytest.approx(1, abs=1e-5)
     assert weights.index[0] == "SP500_Returns"
+    with pytest.raises(tftjax.UserError, match="as_of: found '06/29/2001', expected a date as YYYY-MM-DD"):
+        run.predict(as_of="06/29/2001")
     with pytest.raises(tftjax.UserError, match="split: found 'tset', expected one of train, val, test"):
         run.importance("tset")
 

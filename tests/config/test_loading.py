@@ -190,8 +190,11 @@ def test_a_config_is_frozen_and_hashable():
         ({"data": {"split": [0.7, 0.2, 0.2]}}, ["data.split", "sum to 1 (these sum to 1.1)"]),
         ({"data": {"split": [0.5, 0.6, -0.1]}}, ["data.split[2]: found -0.1", "above 0"]),
         ({"data": {"split": [0.5, 0.5]}}, ["data.split"]),
-        ({"data": {"start": "2020-13-01"}}, ['data.start: found "2020-13-01"', "ISO date"]),
-        ({"data": {"start": 20200101}}, ["data.start: found 20200101", "ISO date in quotes or null"]),
+        ({"data": {"start": "2020-13-01"}}, ['data.start: found "2020-13-01"', "YYYY-MM-DD"]),
+        (
+            {"data": {"start": 20200101}},
+            ["data.start: found 20200101", "date in quotes, YYYY-MM-DD, or null"],
+        ),
         (
             {"data": {"start": "2020-01-02", "end": "2020-01-02"}},
             ["data.end", "after data.start (2020-01-02)"],
@@ -241,6 +244,17 @@ def test_all_mistakes_are_listed_at_once(tmp_path):
         ('{\n  "name": "x",\n}', "line 3, column 1" if sys.version_info < (3, 13) else "line 2, column 14"),
         ("", "line 1, column 1"),
         ("[1, 2]", "found [1, 2] at the top"),
+        ("train:\n  seed: 1\n", "looks like YAML or TOML"),
+        ("# mine\n\n# and\n---\ntrain:\n  seed: 1\n", "looks like YAML or TOML"),
+        ("[train]\nseed = 1\n", "looks like YAML or TOML"),
+        ("// mine\n{}", "JSON has no comments"),
+        ("# mine\n{}", "JSON has no comments"),
+        ('{"train": {} // mine\n}', "JSON has no comments"),
+        ('{"train": {}, /* mine */ "name": "x"}', "JSON has no comments"),
+        ('{"name": "x",\n}', "JSON has no comma before a closing bracket"),
+        ('{"model": {"quantiles": [0.5,]}}', "JSON has no comma before a closing bracket"),
+        ("{'name': 'x'}", "JSON has double quotes"),
+        ('{"data": {"final_fit": True}}', "JSON has true, false and null"),
     ],
 )
 def test_bad_json_is_refused_with_its_place(tmp_path, text, part):

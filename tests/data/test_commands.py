@@ -137,10 +137,13 @@ def test_bad_requests_are_explained_and_nothing_is_written(arguments, words, tmp
     assert contents(tmp_path) == {}
 
 
-def test_a_date_of_the_command_line_is_explained(tmp_path, capsys):
+@pytest.mark.parametrize("date", ["2021-13-01", "01/02/2016", "20160201"])
+def test_a_date_of_the_command_line_is_explained(date, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
-        build(tmp_path, "--start", "2021-13-01")
-    assert "found '2021-13-01', expected a date as YYYY-MM-DD" in capsys.readouterr().err
+        build(tmp_path, "--start", date)
+    with pytest.raises(SystemExit, match="2"):
+        predict.main([str(tmp_path), "--as-of", date])
+    assert capsys.readouterr().err.count(f"found {date!r}, expected a date as YYYY-MM-DD") == 2
     assert contents(tmp_path) == {}
 
 

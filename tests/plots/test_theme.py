@@ -2,6 +2,7 @@
 
 import struct
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -55,8 +56,18 @@ def test_text_of_data_is_drawn_as_it_is(tmp_path):
         theme.name_rows(figure.axes[0], [name, name])
         figure.axes[0].set_title(name)
 
-    theme.save(tmp_path / "a.png", theme.Drawing(named, name, [Key(name, "blue")]))
-    assert theme.drawn(named, PAGE).count(r"$\nonsense{$") == 3
+    with matplotlib.rc_context({"text.usetex": True}):  # which a user may have set
+        theme.save(tmp_path / "a.png", theme.Drawing(named, name, [Key(name, "blue")]))
+        assert theme.drawn(named, PAGE).count(r"$\nonsense{$") == 3
+    theme.figure_of(theme.Drawing(named, name, [Key(name, "blue")])).savefig(tmp_path / "b.png")
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_a_name_with_characters_of_control_is_drawn():
+    def named(figure, size):
+        figure.subplots().set_title("a\0b\x0bc\u20acd\U0001f4c8")
+
+    assert ">a\ufffdb\ufffdc\u20acd\U0001f4c8</text>" in themed(theme.drawn(named, PAGE), "a", "alt")
 
 
 def test_a_file_that_cannot_be_written(tmp_path):

@@ -123,6 +123,8 @@ def test_resume_with_changed_data_is_refused(begun, tmp_path):
         ("config.json", b""),
         ("config.json", b"[]"),
         ("config.json", b"\xff\xfe"),
+        ("config.json", b"[" * 100_000),
+        ("panel.json", b"[" * 100_000),
         ("config.json", b'{"train": {"max_epochs": "many"}}'),
         ("panel.csv", b""),
         ("panel.csv", b"date\n2001-01-01\n"),
@@ -144,6 +146,37 @@ def test_damaged_files_are_named(begun, file, damage):
     with pytest.raises(UserError, match=r"again|mistake") as error:
         read(directory)
     assert str(directory) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("about", "found"),
+    [
+        ({"frequency": "hourly"}, 'about.frequency: found "hourly"'),
+        ({"calendar": ["weekdays"]}, "about.calendar: found"),
+        ({"calendar": "0000000"}, "about.calendar: found"),
+        ({"dated": "noon"}, 'about.dated: found "noon"'),
+        ({"events": {"fomc": "2001-01-03"}}, "about.events.fomc: found"),
+        ({"made": {"lag_5": 1}}, "about.made: found"),
+        ({"target_transform": "square"}, "about.target_transform: found"),
+        ({"levels": {"": [1]}}, "about.levels.: found"),
+    ],
+)
+def test_a_panel_s_making_is_checked(begun, about, found):
+    path = begun[2] / "panel.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"about": content["about"] | about}))
+    with pytest.raises(UserError, match=rf"panel\.json: damaged, key {found}.*make it again"):
+        read_panel(begun[2])
+
+
+def test_a_damaged_record_of_a_final_fit(begun):
+    directory, kept = begun[2], dict.fromkeys(runs.Final._fields, "a") | {"chosen_epoch": 3, "epochs": 4}
+    for change, found in (({"source": ["a"]}, "source: found "), ({"epochs": "4"}, 'epochs: found "4"')):
+        (directory / "final.json").write_text(json.dumps(kept | change))
+        with pytest.raises(UserError, match=rf"final\.json: damaged, key {found}"):
+            runs.read_final(directory)
+    (directory / "final.json").write_text(json.dumps(kept))
+    assert runs.read_final(directory).epochs == 4
 
 
 def test_a_changed_value_in_the_panel_is_found(begun):

@@ -80,7 +80,34 @@ def test_a_member_lies_in_its_sweep(tmp_path, name):
         read_members(tmp_path)
 
 
-def test_damaged_list_of_the_ended(tmp_path):
-    (tmp_path / "ended.json").write_text(json.dumps({"a": {"state": 1}}))
-    with pytest.raises(UserError, match=r"ended\.json: damaged"):
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ({"a": {"state": 1}}, "key a.status: missing"),
+        ({"a": 3}, "key a: found 3"),
+        ({"a": {"status": "finished", "epoch": "5", "best_epoch": 4}}, 'key a.epoch: found "5"'),
+        ({"a": {"status": "finished", "epoch": 5, "best_epoch": 4, "late": 1}}, "key a.late: found 1"),
+    ],
+)
+def test_damaged_list_of_the_ended(content, found, tmp_path):
+    (tmp_path / "ended.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=rf"ended\.json: damaged, {found}.*Delete it"):
         read_ended(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("members", "found"),
+    [
+        ({}, "members: damaged: found {}"),
+        ([1], "members: damaged, key 0: found 1"),
+        ([{"name": "a", "group": "g"}], "a: damaged: found null"),
+        ([{"name": "a", "group": "g", "config": []}], r"a: damaged: found \[\]"),
+        ([{"name": "a", "group": 1, "config": {}}], "a: damaged, key group: found 1"),
+        ([{"name": "a", "config": {}}], "a: damaged, key group: missing"),
+        ([{"name": "a", "group": "g", "config": {}, "fold": 2005}], "a: damaged, key fold: found 2005"),
+    ],
+)
+def test_a_damaged_plan(members, found, tmp_path):
+    (tmp_path / "sweep.json").write_text(json.dumps({"members": members}))
+    with pytest.raises(UserError, match=rf"sweep\.json, {found}.*Bring a copy back"):
+        read_members(tmp_path)

@@ -14,6 +14,7 @@ from tftjax.config.train import TrainConfig
 from tftjax.errors import UserError
 from tftjax.evaluate.formatting import BASIS_POINTS
 from tftjax.evaluate.metrics import METRICS, Metric, flatten
+from tftjax.evaluate.quality import MODES
 from tftjax.plots.sweeps import draw
 from tftjax.storage.runs import Ended
 from tftjax.sweep.plan import Member
@@ -39,8 +40,13 @@ def metrics_of(pinball):
     values |= {"directional_accuracy": 0.5, "coverage": {"50": 0.4, "80": 0.8}}
     difference = pinball * 1e-3 - 2.1e-3
     tested = {"difference": difference, "p": 0.01 if abs(difference) > 0.15e-3 else 0.5}
-    values |= {"tests": {"days": 300, "diebold_mariano": {"unconditional": tested}}}
-    return values | {"baselines": {"unconditional": values | {"pinball": 2.1e-3}}}
+    tested |= {"low": None, "high": None}
+    values |= {"pinball_by_quantile": {"0.5": 1e-3}, "pit_histogram": {"0-0.5": 0.5, "0.5-1": 0.5}}
+    held = dict.fromkeys(("sharpe", "low", "high", "turnover", "excess", "excess_low", "excess_high"))
+    of_model = {"trading": {"cost": 0.0} | dict.fromkeys(("sign", "scaled", "buy_and_hold"), held)}
+    of_model |= {"tests": {"days": 300, "diebold_mariano": {"unconditional": tested}}}
+    of_model |= dict.fromkeys(("quality", "quality_random"), dict.fromkeys(MODES, 0.0))
+    return values | of_model | {"baselines": {"unconditional": values | {"pinball": 2.1e-3}}}
 
 
 @pytest.fixture

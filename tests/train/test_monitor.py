@@ -7,6 +7,7 @@ import pytest
 from tiny import HEALTHY
 
 from tftjax.config.model import ModelConfig
+from tftjax.errors import UserError
 from tftjax.model.tft import TFTOutput
 from tftjax.train import monitor
 
@@ -102,6 +103,24 @@ def test_a_warning_says_what_was_seen(name, at, beyond, words):
 def test_collapse_shows_in_several():
     collapsed = record(val__sigma=0.0, val__distinct_forecasts=1.0, val__share_positive=1.0)
     assert list(monitor.warnings(collapsed, WATCHED)) == ["flat", "few", "one_sign"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"[1, 2]", "line 2: damaged: found "),
+        (b'{"epoch": "2"}', 'line 2: damaged, key epoch: found "2"'),
+        (b'{"loss": 0.1}', "line 2: damaged, key epoch: missing. Take the line out"),
+        (b'{"epoch": 2, "loss": [1]}', "line 2: damaged, key loss.float: found .1."),
+        (b'{"epoch": 2, "warnings": {"few": 3}}', "line 2: damaged, key warnings.few: found 3"),
+        (b'{"epoch": 2, "\xff": 1}', "line 2: damaged .*utf-8"),
+        (b"[" * 100_000, "line 2: damaged .*recursion"),
+    ],
+)
+def test_a_damaged_line_of_the_history_is_named(line, message, tmp_path):
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"epoch": 1}\n' + line + b'\n{"epoch": 3}\n')
+    with pytest.raises(UserError, match=rf"metrics\.jsonl, {message}"):
+        monitor.read_history(tmp_path)
 
 
 def test_history_without_the_half_line_of_a_kill(tmp_path):

@@ -144,8 +144,8 @@ def test_a_warning_is_said_when_it_begins(capsys):
 
 def test_warnings_stay_above_the_live_table(monkeypatch):
     screen = io.StringIO()
-    console = Console(file=screen, force_terminal=True, width=80, height=40)
-    monkeypatch.setattr(progress, "Console", lambda: console)
+    terminal = {"file": screen, "force_terminal": True, "width": 80, "height": 40}
+    monkeypatch.setattr(progress, "Console", lambda **how: Console(**terminal, **how))
     with LiveDisplay(RunView(config("balanced", 20, **BOTH))) as display:
         display.update(a_round(1, warnings={"few": "[3] distinct"}))
         display.update(a_round(2, warnings={"few": "[3] distinct"}))
@@ -153,10 +153,19 @@ def test_warnings_stay_above_the_live_table(monkeypatch):
     assert "epoch 2: [3]" not in screen.getvalue()
 
 
+def test_names_are_no_markup(monkeypatch):
+    screen = io.StringIO()
+    monkeypatch.setattr(progress, "Console", lambda **how: Console(file=screen, width=80, **how))
+    own = from_dict({"functions": {"penalties": {"[b]:car:": "0" * 64}}}, "test")
+    with LiveDisplay(RunView(own)):
+        pass
+    assert "[b]:car:" in screen.getvalue()
+
+
 def test_live_table(monkeypatch):
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=80, height=40)
-    monkeypatch.setattr(progress, "Console", lambda: console)
+    monkeypatch.setattr(progress, "Console", lambda **_: console)
     with LiveDisplay(RunView(config("balanced", 20, **BOTH))) as display:
         assert "compiling" in render(display.view.table(None))
         for epoch in range(1, 15):

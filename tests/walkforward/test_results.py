@@ -179,7 +179,8 @@ def walk_of(folder, pool, forecasts):
         directory = folder / "members" / member.name / "evaluation"
         directory.mkdir(parents=True)
         left_out = {"odd": "no data"} if member.fold == "2006" else {}
-        (directory / "notes.json").write_text(json.dumps({"left_out": left_out}))
+        notes = {"left_out": left_out, "volatility_column": None}
+        (directory / "notes.json").write_text(json.dumps(notes))
     write_tables(folder, pool, forecasts, metrics)
     return read_walk(folder), metrics
 
@@ -199,7 +200,7 @@ def test_the_picture_s_gains_by_hand(pooled, tmp_path):
     assert gains.losses.index[3] == pd.Timestamp("2006-03-02")
     one = walk.folds.loc[("2005", name), "pinball"]
     assert gains.skills[name]["2005"] == pytest.approx(100 * (1 - one / flat))
-    assert gains.spans["test_from"].tolist() == ["2005-03-01", "2006-03-01"]
+    assert gains.spans["test_from"].astype(str).tolist() == ["2005-03-01", "2006-03-01"]
     assert gains.stormy.tolist() == [False, True, False, True, False]
 
 

@@ -3,6 +3,7 @@
 Each is frozen and holds nothing but where it lies and what was opened: every frame is read from the files.
 """
 
+import argparse
 import datetime
 import html
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from tftjax import files
+from tftjax.cli import iso_date
 from tftjax.config.functions import NO_FUNCTIONS, Functions
 from tftjax.config.loading import Config
 from tftjax.data.panel import read_panel
@@ -25,7 +26,7 @@ from tftjax.evaluate.files import Evaluation, read_evaluation
 from tftjax.evaluate.metrics import flatten
 from tftjax.evaluate.scoring import SPLITS
 from tftjax.evaluate.verdict import hardest, verdict
-from tftjax.interpret.tables import interpret
+from tftjax.interpret.tables import interpret, read_table
 from tftjax.predict import forecast_seeds, forecastable, load_rows
 from tftjax.report.kinds import report
 from tftjax.storage import runs
@@ -130,7 +131,7 @@ class Run:
 
         Args:
           data: rows up to the day of the forecast: a frame, a file or a folder; None takes the run's own.
-          as_of: uses rows up to this date only.
+          as_of: uses rows up to this date only; a text is YYYY-MM-DD.
           future: values of known columns in the steps to come: a frame or a file.
           levels: returns prices or levels, where `data.target_transform` made changes of them.
 
@@ -142,8 +143,7 @@ class Run:
           UserError: too few rows, columns that are missing, or other series than the run's.
         """
         first, *_ = self.trained
-        as_of = None if as_of is None else pd.Timestamp(as_of).date()
-        panel = load_rows(first, _table(data), as_of, _table(future))
+        panel = load_rows(first, _table(data), _date(as_of), _table(future))
         rows = forecastable(first, panel)
         table = forecast_seeds(self.trained, rows)
         return in_return_unit(to_levels(table, rows) if levels else table, self.config.data)
@@ -226,7 +226,7 @@ class Run:
         path = RunDirectory(first.directory).interpretation.table(name)
         if not path.is_file():
             interpret(first)
-        table = files.read_csv(path)
+        table = read_table(first.directory, name)
         if split not in set(table["split"]):
             raise UserError(
                 f"split: found {split!r}, expected one of {', '.join(dict.fromkeys(table['split']))}."
@@ -246,6 +246,13 @@ class Run:
 def _table(data: Any) -> Any:
     """What `load_rows` takes: the path of a file as text, or a pandas frame."""
     return str(data) if isinstance(data, str | Path) else None if data is None else to_pandas(data)
+
+
+def _date(given: str | datetime.date | None) -> datetime.date | None:
+    try:
+        return iso_date(given) if isinstance(given, str) else given and pd.Timestamp(given).date()
+    except argparse.ArgumentTypeError as error:
+        raise UserError(f"as_of: {error}.") from None
 
 
 def _as_html(name: str, line: str, table: tables.Table) -> str:

@@ -230,6 +230,24 @@ def parse_json(text: str, where: str) -> Any:
         return json.loads(text, parse_constant=refuse_constant, object_pairs_hook=refuse_duplicates)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
-        raise UserError(f"{where}: not valid JSON at {place}: {error.msg}.") from None
+        raise UserError(
+            f"{where}: not valid JSON at {place}: {error.msg}.{_not_in_json(text, error.pos)}"
+        ) from None
     except (ValueError, RecursionError) as error:  # thousands of digits, thousands of brackets
         raise UserError(f"{where}: not usable as JSON: {error}.") from None
+
+
+def _not_in_json(text: str, position: int) -> str:
+    """What other languages have and JSON has not, as a sentence, if a text has it where JSON ends."""
+    before, after = text[:position].rstrip(), text[position:].lstrip()
+    if re.match(r"\s*(#.*\n\s*)*(---|- |[\w.-]+\s*[:=]|\[[A-Za-z_][\w.]*\]\s*\n)", text):
+        return ' It looks like YAML or TOML: write it as JSON, {"train": {"seed": 1}}.'
+    if after.startswith(("//", "/*", "#")):
+        return " JSON has no comments: take them out; the key notes takes words."
+    if re.match(r",\s*[}\]]", after) or (before.endswith(",") and after[:1] in ("}", "]")):
+        return " JSON has no comma before a closing bracket: take it out."
+    if after.startswith("'"):
+        return " JSON has double quotes: write \"...\" in place of '...'."
+    if re.match(r"(True|False|None)\b", after):
+        return " JSON has true, false and null in place of Python's words."
+    return ""

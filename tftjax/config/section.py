@@ -8,6 +8,8 @@ from typing import Annotated, Any, get_args
 import pydantic
 from pydantic.fields import FieldInfo
 
+from tftjax.errors import cut
+
 # Words of other libraries and of everyday speech that are spelt unlike the keys which they mean.
 OTHER_WORDS = {
     **dict.fromkeys(("lr", "step_size", "eta", "alpha"), ("train.learning_rate",)),
@@ -106,7 +108,7 @@ def explain(detail: Any, schema: dict[str, Any], known: Sequence[str]) -> str:
       known: all dotted keys of the config.
     """
     names = [part for part in detail["loc"] if isinstance(part, str)]
-    key = ".".join(names)
+    key = cut(".".join(names))
     if detail["type"] == "extra_forbidden":
         hint = nearest_key(key, (*known, *schema["properties"]))
         return f"{key}: unknown key (value {show(detail['input'])}). {hint}"
@@ -143,7 +145,7 @@ def _allowed(schema: dict[str, Any]) -> str:
         return f"a list of {count}, each {_allowed(items[0])}"
     words = {"integer": "an integer", "number": "a number", "string": "a string", "null": "null"}
     words |= {"object": "an object {...}", "boolean": "true or false"}
-    text = "an ISO date in quotes" if schema.get("format") == "date" else words[schema["type"]]
+    text = "a date in quotes, YYYY-MM-DD," if schema.get("format") == "date" else words[schema["type"]]
     bounds = {"minimum": "at least", "exclusiveMinimum": "above"}
     bounds |= {"maximum": "at most", "exclusiveMaximum": "below"}
     limits = [f"{word} {schema[bound]}" for bound, word in bounds.items() if bound in schema]
@@ -184,7 +186,8 @@ def near(key: str, known: Sequence[str]) -> list[str]:
     >>> near("epochs", ["train.max_epochs", "train.patience"]), near("modle.x", ["model.x", "data.x"])
     (['train.max_epochs'], ['model.x', 'data.x'])
     """
-    scores = {name: _likeness(key.lower(), name.lower()) for name in dict.fromkeys(known)}
+    key = key[:100].lower()  # what is much longer is like none, and takes long to compare
+    scores = {name: _likeness(key, name.lower()) for name in dict.fromkeys(known)}
     best = max(scores.values(), default=0.0)
     names = [name for name, score in scores.items() if score >= max(0.68, best - 0.08)]
     return sorted(names, key=scores.__getitem__, reverse=True)[:3]

@@ -2,13 +2,12 @@
 
 import argparse
 import dataclasses
-import datetime
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from tftjax.cli import command_parser, exit_code
+from tftjax.cli import command_parser, exit_code, iso_date
 from tftjax.config import loading as configs
 from tftjax.config.data import DataConfig
 from tftjax.config.loading import Config
@@ -82,13 +81,6 @@ def _lag(text: str) -> tuple[str, int]:
     if not equals or not (days.isascii() and days.isdigit()):
         raise UserError(f"--lag {text!r}: expected SERIES=DAYS, such as CPIAUCSL=45.")
     return name, int(days)
-
-
-def _date(text: str) -> datetime.date:
-    try:
-        return datetime.datetime.strptime(text, "%Y-%m-%d").date()
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"found {text!r}, expected a date as YYYY-MM-DD") from None
 
 
 def show_list(arguments: argparse.Namespace) -> None:
@@ -175,8 +167,8 @@ def _add_build(commands: Any) -> None:
     default = settings["max_gap"].default
     command.add_argument("--max-gap", type=int, default=default, metavar="DAYS", help="see data.max_gap")
     command.add_argument("--lag", action="append", default=[], metavar="SERIES=DAYS", help="see data.lags")
-    command.add_argument("--start", type=_date, help="first row, YYYY-MM-DD")
-    command.add_argument("--end", type=_date, help="last row, YYYY-MM-DD")
+    command.add_argument("--start", type=iso_date, help="first row, YYYY-MM-DD")
+    command.add_argument("--end", type=iso_date, help="last row, YYYY-MM-DD")
     command.add_argument("--out", type=Path, required=True, help="folder for the panel")
     command.add_argument("--overwrite", action="store_true", help="replace a built panel in --out")
     command.set_defaults(run=build)

@@ -2,8 +2,9 @@
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -257,8 +258,9 @@ def _from_raw_series(path: Path, config: DataConfig) -> Panel:
         )
     frame, staleness = align(series, feature_set, config.vintage)
     messages += tuple(f"{name}: {words}" for name, words in rules.items())
+    made_of = {column.name: _files(path, column.sources) for column in feature_set.read_columns()}
     used, dropped = _used_rows(
-        frame, feature_set, config, str(path), lambda row: f"row {row} ({frame.index[row].date()})"
+        frame, feature_set, config, str(path), lambda row: f"row {row} ({frame.index[row].date()})", made_of
     )
     _check_series(series, feature_set, frame.index[used], config, path)
     dates = days(frame.index)
@@ -450,13 +452,17 @@ def _check_series(
     for column in feature_set.read_columns():
         info = SERIES[column.sources[0]]
         values = column.on_dates(*(snapshot(series[source], NEVER) for source in column.sources))
-        files = ", ".join(str(folder / f"{source}.csv") for source in column.sources)
         release = RELEASE_RULES[info.release]
         if config.alignment == "fixed":
             lag = np.timedelta64(config.lags.get(column.sources[0], info.lag_days), "D")
             release = lambda dates, lag=lag: dates + lag  # noqa: E731
-        where = f"{files}, column {column.name!r}"
+        where = f"{_files(folder, column.sources)}, column {column.name!r}"
         check_gaps(days(values.index), info.frequency, release, first, last, where, config.max_gap)
+
+
+def _files(folder: Path, sources: Sequence[str]) -> str:
+    """The files of raw series, in words."""
+    return ", ".join(str(folder / f"{source}.csv") for source in sources)
 
 
 def within_range(index: pd.DatetimeIndex, config: DataConfig) -> Bool[np.ndarray, "N"]:
@@ -475,6 +481,7 @@ def _used_rows(
     config: DataConfig,
     where: str,
     place: Callable[[int], str],
+    made_of: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Bool[np.ndarray, "N"], tuple[str, ...]]:
     """The used rows of a series: those in range, from the row on where every column has had a value.
 
@@ -483,6 +490,7 @@ def _used_rows(
     Args:
       where: file and series, for messages.
       place: row of `frame` -> its place and date in words.
+      made_of: the files of each column that has its own.
 
     Returns:
       Whether each row is used, and messages about dropped rows.
@@ -497,8 +505,10 @@ def _used_rows(
     missing = frame[needed].isna().to_numpy()
     for position, name in enumerate(needed):
         if missing[:, position].all():
+            advice = "There may be too few rows to make it of: add older ones." if made_of else "Fill it."
             raise UserError(
-                f"{where}, column {name!r}: found no value in any row, expected numbers. Fill it."
+                f"{made_of.get(name, where)}, column {name!r}: found no value in any row, expected numbers."
+                f" {advice}"
             )
     first_values = np.argmin(missing, axis=0)
     start = int(first_values.max())
@@ -515,7 +525,7 @@ def _used_rows(
         name = needed[position]
         masked = "" if name not in feature_set.names("observed") else ", set data.missing to 'mask'"
         raise UserError(
-            f"{where}, {place(row)}, column {name!r}: found no value (NaN) after the"
+            f"{made_of.get(name, where)}, {place(row)}, column {name!r}: found no value (NaN) after the"
             " column's first one, expected a number in every row. Fill it with what was known on that date,"
             f" drop the row{masked}, or move data.start behind it."
         )

@@ -1,18 +1,21 @@
 """The panel: a row a day, of each series; a column a feature, holding only what was known on that day."""
 
 import hashlib
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
+import pydantic
 from jaxtyping import Shaped
 
+from tftjax.config.data import DataConfig
 from tftjax.data.alignment import days
 from tftjax.data.calendar import (
+    DATINGS,
     PERIODS,
     SPACINGS,
     Calendar,
@@ -20,9 +23,9 @@ from tftjax.data.calendar import (
     found_days,
     found_frequency,
 )
-from tftjax.data.raw.cells import read_parts
+from tftjax.data.raw.cells import read_parts, to_dates
 from tftjax.errors import UserError
-from tftjax.files import replace_file, write_json
+from tftjax.files import check, read_json, replace_file, write_json
 
 # Files that `write_panel` writes.
 PANEL_FILES = ROWS_FILE, AGES_FILE, ROLES_FILE = "panel.csv", "staleness.csv", "panel.json"
@@ -240,6 +243,37 @@ def write_panel(directory: Path, panel: Panel) -> None:
     write_json(directory / ROLES_FILE, content | {"fingerprint": panel.fingerprint})
 
 
+class _About(pydantic.BaseModel):
+    """A panel's `about`, as far as it is read."""
+
+    model_config = pydantic.ConfigDict(extra="allow")
+    frequency: Literal[tuple(SPACINGS)] = "daily"
+    calendar: Annotated[str, pydantic.Field(pattern="[^0]")] | None = None
+    dated: Annotated[str, pydantic.Field(pattern=rf"^({'|'.join(DATINGS)}|\d+)$")] | None = None
+    events: dict[str, list[Annotated[str, pydantic.Field(pattern=r"^\d{4}-\d\d-\d\d$")]]] = {}
+    made: list[str] = []
+    target_transform: DataConfig.model_fields["target_transform"].annotation = "none"
+    levels: dict[str, Annotated[list[str | float], pydantic.Field(min_length=2, max_length=2)]] = {}
+    max_gap: int = 1
+
+
+class _Written(pydantic.BaseModel):
+    """What `write_panel` writes into ROLES_FILE."""
+
+    target: str
+    observed: list[str]
+    known_real: list[str]
+    known_categorical: list[str]
+    static_real: list[str]
+    static_categorical: list[str]
+    messages: list[str]
+    about: _About = _About()
+    id_column: str | None = None
+    staleness: list[str] = []
+    text: list[str]
+    fingerprint: str
+
+
 def read_panel(directory: Path) -> Panel:
     """Reads what `write_panel` wrote.
 
@@ -248,8 +282,9 @@ def read_panel(directory: Path) -> Panel:
     """
     path = directory / ROWS_FILE
     advice = "Bring a copy back, or make it again."
+    about = read_json(directory / ROLES_FILE, advice)
+    check(about, _Written, directory / ROLES_FILE, advice)
     try:
-        about = json.loads((directory / ROLES_FILE).read_text(encoding="utf-8"))
         roles = {role: tuple(about[role]) for role in ROLES}
         real = (*roles["observed"], *roles["known_real"], *roles["static_real"])
         frame = _read_rows(path, dict.fromkeys(real, float) | dict.fromkeys(about["text"], object))
@@ -269,7 +304,7 @@ def read_panel(directory: Path) -> Panel:
             **roles,
         )
         fingerprint = about["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, UserError) as error:
         raise UserError(f"{path}: cannot be read ({error}). {advice}") from error
     if panel.fingerprint != fingerprint:
         raise UserError(f"{path}: not as it was written. {advice}")
@@ -286,7 +321,7 @@ def _read_rows(path: Path, types: dict[str, type]) -> pd.DataFrame:
             for name, column in cells.items()
             if name != "date"
         }
-        dates = pd.DatetimeIndex(np.array(cells["date"], "datetime64[ns]"), name="date")
+        dates = pd.DatetimeIndex(to_dates(path, "date", cells["date"]), name="date").as_unit("ns")
         parts.append(pd.DataFrame(columns, index=dates))
     return pd.concat(parts)
 

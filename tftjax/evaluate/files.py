@@ -1,5 +1,6 @@
 """The files of an evaluation, written and read, and losses computed from them."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,8 +12,9 @@ from jaxtyping import Float, Int
 
 from tftjax import files
 from tftjax.config.section import nearest
-from tftjax.errors import UserError
+from tftjax.errors import UserError, listed
 from tftjax.evaluate.formatting import counted
+from tftjax.evaluate.forms import Judged, JudgedByRegime, Notes
 from tftjax.evaluate.metrics import Forecast, Target, median, pinball_losses
 from tftjax.evaluate.quality import MODES
 from tftjax.evaluate.scoring import SPLITS, BaselineScores, Score, by_day, rows_by_series, target_rows
@@ -27,48 +29,24 @@ LOSSES: dict[str, Callable[[Forecast, Target, Sequence[float]], Target]] = {
     "squared_error": lambda forecast, target, quantiles: np.square(target - median(forecast, quantiles)),
 }
 
-# Keys that a split of metrics.json must have.
-NEEDED = (
-    "pinball",
-    "coverage",
-    "pit_histogram",
-    "baselines",
-    "tests",
-    "trading",
-    "quality",
-    "quality_random",
-)
-
 
 def read_metrics(
-    path: Path, splits: Sequence[str], remedy: str, needed: Sequence[str] = NEEDED
+    path: Path, splits: Sequence[str], remedy: str, form: type[Judged] = Judged
 ) -> dict[str, dict[str, Any]]:
     """Reads metrics.json of an evaluation.
 
     Args:
+      splits: those that it must have.
       remedy: the command that makes the file anew, for the error's text.
+      form: what each of them holds.
     Raises:
       UserError: it is missing or damaged.
     """
     metrics = files.read_json(path, f"Make it anew: {remedy}")
     for split in splits:
-        found = metrics.get(split)
-        lacking = [name for name in needed if not isinstance(found, dict) or name not in found]
-        if lacking:
-            raise UserError(f"{path}: damaged: {split} lacks {', '.join(lacking)}. Make it anew: {remedy}")
+        where = f"{path}, {split}"
+        files.check(metrics.get(split), form, where, f"Make it anew: {remedy}")
     return metrics
-
-
-def read_table(path: Path, remedy: str, **keywords: Any) -> pd.DataFrame:
-    """Reads one of an evaluation's tables by `files.read_csv` with `keywords`; see `read_metrics`."""
-    try:
-        return files.read_csv(path, **keywords)
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, error, remedy) from error
-
-
-def _unreadable(path: Path, error: Exception, remedy: str) -> UserError:
-    return UserError(f"{path}: cannot be read ({error}). Make it anew: {remedy}")
 
 
 def write_tables(
@@ -170,29 +148,64 @@ def read_evaluation(directory: Path, remedy: str | None = None) -> Evaluation:
     folder = ForecastDirectory(directory).evaluation
     remedy = remedy or f"python -m tftjax.evaluate {directory}"
     predictions = {split: read_predictions(directory, split, remedy) for split in SPLITS}
-    metrics = read_metrics(folder.metrics, SPLITS, remedy, (*NEEDED, "regimes"))
-    several = len(set(predictions["test"].series)) > 1
+    metrics = read_metrics(folder.metrics, SPLITS, remedy, JudgedByRegime)
+    for split, of_split in predictions.items():
+        judged = [float(level) for level in metrics[split]["pinball_by_quantile"]]
+        if judged != list(of_split.quantiles):
+            raise UserError(
+                f"{folder.path}: found the quantiles {listed(of_split.quantiles)} in"
+                f" {folder.predictions.name} and {listed(judged)} in {folder.metrics.name}, expected the"
+                f" same. Make them anew: {remedy}"
+            )
+    several, anew = len(set(predictions["test"].series)) > 1, f"Make it anew: {remedy}"
     return Evaluation(
         directory,
         metrics,
-        files.read_json(folder.notes, f"Make it anew: {remedy}"),
+        read_notes(folder.notes, anew),
         predictions,
-        {} if several else _read_baselines(folder.baselines, predictions["test"], remedy),
-        read_table(folder.quality, remedy, parse_dates=["date"], dtype={"series": str}),
-        read_table(folder.by_series, remedy, dtype={"series": str}) if several else None,
+        {} if several else _read_baselines(folder.baselines, predictions["test"], anew),
+        _read_quality(folder.quality, several, anew),
+        _read_by_series(folder.by_series, anew) if several else None,
     )
 
 
+def read_notes(path: Path, remedy: str) -> dict[str, Any]:
+    """Reads notes.json of an evaluation; `remedy` is a sentence."""
+    notes = files.read_json(path, remedy)
+    files.check(notes, Notes, path, remedy)
+    return notes
+
+
 def _read_baselines(path: Path, test: Predictions, remedy: str) -> dict[str, Float[np.ndarray, "N P Q"]]:
-    table = read_table(path, remedy)
+    table = files.read_csv(path, remedy, texts=["split"])
     names = dict.fromkeys(column.rpartition("/")[0] for column in table if "/" in column)
     try:
         table = table[table["split"] == "test"]
         columns = {name: table[[f"{name}/{level:g}" for level in test.quantiles]] for name in names}
         shape = test.forecast.shape
-        return {name: values.to_numpy(np.float64).reshape(shape) for name, values in columns.items()}
-    except (KeyError, ValueError) as error:
-        raise _unreadable(path, error, remedy) from error
+        forecasts = {name: values.to_numpy(np.float64).reshape(shape) for name, values in columns.items()}
+        if not all(np.isfinite(forecast).all() for forecast in forecasts.values()):
+            raise ValueError("a cell holds no finite number")
+        return forecasts
+    except (KeyError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}). {remedy}") from error
+
+
+def _read_quality(path: Path, several: bool, remedy: str) -> pd.DataFrame:
+    texts = ["split", "mode", *(["series"] if several else [])]
+    table = files.read_csv(path, remedy, texts=texts, dates=["date"], as_text=["series"])
+    unknown = table.loc[~table["mode"].isin(MODES), "mode"]
+    if len(unknown):
+        raise UserError(
+            f"{path}: found the mode {unknown.iloc[0]!r}, expected one of {', '.join(MODES)}. {remedy}"
+        )
+    return table
+
+
+def _read_by_series(path: Path, remedy: str) -> pd.DataFrame:
+    table = files.read_csv(path, remedy, texts=["series", "split"], numbers=["windows", "model"])
+    others = [name for name in table if name not in ("series", "split")]
+    return files.read_csv(path, remedy, texts=["series", "split"], numbers=others)
 
 
 def daily_pinball(evaluation: Evaluation) -> pd.DataFrame:
@@ -221,8 +234,11 @@ def read_predictions(directory: Path, split: str, remedy: str | None = None) -> 
     remedy = remedy or f"python -m tftjax.evaluate {directory}"
     if not path.is_file():
         raise UserError(f"{path}: missing. Make it: {remedy}")
+    remedy = f"Make it anew: {remedy}"
+    table = files.read_csv(
+        path, remedy, texts=["split"], numbers=["actual"], dates=["date"], as_text=["series"]
+    )
     try:
-        table = files.read_csv(path, parse_dates=["date"], dtype={"series": str})
         table = table[table["split"] == split]
         levels = [name for name in table if name not in ("date", "split", "series", "step", "actual")]
         steps = int(table["step"].max()) if "step" in table else 1
@@ -230,12 +246,17 @@ def read_predictions(directory: Path, split: str, remedy: str | None = None) -> 
         forecast = table[levels].to_numpy(np.float64).reshape(*target.shape, len(levels))
         if not (np.isfinite(target).all() and np.isfinite(forecast).all()):
             raise ValueError("a cell holds no finite number")
+        quantiles = tuple(map(float, levels))
+        if not len(target) or not all(a < b for a, b in itertools.pairwise((0.0, *quantiles, 1.0))):
+            raise ValueError(f"{len(target)} forecasts of {split} rows of the quantiles {', '.join(levels)}")
         first = table.iloc[::steps]
+        if "series" in first and first["series"].isna().any():
+            raise ValueError("column series: an empty cell")
         series = first["series"].to_numpy() if "series" in first else np.full(len(first), "")
         dates = pd.DatetimeIndex(first["date"])
-        return Predictions(dates, series, forecast, target, tuple(map(float, levels)))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _unreadable(path, error, remedy) from error
+        return Predictions(dates, series, forecast, target, quantiles)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}). {remedy}") from error
 
 
 def check_comparable(a: Predictions, b: Predictions, names: tuple[str, str]) -> None:

@@ -90,7 +90,7 @@ def _direction(metrics: Metrics) -> str:
     p = _p_of(metrics, "pesaran_timmermann", "Pesaran-Timmermann")
     return (
         f"Direction: right on {share(metrics['directional_accuracy'])} of the dates; the commoner sign on"
-        f" every date would be right on {share(metrics['directional_base_rate'])}{p}."
+        f" every date would be right on {share(metrics.get('directional_base_rate'))}{p}."
     )
 
 

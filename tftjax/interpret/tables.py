@@ -219,6 +219,13 @@ def table_of(summaries: dict[str, dict[str, dict[str, Any]]]) -> str:
     )
 
 
+# Tables that are read, and the columns that are needed, as `files.read_csv` takes them.
+READ = {
+    "importance": {"texts": ("split", "kind", "variable"), "numbers": ("mean", "p10", "p90")},
+    "attention_by_lag": {"texts": ("split",), "numbers": ("horizon", "step", "mean", "p10", "p90")},
+}
+
+
 def read_interpretation(directory: Path) -> dict[str, pd.DataFrame]:
     """Reads a run's tables for the report, test rows only; those that have not been made are left out.
 
@@ -226,18 +233,22 @@ def read_interpretation(directory: Path) -> dict[str, pd.DataFrame]:
       UserError: a table is damaged.
     """
     tables = {}
-    for name, needed in (
-        ("importance", ("split", "kind", "variable", "mean", "p10", "p90")),
-        ("attention_by_lag", ("split", "horizon", "step", "mean", "p10", "p90")),
-    ):
-        path = RunDirectory(directory).interpretation.table(name)
-        if not path.is_file():
-            continue
-        try:
-            table = files.read_csv(path)
-            tables[name] = table.loc[table["split"] == "test", list(needed)]
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(
-                f"{path}: cannot be read ({error}). Make it anew: python -m tftjax.interpret {directory}"
-            ) from error
+    for name in READ:
+        if RunDirectory(directory).interpretation.table(name).is_file():
+            table, columns = read_table(directory, name), READ[name]
+            tables[name] = table.loc[table["split"] == "test", [*columns["texts"], *columns["numbers"]]]
     return tables
+
+
+def read_table(directory: Path, name: str) -> pd.DataFrame:
+    """Reads one of the tables in READ.
+
+    Raises:
+      UserError: it is missing or damaged.
+    """
+    path = RunDirectory(directory).interpretation.table(name)
+    remedy = f"Make it anew: python -m tftjax.interpret {directory}"
+    table = files.read_csv(path, remedy, **READ[name])
+    if table["mean"].isna().any() or not table.get("horizon", pd.Series([1])).eq(1).any():
+        raise UserError(f"{path}: damaged: found no mean, or no row of the first horizon. {remedy}")
+    return table

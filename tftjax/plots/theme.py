@@ -47,6 +47,7 @@ STYLE = {
     "svg.hashsalt": "tftjax",  # the same figure is the same text
     "font.size": 11,
     "text.color": LIGHT["ink"],
+    "text.usetex": False,
     "text.parse_math": False,  # names of columns and series are drawn as they are, $ and all
     "axes.edgecolor": LIGHT["muted"],
     "axes.facecolor": "none",
@@ -226,7 +227,8 @@ def drawn(draw: Draw, theme: Theme) -> str:
     with matplotlib.rc_context(STYLE):
         file = io.StringIO()
         _figure(draw, theme).savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-    return file.getvalue()
+    # Characters of control, which a name may have and XML may not.
+    return re.sub("[^\t\n\r -\ufffd\U00010000-\U0010ffff]", "\ufffd", file.getvalue())
 
 
 def themed(svg: str, prefix: str, alt: str) -> str:

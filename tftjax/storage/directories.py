@@ -198,9 +198,8 @@ class SweepDirectory(TrainingDirectory):
         Raises:
           UserError: the plan is missing or damaged.
         """
-        members = self._read_identity().get("members")
-        if not isinstance(members, list) or not all(isinstance(member, dict) for member in members):
-            raise UserError(f"{self.plan}: damaged (it has no list of members). {REMEDY}")
+        form = list[dict[str, Any]]
+        members = files.check(self._read_identity().get("members"), form, f"{self.plan}, members", REMEDY)
         for name in (str(member.get("name")) for member in members):
             if Path(name).name != name or name in ("", ".", ".."):
                 raise UserError(f"{self.plan}: damaged ({name!r} is no name of a member). {REMEDY}")

@@ -102,9 +102,9 @@ def _read(path: Path, author: Author) -> tuple[str, list[list[str]]]:
     """The whole text of a log, ending with a line break, and its rows below the header."""
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeError) as error:
+        header, *rows = list(csv.reader(io.StringIO(text))) or [[]]
+    except (OSError, UnicodeError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read ({error}). Give a log that --append made.") from error
-    header, *rows = list(csv.reader(io.StringIO(text))) or [[]]
     advice = "Give each run a log of its own."
     if header != author.columns():
         raise UserError(

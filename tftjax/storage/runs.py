@@ -18,7 +18,7 @@ from tftjax.data.encoding import encoding_from_json, encoding_to_json
 from tftjax.data.panel import ROLES, Panel, read_panel, write_panel
 from tftjax.data.prepared import AFTER_LOADING, Data, prepare
 from tftjax.errors import UserError
-from tftjax.files import read_json, write_json
+from tftjax.files import check, read_json, write_json
 from tftjax.storage import checkpoint, directories
 from tftjax.storage.directories import RunDirectory, sweep_of
 
@@ -102,11 +102,7 @@ def read_final(directory: Path) -> Final | None:
     path = RunDirectory(directory).final
     if not path.is_file():
         return None
-    content = read_json(path, directories.REMEDY)
-    try:
-        return Final(**content)
-    except TypeError as error:
-        raise UserError(f"{path}: damaged ({error}). {directories.REMEDY}") from error
+    return check(read_json(path, directories.REMEDY), Final, path, directories.REMEDY)
 
 
 def identity(run: Run) -> str:

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tftjax import files
 from tftjax.config.loading import from_dict
@@ -55,13 +56,12 @@ def read_members(folder: Path) -> list[Member]:
       UserError: the directory is no sweep, or its plan is damaged.
     """
     sweep = SweepDirectory(folder)
-    try:
-        return [
-            Member(**m | {"config": from_dict(m["config"], f"{sweep.plan}, {m['name']}")})
-            for m in sweep.read()
-        ]
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{sweep.plan}: damaged ({error}). {REMEDY}") from error
+    read = []
+    for raw in sweep.read():
+        where = f"{sweep.plan}, {raw['name']}"
+        config = from_dict(files.check(raw.get("config"), dict[str, Any], where, REMEDY), where)
+        read.append(files.check(raw | {"config": config}, Member, where, REMEDY))
+    return read
 
 
 def read_ended(folder: Path) -> dict[str, Ended]:
@@ -73,13 +73,10 @@ def read_ended(folder: Path) -> dict[str, Ended]:
     ended: dict[str, Ended] = {}
     remedy = "Delete it: --resume makes it anew."
     for path in SweepDirectory(folder).all_ended():
-        try:
-            for name, value in files.read_json(path, remedy).items():
-                outcome = Ended(**value)
-                evaluated = outcome.evaluated or (name in ended and ended[name].evaluated)
-                ended[name] = outcome._replace(evaluated=evaluated)
-        except TypeError as error:
-            raise UserError(f"{path}: damaged ({error}). {remedy}") from error
+        outcomes = files.check(files.read_json(path, remedy), dict[str, Ended], path, remedy)
+        for name, outcome in outcomes.items():
+            evaluated = outcome.evaluated or (name in ended and ended[name].evaluated)
+            ended[name] = outcome._replace(evaluated=evaluated)
     return ended
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 from tftjax import files
 from tftjax.config.loading import known_keys, settings
 from tftjax.errors import UserError
-from tftjax.evaluate.files import Evaluation, read_evaluation, read_predictions
+from tftjax.evaluate.files import Evaluation, read_evaluation, read_metrics, read_predictions
 from tftjax.evaluate.formatting import counted
 from tftjax.evaluate.metrics import MetricColumn, columns, flatten
 from tftjax.evaluate.scoring import SPLIT_NAMES, SPLITS
@@ -251,8 +251,8 @@ def write_results(
     for member in members:
         if ended[member.name].status != "diverged":
             run = sweep.member(member.name)
-            remedy = f"Make it anew: python -m tftjax.evaluate {run.path}"
-            metrics[member.name] = files.read_json(run.evaluation.metrics, remedy)
+            remedy = f"python -m tftjax.evaluate {run.path}"
+            metrics[member.name] = read_metrics(run.evaluation.metrics, SPLITS, remedy)
     results = results_table(members, ended, metrics)
     files.replace_text(sweep.results, results.to_csv(index=False))
     if not metrics:
@@ -277,14 +277,19 @@ def read_results(folder: Path) -> pd.DataFrame:
     path = SweepDirectory(folder).results
     if not path.is_file():
         raise UserError(f"{path}: missing. Finish it: {REMEDY}")
-    try:
-        results = files.read_csv(path).copy()  # in one piece, which pandas is quicker with
-        lost = results["status"].eq("diverged").all()
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: cannot be read ({error}). Make it anew: {REMEDY}") from error
-    if lost:
+    remedy, texts = f"Make it anew: {REMEDY}", ["member", "config", "status"]
+    results = files.read_csv(path, remedy, texts=texts, numbers=["seed", "epochs", "best_epoch"])
+    if results["status"].eq("diverged").all():
         raise UserError(f"{folder}: every member diverged: there is nothing to report.")
-    return results
+    measured = [name for name in results if "/" in name or name.startswith("loss.")]
+    numbers = ["seed", "epochs", "best_epoch", *(f"{split}/pinball" for split in SPLITS), *measured]
+    results = files.read_csv(path, remedy, texts=texts, numbers=numbers)
+    trained = results["status"] != "diverged"
+    if results["member"].duplicated().any() or results.loc[trained, "val/pinball"].isna().any():
+        raise UserError(
+            f"{path}: damaged: found a member twice, or one that was trained without val/pinball. {remedy}"
+        )
+    return results.copy()  # in one piece, which pandas is quicker with
 
 
 def read_evaluations(folder: Path, results: pd.DataFrame) -> dict[str, Evaluation]:

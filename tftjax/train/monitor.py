@@ -5,7 +5,6 @@ metrics.jsonl has the measures of each epoch: `val/sigma`, `val/share_positive`,
 by name. A new warning is one function `(record, Watched) -> words or None` and one line of `WARNINGS`.
 """
 
-import contextlib
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -15,9 +14,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pydantic
 from jaxtyping import Array, Float
 
 from tftjax.config.model import ModelConfig
+from tftjax.errors import UserError
+from tftjax.files import check
 from tftjax.model.attention import MASKS
 from tftjax.model.tft import TFTOutput
 from tftjax.storage.directories import RunDirectory
@@ -31,6 +33,17 @@ FEW = 0.05  # distinct forecasts as a share of all
 ONE_SIGN = 0.99  # share of the commoner sign
 ONE_STEP = ONE_VARIABLE = 0.05  # entropy as a share of the largest one
 STARVED = 100.0  # gradient of the output layer over that of the encoder
+
+REMEDY = "Take the line out, or bring a copy of the file back."
+
+
+class Record(pydantic.BaseModel):
+    """A line of metrics.jsonl: an epoch's numbers, and its warnings in words by name."""
+
+    model_config = pydantic.ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, float | bool]
+    epoch: int
+    warnings: dict[str, str] = {}
 
 
 class Watched(NamedTuple):
@@ -153,12 +166,28 @@ def warnings(record: Mapping[str, float], watched: Watched) -> dict[str, str]:
 
 
 def read_history(directory: Path) -> list[dict[str, Any]]:
-    """Reads the epochs' lines of metrics.jsonl; none where the file is missing."""
-    path = RunDirectory(directory).metrics
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        with contextlib.suppress(ValueError):  # half a line that a kill left
-            records.append(json.loads(line))
+    """Reads the epochs' lines of metrics.jsonl; none where the file is missing.
+
+    Raises:
+      UserError: it cannot be read, or a line is damaged; names it.
+    """
+    path, records = RunDirectory(directory).metrics, []
+    if not path.is_file():
+        return records
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}). {REMEDY}") from error
+    for number, line in enumerate(lines, start=1):
+        where = f"{path}, line {number}"
+        try:
+            content = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            if number == len(lines) and not line.endswith(b"\n"):  # half a line that a kill left
+                break
+            raise UserError(f"{where}: damaged ({error}). {REMEDY}") from error
+        check(content, Record, where, REMEDY)
+        records.append(content)
     return records
 
 

@@ -277,7 +277,8 @@ class LiveDisplay:
 
     def __init__(self, view: View):
         self.view = view
-        self.live = Live(view.table(None), console=Console(), refresh_per_second=4)
+        console = Console(markup=False, emoji=False)  # names are shown as they are
+        self.live = Live(view.table(None), console=console, refresh_per_second=4)
 
     def __enter__(self) -> "LiveDisplay":
         self.live.__enter__()
@@ -289,7 +290,7 @@ class LiveDisplay:
     def update(self, round_: Round) -> None:
         """Shows a round."""
         for warning in self.view.warnings(round_):
-            self.live.console.print(f"warning: {warning}", markup=False, highlight=False)
+            self.live.console.print(f"warning: {warning}", highlight=False)
         self.live.update(self.view.table(round_))
 
 

@@ -8,30 +8,29 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
+from tftjax import files
 from tftjax.data import volatility
 from tftjax.data.panel import Panel
 from tftjax.errors import UserError
-from tftjax.evaluate.files import daily_losses, read_metrics, read_predictions, read_table
-from tftjax.files import read_json
+from tftjax.evaluate.files import daily_losses, read_metrics, read_notes, read_predictions
 from tftjax.storage.directories import SweepDirectory
 from tftjax.sweep.members import read_ended, read_members
 from tftjax.sweep.plan import Member
 from tftjax.walkforward.pool import STORMY, folder_name, headlines
 
 REMEDY = "the command that began the walk-forward, with --resume."
-COLUMNS = {
-    "pooled_table": ("forecast", "kind", "config", "seed", "pinball"),
-    "gains": ("forecast", "baseline", "part", "baseline_pinball", "difference", "low", "high", "p"),
-    "folds": (
-        "fold",
-        "forecast",
-        "train_from",
-        "val_from",
-        "test_from",
-        "test_to",
-        "test_windows",
-        "pinball",
-    ),
+# By table, the columns that are needed, as `files.read_csv` takes them.
+COLUMNS: dict[str, dict[str, Sequence[str]]] = {
+    "pooled_table": {"texts": ("forecast", "kind"), "as_text": ("config",), "numbers": ("seed", "pinball")},
+    "gains": {
+        "texts": ("forecast", "baseline", "part"),
+        "numbers": ("baseline_pinball", "difference", "low", "high", "p"),
+    },
+    "folds": {
+        "texts": ("fold", "forecast"),
+        "dates": ("train_from", "val_from", "test_from", "test_to"),
+        "numbers": ("test_windows", "pinball"),
+    },
 }
 
 
@@ -70,15 +69,22 @@ def read_walk(folder: Path) -> Walk:
       UserError: it is not finished, or a file is damaged.
     """
     walk = SweepDirectory(folder)
-    tables = {getattr(walk, name): columns for name, columns in COLUMNS.items()}
-    missing = [path.name for path in tables if not path.is_file()]
+    paths = {name: getattr(walk, name) for name in COLUMNS}
+    missing = [path.name for path in paths.values() if not path.is_file()]
     if missing:
         raise UserError(
             f"{folder}: the walk-forward is not finished: it has no {', '.join(missing)} yet. Finish it:"
             f" {REMEDY}"
         )
-    pooled, gains, folds = (_read(path, columns) for path, columns in tables.items())
+    pooled, gains, folds = (
+        files.read_csv(paths[name], f"Make it anew: {REMEDY}", **columns) for name, columns in COLUMNS.items()
+    )
     pooled = pooled.set_index("forecast")
+    if pooled.index.has_duplicates or not (pooled["config"].notna() | (pooled["kind"] == "baseline")).all():
+        raise UserError(
+            f"{walk.pooled_table}: damaged: found a forecast twice, or one without its config. Make it anew:"
+            f" {REMEDY}"
+        )
     baselines = pooled[pooled["kind"] == "baseline"]
     if baselines.empty:
         raise UserError(f"{folder}: no baseline has a forecast in every fold: there is nothing to report.")
@@ -100,8 +106,20 @@ def read_walk(folder: Path) -> Walk:
         members=members,
         lost=lost,
         pooled=pooled,
-        gains=gains.set_index(["forecast", "baseline", "part"]).sort_index(),
-        folds=folds.set_index(["fold", "forecast"]).sort_index(),
+        gains=_indexed(
+            walk.gains,
+            gains,
+            pd.MultiIndex.from_product(
+                [metrics, baselines.index, ["all"]], names=["forecast", "baseline", "part"]
+            ),
+        ),
+        folds=_indexed(
+            walk.folds,
+            folds,
+            pd.MultiIndex.from_product(
+                [folds["fold"].unique(), [*metrics, hardest]], names=["fold", "forecast"]
+            ),
+        ),
         metrics=metrics,
         losses=pd.DataFrame(losses, index=pd.DatetimeIndex(np.unique(predictions.dates))),
         hardest=hardest,
@@ -109,11 +127,16 @@ def read_walk(folder: Path) -> Walk:
     )
 
 
-def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    table = read_table(path, REMEDY, dtype={"fold": str, "seed": "Int64"})
-    lacking = [name for name in columns if name not in table]
-    if lacking:
-        raise UserError(f"{path}: has no column {', '.join(lacking)}. Make it anew: {REMEDY}")
+def _indexed(path: Path, table: pd.DataFrame, expected: pd.MultiIndex) -> pd.DataFrame:
+    """The table by the levels of `expected`, of which each must have a row, and none two."""
+    table = table.set_index(expected.names).sort_index()
+    lacking = expected[~expected.isin(table.index)]
+    if len(lacking) or table.index.has_duplicates:
+        found = f"no row of {', '.join(lacking[0])}" if len(lacking) else "two rows of one"
+        raise UserError(
+            f"{path}: damaged: found {found}, expected one for each {', '.join(expected.names)}. Make it"
+            f" anew: {REMEDY}"
+        )
     return table
 
 
@@ -122,7 +145,7 @@ def _left_out(folder: Path, alive: Sequence[Member]) -> dict[str, str]:
     reasons: dict[str, str] = {}
     for member in {member.fold: member for member in reversed(alive)}.values():
         path = SweepDirectory(folder).member(member.name).evaluation.notes
-        notes = read_json(path, f"Make it anew: {REMEDY}")
+        notes = read_notes(path, f"Make it anew: {REMEDY}")
         reasons |= {name: f"in fold {member.fold}: {why}" for name, why in notes["left_out"].items()}
     return reasons
 

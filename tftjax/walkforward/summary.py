@@ -159,7 +159,7 @@ def skill(walk: Walk) -> Table:
     rows = [
         [
             Cell(fold),
-            *(Cell(str(row[name])) for name in ("train_from", "val_from", "test_from", "test_to")),
+            *(Cell(str(row[name].date())) for name in ("train_from", "val_from", "test_from", "test_to")),
             Cell(f"{row['test_windows']:,}"),
             Cell(LOSS.number(row["pinball"])),
             *(Cell(Format().number(gain[fold], "+")) for gain in by_config.values()),

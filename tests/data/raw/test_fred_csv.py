@@ -1,4 +1,5 @@
 import datetime
+import shutil
 
 import numpy as np
 import pytest
@@ -56,6 +57,43 @@ BAD_FRED = {
     "too many cells": ("observation_date,DCOILWTICO\n2018-01-02,1,5\n", "line 2: found 3 cells, expected 2"),
     "blank line": ("observation_date,DCOILWTICO\n\n2018-01-02,1\n", "line 2: found 0 cells"),
     "repeated name": ("observation_date,observation_date\n2018-01-02,1\n", "a column name twice"),
+    "semicolons": (
+        "observation_date;DCOILWTICO\n2018-01-02;1,5\n",
+        r"line 1: found columns divided by semicolons, expected commas.*sep=';'.*decimal=','",
+    ),
+    "tabs": ("observation_date\tDCOILWTICO\n2018-01-02\t1\n", r"line 1: found .* divided by tabs.*sep='\\t'"),
+    "Excel's sep": (
+        "sep=,\nobservation_date,DCOILWTICO\n2018-01-02,1\n",
+        "line 1: found 'sep=,', .*Take the",
+    ),
+    "Excel's sep=;": (
+        "sep=;\nobservation_date;DCOILWTICO\n2018-01-02;1\n",
+        "line 1: found 'sep=;', .*commas",
+    ),
+    "a comment before the header": (
+        "# of FRED\nobservation_date,DCOILWTICO\n2018-01-02,1\n",
+        "line 1: found the comment '# of FRED', .*CSV has no comments",
+    ),
+    "a comment between rows": (
+        "observation_date,DCOILWTICO\n2018-01-02,1\n# a holiday\n2018-01-04,1\n",
+        "line 3: found the comment '# a holiday', .*CSV has no comments",
+    ),
+    "a comment of two cells": (
+        "observation_date,DCOILWTICO\n2018-01-02,1\n# holidays,weekends\n",
+        "line 3, column 'observation_date': found '# holidays', .*CSV has no comments",
+    ),
+    "a quote that stays open": (
+        'observation_date,DCOILWTICO\n2018-01-02,1\n"2018-01-03,2\n' + "2018-01-04,1\n" * 5_000,
+        "line 3: found 1 cells, expected 2 .* opened and not closed",
+    ),
+    "a quote that stays open in the header": (
+        'observation_date,"DCOILWTICO\n' + "2018-01-02,1\n" * 5_000,
+        "no rows, expected rows. .* opened and not closed",
+    ),
+    "a header without an end": (
+        "observation_date," + "x" * 6_000 + "\n2018-01-02\n",
+        "expected 2 .*characters",
+    ),
     "not a date": (
         "observation_date,DCOILWTICO\n2018-01-02,1\n03/01/2018,1\n",
         "line 3, column 'observation_date': found '03/01/2018', expected a date as YYYY-MM-DD",
@@ -92,6 +130,10 @@ BAD_FRED = {
         "observation_date,DCOILWTICO\n2020-01-02,60\n2020-01-03,61\n01/06/2020,62\n2020-01-07,63\n",
         "line 4, column 'observation_date': found '01/06/2020', expected a date as YYYY-MM-DD. Write every",
     ),
+    "dates with a time zone": (  # on which numpy warns; a warning is an error here
+        "observation_date,DCOILWTICO\n2020-01-02 00:00:00-05:00,60\n",
+        "line 2, column 'observation_date': found '2020-01-02 00:00:00-05:00', expected a date",
+    ),
     "date and time": (
         "observation_date,DCOILWTICO\n2020-01-02,60\n2020-01-03T00:00,61\n",
         "line 3, column 'observation_date': found '2020-01-03T00:00'",
@@ -102,8 +144,9 @@ BAD_FRED = {
 @pytest.mark.parametrize("case", BAD_FRED)
 def test_bad_fred_files(tmp_path, case):
     text, message = BAD_FRED[case]
-    with pytest.raises(UserError, match=r"DCOILWTICO\.csv.*" + message):
+    with pytest.raises(UserError, match=r"DCOILWTICO\.csv.*" + message) as caught:
         fred(tmp_path, text)
+    assert len(str(caught.value)) < 1_000 + len(str(tmp_path))
 
 
 def test_a_monthly_series_must_be_dated_the_first(tmp_path):
@@ -156,6 +199,26 @@ def test_a_gap_of_the_index_names_file_and_dates(tmp_path, next_day):
         r" expected at most 30 business days",
     ):
         load_panel(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "kept", "message"),
+    [
+        ("SP500", 1, "SP500_Returns': found no value in any row, .*too few rows"),
+        ("SP500", 2, "Realized_Vol_21d': found no value in any row, .*too few rows"),
+        ("CPILFESL", 2, "Core_Inflation_YoY': found no value in any row, .*too few rows"),
+        ("AAA", 2, "AAA_Yield': found no value between"),
+        ("AAA", 0, "AAA': found no value in any row, expected numbers. Download AAA"),
+    ],
+)
+def test_a_raw_file_of_few_rows_is_named(tmp_path, name, kept, message):
+    """`kept` rows; 0: all of them, without a value."""
+    raw = shutil.copytree(embedded_folder(), tmp_path / "raw")
+    lines = (raw / f"{name}.csv").read_text().splitlines()
+    lines = lines[: kept + 1] if kept else [lines[0], *(line.rpartition(",")[0] + "," for line in lines[1:])]
+    (raw / f"{name}.csv").write_text("\n".join(lines))
+    with pytest.raises(UserError, match=rf"raw/{name}\.csv, column '{message}"):
+        load_panel(DataConfig(dataset=str(raw)))
 
 
 def test_missing_folder_lists_near_names(tmp_path):

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64, Shaped
 
-from tftjax.errors import UserError
+from tftjax.errors import UserError, cut, listed
 
 MISSING = {"", ".", "NaN", "nan", "NA"}  # FRED wrote "." for a missing value until 2024
 
@@ -21,6 +21,11 @@ FIRST_DATE, LAST_DATE = np.datetime64("1678-01-01"), np.datetime64("2261-12-31")
 LARGEST = 1e15  # size of a number whose square, in single precision and units of the scaler, is finite
 NEVER = np.datetime64("9999-12-31")
 ROWS_A_PART = 100_000
+SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}  # that other programs divide cells by
+UNCLOSED = (
+    'A cell goes on over the end of its line: a quote (") before it is opened and not closed. Close it.'
+)
+NO_COMMENTS = "CSV has no comments: take out the lines that begin with #."
 
 Place = Callable[[int], str]  # row of a column -> where it stands, such as "line 14"
 INTRADAY = (
@@ -72,21 +77,59 @@ def _parts(path: Path, rows: Iterator[list[str]]) -> Iterator[tuple[int, dict[st
     header = [name.strip() for name in next(rows, [])]
     if not header:
         raise UserError(f"{path}: the file is empty, expected a header line and rows. Get it anew.")
-    if len(set(header)) < len(header):
-        raise UserError(f"{path}, line 1: found a column name twice in {header}, expected each once.")
+    _check_header(path, header)
     first_line = 2
     while part := list(itertools.islice(rows, ROWS_A_PART)):
         for line, row in enumerate(part, start=first_line):
             if len(row) != len(header):
-                raise UserError(
-                    f"{path}, line {line}: found {len(row)} cells, expected {len(header)}"
-                    f" ({', '.join(header)}). Correct the line; decimals are written with a point."
-                )
+                raise _ragged(path, line, row, header)
         columns = ([cell.strip() for cell in column] for column in zip(*part, strict=True))
         yield first_line, dict(zip(header, columns, strict=True))
         first_line += len(part)
     if first_line == 2:
-        raise UserError(f"{path}: found a header and no rows, expected rows. Get the file anew.")
+        advice = UNCLOSED if _spans_lines(header) else "Get the file anew."
+        raise UserError(f"{path}: found a header and no rows, expected rows. {advice}")
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    """Refuses a header that is no line of names divided by commas, each once."""
+    line = ",".join(header)
+    if line.startswith("sep="):
+        raise UserError(
+            f"{path}, line 1: found {line!r}, a line for Excel, expected the columns' names. Take the line"
+            " out, and divide cells by commas."
+        )
+    separator = max(SEPARATORS, key=line.count)
+    if line.count(separator) >= len(header):  # more of them than commas
+        raise UserError(
+            f"{path}, line 1: found columns divided by {SEPARATORS[separator]}, expected commas, and decimals"
+            " with a point. Save the file as comma-separated text, or read it with"
+            f" pandas.read_csv({path.name!r}, sep={separator!r}), with decimal=',' if need be, and write it"
+            " with to_csv."
+        )
+    if len(set(header)) < len(header):
+        raise UserError(
+            f"{path}, line 1: found a column name twice in {listed(map(repr, header))}, expected each once."
+        )
+
+
+def _ragged(path: Path, line: int, row: list[str], header: list[str]) -> UserError:
+    """The error of a line of more or fewer cells than the header."""
+    for number, cells in ((1, header), (line, row)):
+        if cells and cells[0].strip().startswith("#"):
+            return UserError(
+                f"{path}, line {number}: found the comment {cut(','.join(cells))!r}, expected"
+                f" {'names of columns' if number == 1 else 'a row'}. {NO_COMMENTS}"
+            )
+    advice = "Correct the line; decimals are written with a point."
+    return UserError(
+        f"{path}, line {line}: found {len(row)} cells, expected {len(header)} ({listed(header)})."
+        f" {UNCLOSED if _spans_lines((*header, *row)) else advice}"
+    )
+
+
+def _spans_lines(cells: Iterable[str]) -> bool:
+    return any("\n" in cell for cell in cells)
 
 
 def _without_last_blanks(rows: Iterable[list[str]]) -> Iterator[list[str]]:
@@ -125,9 +168,10 @@ def near(name: str, folder: Path) -> str:
 
 
 def fail(where: Path | str, place: str, column: str, cell: str, expected: str, advice: str) -> UserError:
-    """The error of a wrong cell; of a long one, such as after a quote that is never closed, its beginning."""
-    cell = cell if len(cell) <= 80 else f"{cell[:60]} ... ({len(cell)} characters)"
-    return UserError(f"{where}, {place}, column {column!r}: found {cell}, expected {expected}. {advice}")
+    """The error of a wrong cell."""
+    found = f"{where}, {place}, column {cut(column)!r}: found {cut(cell)}, expected {expected}."
+    comment = cell.startswith("'#")
+    return UserError(f"{found} {NO_COMMENTS if comment else advice}")
 
 
 def iso_dates(
@@ -147,9 +191,6 @@ def iso_dates(
     return dates
 
 
-INTRADAY = (
-    "Intraday rows are not supported: resample to one row a day, such as the day's last, and write its date."
-)
 # A date and a time other than midnight.
 _TIME_OF_DAY = re.compile(r"\d{4}-\d\d-\d\d[ T](?=[\d:.]*[1-9])\d\d:\d\d")
 

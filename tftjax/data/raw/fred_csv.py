@@ -82,6 +82,10 @@ def read_fred_csv(
         )
     values, left_out = without_non_positive(path, name, dates, values, cells[name])
     usable = ~np.isnan(values)
+    if not usable.any():
+        raise UserError(
+            f"{path}, column {name!r}: found no value in any row, expected numbers. Download {name} anew."
+        )
     check_unit(path, name, values[usable])
     return Observations(dates[usable], releases[usable], values[usable]), dated, messages + left_out
 

@@ -12,7 +12,7 @@ import pandas as pd
 from jaxtyping import Float64, Shaped
 
 from tftjax.data.raw.cells import INTRADAY, Place, check_size, fail, iso_dates, no_category
-from tftjax.errors import UserError
+from tftjax.errors import UserError, listed
 
 PARQUET = (".parquet", ".pq")  # endings of Parquet files
 SHORTEST_DAY = pd.Timedelta(hours=23)
@@ -98,7 +98,9 @@ def columns_of(
         place = "columns (and no dates in the index)"
     names = [name for name, _ in pairs]
     if len(set(names)) < len(names):
-        raise UserError(f"{where}, {place}: found a column name twice in {names}, expected each once.")
+        raise UserError(
+            f"{where}, {place}: found a column name twice in {listed(map(repr, names))}, expected each once."
+        )
     if not len(frame):
         raise UserError(f"{where}: found no rows, expected some. Give a frame with rows.")
     return place, {name: cells.reset_index(drop=True) for name, cells in pairs}

@@ -20,7 +20,7 @@ from tftjax.data.panel import Panel, blocks, calendar_of, name_of, select_rows
 from tftjax.data.raw.cells import Place, check_years, fail
 from tftjax.data.tables.frames import to_pandas
 from tftjax.data.tables.table import Table, file_table, frame_table, places_from
-from tftjax.errors import UserError
+from tftjax.errors import UserError, listed
 
 FUTURE = "future"  # key of a panel's `about`
 
@@ -128,7 +128,7 @@ def read_future(source: Any, panel: Panel, date: str = "date") -> pd.DataFrame:
         if missing:
             raise UserError(
                 f"{table.where}, {table.header}: found no column {', '.join(map(repr, missing))} among"
-                f" {', '.join(cells)}; rows of the future have {', '.join((date, *texts, *reals))}. Rename or"
+                f" {listed(cells)}; rows of the future have {', '.join((date, *texts, *reals))}. Rename or"
                 " add what is missing."
             )
         place = places_from(table, first)

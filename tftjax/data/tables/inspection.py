@@ -14,7 +14,7 @@ from tftjax.data.checks import CALMEST, MAX_AUTOCORRELATION, WILDEST
 from tftjax.data.feature_sets import CALENDAR
 from tftjax.data.raw.cells import MISSING, read_cells
 from tftjax.data.tables.frames import PARQUET, columns_of, read_parquet
-from tftjax.errors import UserError
+from tftjax.errors import UserError, listed
 
 RETURN_NAMES = re.compile(r"(^|[_ ])(log_?)?(ret|rets|return|returns|target|y)($|[_ ])", re.IGNORECASE)
 PRICE_NAMES = re.compile(r"(^|[_ ])(adj[_ ]?close|close|price|px|last|level|value)($|[_ ])", re.IGNORECASE)
@@ -131,9 +131,7 @@ def inspect(
     """
     for name in (date, target, id_column):
         if name is not None and name not in frame:
-            raise UserError(
-                f"found no column {name!r} among {', '.join(map(str, frame.columns))}. Correct it."
-            )
+            raise UserError(f"found no column {name!r} among {listed(frame.columns)}. Correct it.")
     date = date or _date_column(frame)
     days = pd.to_datetime(frame[date].astype(str).str[:10], errors="coerce")
     numeric = [name for name in frame if name != date and pd.api.types.is_numeric_dtype(frame[name])]
@@ -141,7 +139,7 @@ def inspect(
         id_column = _id_column(frame, date, days)
     numeric = [name for name in numeric if name != id_column]
     if not numeric:
-        raise UserError(f"found no column of numbers among {', '.join(map(str, frame.columns))}: no target.")
+        raise UserError(f"found no column of numbers among {listed(frame.columns)}: no target.")
     first = frame if id_column is None else frame[frame[id_column] == frame[id_column].iloc[0]]
     kinds = {name: looks_like(first[name].to_numpy(np.float64)) for name in numeric}
     if id_column is None and target is None and _is_wide(kinds):
@@ -166,7 +164,7 @@ def _date_column(frame: pd.DataFrame) -> str:
         if _holds_dates(frame[name]):
             return name
     raise UserError(
-        f"found no column of dates among {', '.join(map(str, frame.columns))}, expected one with YYYY-MM-DD"
+        f"found no column of dates among {listed(frame.columns)}, expected one with YYYY-MM-DD"
         " in every row. Write the dates in that form."
     )
 

@@ -36,7 +36,7 @@ from tftjax.data.tables.frames import (
     frame_numbers,
     read_parquet,
 )
-from tftjax.errors import UserError
+from tftjax.errors import UserError, cut, listed
 
 
 class Table(NamedTuple):
@@ -222,10 +222,10 @@ def _unclaimed(table: Table, expected: list[str], header: list[str]) -> list[str
     if missing:
         matches = [difflib.get_close_matches(name, unclaimed, n=3, cutoff=0.4) for name in missing]
         nearest = dict.fromkeys(itertools.chain.from_iterable(matches))
-        hint = f" Did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
+        hint = f" Did you mean {' or '.join(repr(cut(name)) for name in nearest)}?" if nearest else ""
         raise UserError(
             f"{table.where}, {table.header}: found no column {', '.join(map(repr, missing))} among"
-            f" {', '.join(header)}, expected {', '.join(expected)}.{hint} Rename or add what is missing."
+            f" {listed(header)}, expected {', '.join(expected)}.{hint} Rename or add what is missing."
         )
     return unclaimed
 
