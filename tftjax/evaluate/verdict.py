@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tftjax.errors import UserError
 from tftjax.evaluate.files import read_metrics
 from tftjax.evaluate.formatting import (
     BASIS_POINTS,
@@ -156,11 +155,7 @@ def verdict(metrics: Metrics) -> str:
 
 def read_verdict(path: Path, remedy: str) -> str:
     """The `verdict` on the test rows of a metrics.json; see `read_metrics`."""
-    test = read_metrics(path, ("test",), remedy)["test"]
-    try:
-        return verdict(test)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: damaged ({error!r}). Make it anew: {remedy}") from error
+    return verdict(read_metrics(path, ("test",), remedy)["test"])
 
 
 def quality_text(metrics: Metrics) -> str:
