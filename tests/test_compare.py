@@ -158,7 +158,7 @@ BAD = {
         {"change": lambda t: t.assign(date=t["date"].replace(pd.Timestamp("2003-01-02"), "2003-01-04"))},
         "only the first forecasts 1 date, such as 2003-01-02",
     ),
-    "no test": ({"change": lambda t: t[t["split"] == "val"]}, "only the first"),
+    "no test": ({"change": lambda t: t[t["split"] == "val"]}, "0 forecasts of test rows"),
 }
 
 
@@ -187,7 +187,7 @@ def test_bad_input(tmp_path, capsys):
     assert "p =" not in captured.out + captured.err
     none = write(tmp_path, "none", change=lambda table: table[table["split"] == "val"])
     assert compare.main([str(none), str(none)]) == 2
-    assert "found 0 dates" in capsys.readouterr().err
+    assert "cannot be read (0 forecasts of test rows" in capsys.readouterr().err
     for metric in ("pinbal", "pinball/0.7", "pinball/x", "correlation"):
         assert compare.main([str(a), str(a), "--metric", metric]) == 2
         assert f"--metric {metric}: unknown" in capsys.readouterr().err

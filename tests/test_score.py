@@ -196,6 +196,9 @@ def test_a_final_fit_is_scored_by_the_data_as_it_is_now(trained, tmp_path, capsy
     assert f"data.dataset: '{table}' is neither a folder nor a file" in capsys.readouterr().err
     kept = final.directory / "config.json"
     kept.write_text(kept.read_text().replace(json.dumps(str(table)), '"frame"'))
-    assert score.main([str(log), "--run", str(final.directory)]) == 0
+    out = tmp_path / "drift.csv"
+    assert score.main([str(log), "--run", str(final.directory), "--out", str(out)]) == 0
     words = f"outcomes: the rows that the run keeps, to {make_rows().index[309].date()}; 1 without one yet"
-    assert words in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert words in shown
+    assert f"nothing to score: {out} is not written" in shown

@@ -301,6 +301,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows = "the rows that the run keeps" if source is None else source
         print(f"outcomes: {rows}, to {last}; {waiting} without one yet")
         if not len(scored.rows):
+            if arguments.out is not None:
+                print(f"nothing to score: {arguments.out} is not written")
             return
         table = drift(scored, arguments.by)
         print("\n" + Summary("", [overall(scored), over_time(table, arguments.by)]).terminal())

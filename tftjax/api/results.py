@@ -200,7 +200,7 @@ class Run:
           UserError: the mean of several seeds, itself a final fit, or something lies in the place.
         """
         self._only_one("refit")
-        beside = self.directory.with_name(f"{self.directory.name}-final")
+        beside = self.directory.absolute().with_name(f"{self.directory.name}-final")
         place = beside if directory is None else Path(directory)
         flags = {"resume": resume, "overwrite": overwrite, "quiet": quiet}
         return Run(place, (refit(self.trained[0], place, **flags),))
