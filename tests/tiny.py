@@ -118,10 +118,8 @@ class Commands:
     """Starts the package's commands as processes that share the tests' compilation cache."""
 
     def __init__(self, cache: Path):
-        own = {"MPLCONFIGDIR": str(cache), "PYTHONUNBUFFERED": "1"}
-        own["XLA_FLAGS"] = (
-            "--xla_backend_optimization_level=0"  # the number of devices is the command's choice
-        )
+        flags = "--xla_backend_optimization_level=0"  # how many devices there are, the command decides
+        own = {"MPLCONFIGDIR": str(cache), "PYTHONUNBUFFERED": "1", "XLA_FLAGS": flags}
         self.environment = os.environ | own
 
     def start(self, module: str, *arguments, **keywords) -> subprocess.Popen:
