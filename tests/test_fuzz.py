@@ -191,6 +191,7 @@ def run(trained, tmp_path_factory):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", FILES)
 def test_files_of_a_run(run, name, monkeypatch):

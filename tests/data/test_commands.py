@@ -172,6 +172,7 @@ def test_a_table_of_ones_own_by_hand(tmp_path):
     assert "ignored columns of own.csv: memo" in panel.messages
 
 
+@pytest.mark.slow
 def test_training_on_a_table_of_ones_own(tmp_path, capsys):
     own_config(tmp_path, own_table())
     command = [str(tmp_path / "own.json"), "--runs", str(tmp_path), "--name", "run", "--quiet"]
@@ -343,6 +344,7 @@ def test_a_fixed_lag_has_no_hindsight():
         from_dict({"data": {"alignment": "fixed", "vintage": "latest"}}, "test")
 
 
+@pytest.mark.slow
 def test_prediction_aligns_other_data_as_the_run_s(tmp_path, capsys):
     """A run on a built panel: its config does not tell the panel's alignment, what lies in the run does."""
     arguments = ["--source", "embedded", "--feature-set", "core_embedded", "--alignment", "fixed"]
@@ -363,6 +365,7 @@ def test_prediction_aligns_other_data_as_the_run_s(tmp_path, capsys):
         predict.load_rows(run, str(tmp_path / "built"), None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("frequency", "step"), [("weekly", "2019-01-04"), ("monthly", "2019-01-31")])
 def test_weekly_and_monthly_runs(tmp_path, frequency, step, capsys):
     content = {

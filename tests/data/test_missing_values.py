@@ -37,6 +37,7 @@ def masked():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrap", [lambda f: f, jax.jit])
 def test_a_missing_value_has_no_weight_and_no_effect(wrap):
     model, params, inputs = masked()

@@ -45,6 +45,7 @@ def test_forecasts_do_not_depend_on_the_chunk(balanced, chunk, monkeypatch):
     np.testing.assert_allclose(forecasts(chunk), forecasts(8), rtol=0, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_the_gradient_of_many_windows_is_the_sum_of_those_of_a_few(balanced, monkeypatch):
     model, (parameters, series, starts) = balanced
     monkeypatch.setattr(forecast, "CHUNK", NUM_WINDOWS)

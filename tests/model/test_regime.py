@@ -96,6 +96,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "num_heads"), list(zip(CASES, (2, 3, 2, 3), strict=True)))
 def test_a_model_starts_as_exactly_the_model_without_gates(case, num_heads):
     model, plain, inputs = gated(CASES[case], num_heads=num_heads)

@@ -73,6 +73,7 @@ def history(swept):
     return swept.run(MEMBERS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vectorised", [False, True])
 def test_members_are_the_single_runs(swept, history, vectorised):
     members = swept.run(MEMBERS[:2], 2, epochs=2, vectorised=True)[0] if vectorised else history[0]

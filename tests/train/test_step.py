@@ -135,6 +135,7 @@ def gradient(state):
     return 10 * optax.tree.get(state.opt_state, "mu")
 
 
+@pytest.mark.slow
 def test_two_devices_make_the_gradient_of_one(trained, stepped):
     (one, metrics_one), (two, metrics_two) = stepped.step(1), stepped.step(2)
     assert np.linalg.norm(gradient(one)) == pytest.approx(metrics_one["gradient_norm"], rel=1e-5)
@@ -187,6 +188,7 @@ def test_part_norms_add_up(trained, stepped, norm):
     assert metrics[f"{norm}/output"] == pytest.approx(np.linalg.norm(np.concatenate(entries)), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_gradient_control_moves_parts_as_asked(trained, stepped):
     train = TrainConfig(
         batch_size=BATCH,

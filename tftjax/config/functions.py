@@ -64,6 +64,8 @@ def _source(function: Callable[..., Any]) -> bytes:
         given = function.args, sorted(function.keywords.items())
         return _source(function.func) + _ADDRESS.sub("", repr(given)).encode()
     code = getattr(function, "__code__", None)
+    if code is not None and code.co_filename == "<string>":  # of `eval`: Python 3.13 finds the whole program
+        return _code(code)
     # An object is known by its class; numpy's ufuncs and the like by their names.
     named = (
         function if code or isinstance(function, type) or hasattr(function, "__name__") else type(function)

@@ -129,7 +129,7 @@ def test_a_long_history_of_vintages():
     for i, month in enumerate(months):
         if i >= 5:
             known = months[: i + 1] if i == 5 or month.item().month == 1 else [month]
-            released = (month + 1).astype("datetime64[D]") + 12
+            released = (month + np.timedelta64(1, "M")).astype("datetime64[D]") + np.timedelta64(12, "D")
             lines |= {(date.astype("datetime64[D]"), released) for date in known}
     dates, releases = (np.array(column) for column in zip(*sorted(lines), strict=True))
     check_first_releases(Path("x.csv"), dates, releases, np.ones(len(dates)))
@@ -158,7 +158,7 @@ UNITS = {
 def test_another_unit_is_recognised(tmp_path, case):
     name, values = case
     start = np.datetime64("2018-01")
-    days = [(start + i).astype("datetime64[D]") for i in range(len(values))]
+    days = [(start + np.timedelta64(i, "M")).astype("datetime64[D]") for i in range(len(values))]
     with pytest.raises(UserError, match=rf"{name}\.csv, column '{name}': found a .*{UNITS[case]}"):
         read(tmp_path, name, *(f"{day},{value}" for day, value in zip(days, values, strict=True)))
 
