@@ -48,7 +48,7 @@ def check(content: Any, form: Any, where: Path | str, remedy: str) -> Any:
         detail = error.errors(include_url=False)[0]
         key = ".".join(map(str, detail["loc"]))
         found = f"found {cut(json.dumps(detail['input'], default=str))}: {detail['msg']}"
-        found = "missing" if detail["type"] == "missing" else found
+        found = "missing" if detail["type"] in ("missing", "missing_argument") else found
         raise UserError(f"{where}: damaged{f', key {key}' if key else ''}: {found}. {remedy}") from error
 
 

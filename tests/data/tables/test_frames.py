@@ -35,9 +35,10 @@ def rows():
 
 def at(place, column, value):
     """The rows with another value, `place` counted from 0."""
-    frame = rows().astype({column: object})
-    frame.loc[frame.index[place], column] = value
-    return frame
+    frame = rows()
+    values = frame[column].tolist()
+    values[place] = value
+    return frame.assign(**{column: pd.Series(values, index=frame.index, dtype=object)})
 
 
 @pytest.fixture

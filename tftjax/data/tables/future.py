@@ -201,7 +201,7 @@ def steps_ahead(panel: Panel, steps: int) -> pd.DataFrame:
     if missing > 0 and given:
         raise UserError(f"rows of the future{which}: found {len(future)}, expected {steps}. {advice}")
     if missing > 0:
-        latest = days(panel.frame.index.append(future.index))[-1]
+        latest = days((future if len(future) else panel.frame).index[-1:])[0]
         dates = next_dates(calendar_of(panel), latest, missing)
-        future = pd.DataFrame(index=future.index.append(pd.DatetimeIndex(dates, name="date")))
+        future = pd.DataFrame(index=pd.DatetimeIndex([*future.index, *dates], name="date"))
     return future[list(given)].iloc[:steps]
