@@ -79,12 +79,7 @@ def read_walk(folder: Path) -> Walk:
     pooled, gains, folds = (
         files.read_csv(paths[name], f"Make it anew: {REMEDY}", **columns) for name, columns in COLUMNS.items()
     )
-    pooled = pooled.set_index("forecast")
-    if pooled.index.has_duplicates or not (pooled["config"].notna() | (pooled["kind"] == "baseline")).all():
-        raise UserError(
-            f"{walk.pooled_table}: damaged: found a forecast twice, or one without its config. Make it anew:"
-            f" {REMEDY}"
-        )
+    pooled = _by_forecast(walk.pooled_table, pooled)
     baselines = pooled[pooled["kind"] == "baseline"]
     if baselines.empty:
         raise UserError(f"{folder}: no baseline has a forecast in every fold: there is nothing to report.")
@@ -125,6 +120,16 @@ def read_walk(folder: Path) -> Walk:
         hardest=hardest,
         left_out=_left_out(folder, [member for member in members if member.name not in lost]),
     )
+
+
+def _by_forecast(path: Path, pooled: pd.DataFrame) -> pd.DataFrame:
+    """The table of the pooled forecasts by their names, each with its config."""
+    pooled = pooled.set_index("forecast")
+    if pooled.index.has_duplicates or not (pooled["config"].notna() | (pooled["kind"] == "baseline")).all():
+        raise UserError(
+            f"{path}: damaged: found a forecast twice, or one without its config. Make it anew: {REMEDY}"
+        )
+    return pooled
 
 
 def _indexed(path: Path, table: pd.DataFrame, expected: pd.MultiIndex) -> pd.DataFrame:

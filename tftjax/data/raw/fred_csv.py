@@ -68,11 +68,8 @@ def read_fred_csv(
     values = parse_numbers(path, name, cells[name])
     if dated:
         check_first_releases(path, dates, releases, values)
-    not_first = dates.astype("datetime64[M]").astype("datetime64[D]") != dates
-    if info.frequency == "monthly" and np.any(not_first):
-        row = int(np.argmax(not_first))
-        expected, advice = "the first day of a month", "Download the series at its monthly frequency."
-        raise fail(path, LINES(row), "observation_date", str(dates[row]), expected, advice)
+    if info.frequency == "monthly":
+        _check_months(path, dates)
     messages: tuple[str, ...] = ()
     empty = np.isnan(values)
     if name in ROW_SERIES and empty.any():
@@ -88,6 +85,15 @@ def read_fred_csv(
         )
     check_unit(path, name, values[usable])
     return Observations(dates[usable], releases[usable], values[usable]), dated, messages + left_out
+
+
+def _check_months(path: Path, dates: Shaped[np.ndarray, "N"]) -> None:
+    """Refuses dates of a monthly series that are not the first of their month."""
+    not_first = dates.astype("datetime64[M]").astype("datetime64[D]") != dates
+    if np.any(not_first):
+        row = int(np.argmax(not_first))
+        expected, advice = "the first day of a month", "Download the series at its monthly frequency."
+        raise fail(path, LINES(row), "observation_date", str(dates[row]), expected, advice)
 
 
 def _parse_releases(
