@@ -60,6 +60,7 @@ def read_csv(
     numbers: Sequence[str] = (),
     dates: Sequence[str] = (),
     as_text: Sequence[str] = (),
+    is_number: Callable[[str], bool] = lambda name: False,
 ) -> "pd.DataFrame":
     """Reads a table that this package wrote.
 
@@ -70,6 +71,7 @@ def read_csv(
       texts, dates: columns that have a value in every row.
       numbers: columns that may lack values.
       as_text: columns that need not be there; their cells are not taken for numbers.
+      is_number: tells other columns of numbers, by name, which need not be there.
     Raises:
       UserError: the file is missing or damaged; names the column.
     """
@@ -81,7 +83,7 @@ def read_csv(
         lacking = [name for name in (*texts, *numbers, *dates) if name not in table]
         if lacking:
             raise ValueError(f"no column {', '.join(lacking)}")
-        for name in numbers:
+        for name in (*numbers, *filter(is_number, table)):
             if table[name].dtype.kind not in "iuf":
                 raise ValueError(f"column {name}: something other than a number")
         for name in (*texts, *dates):

@@ -248,7 +248,7 @@ class _About(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="allow")
     frequency: Literal[tuple(SPACINGS)] = "daily"
-    calendar: Annotated[str, pydantic.Field(pattern="[^0]")] | None = None
+    calendar: Annotated[str, pydantic.Field(pattern="[^0]")] | None = None  # a week has a day
     dated: Annotated[str, pydantic.Field(pattern=rf"^({'|'.join(DATINGS)}|\d+)$")] | None = None
     events: dict[str, list[Annotated[str, pydantic.Field(pattern=r"^\d{4}-\d\d-\d\d$")]]] = {}
     made: list[str] = []

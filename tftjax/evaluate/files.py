@@ -203,9 +203,10 @@ def _read_quality(path: Path, several: bool, remedy: str) -> pd.DataFrame:
 
 
 def _read_by_series(path: Path, remedy: str) -> pd.DataFrame:
-    table = files.read_csv(path, remedy, texts=["series", "split"], numbers=["windows", "model"])
-    others = [name for name in table if name not in ("series", "split")]
-    return files.read_csv(path, remedy, texts=["series", "split"], numbers=others)
+    texts = ["series", "split"]
+    return files.read_csv(
+        path, remedy, texts=texts, numbers=["windows", "model"], is_number=lambda name: name not in texts
+    )
 
 
 def daily_pinball(evaluation: Evaluation) -> pd.DataFrame:

@@ -246,7 +246,7 @@ def _check_same(run: RunDirectory, config: Config, panel: Panel) -> None:
 
 def _refused(run: RunDirectory, config: Config, key: str, old: Any, new: Any) -> str | None:
     """Why a run cannot go on with a new value, perhaps in no more words than that; None if it can."""
-    if _has_no_part(key, old, new):
+    if has_no_part(key, old, new):
         return None
     if key not in RAISABLE:
         return ""
@@ -262,7 +262,7 @@ def _refused(run: RunDirectory, config: Config, key: str, old: Any, new: Any) ->
     return None
 
 
-def _has_no_part(key: str, old: Any, new: Any) -> bool:
+def has_no_part(key: str, old: Any, new: Any) -> bool:
     """Whether a change of a setting has no part in what a training makes of its data."""
     # Before null, the default was "daily"; what it makes of the rows is compared with the data.
     found = key == "data.frequency" and None in (old, new)
@@ -328,7 +328,7 @@ def check_own_config(directory: Path, saved: checkpoint.Checkpoint, config: Conf
         for key, old, new in changed_keys(trained, config)
         # A copy has a name of its own; for what the rows are made of stands the fingerprint of the data.
         if key not in ("name", *RAISABLE)
-        and not _has_no_part(key, old, new)
+        and not has_no_part(key, old, new)
         and (not key.startswith("data.") or key.split(".")[1] in AFTER_LOADING)
     ]
     if changed:

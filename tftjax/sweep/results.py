@@ -277,15 +277,21 @@ def read_results(folder: Path) -> pd.DataFrame:
     path = SweepDirectory(folder).results
     if not path.is_file():
         raise UserError(f"{path}: missing. Finish it: {REMEDY}")
-    remedy, texts = f"Make it anew: {REMEDY}", ["member", "config", "status"]
-    results = files.read_csv(path, remedy, texts=texts, numbers=["seed", "epochs", "best_epoch"])
+    remedy = f"Make it anew: {REMEDY}"
+    results = files.read_csv(
+        path,
+        remedy,
+        texts=["member", "config", "status"],
+        numbers=["seed", "epochs", "best_epoch"],
+        is_number=lambda name: "/" in name or name.startswith("loss."),
+    )
     if results["status"].eq("diverged").all():
         raise UserError(f"{folder}: every member diverged: there is nothing to report.")
-    measured = [name for name in results if "/" in name or name.startswith("loss.")]
-    numbers = ["seed", "epochs", "best_epoch", *(f"{split}/pinball" for split in SPLITS), *measured]
-    results = files.read_csv(path, remedy, texts=texts, numbers=numbers)
-    trained = results["status"] != "diverged"
-    if results["member"].duplicated().any() or results.loc[trained, "val/pinball"].isna().any():
+    trained = results[results["status"] != "diverged"]
+    lacking = [name for split in SPLITS if (name := f"{split}/pinball") not in results]
+    if lacking:
+        raise UserError(f"{path}: cannot be read (no column {', '.join(lacking)}). {remedy}")
+    if results["member"].duplicated().any() or trained["val/pinball"].isna().any():
         raise UserError(
             f"{path}: damaged: found a member twice, or one that was trained without val/pinball. {remedy}"
         )

@@ -301,7 +301,7 @@ def check_same_config(config: Config, run: runs.Run) -> None:
     changed = [
         f"\n  {key}: the run has {old!r}, now {new!r}"
         for key, old, new in changed_keys(run.config, with_own_spread(config, run.data))
-        if key not in ("notes", *runs.RAISABLE) and not key.startswith("evaluation.")
+        if key not in runs.RAISABLE and not runs.has_no_part(key, old, new)
     ]
     if changed:
         raise UserError(
