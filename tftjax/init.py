@@ -71,7 +71,7 @@ def config_of(table: Path, found: Inspection) -> dict:
 
 
 def words_of(table: Path, found: Inspection) -> list[str]:
-    """What was found, a line a column, for reading."""
+    """The findings in words, a line a column."""
     kind = f"{found.frequency} rows" if found.frequency else "rows"
     unclear = "" if found.frequency else ", at no clear frequency"
     several = f" of {found.series} series" if found.series > 1 else ""

@@ -221,7 +221,7 @@ def load_rows(
 
 
 def _source(data: str | pd.DataFrame) -> str:
-    """What errors call the data."""
+    """The name of the data in errors."""
     return "the frame" if isinstance(data, pd.DataFrame) else data
 
 
@@ -284,7 +284,7 @@ def _extend_series(panel: Panel, steps: int) -> Panel:
 
 
 def shown_as(data: DataConfig, levels: bool = False) -> str:
-    """What the numbers of a forecast are, in words."""
+    """The unit of a forecast's numbers, in words."""
     if levels:
         return f"levels of {data.columns.target if data.columns else 'the target'}"
     what = {"as_is": "levels", "difference": "changes", "log_return": "log returns"}
@@ -313,7 +313,7 @@ def add_to_log(path: Path, seeds: Sequence[runs.Run], panel: Panel, table: pd.Da
 
 
 def author_of(seeds: Sequence[runs.Run]) -> forecast_log.Author:
-    """What stands in a log of a run's forecasts, or of those of several seeds."""
+    """The author in a log of a run's forecasts, or of those of several seeds."""
     first = seeds[0]
     name = first.config.name if len(seeds) == 1 else directory_of(seeds).name
     quantiles = tuple(f"{q:g}" for q in first.config.model.quantiles)

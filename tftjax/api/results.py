@@ -77,7 +77,7 @@ class Run:
 
     @property
     def verdict(self) -> str:
-        """Which baselines the test rows' forecast beats, in one line; of a final fit, that of its source."""
+        """The baselines that the test rows' forecast beats, in one line; of a final fit, its source's."""
         final = runs.read_final(self.directory)
         if final is not None:
             return f"final fit to {final.trained_until}; the run that chose its epochs: {final.verdict}"
@@ -244,7 +244,7 @@ class Run:
 
 
 def _table(data: Any) -> Any:
-    """What `load_rows` takes: the path of a file as text, or a pandas frame."""
+    """The data as `load_rows` takes them: the path of a file as text, or a pandas frame."""
     return str(data) if isinstance(data, str | Path) else None if data is None else to_pandas(data)
 
 
@@ -394,7 +394,7 @@ class Backtest:
 
     @property
     def verdict(self) -> str:
-        """Which baselines the forecast of each config beats, a line each."""
+        """The baselines that the forecast of each config beats, a line each."""
         metrics = read_walk(self.directory).metrics
         return "\n".join(f"{name}: {verdict(values)}" for name, values in metrics.items())
 

@@ -71,7 +71,7 @@ class SplitDates(Section):
 
 
 class DataConfig(Section):
-    """Where the panel comes from and how its rows are split."""
+    """The source of the panel, and the split of its rows."""
 
     dataset: str = Field(
         "embedded",

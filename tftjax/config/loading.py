@@ -238,7 +238,7 @@ def parse_json(text: str, where: str) -> Any:
 
 
 def _not_in_json(text: str, position: int) -> str:
-    """What other languages have and JSON has not, as a sentence, if a text has it where JSON ends."""
+    """A sentence on what a text has of other languages where its JSON ends; empty if it has nothing."""
     before, after = text[:position].rstrip(), text[position:].lstrip()
     if re.match(r"\s*(#.*\n\s*)*(---|- |[\w.-]+\s*[:=]|\[[A-Za-z_][\w.]*\]\s*\n)", text):
         return ' It looks like YAML or TOML: write it as JSON, {"train": {"seed": 1}}.'

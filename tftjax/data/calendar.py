@@ -1,4 +1,4 @@
-"""Which dates rows have: the days on which a calendar is open, the spacing of rows, how the rows of periods
+"""The dates of rows: the days on which a calendar is open, the spacing of rows, how the rows of periods
 are dated, and the dates of the next steps.
 
 Dates are datetime64[D]. A calendar of days is "weekdays", "24/7", a week of seven 0 and 1 from Monday on (as
@@ -56,7 +56,7 @@ class Exchange(NamedTuple):
 
 
 class Calendar(NamedTuple):
-    """Which dates the rows of a series have.
+    """The dates that the rows of a series have.
 
     Attributes:
       frequency: a key of SPACINGS.
@@ -77,7 +77,7 @@ def is_exchange(days: str) -> bool:
 
 
 def words(days: str) -> str:
-    """What the days of a calendar are called, in the plural."""
+    """The name of a calendar's days, in the plural."""
     if is_exchange(days):
         return f"sessions of {days}"
     return "days" if days == "24/7" else "business days"
@@ -363,7 +363,7 @@ def _periods(frequency: str, dates: Dates, ahead: Int[np.ndarray, "N"] | int = 0
 
 
 def found_dating(frequency: str, days: str, dates: Dates) -> str:
-    """How the rows of weeks, months or quarters are dated: as most of them are.
+    """The dating of the rows of weeks, months or quarters: that of most of them.
 
     The rows of a quarter are dated within one of its months, the same for all.
     """

@@ -118,10 +118,12 @@ class Encoding(NamedTuple):
 
 
 def real_columns(panel: Panel) -> tuple[str, ...]:
+    """The panel's columns of numbers, in the order in which a model takes them."""
     return panel.observed + panel.known_real + panel.static_real
 
 
 def categorical_columns(panel: Panel) -> tuple[str, ...]:
+    """The panel's columns of categories, in the order in which a model takes them."""
     return panel.known_categorical + panel.static_categorical
 
 

@@ -167,7 +167,7 @@ def lag_of(name: str) -> int | None:
 
 
 def known_input(name: str, role: str, events: Collection[str]) -> Known | None:
-    """How a known column of a name is made; None if the data has to bring it.
+    """The function that makes a known column of a name; None if the data has to bring it.
 
     Args:
       role: the column's role; none but known columns are made.

@@ -120,7 +120,7 @@ def name_of(panel: Panel) -> str:
 
 
 def calendar_of(panel: Panel) -> Calendar:
-    """Which dates the rows of a panel have: as it was made, or as its rows have it where that is not kept.
+    """The calendar of a panel's rows: as it was made, or as its rows have it where that is not kept.
 
     Raises:
       UserError: a frequency that is none.
@@ -258,7 +258,7 @@ class _About(pydantic.BaseModel):
 
 
 class _Written(pydantic.BaseModel):
-    """What `write_panel` writes into ROLES_FILE."""
+    """The content of ROLES_FILE, as `write_panel` writes it."""
 
     target: str
     observed: list[str]

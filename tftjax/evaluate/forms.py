@@ -1,4 +1,4 @@
-"""What metrics.json and notes.json hold, to check files that a hand or a disk may have changed."""
+"""Forms of metrics.json and notes.json, to check files that a hand or a disk may have changed."""
 
 from typing import Annotated, Any
 
@@ -94,7 +94,7 @@ class Tests(Form):
 
 
 class Position(Form):
-    """What a position earned."""
+    """The earnings of a position."""
 
     sharpe: Number
     low: Number
@@ -103,7 +103,7 @@ class Position(Form):
 
 
 class Taken(Position):
-    """What a position that the forecast led to earned, beside buy and hold."""
+    """The earnings of a position that the forecast led to, beside buy and hold."""
 
     excess: Number
     excess_low: Number
@@ -111,7 +111,7 @@ class Taken(Position):
 
 
 class Trading(Form):
-    """What positions earned."""
+    """The earnings of positions."""
 
     cost: float
     sign: Taken

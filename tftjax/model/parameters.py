@@ -36,7 +36,7 @@ PARTS = {
 
 
 class Layout(NamedTuple):
-    """Where each parameter lies in the flat vector: hashable, a constant of compiled programs.
+    """The place of each parameter in the flat vector: hashable, a constant of compiled programs.
 
     Attributes:
       paths: module names down to the parameter's own, in the order of the vector.

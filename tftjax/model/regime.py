@@ -77,7 +77,7 @@ class RegimeGates(nn.Module):
 
 
 def balance_penalty(regime: Float[Array, "B R"]) -> Float[Array, ""]:
-    """How unevenly a router uses its regimes: R * sum_r(p_r^2) - 1, p_r their mean probabilities in a batch.
+    """The unevenness with which a router uses its regimes: R * sum_r(p_r^2) - 1, p_r their batch means.
 
     0 where all are used alike, R - 1 where one is used alone. A router that is right to prefer a regime pays
     for it too. After the importance loss of Shazeer et al. 2017, arXiv 1701.06538: that of equal means.

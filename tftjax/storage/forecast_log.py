@@ -23,7 +23,7 @@ PATIENCE = 60.0  # seconds to wait for others that append: each takes a moment
 
 
 class Author(NamedTuple):
-    """What makes the forecasts of a log.
+    """The maker of a log's forecasts.
 
     Attributes:
       run: name of the run.

@@ -49,7 +49,7 @@ class Run:
 
 
 class Ended(NamedTuple):
-    """How a member ended.
+    """The end of a member's training.
 
     Attributes:
       status: "diverged", or the name of a stop rule.

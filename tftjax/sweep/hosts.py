@@ -76,7 +76,7 @@ class Others:
 
 
 class Host(NamedTuple):
-    """Which of how many processes this is, and its connection to the others."""
+    """This process's place among several, and its connection to the others."""
 
     index: int = 0
     count: int = 1

@@ -168,7 +168,7 @@ class RunView:
 
 
 def _judged(record: dict) -> str:
-    """What validation found, in words; nothing of a final fit, which has none."""
+    """The result of validation in words; empty for a final fit, which has none."""
     if "val/loss" not in record:
         return ""
     return (
@@ -199,7 +199,7 @@ class SweepView:
         return ["  ".join(self.state(round_))]
 
     def state(self, round_: Round) -> tuple[str, str]:
-        """How far the sweep is, and how many members go on."""
+        """The progress of the sweep, and the number of members that go on."""
         records = round_.records.values()
         for name, record in round_.records.items():
             self.best[name] = min(self.best.get(name, record["val/loss"]), record["val/loss"])

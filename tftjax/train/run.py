@@ -258,7 +258,7 @@ def refit(
 
 
 def _record(source: runs.Run, directory: Path, config: Config, data: Data) -> runs.Final:
-    """What a final fit's directory holds on the run that it comes from."""
+    """The record of the run that a final fit comes from, for its directory."""
     metrics, remedy = RunDirectory(source.directory).evaluation.metrics, f"tftjax evaluate {source.directory}"
     if not metrics.is_file():
         raise UserError(

@@ -36,7 +36,7 @@ class Column(NamedTuple):
 
 
 class Inspection(NamedTuple):
-    """What a table seems to be.
+    """A guess at a table: its rows, its columns and the settings to train on it.
 
     Attributes:
       rows: number of rows.

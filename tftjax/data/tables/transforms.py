@@ -1,4 +1,4 @@
-"""What the target is made of levels by, how that is undone, and the unit in which forecasts are shown."""
+"""Transforms that make the target of levels, their inverses, and the unit in which forecasts are shown."""
 
 from collections.abc import Callable
 from typing import NamedTuple
