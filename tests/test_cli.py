@@ -187,9 +187,8 @@ def test_an_unknown_command_is_refused(capsys):
     assert "invalid choice: 'trian'" in capsys.readouterr().err
 
 
-INTERRUPTED = """
+FINDER = """
 import sys
-from tftjax import cli
 
 class Finder:
     def find_spec(self, name, path=None, target=None):
@@ -197,30 +196,33 @@ class Finder:
             raise KeyboardInterrupt
 
 sys.meta_path.insert(0, Finder())
-sys.exit(cli.main(sys.argv[1:]))
 """
+LINES = {
+    "demo": "",
+    "init": "a.csv",
+    "train": "a.json",
+    "sweep": "a.json",
+    "walkforward": "a.json --first-test 2006 --last-test 2007",
+    "evaluate": "a",
+    "compare": "a b",
+    "predict": "a",
+    "score": "a --run b",
+    "interpret": "a",
+    "report": "a",
+    "data": "validate",
+}
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "demo",
-        "init a.csv",
-        "train a.json",
-        "sweep a.json",
-        "walkforward a.json --first-test 2006 --last-test 2007",
-        "evaluate a",
-        "compare a b",
-        "predict a",
-        "score a --run b",
-        "interpret a",
-        "report a",
-        "data validate",
-    ],
-)
-def test_ctrl_c_while_libraries_are_imported_is_no_traceback(line, tmp_path):
+@pytest.mark.parametrize("started", ["tftjax", "python -m tftjax"])
+@pytest.mark.parametrize("command", LINES)
+def test_ctrl_c_while_libraries_are_imported_is_no_traceback(command, started, tmp_path):
+    code = f"{FINDER}\nimport runpy\nsys.argv[0] = 'tftjax'\n"
+    if started == "tftjax":
+        code += f"from tftjax import cli\nsys.exit(cli.main(['{command}', *sys.argv[1:]]))"
+    else:
+        code += f"runpy.run_module('tftjax.{command}', run_name='__main__')"
     done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED, *line.split()],
+        [sys.executable, "-c", code, *LINES[command].split()],
         capture_output=True,
         text=True,
         cwd=tmp_path,

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 from tftjax.errors import UserError
 from tftjax.plots import drop_absent_backend
@@ -198,6 +198,14 @@ def door(command: str) -> ModuleType:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def rerun(command: str) -> NoReturn:
+    """Runs a command that `python -m` has started, in its module under its own name, and ends the process.
+
+    A module that takes a second to import calls this first, so that Ctrl-C in that second is no traceback.
+    """
+    sys.exit(main([command, *sys.argv[1:]]))
 
 
 def _complete(parser: argparse.ArgumentParser) -> None:

@@ -5,22 +5,25 @@ Exit code 0: not significantly worse, 1: significantly worse, 2: bad input, or t
 
 import argparse
 import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from tftjax.cli import command_parser, exit_code, rerun
+
+if __name__ == "__main__":  # before the imports that take a second
+    rerun("compare")
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool
 
-from tftjax.cli import command_parser, exit_code
 from tftjax.errors import UserError
 from tftjax.evaluate.files import LOSSES, Predictions, check_comparable, daily_losses, read_predictions
 from tftjax.evaluate.formatting import counted, p_text
 from tftjax.evaluate.scoring import SPLITS
 from tftjax.evaluate.significance import ALPHA, MIN_DAYS, Difference, diebold_mariano
 
-log = logging.getLogger("tftjax.compare")  # __name__ is "__main__" under `python -m`
+log = logging.getLogger(__name__)
 
 
 def compare(run_a: Path, run_b: Path, metric: str, split: str, common: bool = False) -> Difference:
@@ -134,7 +137,3 @@ def _share(text: str) -> float:
     if not 0 < value < 1:
         raise argparse.ArgumentTypeError(f"found {text}, expected a number between 0 and 1")
     return value
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -5,12 +5,15 @@ Says what each column seems to be, writes a JSON beside the working directory, a
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tftjax.cli import command_parser, exit_code, rerun
+
+if __name__ == "__main__":  # before the imports that take a second
+    rerun("init")
+
 from tftjax import files
-from tftjax.cli import command_parser, exit_code
 from tftjax.config.loading import from_dict
 from tftjax.data.checks import findings
 from tftjax.data.tables.inspection import Inspection, inspect, read_any
@@ -82,7 +85,3 @@ def words_of(table: Path, found: Inspection) -> list[str]:
     settings = [f"  {text:{width}}  {found.remarks.get(key, '')}".rstrip() for key, text in texts.items()]
     head = ["settings:"] if settings else []
     return [f"{table}: {found.rows:,} {kind}{several}{unclear}", *columns, *head, *settings]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,15 +7,18 @@ fold.
 import argparse
 import datetime
 import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from tftjax.cli import command_parser, exit_code, iso_date, rerun
+
+if __name__ == "__main__":  # before the imports that take a second
+    rerun("predict")
 
 import numpy as np
 import pandas as pd
 
 from tftjax import files, runtime
-from tftjax.cli import command_parser, exit_code, iso_date
 from tftjax.config.data import DataConfig
 from tftjax.data.feature_sets import known_input
 from tftjax.data.loading import FRAME, check_made_like, load_panel, values_made_by
@@ -41,7 +44,7 @@ from tftjax.storage import forecast_log, runs
 from tftjax.storage.directories import ForecastDirectory
 from tftjax.sweep.ensembles import average_tables, directory_of, open_runs
 
-log = logging.getLogger("tftjax.predict")  # __name__ is "__main__" under `python -m`
+log = logging.getLogger(__name__)
 
 # Largest ratio between the spreads of given and trained returns: percent for decimals is a factor of 100, a
 # few rows of a crisis can be one of 5 to 10.
@@ -395,7 +398,3 @@ def main(argv: Sequence[str] | None = None) -> int:
             files.replace_text(arguments.out, table.to_csv())
 
     return exit_code(command)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,18 +7,21 @@ on an unforeseen holiday is of the next trading day.
 
 import argparse
 import logging
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from tftjax.cli import command_parser, exit_code, rerun
+
+if __name__ == "__main__":  # before the imports that take a second
+    rerun("score")
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
 from tftjax import files, runtime
-from tftjax.cli import command_parser, exit_code
 from tftjax.config.evaluation import EvaluationConfig
 from tftjax.data.calendar import PERIODS
 from tftjax.data.loading import FRAME
@@ -36,7 +39,7 @@ from tftjax.predict import author_of, load_rows
 from tftjax.storage import forecast_log, runs
 from tftjax.sweep.ensembles import open_runs
 
-log = logging.getLogger("tftjax.score")  # __name__ is "__main__" under `python -m`
+log = logging.getLogger(__name__)
 
 BASELINE = "unconditional"
 BY = {"month": "M", "quarter": "Q"}  # pandas' names of periods
@@ -310,7 +313,3 @@ def main(argv: Sequence[str] | None = None) -> int:
             files.replace_file(arguments.out, partial(table.to_csv, index=False))
 
     return exit_code(command)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -2,12 +2,15 @@
 
 import argparse
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from tftjax.cli import command_parser, exit_code, iso_date
+from tftjax.cli import command_parser, exit_code, iso_date, rerun
+
+if __name__ == "__main__":  # before the imports that take a second
+    rerun("data")
+
 from tftjax.config import loading as configs
 from tftjax.config.data import DataConfig
 from tftjax.config.loading import Config
@@ -220,7 +223,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one of the commands; exit code 2 for an error that the user can mend."""
     arguments = make_parser().parse_args(argv)
     return exit_code(lambda: arguments.run(arguments))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,11 +1,14 @@
 """Train many configs and seeds in one compiled program: `python -m tftjax.sweep configs/*.json --seeds 5`."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tftjax.cli import STOPPED, add_training_flags, command_parser, exit_code, training_flags
+from tftjax.cli import STOPPED, add_training_flags, command_parser, exit_code, rerun, training_flags
+
+if __name__ == "__main__":  # before the imports that take a second
+    rerun("sweep")
+
 from tftjax.config.loading import from_dict
 from tftjax.errors import UserError
 from tftjax.sweep import hosts, plan
@@ -104,7 +107,3 @@ def main(argv: Sequence[str] | None = None) -> int:
             sweep(members, data, folder, conclude, host=host, **training_flags(arguments))
 
     return exit_code(command, STOPPED)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

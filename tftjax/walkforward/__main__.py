@@ -1,11 +1,14 @@
 """Train a model for every test year: `python -m tftjax.walkforward CONFIG... --first-test 2006`."""
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tftjax.cli import STOPPED, add_training_flags, command_parser, exit_code, training_flags
+from tftjax.cli import STOPPED, add_training_flags, command_parser, exit_code, rerun, training_flags
+
+if __name__ == "__main__":  # before the imports that take a second
+    rerun("walkforward")
+
 from tftjax.config.loading import from_dict
 from tftjax.data.splits import Splits
 from tftjax.sweep import hosts
@@ -114,7 +117,3 @@ def main(argv: Sequence[str] | None = None) -> int:
             sweep(members, data, folder, results.conclude, host=host, **training_flags(arguments))
 
     return exit_code(command, STOPPED)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
