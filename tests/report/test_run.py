@@ -9,6 +9,7 @@ import browser
 import numpy as np
 import pandas as pd
 import pytest
+from fuzz import check
 from pages import Reader, assert_shown
 from tiny import contents
 
@@ -19,6 +20,7 @@ from tftjax.evaluate.formatting import p_text
 from tftjax.evaluate.verdict import headline, verdict
 from tftjax.plots import theme
 from tftjax.report.__main__ import main as report_main
+from tftjax.report.kinds import report
 from tftjax.storage import runs
 from tftjax.storage.directories import RunDirectory
 from tftjax.storage.runs import Ended
@@ -433,6 +435,14 @@ def test_sweeps_without_results(swept, tmp_path, capsys):
     (folder / "sweep.json").write_text('{"members": [')
     assert report_main([str(folder)]) == 2
     assert "sweep.json: cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("name", ["sweep.json", "results.csv"])
+def test_damaged_files_of_a_sweep(name, swept, tmp_path):
+    folder = Path(shutil.copytree(swept, tmp_path / "sweep"))
+    check(lambda: report([folder]), folder / name, (folder / name).read_bytes(), range(10))
 
 
 def test_an_ensemble_that_is_damaged(swept, tmp_path, capsys):

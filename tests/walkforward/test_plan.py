@@ -10,6 +10,7 @@ import browser
 import numpy as np
 import pandas as pd
 import pytest
+from fuzz import check
 from pages import Reader, assert_shown
 from tiny import contents, make_rows, metric_lines, write_config
 
@@ -25,6 +26,7 @@ from tftjax.sweep.plan import make_plan
 from tftjax.walkforward import plan as walkforward
 from tftjax.walkforward.__main__ import main as walkforward_main
 from tftjax.walkforward.__main__ import make_parser, plan_of
+from tftjax.walkforward.files import read_walk
 from tftjax.walkforward.plan import folds
 from tftjax.walkforward.pool import QUARTERS
 
@@ -326,3 +328,22 @@ def test_a_damaged_walk_forward_has_no_page(walked, tmp_path, capsys):
     (folder / "gains.csv").unlink()
     assert report_main([str(folder)]) == 2
     assert "the walk-forward is not finished: it has no gains.csv yet" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sweep.json",
+        "ended.json",
+        "folds.csv",
+        "gains.csv",
+        "pooled.csv",
+        "pooled/control-ensemble/evaluation/metrics.json",
+        "pooled/control-ensemble/evaluation/predictions.csv",
+    ],
+)
+def test_damaged_files_of_a_walk_forward(name, walked, tmp_path):
+    folder = Path(shutil.copytree(walked[0], tmp_path / "walk"))
+    check(lambda: read_walk(folder), folder / name, (folder / name).read_bytes(), range(20))

@@ -85,12 +85,19 @@ def read_walk(folder: Path) -> Walk:
         raise UserError(f"{folder}: no baseline has a forecast in every fold: there is nothing to report.")
     hardest = baselines["pinball"].idxmin()
     names = [row.Index for row in headlines(list(pooled.itertuples()))]
-    metrics, losses = {}, {}
+    metrics, losses, days = {}, {}, None
     for name in (*names, hardest):
         row = pooled.loc[name]
         seed = None if pd.isna(row["seed"]) else int(row["seed"])
         directory = walk.pooled_forecast(folder_name(row["kind"], row["config"], seed))
         predictions = read_predictions(directory.path, "test", REMEDY)
+        found = pd.DatetimeIndex(np.unique(predictions.dates))
+        days = found if days is None else days
+        if not found.equals(days):
+            raise UserError(
+                f"{directory.evaluation.predictions}: damaged: found {len(found)} dates forecast, expected"
+                f" the {len(days)} dates of {names[0]}. Make it anew: {REMEDY}"
+            )
         losses[name] = daily_losses(predictions, "pinball", str(directory.path))
         if name != hardest:
             metrics[name] = read_metrics(directory.evaluation.metrics, ("test",), REMEDY)["test"]
@@ -116,7 +123,7 @@ def read_walk(folder: Path) -> Walk:
             ),
         ),
         metrics=metrics,
-        losses=pd.DataFrame(losses, index=pd.DatetimeIndex(np.unique(predictions.dates))),
+        losses=pd.DataFrame(losses, index=days),
         hardest=hardest,
         left_out=_left_out(folder, [member for member in members if member.name not in lost]),
     )
