@@ -110,7 +110,7 @@ def replace_text(path: Path, text: str) -> None:
 
 
 def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
-    """Replaces a file in one step, so that a kill leaves the old content or the new.
+    """Replaces a file in one step, so that a kill or a loss of power leaves the old content or the new.
 
     Args:
       write: writes the new content to a path.
@@ -121,6 +121,8 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
     try:
         temporary.unlink(missing_ok=True)  # what a kill left, or a link that leads elsewhere
         write(temporary)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
         with contextlib.suppress(OSError):  # what forbids writing may forbid this too
