@@ -80,8 +80,23 @@ def test_measures_by_hand():
     # 0.5: 0.1 x 2.5, 0.25, 0.1 x 1.5; 2: 0.1 x 4, 1, 0.
     assert found["unconditional"] == pytest.approx((0.25 + 0.25 + 0.15 + 0.4 + 1.0) / 6)
     assert found["coverage/80"] == 0.5
+    # Wilson's of 1 of 2: 0.5 -+ z sqrt(0.125 + z^2 / 16) / (1 + z^2 / 2), z = 1.96.
+    assert found["coverage_low/80"] == pytest.approx(0.094531, abs=1e-6)
+    assert found["coverage_high/80"] == pytest.approx(0.905469, abs=1e-6)
     assert found["pit_mean"] == pytest.approx((0.7 + 0.95) / 2)  # the middles of 0.5 to 0.9 and of 0.9 to 1
     assert (found["mode"], found["mode_share"], found["forecasts"]) == ("HEALTHY", 1.0, 2)
+
+
+def test_coverages_of_several_series_or_steps_have_no_interval():
+    one = scored([0.5, 2.0], ["2001-07-02", "2001-07-03"])
+    assert "[9.5, 90.5]" in score.overall(one).terminal()
+    assert "50 % [9, 91]" in score.over_time(score.drift(one, "month"), "month").terminal()
+    for column, values in (("series", ["a", "b"]), ("step", [1, 2])):
+        several = one._replace(rows=one.rows.assign(**{column: values}))
+        assert {"coverage_low/80", "coverage_high/80"}.isdisjoint(score.measures(several))
+        assert "90.5]" not in score.overall(several).terminal()
+        table = score.over_time(score.drift(several, "month"), "month")
+        assert [cell.text for cell in table.rows[0]][4] == "50 %"
 
 
 def test_a_calibrated_forecast_has_a_mean_pit_of_a_half():

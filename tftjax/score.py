@@ -30,11 +30,19 @@ from tftjax.data.prepared import train_targets
 from tftjax.errors import UserError
 from tftjax.evaluate.baselines import unconditional_quantiles
 from tftjax.evaluate.formatting import LOSS, RATIO, counted, p_text, share
-from tftjax.evaluate.metrics import central_intervals, coverage, median, pinball_losses, pit_counts
+from tftjax.evaluate.metrics import (
+    central_intervals,
+    coverage,
+    coverage_bounds,
+    flatten,
+    median,
+    pinball_losses,
+    pit_counts,
+)
 from tftjax.evaluate.quality import MODES, quality_modes
 from tftjax.evaluate.scoring import by_day
-from tftjax.evaluate.significance import Difference, diebold_mariano, pit_test, wilson_interval
-from tftjax.evaluate.tables import Cell, Summary, Table, difference_cells
+from tftjax.evaluate.significance import Difference, diebold_mariano, pit_test
+from tftjax.evaluate.tables import COVERAGE_NOTE, Cell, Summary, Table, coverage_text, difference_cells
 from tftjax.predict import author_of, load_rows
 from tftjax.storage import forecast_log, runs
 from tftjax.sweep.ensembles import open_runs
@@ -68,6 +76,10 @@ class Scored(NamedTuple):
     def target(self) -> Float[np.ndarray, "N 1"]:
         """The outcomes."""
         return self.rows["actual"].to_numpy()[:, None]
+
+    def independent(self) -> bool:
+        """Whether the outcomes are of one series and step, so that they are independent draws."""
+        return self.rows["series"].nunique() == 1 and bool(self.rows["step"].max() == 1)
 
 
 def with_outcomes(logged: pd.DataFrame, panel: Panel) -> pd.DataFrame:
@@ -147,10 +159,16 @@ def _modes(rows: pd.DataFrame, forecast: np.ndarray, quantiles: Sequence[float],
     return modes
 
 
+def covered(scored: Scored, forecast: Float[np.ndarray, "N 1 Q"]) -> dict[str, float]:
+    """Coverages of a forecast, and their 95 % intervals if outcomes are independent, by flat name."""
+    shares = coverage(forecast, scored.target(), scored.quantiles)
+    bounds = coverage_bounds(shares, len(forecast)) if scored.independent() else {}
+    return flatten({"coverage": shares} | bounds)
+
+
 def measures(scored: Scored) -> dict[str, Any]:
     """Plain numbers of some forecasts: their count, losses, coverage, mean PIT and most frequent mode."""
     target, quantiles = scored.target(), scored.quantiles
-    covered = coverage(scored.forecast, target, quantiles)
     modes = scored.rows["mode"].to_numpy()
     counts = np.bincount(modes[modes >= 0], minlength=len(MODES))
     judged = int(counts.sum())
@@ -158,7 +176,7 @@ def measures(scored: Scored) -> dict[str, Any]:
         "forecasts": len(target),
         "pinball": float(pinball_losses(scored.forecast, target, quantiles).mean()),
         BASELINE: float(pinball_losses(scored.baseline, target, quantiles).mean()),
-        **{f"coverage/{percent}": value for percent, value in covered.items()},
+        **covered(scored, scored.forecast),
         "pit_mean": pit_mean(scored.forecast, target, quantiles),
         "mode": MODES[int(counts.argmax())] if judged else "",
         "mode_share": float(counts.max() / judged) if judged else None,
@@ -201,50 +219,46 @@ def overall(scored: Scored) -> Table:
         for name, forecast in (("model", scored.forecast), (BASELINE, scored.baseline))
     }
     difference = _mean_loss(scored, losses["model"] - losses[BASELINE])._asdict()
-    single = scored.rows["series"].nunique() == 1 and scored.rows["step"].max() == 1
+    intervals = [percent for _, _, percent in central_intervals(quantiles)]
     rows = []
     for name, forecast in (("model", scored.forecast), (BASELINE, scored.baseline)):
         mean = _mean_loss(scored, losses[name])
         tested = difference_cells(difference) if name == BASELINE else [Cell(""), Cell("")]
-        p = pit_test(pit_counts(forecast, target), quantiles)["p"] if single else None
+        p = pit_test(pit_counts(forecast, target), quantiles)["p"] if scored.independent() else None
         cells = [Cell(name), Cell(LOSS.estimate(mean.difference, mean.low, mean.high)), *tested]
-        for covered in coverage(forecast, target, quantiles).values():
-            low, high = wilson_interval(np.array([covered]), len(target))
-            interval = f"{100 * low[0]:.0f} to {100 * high[0]:.0f}"
-            cells.append(Cell(f"{share(covered)} ({interval})" if single else share(covered)))
+        shares = covered(scored, forecast)
+        cells += [Cell(coverage_text(shares, percent)) for percent in intervals]
         pit = RATIO.number(pit_mean(forecast, target, quantiles))
         rows.append([*cells, Cell(pit), Cell(p_text(p))])
-    intervals = [f"{percent} % interval covers" for _, _, percent in central_intervals(quantiles)]
     head = (
         "",
         "pinball, 1e-3 [95 %]",
         "model minus it [95 %]",
         "DM test",
-        *intervals,
+        *(f"{percent} % interval covers" for percent in intervals),
         "PIT mean",
         "PIT test",
     )
     note = (
         f"{BASELINE}: the quantiles of the run's train rows. Intervals of means are robust to"
-        " autocorrelation; in brackets after a share its 95 % interval, if outcomes are of one series and"
-        " step. A PIT mean above 0.50: outcomes were higher than forecast."
+        f" autocorrelation. {COVERAGE_NOTE} A PIT mean above 0.50: outcomes were higher than forecast."
     )
     return Table("All forecasts", head, rows, note)
 
 
 def over_time(table: pd.DataFrame, by: str) -> Table:
     """`drift` for reading."""
-    covers = [name for name in table if name.startswith("coverage/")]
+    intervals = [name.rpartition("/")[2] for name in table if name.startswith("coverage/")]
     rows = []
-    for _, row in table.iterrows():
+    for row in table.to_dict("records"):
         mode = (
             f"{row['mode'].replace('_', ' ').lower()} {share(row['mode_share'], 0)}" if row["mode"] else "-"
         )
         cells = [str(row["forecasts"]), LOSS.number(row["pinball"]), LOSS.number(row[BASELINE])]
-        cells += [share(row[name], 0) for name in covers]
+        cells += [coverage_text(row, percent, 0) for percent in intervals]
         rows.append([Cell(text) for text in (row["period"], *cells, RATIO.number(row["pit_mean"]), mode)])
-    intervals = [f"{name.rpartition('/')[2]} % covers" for name in covers]
-    head = (by, "forecasts", "pinball, 1e-3", f"{BASELINE}", *intervals, "PIT mean", "most frequent mode")
+    covers = (f"{percent} % covers" for percent in intervals)
+    head = (by, "forecasts", "pinball, 1e-3", f"{BASELINE}", *covers, "PIT mean", "most frequent mode")
     note = (
         "By the date of the outcome; few forecasts scatter widely. The mode is that of rolling windows"
         " (evaluation.quality_window rows) that end in the period."

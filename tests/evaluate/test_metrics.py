@@ -137,6 +137,21 @@ def test_the_bounds_of_an_interval_belong_to_it():
     assert metrics.coverage(forecast, target, THREE) == {"50": 3 / 5}
 
 
+def test_a_coverage_has_an_interval_where_targets_are_independent():
+    forecast = np.broadcast_to([-1.0, 0.0, 1.0], (10, 1, 3))
+    target = np.array([0.5, -0.5, 0.0, 1.0, -1.0, 2.0, -2.0, 3.0, 4.0, 5.0])[:, None]
+    found = evaluate_forecast(forecast, target, THREE, one_series=True)
+    # Wilson's of 5 of 10: 0.5 -+ z sqrt(0.025 + z^2 / 400) / (1 + z^2 / 10), z = 1.96.
+    assert found["coverage_low"] == pytest.approx({"50": 0.236593}, abs=1e-6)
+    assert found["coverage_high"] == pytest.approx({"50": 0.763407}, abs=1e-6)
+    several = evaluate_forecast(forecast, target, THREE)
+    steps = evaluate_forecast(forecast.reshape(5, 2, 3), target.reshape(5, 2), THREE, one_series=True)
+    assert several == steps == {name: found[name] for name in several}
+    assert {"coverage_low", "coverage_high"}.isdisjoint(several)
+    lone = evaluate_forecast(forecast[..., 1:2], target, (0.5,), one_series=True)
+    assert lone["coverage"] == lone["coverage_low"] == lone["coverage_high"] == {}
+
+
 def test_central_intervals_skip_levels_without_a_partner():
     assert central_intervals(QUANTILES) == [(2, 4, "50"), (1, 5, "80"), (0, 6, "96")]
     assert central_intervals((0.005, 0.3, 0.5, 0.9, 0.995)) == [(0, 4, "99")]

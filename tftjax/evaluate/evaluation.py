@@ -2,7 +2,8 @@
 
 Files under `evaluation/`, each row dated by the day that is forecast:
 metrics.json      by split, numbers; what is undefined is left out or null:
-                    METRICS of the model
+                    METRICS of the model; of a single series and step also coverage_low and coverage_high,
+                                       the 95 % Wilson interval of each coverage
                     baselines/NAME     METRICS of each baseline
                     tests              days; diebold_mariano/NAME (difference of pinball, model minus
                                        baseline, low, high, t, p, lags); of a single series also

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 
 from tftjax.errors import UserError
 from tftjax.evaluate.formatting import BASIS_POINTS, CORRELATION, LOSS, PERCENT, Format
+from tftjax.evaluate.significance import wilson_interval
 
 Forecast = Float[np.ndarray, "N P Q"]
 Target = Float[np.ndarray, "N P"]
@@ -65,6 +66,20 @@ def coverage(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> 
     return {
         percent: float(((forecast[..., low] <= target) & (target <= forecast[..., high])).mean())
         for low, high, percent in central_intervals(quantiles)
+    }
+
+
+def coverage_bounds(covered: Mapping[str, float], count: int) -> dict[str, dict[str, float]]:
+    """The 95 % interval of each coverage of `count` independent targets (Wilson 1927).
+
+    Returns:
+      `coverage_low` and `coverage_high`, keyed like `covered`.
+    """
+    bounds = wilson_interval(np.array(list(covered.values())), count)
+    names = ("coverage_low", "coverage_high")
+    return {
+        name: dict(zip(covered, bound.tolist(), strict=True))
+        for name, bound in zip(names, bounds, strict=True)
     }
 
 
@@ -255,6 +270,11 @@ class MetricColumn(NamedTuple):
     format: Format
     better: str = ""
 
+    def bounds(self, values: Mapping[str, Any]) -> tuple[float | None, float | None]:
+        """The value's 95 % interval among numbers by flat name, as of `coverage_bounds`; None without one."""
+        name, _, part = self.metric.partition("/")
+        return values.get(f"{name}_low/{part}"), values.get(f"{name}_high/{part}")
+
     def distance(self, value: float | None) -> float:
         """The distance of a value from the best possible one; infinite where it is unknown."""
         if value is None or not math.isfinite(value):
@@ -291,11 +311,15 @@ def evaluate_forecast(
     target: Target,
     quantiles: Sequence[float],
     own: Mapping[str, MetricFunction] = MappingProxyType({}),
+    *,
+    one_series: bool = False,
 ) -> dict[str, float | dict[str, float]]:
     """All METRICS of a forecast; same input, same bits.
 
     Args:
       own: metrics beside METRICS, by name.
+      one_series: whether all windows are of one series. Its coverage has `coverage_bounds`, if windows have
+        one step; returns of several series, and steps that overlap, are not independent draws.
 
     Returns:
       By name, a number, or numbers by level or percent. A metric that is undefined for this input, such as
@@ -324,6 +348,8 @@ def evaluate_forecast(
     target = np.ascontiguousarray(target, dtype=np.float64)
     values = {name: metric.function(forecast, target, quantiles) for name, metric in METRICS.items()}
     values |= {name: _checked(name, f(forecast, target, quantiles)) for name, f in own.items()}
+    if one_series and target.shape[1] == 1:
+        values |= coverage_bounds(values["coverage"], len(target))
     return {name: value for name, value in values.items() if value is not None}
 
 

@@ -73,6 +73,7 @@ def regime_metrics(
     """
     quantiles = run.config.model.quantiles
     returns = run.data.panel.frame[run.data.panel.target].to_numpy(np.float64)
+    one_series = len(run.data.blocks) == 1
     metrics: dict[str, dict[str, dict]] = {}
     for division in divisions(run, rows[:, 0] - 1):
         metrics[division.name] = {}
@@ -81,7 +82,9 @@ def regime_metrics(
             values: dict = {"windows": int(inside.sum())}
             if inside.any():
                 scores = {
-                    name: evaluate_forecast(forecast[inside], returns[rows[inside]], quantiles)
+                    name: evaluate_forecast(
+                        forecast[inside], returns[rows[inside]], quantiles, one_series=one_series
+                    )
                     for name, forecast in forecasts.items()
                 }
                 values |= scores.pop("model") | {"baselines": scores}

@@ -87,7 +87,9 @@ def score(
     """Scores a forecast; see `metrics.evaluate_forecast`."""
     losses = pinball_losses(forecast, windows.target, quantiles).mean(axis=(1, 2))
     return Score(
-        metrics=evaluate_forecast(forecast, windows.target, quantiles, own_metrics),
+        metrics=evaluate_forecast(
+            forecast, windows.target, quantiles, own_metrics, one_series=len(windows.series) == 1
+        ),
         losses=by_day(losses, windows.day),
         by_series=tuple(float(losses[part].mean()) for part in windows.series),
         share_below=(windows.target[:, 0, None] <= forecast[:, 0]).mean(axis=0),

@@ -9,13 +9,17 @@ import pandas as pd
 
 from tftjax.evaluate.baselines import BASELINES
 from tftjax.evaluate.files import Predictions
-from tftjax.evaluate.formatting import GAIN, LOSS, RATIO, Metrics, p_text, relative, share
+from tftjax.evaluate.formatting import GAIN, LOSS, PERCENT, RATIO, Metrics, p_text, relative, share
 from tftjax.evaluate.metrics import MetricColumn, columns, flatten
 from tftjax.evaluate.quality import MODES
 from tftjax.evaluate.significance import ALPHA, Difference
 from tftjax.evaluate.trading import POSITIONS, REFERENCE
 
 WIDTH = 80  # of a terminal
+COVERAGE_NOTE = (
+    "In brackets after a coverage its 95 % Wilson interval; none of several series or steps, whose returns"
+    " are not independent draws."
+)
 
 
 class Cell(NamedTuple):
@@ -135,8 +139,24 @@ def metric_cells(
     for column in metric_columns:
         value = values.get(column.metric)
         text = column.format.mean(value, (errors or {}).get(column.metric))
+        text = f"{text} {column.format.interval(*column.bounds(values))}".rstrip()
         cells.append(Cell(text, "best" if column.distance(value) <= best.get(column.metric, -1) else ""))
     return cells
+
+
+def coverage_text(values: Mapping[str, Any], percent: str, digits: int = 1) -> str:
+    """The coverage of a central interval in percent, with its 95 % interval if it has one.
+
+    >>> coverage_text({"coverage/80": 0.79, "coverage_low/80": 0.77, "coverage_high/80": 0.81}, "80")
+    '79.0 % [77.0, 81.0]'
+
+    Args:
+      values: numbers by flat name of a metric.
+      percent: the nominal percent inside, such as "80".
+    """
+    bounds = (values.get(f"coverage_{side}/{percent}") for side in ("low", "high"))
+    text = share(values[f"coverage/{percent}"], digits)
+    return f"{text} {PERCENT._replace(digits=digits).interval(*bounds)}".rstrip()
 
 
 def best_of(rows: Iterable[Mapping[str, Any]], metric_columns: Sequence[MetricColumn]) -> dict[str, float]:
@@ -185,7 +205,7 @@ def compared(
         f"{order}; the best of a column is marked. DM: two-sided Diebold-Mariano"
         " test of the differences by date, errors robust to autocorrelation. The commoner sign on every date"
         f" would be right on {share(base)}. -: undefined, as the forecast is constant or there are too few"
-        " dates."
+        f" dates. {COVERAGE_NOTE}"
     )
     return Table(title, head, rows, note)
 

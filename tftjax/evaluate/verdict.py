@@ -17,9 +17,10 @@ from tftjax.evaluate.formatting import (
     relative,
     share,
 )
+from tftjax.evaluate.metrics import flatten
 from tftjax.evaluate.scoring import SPLIT_NAMES
 from tftjax.evaluate.significance import ALPHA, MIN_DAYS
-from tftjax.evaluate.tables import Summary, against_baselines, mark_of
+from tftjax.evaluate.tables import Summary, against_baselines, coverage_text, mark_of
 from tftjax.evaluate.trading import REFERENCE
 
 
@@ -94,7 +95,8 @@ def _direction(metrics: Metrics) -> str:
 
 
 def _intervals(metrics: Metrics) -> str:
-    parts = [f"the {level} % interval covers {share(part)}" for level, part in metrics["coverage"].items()]
+    flat = flatten(metrics)
+    parts = [f"the {part} % interval covers {coverage_text(flat, part)}" for part in metrics["coverage"]]
     p = _p_of(metrics, "pit", "PIT test of calibration")
     return f"Intervals: {', '.join(parts)}{p}." if parts else ""
 

@@ -23,7 +23,7 @@ from tftjax.evaluate.formatting import counted
 from tftjax.evaluate.metrics import MetricColumn, columns, flatten
 from tftjax.evaluate.scoring import SPLIT_NAMES, SPLITS
 from tftjax.evaluate.significance import mean_interval
-from tftjax.evaluate.tables import Cell, Summary, Table, best_of, metric_cells
+from tftjax.evaluate.tables import COVERAGE_NOTE, Cell, Summary, Table, best_of, metric_cells
 from tftjax.storage.directories import SweepDirectory
 from tftjax.storage.runs import Ended
 from tftjax.sweep.choice import choice, judged_metrics
@@ -141,7 +141,7 @@ def means_table(
         else "In the order of validation: test rows rank nothing."
     )
     head = ("mean ± standard error", *(column.title for column in metric_columns))
-    return Table(SPLIT_NAMES[split], head, cells, note)
+    return Table(SPLIT_NAMES[split], head, cells, f"{note} {COVERAGE_NOTE}")
 
 
 def _by_config(summary: pd.DataFrame, split: str) -> Iterable[tuple[str, pd.DataFrame]]:

@@ -171,10 +171,13 @@ def gains_table(pool: Pool, forecasts: Sequence[Pooled]) -> pd.DataFrame:
 
 def folds_table(pool: Pool, forecasts: Sequence[Pooled]) -> pd.DataFrame:
     """A row a fold and forecast: the fold's dates and numbers of windows, METRICS of its test rows."""
-    rows = []
+    rows, one_series = [], len(pool.windows.series) == 1
     for place, fold in enumerate(pool.folds):
         inside = pool.fold == place
+        targets = pool.windows.target[inside]
         for pooled in forecasts:
-            metrics = evaluate_forecast(pooled.forecast[inside], pool.windows.target[inside], pool.quantiles)
+            metrics = evaluate_forecast(
+                pooled.forecast[inside], targets, pool.quantiles, one_series=one_series
+            )
             rows.append({"fold": fold.name} | _keys(pooled) | fold.facts | flatten(metrics))
     return pd.DataFrame(rows)
