@@ -20,7 +20,7 @@ from tftjax.evaluate.baselines import BASELINES, Unavailable
 from tftjax.evaluate.formatting import p_text
 from tftjax.evaluate.metrics import pinball
 from tftjax.evaluate.scoring import score_baselines, split_windows, target_rows
-from tftjax.evaluate.verdict import headline, summary, verdict
+from tftjax.evaluate.verdict import among_the_best, headline, summary, verdict
 from tftjax.storage import runs
 
 RAW = Path(__file__).resolve().parents[3] / "shared" / "data" / "core_proposal_raw"
@@ -110,7 +110,8 @@ def test_summary_names_every_split_and_baseline(trained):
         assert " ".join(rows("rolling")[place]).endswith(p_text(test["p"]))
     # The verdict comes first.
     words = (
-        f"{headline(metrics['test'])[1]}. Test rows: {verdict(metrics['test'])}. Quality: no quality modes"
+        f"{headline(metrics['test'])[1]}. Test rows: {verdict(metrics['test'])}."
+        f" {among_the_best(metrics['test'])} Quality: no quality modes"
     )
     assert " ".join(text.split()).startswith(words)
     # Undefined metrics are left out of metrics.json, and shown as a dash.

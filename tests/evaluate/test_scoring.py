@@ -10,7 +10,7 @@ from tftjax.evaluate.formatting import p_text
 from tftjax.evaluate.metrics import pinball_losses
 from tftjax.evaluate.scoring import Windows, by_day, judge, modes_by_series, score
 from tftjax.evaluate.significance import MIN_DAYS, diebold_mariano, pesaran_timmermann
-from tftjax.evaluate.verdict import quality_text, verdict
+from tftjax.evaluate.verdict import among_the_best, opening, quality_text, verdict
 
 QUANTILES = (0.1, 0.5, 0.9)
 SETTINGS = EvaluationConfig(quality_window=11)
@@ -77,7 +77,23 @@ def test_tests_of_single_returns_are_for_a_single_series():
     assert tests["value_at_risk"]["0.9"]["violations"] == (windows.target[:, 0] > forecast[:, 0, 2]).sum()
     assert tests["value_at_risk"]["0.9"]["expected"] == pytest.approx(6.7)
     assert 0 <= tests["pit"]["p"] <= 1
-    assert set(judged(*make_case(), {})["tests"]) == {"days", "diebold_mariano"}
+    assert set(judged(*make_case(), {})["tests"]) == {"days", "diebold_mariano", "confidence_set"}
+
+
+def test_the_model_and_its_baselines_are_compared_at_once():
+    windows, forecast = make_case()
+    found = judged(windows, forecast, {"same": forecast, "far": forecast + 0.05})
+    assert found["tests"]["confidence_set"] == {"model": 1.0, "same": 1.0, "far": 0.0}
+    sentence = (
+        "All compared at once, these cannot be told from the best (95 % model confidence set): model, same."
+    )
+    assert among_the_best(found) == opening(found)[-1] == sentence
+    best = "All compared at once, model is the best (95 % model confidence set)."
+    assert among_the_best(judged(windows, forecast, {"far": forecast + 0.05})) == best
+    few = judged(*make_case(days=MIN_DAYS - 1, second=0), {"same": forecast[: MIN_DAYS - 1]})
+    assert few["tests"]["confidence_set"] == {}
+    assert len(opening(few)) == 2
+    assert among_the_best({"tests": {}}) == ""  # of an evaluation before there was one
 
 
 def test_quality_windows_stay_within_a_series():

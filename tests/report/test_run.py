@@ -17,7 +17,7 @@ from tftjax.evaluate import evaluation, tables
 from tftjax.evaluate.baselines import BASELINES
 from tftjax.evaluate.files import read_predictions
 from tftjax.evaluate.formatting import p_text
-from tftjax.evaluate.verdict import headline, verdict
+from tftjax.evaluate.verdict import among_the_best, headline, verdict
 from tftjax.plots import theme
 from tftjax.report.__main__ import main as report_main
 from tftjax.report.kinds import report
@@ -119,6 +119,7 @@ def test_the_verdict_comes_first_and_is_that_of_the_tests(judged, page):
     beaten = sum(t["p"] is not None and t["p"] < 0.05 and t["difference"] < 0 for t in found.values())
     assert f"Has not earned its keep: beats {beaten} of 7 baselines" in page.text
     assert verdict(test) in page.text
+    assert among_the_best(test) in page.text
     best = min(test["baselines"], key=lambda name: test["baselines"][name]["pinball"])
     assert f"The best baseline, {best}, has a pinball loss of" in page.text
     # Nothing but the name and the days stands before it.

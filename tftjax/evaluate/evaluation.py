@@ -6,8 +6,10 @@ metrics.json      by split, numbers; what is undefined is left out or null:
                                        the 95 % Wilson interval of each coverage
                     baselines/NAME     METRICS of each baseline
                     tests              days; diebold_mariano/NAME (difference of pinball, model minus
-                                       baseline, low, high, t, p, lags); of a single series also
-                                       value_at_risk/LEVEL of the outer quantiles, pit, pesaran_timmermann
+                                       baseline, low, high, t, p, lags); confidence_set (p of the model and of
+                                       each baseline: those above 0.05 cannot be told from the best of them);
+                                       of a single series also value_at_risk/LEVEL of the outer quantiles,
+                                       pit, pesaran_timmermann
                     trading            cost; sign, scaled, buy_and_hold: sharpe, low, high, turnover, and the
                                        excess over buy_and_hold
                     quality            share of the rolling windows in each mode

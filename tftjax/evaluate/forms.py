@@ -88,6 +88,7 @@ class Tests(Form):
 
     days: int
     diebold_mariano: dict[str, Difference]
+    confidence_set: dict[str, Finite] = {}
     value_at_risk: dict[str, ValueAtRisk] = {}
     pit: P = P(p=None)
     pesaran_timmermann: P = P(p=None)

@@ -17,6 +17,7 @@ from tftjax.config.evaluation import EvaluationConfig
 from tftjax.data.splits import Block
 from tftjax.errors import UserError
 from tftjax.evaluate.baselines import BASELINES, FITTED, MAX_FITTED_SERIES, Baseline, Task, Unavailable
+from tftjax.evaluate.comparisons import confidence_set
 from tftjax.evaluate.metrics import (
     Forecast,
     MetricFunction,
@@ -130,6 +131,9 @@ def judge(
             name: diebold_mariano(scored.losses - baseline.losses, windows.target.shape[1])._asdict()
             for name, baseline in baselines.items()
         },
+        "confidence_set": confidence_set(
+            {"model": scored.losses, **{name: baseline.losses for name, baseline in baselines.items()}}
+        ),
     }
     if len(windows.series) == 1:
         outside = {0: actual < forecast[:, 0, 0], -1: actual > forecast[:, 0, -1]}

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tftjax.evaluate.comparisons import not_told_from_best
 from tftjax.evaluate.files import read_metrics
 from tftjax.evaluate.formatting import (
     BASIS_POINTS,
@@ -53,6 +54,7 @@ def verdict_of(metrics: Metrics) -> Verdict:
     """The verdict on the test rows."""
     points = [
         _hardest(metrics),
+        among_the_best(metrics),
         _direction(metrics),
         _intervals(metrics),
         _spread(metrics),
@@ -82,6 +84,19 @@ def percent_of(test: Mapping[str, Any], loss: Number) -> str:
         return ""
     bounds = GAIN.interval(low, high, "+")
     return f"{GAIN.number(difference, '+')} %" + (f", 95 % interval {bounds} %" if bounds else "")
+
+
+def among_the_best(metrics: Metrics) -> str:
+    """The forecasts that cannot be told from the best; nothing where there are too few dates."""
+    names = not_told_from_best(metrics["tests"].get("confidence_set", {}))
+    if not names:
+        return ""
+    if len(names) == 1:
+        return f"All compared at once, {names[0]} is the best (95 % model confidence set)."
+    return (
+        "All compared at once, these cannot be told from the best (95 % model confidence set):"
+        f" {', '.join(names)}."
+    )
 
 
 def _direction(metrics: Metrics) -> str:
@@ -124,8 +139,9 @@ def _earned(trading: Metrics) -> str:
 
 
 def opening(test: Metrics) -> list[str]:
-    """The verdict on the test rows in two paragraphs: one sentence, then the baselines by name."""
-    return [f"{headline(test)[1]}.", f"Test rows: {verdict(test)}."]
+    """The verdict on the test rows in paragraphs: one sentence, the baselines by name, then all at once."""
+    parts = [f"{headline(test)[1]}.", f"Test rows: {verdict(test)}.", among_the_best(test)]
+    return [*filter(None, parts)]
 
 
 def summary(metrics: Mapping[str, Metrics]) -> str:
