@@ -411,7 +411,11 @@ def test_a_sweep_is_ranked_on_validation_and_says_so(swept, capsys):
     assert found.rows[second][1] == "2.6000 ± 0.1000"
     metrics = json.loads((swept / "ensembles/control/evaluation/metrics.json").read_text())
     assert found.row("control, ensemble of 2")[1] == f"{1e3 * metrics['val']['pinball']:.4f}"
-    differences = [row[1] for row in found.rows if row[0] == "weak"]
+    # Copies of one run have equal forecasts.
+    together = [row for row in found.rows if row[0] in ("control", "weak") and {"yes", "no"} & {*row}]
+    assert [row[0] for row in together] == ["control", "weak"] * 2
+    assert together[0][1:] == together[1][1:]
+    differences = [row[1] for row in found.rows if row[0] == "weak" and "[" in row[1]]
     assert differences[:2] == ["+0.3000 [+0.3000, +0.3000]", "-1.0000 [-1.0000, -1.0000]"]
     assert "Diverged, and left out: weak-s44." in found.text
     assert found.row("weak-s44")[-1] == "no forecast"

@@ -19,6 +19,7 @@ from tftjax.plots.sweeps import draw
 from tftjax.storage.runs import Ended
 from tftjax.sweep.plan import Member
 from tftjax.sweep.results import (
+    all_at_once,
     last_best,
     ranking,
     results_table,
@@ -47,6 +48,20 @@ def metrics_of(pinball):
     of_model |= {"tests": {"days": 300, "diebold_mariano": {"unconditional": tested}}}
     of_model |= dict.fromkeys(("quality", "quality_random"), dict.fromkeys(MODES, 0.0))
     return values | of_model | {"baselines": {"unconditional": values | {"pinball": 2.1e-3}}}
+
+
+def write_forecasts(folder, misses, baseline=None, days=61):
+    """An evaluation's forecasts of 0: all quantiles too high by each day's miss; a loss of 0.5 times that."""
+    dates = pd.bdate_range("2001-01-01", periods=days).strftime("%Y-%m-%d")
+    parts, compared = [], []
+    for split in ("val", "test"):
+        rows = pd.DataFrame({"date": dates, "split": split})
+        parts.append(rows.assign(actual=0.0, **{"0.5": misses[:days]}))
+        compared.append(rows.assign(**{"unconditional/0.5": baseline[:days]} if baseline is not None else {}))
+    folder.mkdir(parents=True, exist_ok=True)
+    pd.concat(parts).to_csv(folder / "predictions.csv", index=False)
+    if baseline is not None:
+        pd.concat(compared).to_csv(folder / "baselines.csv", index=False)
 
 
 @pytest.fixture
@@ -126,8 +141,9 @@ def test_flatten():
 def test_files(sweep, tmp_path):
     for name, metrics in sweep.metrics.items():
         folder = tmp_path / "members" / name / "evaluation"
-        folder.mkdir(parents=True)
+        write_forecasts(folder, np.full(61, 0.01))
         (folder / "metrics.json").write_text(json.dumps(metrics))
+    write_forecasts(tmp_path / "ensembles" / "weak" / "evaluation", np.full(61, 0.01))
     averaged = {"weak": dict(zip(("val", "test"), map(metrics_of, (1.8, 3.0)), strict=True))}
     results, text = write_results(tmp_path, sweep.members, sweep.ended, averaged)
     written = (tmp_path / "summary.md").read_text()
@@ -166,7 +182,7 @@ def test_a_new_metric_is_in_every_table(sweep, tmp_path, monkeypatch):
         for values in metrics.values():
             values["reach"] = values["baselines"]["unconditional"]["reach"] = number * 1e-4
         folder = tmp_path / "members" / name / "evaluation"
-        folder.mkdir(parents=True)
+        write_forecasts(folder, np.full(61, 0.01))
         (folder / "metrics.json").write_text(json.dumps(metrics))
     results, text = write_results(tmp_path, sweep.members, sweep.ended, {})
     draw(tmp_path, results, ranking(results))
@@ -177,6 +193,40 @@ def test_a_new_metric_is_in_every_table(sweep, tmp_path, monkeypatch):
     assert written.count(" | 1.0 ± 0.6 |") == written.count(" | 3.5 ± 0.5 |") == 2
     rows = pd.read_csv(tmp_path / "summary.csv").set_index(["config", "split", "metric"])
     assert rows.loc[("weak", "test", "reach"), "mean"] == pytest.approx(3.5e-4)
+
+
+def test_configs_and_baselines_are_compared_all_at_once(tmp_path):
+    days = np.random.default_rng(0).uniform(1, 2, 61)
+    other = np.random.default_rng(1).uniform(1, 2, 61)
+    members = tmp_path / "members"
+    write_forecasts(members / "a-s1" / "evaluation", days, days + 1)
+    write_forecasts(members / "b-s1" / "evaluation", other)
+    write_forecasts(tmp_path / "ensembles" / "c" / "evaluation", days + 2 + other)
+    judges = {"a": "a-s1", "c": None, "b": "b-s1"}
+    table = all_at_once(tmp_path, judges, "val")
+    assert table.title == "Validation, all at once"
+    found = {row[0].text: [cell.text for cell in row[1:3]] for row in table.rows}
+    means = {"a": days.mean(), "c": (days + 2 + other).mean(), "b": other.mean()}
+    means |= {"unconditional (baseline)": (days + 1).mean()}
+    assert {name: row[0] for name, row in found.items()} == {k: f"{500 * m:.4f}" for k, m in means.items()}
+    assert {name: row[1] for name, row in found.items()} == {
+        "a": "yes",
+        "c": "no",
+        "b": "yes",
+        "unconditional (baseline)": "no",
+    }
+    assert "better than unconditional (baseline), the best baseline here: p < 0.001." in table.note
+    (members / "a-s1" / "evaluation" / "baselines.csv").unlink()  # as of several series
+    table = all_at_once(tmp_path, judges, "test")
+    assert [row[0].text for row in table.rows] == ["a", "c", "b"]
+    assert "these are the configs alone" in table.note
+    assert "Hansen's test" not in table.note
+    assert all_at_once(tmp_path, {"a": "a-s1"}, "test") is None
+    write_forecasts(members / "b-s1" / "evaluation", other, days=60)  # other rows
+    assert all_at_once(tmp_path, judges, "test") is None
+    for name in ("a-s1", "b-s1"):
+        write_forecasts(members / name / "evaluation", days, days=29)
+    assert all_at_once(tmp_path, {"a": "a-s1", "b": "b-s1"}, "test") is None
 
 
 def test_members_whose_best_epoch_is_the_last_are_counted(results):

@@ -18,7 +18,7 @@ from tftjax.sweep.plan import Member
 from tftjax.walkforward.files import read_walk
 from tftjax.walkforward.pool import EWMA, Fold, headlines, join_folds, pooled_forecasts, predictions_table
 from tftjax.walkforward.results import folds_table, gains_table, judge_all, write_tables
-from tftjax.walkforward.summary import gain_data, make_summary, seeds
+from tftjax.walkforward.summary import all_at_once, gain_data, make_summary, seeds
 
 LEVELS = (0.1, 0.5, 0.75)
 
@@ -224,6 +224,24 @@ def test_the_summary(pooled, tmp_path):
     assert row_of(text, "2006")[1:6] == [*["2006-03-01"] * 3, "2006-03-03", "3"]
     assert max(map(len, shown.splitlines())) <= 80
     assert gain in next(line for line in shown.splitlines() if line.startswith("all "))
+
+
+def test_all_forecasts_are_compared_at_once(pooled, tmp_path):
+    pool, forecasts, _ = pooled
+    walk, _ = walk_of(tmp_path / "walk", pool, list(forecasts.values()))
+    assert list(walk.losses) == ["a, ensemble of 2", "b, ensemble of 2", "flat"]
+    assert all_at_once(walk) is None  # five days
+    days = np.tile(walk.losses.to_numpy(), (12, 1)) + [0, 0, 9] * np.random.default_rng(0).random((60, 1))
+    longer = walk._replace(losses=pd.DataFrame(days, columns=list(walk.losses)))
+    rows = {row[0].text: [cell.text for cell in row] for row in all_at_once(longer).rows}
+    assert rows["flat"][2:] == ["no", "p < 0.001"]
+    assert rows["a, ensemble of 2"][2:] == ["yes", "p = 1.00"]
+    assert (
+        "## All at once"
+        in make_summary(
+            longer._replace(losses=longer.losses.set_index(pd.bdate_range("2005-03-01", periods=60))), "VIX"
+        ).markdown()
+    )
 
 
 def test_means_over_seeds_by_hand(pooled, tmp_path):

@@ -163,7 +163,7 @@ def read_evaluation(directory: Path, remedy: str | None = None) -> Evaluation:
         metrics,
         read_notes(folder.notes, anew),
         predictions,
-        {} if several else _read_baselines(folder.baselines, predictions["test"], anew),
+        {} if several else read_baselines(directory, "test", predictions["test"], remedy),
         _read_quality(folder.quality, several, anew),
         _read_by_series(folder.by_series, anew) if several else None,
     )
@@ -176,13 +176,22 @@ def read_notes(path: Path, remedy: str) -> dict[str, Any]:
     return notes
 
 
-def _read_baselines(path: Path, test: Predictions, remedy: str) -> dict[str, Float[np.ndarray, "N P Q"]]:
+def read_baselines(
+    directory: Path, split: str, predictions: Predictions, remedy: str | None = None
+) -> dict[str, Float[np.ndarray, "N P Q"]]:
+    """Reads a split of baselines.csv, which a panel of one series has; see `read_evaluation`.
+
+    Args:
+      predictions: the forecasts of the same rows.
+    """
+    path = ForecastDirectory(directory).evaluation.baselines
+    remedy = f"Make it anew: {remedy or f'python -m tftjax.evaluate {directory}'}"
     table = files.read_csv(path, remedy, texts=["split"])
     names = dict.fromkeys(column.rpartition("/")[0] for column in table if "/" in column)
     try:
-        table = table[table["split"] == "test"]
-        columns = {name: table[[f"{name}/{level:g}" for level in test.quantiles]] for name in names}
-        shape = test.forecast.shape
+        table = table[table["split"] == split]
+        columns = {name: table[[f"{name}/{level:g}" for level in predictions.quantiles]] for name in names}
+        shape = predictions.forecast.shape
         forecasts = {name: values.to_numpy(np.float64).reshape(shape) for name, values in columns.items()}
         if not all(np.isfinite(forecast).all() for forecast in forecasts.values()):
             raise ValueError("a cell holds no finite number")

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from tftjax.evaluate.baselines import BASELINES
+from tftjax.evaluate.comparisons import confidence_set, superior_ability
 from tftjax.evaluate.files import Predictions
 from tftjax.evaluate.formatting import GAIN, LOSS, PERCENT, RATIO, Metrics, p_text, relative, share
 from tftjax.evaluate.metrics import MetricColumn, columns, flatten
@@ -208,6 +209,37 @@ def compared(
         f" dates. {COVERAGE_NOTE}"
     )
     return Table(title, head, rows, note)
+
+
+def at_once(title: str, losses: pd.DataFrame, models: Collection[str], note: str) -> Table | None:
+    """Forecasts of the same returns, all compared at once; None where there is nothing to say.
+
+    Args:
+      losses: pinball loss of each day; a column a forecast, in the order of the rows.
+      models: forecasts that are no baselines.
+      note: a sentence on the rows.
+    """
+    p_values = confidence_set({name: losses[name].to_numpy() for name in losses})
+    if not p_values:
+        return None
+    rows = []
+    for name, p in p_values.items():
+        inside = Cell("no", "bad") if p <= ALPHA else Cell("yes", "good")
+        loss = LOSS.number(losses[name].mean())
+        rows.append([Cell(name, "model" if name in models else ""), Cell(loss), inside, Cell(p_text(p))])
+    note += (
+        " The set holds the best of these forecasts with a probability of 95 %, however many they are: those"
+        " in it cannot be told from the best (Hansen, Lunde and Nason 2011)."
+    )
+    baselines = losses.drop(columns=list(models))
+    if len(baselines.columns):
+        benchmark = baselines.mean().idxmin()
+        p = superior_ability(losses[benchmark].to_numpy(), {name: losses[name].to_numpy() for name in models})
+        note += (
+            f" Hansen's test (2005) of whether any config is better than {benchmark}, the best baseline here:"
+            f" {p_text(p)}."
+        )
+    return Table(title, ("", "pinball, 1e-3", "in the confidence set", "its p"), rows, note)
 
 
 def difference_cells(test: Mapping[str, Any]) -> list[Cell]:

@@ -19,7 +19,7 @@ from tftjax.report.page import Chapter, Code, Details, Items, Page, Part, Text
 from tftjax.report.run import member_provenance
 from tftjax.storage.directories import RunDirectory, SweepDirectory
 from tftjax.sweep import results as sweep_results
-from tftjax.sweep.choice import choice, judged_metrics
+from tftjax.sweep.choice import choice, judged_by, judged_metrics
 from tftjax.sweep.results import diverged, diverged_text, ranking, read_ensembles
 
 Evaluations = Mapping[str, Evaluation]  # by name of a member or of a config
@@ -40,7 +40,9 @@ def sweep_page(folder: Path, results: pd.DataFrame, members: Evaluations) -> Pag
     curves = figures.response_curves(results)
     response = figures.response_picture(curves) if curves else None
     averaged = {config: evaluation.metrics for config, evaluation in ensembles.items()}
-    compared = sweep_results.tables(results, first.metrics, averaged)
+    judges = judged_by(results, members, ensembles)
+    together = {split: sweep_results.all_at_once(folder, judges, split) for split in SPLITS}
+    compared = sweep_results.tables(results, first.metrics, averaged, together)
     chapters = [
         Chapter("configs", "Configs, ranked on validation", compared),
         Chapter("pictures", "Pictures", [figures.metrics_picture(results, configs), response]),

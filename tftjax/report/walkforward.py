@@ -99,6 +99,7 @@ def _together(walk: Walk) -> list[Part]:
     return [
         _differences(walk, summary.hardest_tests(walk), title),
         summary.together(walk)._replace(title="Configs and baselines"),
+        summary.all_at_once(walk),
         summary.gains(walk),
         Items(summary.left_out(walk)),
         _folded(summary.seeds(walk)),

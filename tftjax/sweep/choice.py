@@ -1,6 +1,6 @@
 """The config of a sweep to use, in one sentence, by validation alone: test rows choose nothing."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,28 @@ from tftjax.evaluate.tables import mark_of
 from tftjax.evaluate.verdict import hardest
 
 
+def judged_by(
+    results: pd.DataFrame, trained: Collection[str], averaged: Collection[str]
+) -> dict[str, str | None]:
+    """The forecast that a config is judged by: its ensemble, or else its first trained seed.
+
+    Args:
+      results: a row a member.
+      trained: names of the members that did not diverge.
+      averaged: configs that have an ensemble.
+    Returns:
+      By config, the best by mean validation pinball loss first, name of a member; None is the ensemble.
+    """
+    rows = results[results["member"].isin(list(trained))]
+    means = rows.groupby("config", sort=False)["val/pinball"].mean().dropna().sort_values()
+    first = rows.drop_duplicates("config").set_index("config")["member"]
+    return {name: None if name in averaged else first[name] for name in means.index}
+
+
 def judged_metrics(
     results: pd.DataFrame, members: Mapping[str, Any], averaged: Mapping[str, Any]
 ) -> dict[str, Metrics]:
-    """The validation metrics that a config is judged by, of its ensemble or else of its first trained seed.
+    """The validation metrics that a config is judged by; see `judged_by`.
 
     Args:
       results: a row a member.
@@ -26,10 +44,11 @@ def judged_metrics(
     Returns:
       By config, the best by mean validation pinball loss first.
     """
-    trained = results[results["member"].isin(list(members))]
-    means = trained.groupby("config", sort=False)["val/pinball"].mean().dropna().sort_values()
-    first = trained.drop_duplicates("config").set_index("config")["member"]
-    return {name: (averaged.get(name) or members[first[name]])["val"] for name in means.index}
+    judges = judged_by(results, members, averaged)
+    return {
+        config: (averaged[config] if name is None else members[name])["val"]
+        for config, name in judges.items()
+    }
 
 
 def choice(

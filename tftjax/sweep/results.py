@@ -3,7 +3,8 @@
 results.csv   a row a member: settings that vary, and all metrics of validation and test
 ensembles.csv a row a config of several seeds: all metrics of their ensemble
 summary.csv   a row a config, split and metric: mean, standard error, paired difference from the reference
-summary.md    the config to use, and the same for reading; ranked on validation pinball, test never ranks
+summary.md    the config to use, and the same for reading, with all forecasts compared at once; ranked on
+              validation pinball, test never ranks
 metrics.png   the metrics by config; response.png the penalties' weights against sigma and pinball
 """
 
@@ -18,15 +19,23 @@ import pandas as pd
 from tftjax import files
 from tftjax.config.loading import known_keys, settings
 from tftjax.errors import UserError
-from tftjax.evaluate.files import Evaluation, read_evaluation, read_metrics, read_predictions
+from tftjax.evaluate.files import (
+    Evaluation,
+    check_comparable,
+    daily_losses,
+    read_baselines,
+    read_evaluation,
+    read_metrics,
+    read_predictions,
+)
 from tftjax.evaluate.formatting import counted
 from tftjax.evaluate.metrics import MetricColumn, columns, flatten
 from tftjax.evaluate.scoring import SPLIT_NAMES, SPLITS
 from tftjax.evaluate.significance import mean_interval
-from tftjax.evaluate.tables import COVERAGE_NOTE, Cell, Summary, Table, best_of, metric_cells
-from tftjax.storage.directories import SweepDirectory
+from tftjax.evaluate.tables import COVERAGE_NOTE, Cell, Summary, Table, at_once, best_of, metric_cells
+from tftjax.storage.directories import ForecastDirectory, SweepDirectory
 from tftjax.storage.runs import Ended
-from tftjax.sweep.choice import choice, judged_metrics
+from tftjax.sweep.choice import choice, judged_by, judged_metrics
 from tftjax.sweep.ensembles import title
 from tftjax.sweep.plan import Member, varied_settings
 
@@ -167,12 +176,52 @@ def differences_table(
     return Table(f"{SPLIT_NAMES[split]}, minus {reference} [95 %]", head, rows, note) if rows else None
 
 
-def tables(results: pd.DataFrame, first: Metrics, averaged: Mapping[str, Metrics]) -> list[Table]:
+def all_at_once(folder: Path, judges: Mapping[str, str | None], split: str) -> Table | None:
+    """Configs and baselines of one split compared all at once.
+
+    None with too few dates, and where configs forecast other rows or levels (`--mixed-data`).
+
+    Args:
+      judges: what `judged_by` returns.
+    Raises:
+      UserError: a forecast cannot be read.
+    """
+    sweep = SweepDirectory(folder)
+    paths = {
+        c: (sweep.ensemble(c) if name is None else sweep.member(name)).path for c, name in judges.items()
+    }
+    remedies = {config: REMEDY if name is None else None for config, name in judges.items()}
+    forecasts = {c: read_predictions(path, split, remedies[c]) for c, path in paths.items()}
+    first, reference = next(iter(forecasts.items()))
+    try:
+        for config, other in forecasts.items():
+            check_comparable(reference, other, (first, config))
+    except UserError:
+        return None
+    if any(other.quantiles != reference.quantiles for other in forecasts.values()):
+        return None
+    note = "Of each config its ensemble, or else its first seed."
+    if ForecastDirectory(paths[first]).evaluation.baselines.is_file():
+        baselines = read_baselines(paths[first], split, reference, remedies[first])
+        forecasts |= {f"{n} (baseline)": reference._replace(forecast=f) for n, f in baselines.items()}
+    else:
+        note += " Of several series no baseline's forecasts are kept: these are the configs alone."
+    losses = {name: daily_losses(forecast, "pinball", name) for name, forecast in forecasts.items()}
+    return at_once(f"{SPLIT_NAMES[split]}, all at once", pd.DataFrame(losses), list(paths), note)
+
+
+def tables(
+    results: pd.DataFrame,
+    first: Metrics,
+    averaged: Mapping[str, Metrics],
+    together: Mapping[str, Table | None],
+) -> list[Table]:
     """The tables of a sweep, for its summary and its page.
 
     Args:
       first: metrics of any member: all have the same baselines.
       averaged: metrics of the ensembles, by config and split.
+      together: what `all_at_once` returns, by split.
     """
     summary, reference = summarise(results), reference_config(results)
     parts: list[Table | None] = []
@@ -180,6 +229,7 @@ def tables(results: pd.DataFrame, first: Metrics, averaged: Mapping[str, Metrics
         metric_columns = columns(results, f"{split}/")
         parts.append(means_table(summary, metric_columns, split, first[split]["baselines"], averaged))
         parts.append(differences_table(summary, metric_columns, split, reference))
+        parts.append(together[split])
     return [table for table in parts if table is not None]
 
 
@@ -207,13 +257,17 @@ def last_best(results: pd.DataFrame) -> list[str]:
 
 
 def make_summary(
-    sentence: str, results: pd.DataFrame, first: Metrics, averaged: Mapping[str, Metrics]
+    sentence: str,
+    results: pd.DataFrame,
+    first: Metrics,
+    averaged: Mapping[str, Metrics],
+    together: Mapping[str, Table | None],
 ) -> Summary:
     """Makes the summary for reading.
 
     Args:
       sentence: what `choice` says; it leads.
-      results, first, averaged: as of `tables`.
+      results, first, averaged, together: as of `tables`.
     """
     parts: list[str | Table] = [
         sentence,
@@ -225,7 +279,7 @@ def make_summary(
     parts += [*diverged_text(diverged(results)), *last_best(results)]
     settings_that_vary = settings_table(results)
     parts += [settings_that_vary] if settings_that_vary else []
-    return Summary("Results of the sweep", [*parts, *tables(results, first, averaged)])
+    return Summary("Results of the sweep", [*parts, *tables(results, first, averaged, together)])
 
 
 def terminal(summary: Summary, reference: str) -> str:
@@ -263,7 +317,9 @@ def write_results(
     files.replace_text(sweep.summary_table, summarise(results).to_csv(index=False))
     judged = judged_metrics(results, metrics, averaged)
     sentence = choice(results, judged, lambda name: read_predictions(sweep.member(name).path, "val"))
-    summary = make_summary(sentence, results, next(iter(metrics.values())), averaged)
+    judges = judged_by(results, metrics, averaged)
+    together = {split: all_at_once(folder, judges, split) for split in SPLITS}
+    summary = make_summary(sentence, results, next(iter(metrics.values())), averaged, together)
     files.replace_text(sweep.summary, summary.markdown())
     return results, terminal(summary, reference_config(results))
 

@@ -45,7 +45,7 @@ class Walk(NamedTuple):
       gains: gains.csv by forecast, baseline and part.
       folds: folds.csv by fold and forecast.
       metrics: by forecast, the metrics over all folds of each config's ensemble, or of its only seed.
-      losses: pinball loss of each test day, of the forecasts in `metrics` and of the hardest baseline.
+      losses: pinball loss of each test day, of the forecasts in `metrics` and of the baselines.
       hardest: the baseline of the lowest pinball loss over all folds.
       left_out: by baseline without a forecast in some fold, why.
     """
@@ -86,7 +86,7 @@ def read_walk(folder: Path) -> Walk:
     hardest = baselines["pinball"].idxmin()
     names = [row.Index for row in headlines(list(pooled.itertuples()))]
     metrics, losses, days = {}, {}, None
-    for name in (*names, hardest):
+    for name in (*names, *baselines.index):
         row = pooled.loc[name]
         seed = None if pd.isna(row["seed"]) else int(row["seed"])
         directory = walk.pooled_forecast(folder_name(row["kind"], row["config"], seed))
@@ -99,7 +99,7 @@ def read_walk(folder: Path) -> Walk:
                 f" the {len(days)} dates of {names[0]}. Make it anew: {REMEDY}"
             )
         losses[name] = daily_losses(predictions, "pinball", str(directory.path))
-        if name != hardest:
+        if name in names:
             metrics[name] = read_metrics(directory.evaluation.metrics, ("test",), REMEDY)["test"]
     members, ended = read_members(folder), read_ended(folder)
     lost = [member.name for member in members if ended[member.name].status == "diverged"]

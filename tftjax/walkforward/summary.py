@@ -10,7 +10,7 @@ from jaxtyping import Bool
 from tftjax.evaluate.formatting import GAIN, LOSS, PERCENT, Format, counted, is_defined, relative
 from tftjax.evaluate.metrics import columns
 from tftjax.evaluate.significance import MIN_DAYS
-from tftjax.evaluate.tables import Cell, Summary, Table, best_of, compared, gain_cell, metric_cells
+from tftjax.evaluate.tables import Cell, Summary, Table, at_once, best_of, compared, gain_cell, metric_cells
 from tftjax.evaluate.verdict import verdict
 from tftjax.sweep.results import diverged_text
 from tftjax.walkforward.files import Walk, skills
@@ -36,7 +36,9 @@ def make_summary(walk: Walk, volatility: str) -> Summary:
         parts.append(f"{len(days)} dates are too few for a test, which takes {MIN_DAYS}: no p is given.")
     parts += [*diverged_text(walk.lost), *left_out(walk)]
     parts += [f"- {name}: {verdict(values)}" for name, values in walk.metrics.items()]
-    parts += [together(walk), seeds(walk), gains(walk), parts_text(volatility)]
+    set_of_best = all_at_once(walk)
+    parts += [together(walk), *([set_of_best] if set_of_best else []), seeds(walk), gains(walk)]
+    parts += [parts_text(volatility)]
     parts += [*gains_by_part(walk).values(), skill(walk), directions(walk)]
     folds = counted(len(walk.folds.index.unique("fold")), "fold")
     span = f"{counted(len(days), 'test date')} from {days[0].date()} to {days[-1].date()}"
@@ -63,6 +65,12 @@ def together(walk: Walk) -> Table:
         f"minus {walk.hardest}",
         "Configs in the order of the command, then baselines",
     )
+
+
+def all_at_once(walk: Walk) -> Table | None:
+    """Configs and baselines over all test days, compared all at once; None with too few days."""
+    note = "Of each config its ensemble, or its only seed."
+    return at_once("All at once", walk.losses, list(walk.metrics), note)
 
 
 def seeds(walk: Walk) -> Table:
