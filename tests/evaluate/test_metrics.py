@@ -53,6 +53,12 @@ def test_every_metric_by_hand():
     )
     # Inside: 1 in [-1, 1], 2 in [0, 3]; outside: 3, -4, 0 in [1, 2], -1 in [0, 0].
     assert result["coverage"] == pytest.approx({"50": 2 / 6})
+    # Of normal tails with the spread of the lowest two quantiles, which are sorted: -1 0, 0 2, 0.5 1.
+    # Normal quantile of 0.25 -0.674490, density there 0.317777: q - s (-0.674490) - s 0.317777 / 0.25.
+    spread = np.array([1.0, 2.0, 0.5]) / 0.674490
+    shortfall = np.array([-1.0, 0.0, 0.5]) + spread * (0.674490 - 0.317777 / 0.25)
+    assert result["expected_shortfall"] == pytest.approx({"0.25": shortfall.mean()}, rel=1e-5)
+    assert shortfall.max() > 0  # so that it has no joint score
     assert result["crossing_rate"] == pytest.approx(1 / 6)
     assert result["mae"] == pytest.approx(7.5 / 6)
     assert result["rmse"] == pytest.approx(math.sqrt((1 + 4 + 0 + 9 + 0.25 + 1) / 6))
@@ -67,7 +73,7 @@ def test_every_metric_by_hand():
     assert result["correlation"] == pytest.approx(
         np.corrcoef([0, 1, 2, -1, 0.5, 0], [1, 3, 2, -4, 0, -1])[0, 1]
     )
-    assert list(result) == list(METRICS)
+    assert list(result) == [name for name in METRICS if name != "fz0"]
 
 
 def test_against_plain_loops():
@@ -104,6 +110,82 @@ def test_scores_against_scoringrules():
     normal = np.broadcast_to(stats.norm.ppf(levels), (11, 3, 999))
     theirs = scoringrules.crps_normal(target, 0.0, 1.0).mean()
     assert metrics.crps(normal, target, levels.tolist()) == pytest.approx(theirs, rel=1e-3)
+
+
+def normal_forecast(levels, mean=0.1, sigma=2.0, windows=5):
+    return np.broadcast_to(mean + sigma * stats.norm.ppf(levels), (windows, 2, len(levels)))
+
+
+@pytest.mark.parametrize(
+    ("levels", "level"),
+    [
+        (QUANTILES, 0.1),
+        ((0.01, 0.05, 0.5, 0.95, 0.99), 0.05),
+        ((0.01, 0.02, 0.025, 0.1, 0.5), 0.025),
+        ((0.2, 0.5), 0.2),
+    ],
+)
+def test_a_normal_forecast_has_its_exact_shortfall(levels, level):
+    exact = 0.1 - 2 * stats.norm.pdf(stats.norm.ppf(level)) / level
+    found, value_at_risk, shortfall = metrics.tail_of(normal_forecast(levels), levels)
+    assert found == level
+    np.testing.assert_allclose(value_at_risk, 0.1 + 2 * stats.norm.ppf(level))
+    np.testing.assert_allclose(shortfall, exact)
+    target = np.zeros((5, 2))
+    assert metrics.expected_shortfall(normal_forecast(levels), target, levels) == pytest.approx(
+        {f"{level:g}": exact}
+    )
+
+
+def test_the_shortfall_of_any_quantiles_is_an_integral():
+    levels = (0.005, 0.01, 0.02, 0.1, 0.5)
+    values = np.array([-9.0, -4.0, -3.5, -1.0, 0.2])
+    z = np.linspace(-12, stats.norm.ppf(0.1), 400_001)
+    scores = stats.norm.ppf(levels)
+    curve = np.interp(z, scores, values)
+    curve[z < scores[0]] = -9 + (z[z < scores[0]] - scores[0]) * 5 / (scores[1] - scores[0])
+    expected = np.trapezoid(curve * stats.norm.pdf(z), z) / 0.1
+    shuffled = values[[1, 0, 2, 4, 3]][None, None]  # quantiles that cross are sorted
+    _, value_at_risk, shortfall = metrics.tail_of(shuffled, levels)
+    assert value_at_risk == -1
+    assert shortfall == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_joint_score_by_hand():
+    # Value at risk -1, shortfall -2 at 0.1: -1 / -2 + log 2 - 1, and 2 / (0.1 x 2) more 2 below it.
+    found = metrics.fz0_scores(np.array([0.0, -1.0, -3.0]), np.full(3, -1.0), np.full(3, -2.0), 0.1)
+    np.testing.assert_allclose(found, [math.log(2) - 0.5, math.log(2) - 0.5, math.log(2) + 9.5])
+    # Twice the unit adds log 2 to all.
+    twice = metrics.fz0_scores(np.array([0.0, -2.0, -6.0]), np.full(3, -2.0), np.full(3, -4.0), 0.1)
+    np.testing.assert_allclose(twice - found, math.log(2))
+
+
+def test_the_joint_score_is_least_for_what_is_true():
+    target = stats.norm.ppf((np.arange(5000) + 0.5) / 5000)
+    level, true = 0.1, (stats.norm.ppf(0.1), -stats.norm.pdf(stats.norm.ppf(0.1)) / 0.1)
+
+    def mean(value_at_risk, shortfall):
+        return metrics.fz0_scores(
+            target, np.full(5000, value_at_risk), np.full(5000, shortfall), level
+        ).mean()
+
+    for step in (-0.05, 0.05):
+        assert mean(true[0] + step, true[1]) > mean(*true)
+        assert mean(true[0], true[1] + step) > mean(*true)
+
+
+def test_the_joint_score_is_of_the_first_step_and_of_shortfalls_below_zero():
+    forecast, target = normal_forecast(QUANTILES, windows=3), np.array([[0.0, 9.0], [-9.0, 9.0], [1.0, 9.0]])
+    level, value_at_risk, shortfall = metrics.tail_of(forecast, QUANTILES)
+    scores = metrics.fz0_scores(target[:, 0], value_at_risk, shortfall, level)
+    assert metrics.fz0(forecast, target, QUANTILES) == pytest.approx({"0.1": scores.mean()})
+    above = forecast + np.array([0.0, 9.0, 0.0])[:, None, None]
+    assert metrics.fz0(above, target, QUANTILES) is None
+    assert metrics.expected_shortfall(above, target, QUANTILES) is not None
+    for levels in ((0.5,), (0.01, 0.5, 0.9)):
+        without = forecast[..., : len(levels)]
+        assert metrics.fz0(without, target, levels) is None
+        assert metrics.expected_shortfall(without, target, levels) is None
 
 
 def test_pit_counts_by_hand():
@@ -146,8 +228,8 @@ def test_a_coverage_has_an_interval_where_targets_are_independent():
     assert found["coverage_high"] == pytest.approx({"50": 0.763407}, abs=1e-6)
     several = evaluate_forecast(forecast, target, THREE)
     steps = evaluate_forecast(forecast.reshape(5, 2, 3), target.reshape(5, 2), THREE, one_series=True)
-    assert several == steps == {name: found[name] for name in several}
-    assert {"coverage_low", "coverage_high"}.isdisjoint(several)
+    assert several["coverage"] == steps["coverage"] == found["coverage"] == {"50": 0.5}
+    assert set(found) - set(several) == set(found) - set(steps) == {"coverage_low", "coverage_high"}
     lone = evaluate_forecast(forecast[..., 1:2], target, (0.5,), one_series=True)
     assert lone["coverage"] == lone["coverage_low"] == lone["coverage_high"] == {}
 

@@ -50,6 +50,7 @@ PERCENT = Format(100, 1)  # a share in percent
 GAIN = Format(100, 2)  # a difference of losses in percent of one
 CORRELATION = Format(1, 3)
 RATIO = Format(1, 2)  # a Sharpe ratio
+SCORE = Format(1, 3)  # a score without a unit
 
 
 def is_defined(value: Number | None) -> bool:

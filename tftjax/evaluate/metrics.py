@@ -7,6 +7,7 @@ results.csv, the terminal, summary.md and the pages then have it.
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import NormalDist
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -14,8 +15,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from tftjax.errors import UserError
-from tftjax.evaluate.formatting import BASIS_POINTS, CORRELATION, LOSS, PERCENT, Format
+from tftjax.evaluate.formatting import BASIS_POINTS, CORRELATION, LOSS, PERCENT, SCORE, Format
 from tftjax.evaluate.significance import wilson_interval
+
+TAIL_LEVEL = 0.025  # of expected shortfall in the rules of Basel III
 
 Forecast = Float[np.ndarray, "N P Q"]
 Target = Float[np.ndarray, "N P"]
@@ -108,6 +111,76 @@ def crps(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> floa
     levels = np.concatenate([[0.0], quantiles, [1.0]])
     weights = (levels[2:] - levels[:-2]) / 2
     return float(2 * (pinball_losses(forecast, target, quantiles).mean(axis=(0, 1)) * weights).sum())
+
+
+def tail_of(
+    forecast: Forecast, quantiles: Sequence[float]
+) -> tuple[float, Float[np.ndarray, " N"], Float[np.ndarray, " N"]] | None:
+    """The lower tail of each forecast of the first step: its level, value at risk and expected shortfall.
+
+    The level is the lowest one of the forecast that is at least TAIL_LEVEL; the value at risk is the quantile
+    there, a return, and the expected shortfall the mean of the distribution below it. The quantile function
+    is piecewise linear in the normal quantile of the level, through all levels that there are, and beyond the
+    outermost one its first piece goes on: a normal tail, as in `train.losses.forecast_moments`. Normal
+    forecasts get their exact shortfall; heavier tails beyond the lowest level are cut. Quantiles that cross
+    are sorted.
+
+    Returns:
+      None where that level is not below 0.5: such a forecast has no lower tail.
+    """
+    place = next(k for k, level in enumerate(quantiles) if level >= TAIL_LEVEL)
+    level, normal = quantiles[place], NormalDist()
+    if level >= 0.5:
+        return None
+    values = np.sort(forecast[:, 0], axis=-1)
+    scores = np.array([normal.inv_cdf(level) for level in quantiles])
+    pieces = max(place, 1)
+    slopes = (np.diff(values) / np.diff(scores))[:, :pieces]
+    # The mean of a + b z over a piece: a times its probability, and b times the densities' difference.
+    ends = scores[min(place, 1) : place + 1]
+    probabilities = np.diff([0.0, *(normal.cdf(end) for end in ends)])
+    densities = -np.diff([0.0, *(normal.pdf(end) for end in ends)])
+    intercepts = values[:, :pieces] - slopes * scores[:pieces]
+    return level, values[:, place], (intercepts @ probabilities + slopes @ densities) / level
+
+
+def expected_shortfall(
+    forecast: Forecast, target: Target, quantiles: Sequence[float]
+) -> dict[str, float] | None:
+    """Mean expected shortfall of the first step, a return, keyed by the level, as "0.1"; see `tail_of`.
+
+    Acerbi and Tasche 2002, "On the coherence of expected shortfall".
+    """
+    tail = tail_of(forecast, quantiles)
+    return None if tail is None else {f"{tail[0]:g}": float(tail[2].mean())}
+
+
+def fz0_scores(
+    target: Float[np.ndarray, " N"],
+    value_at_risk: Float[np.ndarray, " N"],
+    shortfall: Float[np.ndarray, " N"],
+    level: float,
+) -> Float[np.ndarray, " N"]:
+    """Joint score of a value at risk and an expected shortfall below 0, both returns; lower is better.
+
+    Of all scores by which true values are the best of both, the one whose differences do not depend on the
+    unit. Patton, Ziegel and Chen 2019, "Dynamic semiparametric models for expected shortfall", eq. 6; Fissler
+    and Ziegel 2016, "Higher order elicitability and Osband's principle".
+    """
+    beyond = np.maximum(value_at_risk - target, 0)
+    return -beyond / (level * shortfall) + value_at_risk / shortfall + np.log(-shortfall) - 1
+
+
+def fz0(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> dict[str, float] | None:
+    """Mean `fz0_scores` of the first step's lower tail, keyed by its level, as "0.1"; see `tail_of`.
+
+    None where an expected shortfall is not below 0, for which the score is undefined.
+    """
+    tail = tail_of(forecast, quantiles)
+    if tail is None or (tail[2] >= 0).any():
+        return None
+    level, value_at_risk, shortfall = tail
+    return {f"{level:g}": float(fz0_scores(target[:, 0], value_at_risk, shortfall, level).mean())}
 
 
 def pit_counts(forecast: Forecast, target: Target) -> Int[np.ndarray, " Q+1"]:
@@ -241,6 +314,8 @@ METRICS: dict[str, Metric] = {
     "crps": Metric(crps, "CRPS, 1e-3", LOSS._replace(digits=3), "lower"),
     "coverage": Metric(coverage, "{} % interval covers, %", PERCENT, "nominal", "80"),
     "interval_score": Metric(interval_score),
+    "expected_shortfall": Metric(expected_shortfall),
+    "fz0": Metric(fz0, "VaR and ES at {} (FZ0)", SCORE, "lower"),
     "pit_histogram": Metric(pit_histogram),
     "crossing_rate": Metric(crossing_rate),
     "mae": Metric(mae),
