@@ -1,8 +1,8 @@
 """Measures of forecasts, beside baselines that need no network.
 
 `metrics`, `baselines`, `quality` and `trading` are tables of functions on arrays, `significance` has the
-tests, `scoring` applies them to a split, `evaluation` to a run; `tables` and `formatting` write the results,
-`verdict` sums them up. Nothing here draws or trains.
+tests, `comparisons` those of many forecasts at once; `scoring` applies them to a split, `evaluation` to a
+run; `tables` and `formatting` write the results, `verdict` sums them up. Nothing here draws or trains.
 """
 
 from tftjax import face

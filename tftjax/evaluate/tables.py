@@ -206,7 +206,7 @@ def compared(
         f"{order}; the best of a column is marked. DM: two-sided Diebold-Mariano"
         " test of the differences by date, errors robust to autocorrelation. The commoner sign on every date"
         f" would be right on {share(base)}. -: undefined, as the forecast is constant or there are too few"
-        f" dates. {COVERAGE_NOTE}"
+        f" dates. {COVERAGE_NOTE} FZ0: the joint score of value at risk and expected shortfall."
     )
     return Table(title, head, rows, note)
 

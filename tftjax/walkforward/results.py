@@ -6,7 +6,8 @@ pooled/NAME/evaluation/  of each ensemble, seed and baseline, over all folds:
 pooled.csv        a row each: metrics, tests against each baseline, trading, quality modes
 gains.csv         against each baseline, by part: calm or stormy days, centre or tails of the distribution
 folds.csv         a row each and fold: dates, numbers of windows, metrics with the fold's base rate
-summary.md        the same for reading; nothing is ranked: the order is that of the command
+summary.md        the same for reading, with all forecasts compared at once; nothing is ranked: the order is
+                  that of the command
 folds.png         gain in each fold and over time
 """
 
