@@ -85,7 +85,14 @@ def test_the_nine_are_short_and_write_their_settings_out(name):
     # no part of the experiments.
     left_out = {key for key in known_keys() if key not in written}
     later = ("evaluation.", "functions.", "loss.own_weights", "model.attention.", "data.max_gap")
-    later += ("data.wide", "data.target_transform", "data.calendar", "data.events", "data.final_fit")
+    later += (
+        "data.wide",
+        "data.target_transform",
+        "data.calendar",
+        "data.events",
+        "data.final_fit",
+        "data.volatility",
+    )
     later += ("train.stop_after",)
     assert {key for key in left_out if not key.startswith(later)} <= VARIANTS
     assert written <= set(known_keys())

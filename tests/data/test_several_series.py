@@ -373,7 +373,10 @@ def test_baselines_of_a_series_are_those_of_the_series_alone(path, tmp_path, mon
     own = rows[rows[:, 0] >= second.rows.start] - second.rows.start
     train_rows = range(len(second.splits.train))
     for name in ("unconditional", "rolling", "ewma_scaled"):
-        task = Task(returns[second.rows.start :], {}, train_rows, own, run.config.model.quantiles)
+        dates = run.data.panel.frame.index[second.rows.start :]
+        task = Task(
+            returns[second.rows.start :], {}, train_rows, own, run.config.model.quantiles, dates, None
+        )
         found = baseline_forecasts(run, name)["test"]
         np.testing.assert_array_equal(found[-len(own) :], BASELINES[name](task))
     monkeypatch.setattr("tftjax.evaluate.scoring.MAX_FITTED_SERIES", 1)

@@ -408,7 +408,7 @@ class Backtest:
         from tftjax.plots import theme, walkforward
 
         walk, panel = read_walk(self.directory), read_panel(self._first_member())
-        stormy = stormy_days(panel, walk.losses.index) if panel.id_column is None else None
+        stormy = stormy_days(walk, panel) if panel.id_column is None else None
         return theme.figure_of(walkforward.gain_drawing(gain_data(walk, stormy)))
 
     def report(self) -> Path:

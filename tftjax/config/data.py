@@ -172,6 +172,12 @@ class DataConfig(Section):
     scaling: dict[str, Literal["standard", "robust", "none"]] = Field(
         {}, description='by column, how it is scaled; "standard" for all others'
     )
+    volatility: str | None = Field(
+        None,
+        min_length=1,
+        description="the observed column that counts as implied volatility, for baselines, scales and what is"
+        " calm or stormy; null: VIX or Realized_Vol_21d, if there is one",
+    )
     target_scale: str = Field(
         "none",
         pattern=r"^(none|ewma|column:.+)$",

@@ -1,6 +1,6 @@
 """Volatilities known at a row: EWMA, columns that count as implied volatility, and what is "stormy"."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -105,9 +105,21 @@ def target_volatility(panel: Panel, rows: range, target_scale: str) -> Float64[n
     return TARGET_SCALES[kind].volatility(panel.target, columns, name)
 
 
-def volatility_column(names: Collection[str]) -> str | None:
-    """The first of VOLATILITY_COLUMNS among some names, which `vix_scaled` scales by; else None."""
-    return next((name for name in VOLATILITY_COLUMNS if name in names), None)
+def volatility_column(panel: Panel, chosen: str | None) -> str | None:
+    """The observed column that counts as implied volatility; None without one.
+
+    Args:
+      chosen: `data.volatility`; None takes the first of VOLATILITY_COLUMNS that there is.
+    Raises:
+      UserError: `chosen` is no observed column but the target.
+    """
+    names = panel.observed[1:]
+    if chosen is not None and chosen not in names:
+        raise UserError(
+            f"data.volatility: found {chosen!r}, expected one of the observed columns:"
+            f" {', '.join(names) or 'there are none'}. Correct the name, or leave it out."
+        )
+    return chosen or next((name for name in VOLATILITY_COLUMNS if name in names), None)
 
 
 def carried_forward(values: Float[np.ndarray, " R"]) -> Float[np.ndarray, " R"]:

@@ -132,7 +132,8 @@ def evaluate_forecasts(
         metrics[split]["regimes"] = regime_metrics(run, target_rows(run, split), all_forecasts)
     files.write_json(directory.metrics, metrics)
     _say_what_is_missing(run)
-    notes = {"left_out": baselines.left_out, "volatility_column": volatility_column(panel.observed[1:])}
+    volatility = volatility_column(panel, run.config.data.volatility)
+    notes = {"left_out": baselines.left_out, "volatility_column": volatility}
     files.write_json(directory.notes, notes)
     write_tables(run, directory, forecasts, baselines, modes)
     if panel.id_column is not None:

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 
 from tftjax.config.evaluation import EvaluationConfig
 from tftjax.data.splits import Block
+from tftjax.data.volatility import volatility_column
 from tftjax.errors import UserError
 from tftjax.evaluate.baselines import BASELINES, FITTED, MAX_FITTED_SERIES, Baseline, Task, Unavailable
 from tftjax.evaluate.metrics import (
@@ -287,6 +288,8 @@ def baseline_forecasts(run: runs.Run, name: str) -> dict[str, Float[np.ndarray, 
             train_rows=range(train.start - first, train.stop - first),
             target_rows=np.concatenate(list(parts.values())) - first,
             quantiles=run.config.model.quantiles,
+            dates=panel.frame.index[first : block.rows.stop],
+            volatility=volatility_column(panel, run.config.data.volatility),
         )
         try:
             forecast = _checked(all_baselines(run)[name](task), task, name)
