@@ -180,9 +180,10 @@ class DataConfig(Section):
     )
     target_scale: str = Field(
         "none",
-        pattern=r"^(none|ewma|column:.+)$",
-        description='what the target is divided by, undone on output: "none", "ewma" (its volatility), or'
-        ' "column:VIX" (any positive observed column)',
+        pattern=r"^(none|ewma|gjr|log_scale|column:.+)$",
+        description='what the target is divided by, undone on output; its logarithm is an input: "none",'
+        ' "ewma" (its moving volatility), "gjr" (GJR-GARCH), "log_scale" (a regression of log volatility),'
+        ' both fitted on the train rows, or "column:VIX" (any positive observed column)',
     )
 
     @field_validator("wide")

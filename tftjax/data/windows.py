@@ -17,9 +17,10 @@ from tftjax.data.encoding import (
     categorical_columns,
     encode_categories,
     real_columns,
+    with_target_scale,
 )
 from tftjax.data.panel import Panel, blocks
-from tftjax.data.volatility import target_volatility
+from tftjax.data.scales.target import LOG_SCALE
 from tftjax.errors import UserError
 
 Array = jax.Array | np.ndarray
@@ -128,13 +129,6 @@ def make_series(panel: Panel, encoding: Encoding) -> Series:
       UserError: the panel's columns are not those, in that order, that the encoding was fitted on (a model's
         weights belong to positions), or a series is none of the encoding's.
     """
-    fitted = (*encoding.scaler, *encoding.categories)
-    columns = real_columns(panel) + categorical_columns(panel)
-    if fitted != columns:
-        raise UserError(
-            f"panel: found the columns {', '.join(columns)}, expected those that the encoding was fitted"
-            f" on, in that order: {', '.join(fitted)}. Use the data and the feature set of the training run."
-        )
     parts = blocks(panel.frame, panel.id_column)
     unknown = [name for name, _ in parts if name not in encoding.series]
     if unknown:
@@ -142,17 +136,24 @@ def make_series(panel: Panel, encoding: Encoding) -> Series:
             f"panel: found the series {', '.join(unknown[:5])}, expected only those of the training run, of"
             " which a scaler was fitted. Leave them out, or train with them."
         )
+    panel = with_target_scale(panel, encoding)
+    fitted = (*encoding.scaler, *encoding.categories)
+    columns = real_columns(panel) + categorical_columns(panel)
+    if fitted != columns:
+        raise UserError(
+            f"panel: found the columns {', '.join(columns)}, expected those that the encoding was fitted"
+            f" on, in that order: {', '.join(fitted)}. Use the data and the feature set of the training run."
+        )
     numbers = [encoding.series.index(name) for name, _ in parts]
     lengths = [len(rows) for _, rows in parts]
     observed = _scaled(panel.frame, panel.observed, encoding, numbers, lengths)
     target = panel.frame[panel.target].to_numpy(np.float64)
     target_scaler, volatility = encoding.scaler[panel.target], None
-    each = [target_volatility(panel, rows, encoding.target_scale) for _, rows in parts]
-    if each[0] is not None:
+    if encoding.target_scale != "none":
         # Divided by the scaler here, by the window's volatility in `gather`. The center stays away: it is no
         # constant once the volatility is undone, and a fiftieth of the scale.
         observed[0] = target / np.repeat(target_scaler.scale[numbers], lengths)
-        volatility = np.concatenate(each).astype(np.float32)
+        volatility = np.exp(panel.frame[LOG_SCALE].to_numpy(np.float64)).astype(np.float32)
     missing = np.isnan(observed)
     in_past = missing[1:] & ~missing[:1]  # rows of the future have no target, and lie in no window's past
     static = panel.frame.iloc[[rows.start for _, rows in parts]]

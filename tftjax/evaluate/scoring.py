@@ -220,7 +220,8 @@ def score_baselines(
     model = run.config.model
     lengths = model.encoder_length, model.prediction_length
     own = (*run.functions.baselines.items(), *run.functions.metrics.items())
-    key = (run.data.panel.fingerprint, run.data.blocks, model.quantiles, *lengths, own)
+    data = run.data.panel.fingerprint, run.data.blocks, run.config.data.volatility
+    key = (*data, model.quantiles, *lengths, own)
     known = {} if known is None else known
     if key not in known:
         known[key] = _score_all(run, windows)
@@ -272,7 +273,7 @@ def baseline_forecasts(run: runs.Run, name: str) -> dict[str, Float[np.ndarray, 
       Unavailable: it has none of some series; names the series.
     """
     panel = run.data.panel
-    columns = {column: panel.frame[column].to_numpy(np.float64) for column in panel.observed}
+    columns = {name: panel.frame[name].to_numpy(np.float64) for name in run.data.whole.observed}
     rows = {split: target_rows(run, split) for split in SPLITS}
     windows = {split: dict(rows_by_series(run, rows[split])) for split in SPLITS}
     forecasts: dict[str, list] = {split: [] for split in SPLITS}

@@ -120,7 +120,7 @@ def fit(
         count = np.maximum(known.sum(axis=0), 1)
         center = np.where(known, design, 0.0).sum(axis=0) / count
         spread = np.sqrt(np.where(known, np.square(design - center), 0.0).sum(axis=0) / count)
-    spread = np.where(spread > 1e-12 * (1 + np.abs(center)), spread, np.inf)  # a constant says nothing
+    spread = np.where(spread > 1e-12 * (1 + np.abs(center)), spread, 1.0)  # a constant has no weight
     model = LogScale(np.zeros(design.shape[1]), center, spread, 0.0, -np.inf, np.inf)
     arguments = _standardized(model, design), returns / size, ridge
     start = np.concatenate([[-0.3, 0.0, np.log(4.0)], model.weights])
