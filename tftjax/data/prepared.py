@@ -11,7 +11,7 @@ from tftjax.config.loading import Config
 from tftjax.data.encoding import Encoding, fit_encoding, with_target_scale
 from tftjax.data.panel import Panel
 from tftjax.data.splits import Block, Splits, make_blocks, starts_of
-from tftjax.data.windows import Series, make_series
+from tftjax.data.windows import Series, fit_shocks, make_series
 
 # Settings of data that `prepare` uses; they change nothing in what `load_panel` reads.
 AFTER_LOADING = ("split", "split_dates", "purge", "scaling", "volatility", "target_scale", "final_fit")
@@ -75,7 +75,12 @@ def prepare(panel: Panel, config: Config, encoding: Encoding | None = None) -> D
         )
     panel = with_target_scale(panel, encoding)
     starts = {split: starts_of(blocks, split, *lengths) for split in Splits._fields}
-    return Data(whole, panel, encoding, make_series(panel, encoding), blocks, starts)
+    series = make_series(panel, encoding)
+    if config.model.quantile_head == "correction" and series.shocks is None:
+        shocks = fit_shocks(series, starts["train"], lengths, config.model.quantiles)
+        encoding = encoding._replace(shocks=tuple(map(tuple, shocks.tolist())))
+        series = series._replace(shocks=shocks)
+    return Data(whole, panel, encoding, series, blocks, starts)
 
 
 def cardinalities(panel: Panel, encoding: Encoding) -> tuple[tuple[int, ...], tuple[int, ...]]:
