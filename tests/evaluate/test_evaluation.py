@@ -168,7 +168,7 @@ def test_tables_for_the_report(trained):
         difference = metrics["tests"]["diebold_mariano"][name]["difference"]
         assert metrics["pinball"] - found == pytest.approx(difference)
     notes = json.loads((folder / "notes.json").read_text())
-    assert notes == {"left_out": {}, "volatility_column": "Realized_Vol_21d"}
+    assert notes == {"left_out": {}, "volatility_column": "Realized_Vol_21d", "foreign": {}}
 
 
 def test_quality_settings_are_read_from_the_run(copy):

@@ -1,8 +1,8 @@
 """Measures of forecasts, beside baselines that need no network.
 
 `metrics`, `baselines`, `quality` and `trading` are tables of functions on arrays, `significance` has the
-tests, `scoring` applies them to a split, `evaluation` to a run; `tables` and `formatting` write the results,
-`verdict` sums them up. Nothing here draws or trains.
+tests, `scoring` applies them to a split, `evaluation` to a run, `foreign` reads forecasts of other libraries;
+`tables` and `formatting` write the results, `verdict` sums them up. Nothing here draws or trains.
 """
 
 from tftjax import face
@@ -11,6 +11,7 @@ __all__, __getattr__ = face(
     __name__,
     evaluation="Evaluated evaluate",
     files="Evaluation read_evaluation",
+    foreign="ForeignForecast read_foreign",
     formatting="",
     metrics="METRICS",
     quality="MODES",

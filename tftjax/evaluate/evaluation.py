@@ -4,24 +4,29 @@ Files under `evaluation/`, each row dated by the day that is forecast:
 metrics.json      by split, numbers; what is undefined is left out or null:
                     METRICS of the model
                     baselines/NAME     METRICS of each baseline
-                    tests              days; diebold_mariano/NAME (difference of pinball, model minus
-                                       baseline, low, high, t, p, lags); of a single series also
+                    foreign/NAME       METRICS of each forecast of another library (foreign.py)
+                    tests              days; diebold_mariano/NAME of each of both (difference of pinball,
+                                       model minus it, low, high, t, p, lags); of a single series also
                                        value_at_risk/LEVEL of the outer quantiles, pit, pesaran_timmermann
                     trading            cost; sign, scaled, buy_and_hold: sharpe, low, high, turnover, and the
                                        excess over buy_and_hold
                     quality            share of the rolling windows in each mode
                     quality_random     the same for random forecasts with the same mean and sigma
                     regimes/DIVISION/REGIME  (regimes.py) windows, METRICS of the model, and
-                                       baselines/NAME with METRICS of each, of a single series only
+                                       baselines/NAME and foreign/NAME with METRICS of each, of a single
+                                       series only
 predictions.csv   date, split, series and step if there are several, actual, a column a quantile
-baselines.csv     its rows, a column a baseline and quantile, as "vix_scaled/0.5"; of a single series only
+baselines.csv     its rows, a column a baseline and quantile, as "vix_scaled/0.5", and of foreign forecasts,
+                  which are empty where there is none; of a single series only
 quality.csv       date, split, series if there are several, mode of the rolling window that ends there
-by_series.csv     pinball loss of the model and of each baseline by series, if there are several
-notes.json        left_out: the baselines without a forecast, and why; volatility_column: that vix_scaled uses
+by_series.csv     pinball loss of the model and of each other forecast by series, if there are several
+notes.json        left_out: the baselines without a forecast, and why; volatility_column: that vix_scaled
+                  uses; foreign: by name of a foreign forecast, its file or frame
 """
 
 import logging
 from collections.abc import Hashable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +39,7 @@ from tftjax.data.panel import calendar_of
 from tftjax.data.prepared import cardinalities
 from tftjax.data.volatility import volatility_column
 from tftjax.evaluate.files import Predictions, write_by_series, write_tables
+from tftjax.evaluate.foreign import ForeignForecast, with_foreign
 from tftjax.evaluate.metrics import Forecast, Target
 from tftjax.evaluate.regimes import regime_metrics
 from tftjax.evaluate.scoring import (
@@ -52,6 +58,8 @@ from tftjax.storage import runs
 from tftjax.storage.directories import RunDirectory, make
 
 log = logging.getLogger(__name__)
+
+NO_FOREIGN: Mapping[str, ForeignForecast] = MappingProxyType({})
 
 
 class Evaluated(NamedTuple):
@@ -84,27 +92,33 @@ def forecast_splits(run: runs.Run) -> dict[str, Float[np.ndarray, "W P Q"]]:
     return dict(zip(SPLITS, np.split(forecast, stops[:-1]), strict=True))
 
 
-def evaluate(run: runs.Run, known: dict[Hashable, BaselineScores] | None = None) -> Evaluated:
+def evaluate(
+    run: runs.Run,
+    known: dict[Hashable, BaselineScores] | None = None,
+    foreign: Mapping[str, ForeignForecast] = NO_FOREIGN,
+) -> Evaluated:
     """Forecasts a run's validation and test rows, and writes their evaluation.
 
     Args:
       known: scores of baselines that runs on the same data share, filled here.
+      foreign: forecasts to judge beside it; see `read_foreign`.
     Raises:
       UserError: the run is a final fit, or the results cannot be written.
     """
-    return evaluate_forecasts(run, forecast_splits(run), known)
+    return evaluate_forecasts(run, forecast_splits(run), known, foreign)
 
 
 def evaluate_forecasts(
     run: runs.Run,
     forecasts: Mapping[str, Float[np.ndarray, "W P Q"]],
     known: dict[Hashable, BaselineScores] | None = None,
+    foreign: Mapping[str, ForeignForecast] = NO_FOREIGN,
 ) -> Evaluated:
     """Evaluates forecasts of a run's windows, whoever made them, and writes the files listed above.
 
     Args:
       forecasts: quantiles of each split's windows, returns as decimals.
-      known: see `evaluate`.
+      known, foreign: see `evaluate`.
     Raises:
       UserError: the results cannot be written.
     """
@@ -113,7 +127,7 @@ def evaluate_forecasts(
     quantiles, settings, panel = run.config.model.quantiles, run.config.evaluation, run.data.panel
     own_metrics = run.functions.metrics
     windows = {split: split_windows(run, split) for split in SPLITS}
-    baselines = score_baselines(run, windows, known)
+    baselines = with_foreign(run, windows, score_baselines(run, windows, known), foreign)
     metrics, scores, modes = {}, {}, {}
     for split, forecast in forecasts.items():
         scores[split] = score(windows[split], forecast, quantiles, own_metrics)
@@ -127,13 +141,17 @@ def evaluate_forecasts(
             modes=modes[split],
             settings=settings,
             periods_a_year=periods_a_year(calendar_of(panel)),
+            foreign=foreign,
         )
         all_forecasts = {"model": forecast, **baselines.forecasts[split]}
-        metrics[split]["regimes"] = regime_metrics(run, target_rows(run, split), all_forecasts)
+        metrics[split]["regimes"] = regime_metrics(run, target_rows(run, split), all_forecasts, foreign)
     files.write_json(directory.metrics, metrics)
     _say_what_is_missing(run)
-    volatility = volatility_column(panel, run.config.data.volatility)
-    notes = {"left_out": baselines.left_out, "volatility_column": volatility}
+    notes = {
+        "left_out": baselines.left_out,
+        "volatility_column": volatility_column(panel, run.config.data.volatility),
+        "foreign": {name: given.source for name, given in foreign.items()},
+    }
     files.write_json(directory.notes, notes)
     write_tables(run, directory, forecasts, baselines, modes)
     if panel.id_column is not None:

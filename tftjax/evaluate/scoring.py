@@ -6,7 +6,7 @@ made for one series only. Steps beyond the first count in losses; everything els
 
 import itertools
 import logging
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -113,14 +113,16 @@ def judge(
     modes: Sequence[Int[np.ndarray, "_"]],
     settings: EvaluationConfig,
     periods_a_year: float,
+    foreign: Collection[str] = (),
 ) -> dict[str, Any]:
     """The metrics of a forecast in one split, as metrics.json holds them (`evaluation.py` lists them).
 
     Args:
       scored: the forecast's scores.
-      baselines: each baseline's scores of the same windows.
+      baselines: the scores of the baselines, and of foreign forecasts, of the same windows.
       modes: see `modes_by_series`.
       periods_a_year: rows of the panel in a year.
+      foreign: names of the foreign forecasts.
     """
     middle, actual = median(forecast, quantiles)[:, 0], windows.target[:, 0]
     tests: dict[str, Any] = {
@@ -140,11 +142,19 @@ def judge(
         tests["pesaran_timmermann"] = pesaran_timmermann(middle, actual)
     pairs = [(middle[part], actual[part]) for part in windows.series]
     return scored.metrics | {
-        "baselines": {name: baseline.metrics for name, baseline in baselines.items()},
+        **apart({name: baseline.metrics for name, baseline in baselines.items()}, foreign),
         "tests": tests,
         "trading": trade(windows, middle, settings.trading_cost, periods_a_year),
         "quality": shares(np.concatenate(modes)),
         "quality_random": shares(random_modes(pairs, settings)),
+    }
+
+
+def apart(metrics: Mapping[str, Any], foreign: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Metrics of the forecasts beside a model's, by name: those of `baselines`, and `foreign` ones."""
+    return {
+        kind: {name: values for name, values in metrics.items() if (name in foreign) == is_foreign}
+        for kind, is_foreign in (("baselines", False), ("foreign", True))
     }
 
 
@@ -172,7 +182,7 @@ def trade(
 
 
 class BaselineScores(NamedTuple):
-    """The baselines' scores, which depend on the data, the quantiles and the lengths, not on a model.
+    """The scores of baselines, which depend on the data, the quantiles and the lengths, not on a model.
 
     Attributes:
       scores: scores by split and name.

@@ -145,11 +145,26 @@ def best_of(rows: Iterable[Mapping[str, Any]], metric_columns: Sequence[MetricCo
     return {name: distance for name, distance in least.items() if distance < float("inf")}
 
 
+def beside(metrics: Metrics) -> dict[str, Metrics]:
+    """Metrics of the baselines, then of foreign forecasts, by the names of `shown`."""
+    foreign = metrics.get("foreign", {})
+    return shown({**metrics.get("baselines", {}), **foreign}, foreign)
+
+
+def shown(values: Mapping[str, Any], foreign: Collection[str]) -> dict[str, Any]:
+    """Values by name, with a mark at the names of foreign forecasts.
+
+    >>> shown({"garch": 1, "chronos": 2}, ["chronos"])
+    {'garch': 1, 'chronos (foreign)': 2}
+    """
+    return {f"{name} (foreign)" if name in foreign else name: value for name, value in values.items()}
+
+
 def against_baselines(metrics: Metrics, title: str) -> Table:
-    """The model and its baselines in one split, by pinball loss."""
-    everyone = {"model": metrics, **metrics["baselines"]}
+    """The model, its baselines and foreign forecasts in one split, by pinball loss."""
+    everyone = {"model": metrics, **beside(metrics)}
     ranked = {name: everyone[name] for name in sorted(everyone, key=lambda name: everyone[name]["pinball"])}
-    tests = metrics["tests"]["diebold_mariano"]
+    tests = shown(metrics["tests"]["diebold_mariano"], metrics.get("foreign", {}))
     return compared(title, ranked, {"model"}, tests, "model minus it", "Sorted by pinball loss")
 
 
@@ -232,18 +247,18 @@ def against_runs(differences: Mapping[str, tuple[float, Difference]]) -> Table:
 
 
 def by_regime(division: str, regimes: Mapping[str, Metrics]) -> Table:
-    """Pinball loss of the model in each regime, and its difference from each baseline's.
+    """Pinball loss of the model in each regime, and its difference from that of each forecast beside it.
 
     Args:
       division: "volatility", or the column whose values divide the windows.
       regimes: the division's part of metrics.json.
     """
-    names = list(dict.fromkeys(name for values in regimes.values() for name in values.get("baselines", {})))
+    names = list(dict.fromkeys(name for values in regimes.values() for name in beside(values)))
     rows = []
     for label, values in regimes.items():
         row = [Cell(label), Cell(f"{values['windows']:,}"), Cell(LOSS.number(values.get("pinball")))]
         for name in names:
-            loss = values.get("baselines", {}).get(name, {}).get("pinball")
+            loss = beside(values).get(name, {}).get("pinball")
             difference = None if loss is None else relative(values["pinball"] - loss, loss)
             row.append(Cell(GAIN.number(difference, "+")))
         rows.append(row)
@@ -318,11 +333,13 @@ def by_series(table: pd.DataFrame) -> Table:
 
 
 def left_out(notes: Mapping[str, Any]) -> list[str]:
-    """The baselines without a forecast, and why; the column that vix_scaled scales by."""
+    """The baselines without a forecast, and why; vix_scaled's column; the sources of foreign forecasts."""
     sentences = [f"{name} is left out: {reason}." for name, reason in notes["left_out"].items()]
     column = notes["volatility_column"]
     if column is not None and "vix_scaled" not in notes["left_out"]:
         sentences.append(f"vix_scaled scales by {column}.")
+    foreign = notes.get("foreign", {})
+    sentences += [f"{name} is a foreign forecast, no baseline: {source}." for name, source in foreign.items()]
     return sentences
 
 

@@ -25,7 +25,7 @@ from tftjax.evaluate.trading import REFERENCE
 
 def headline(metrics: Metrics) -> tuple[str, str]:
     """Mark and sentence: the model has earned its keep if it beats every baseline significantly."""
-    days, total = metrics["tests"]["days"], len(metrics["tests"]["diebold_mariano"])
+    days, total = metrics["tests"]["days"], len(_tests(metrics))
     if days < MIN_DAYS or not total:
         return "open", "No verdict: too few dates" if total else "No verdict: no baseline has a forecast"
     beaten = count_beaten(metrics)
@@ -45,7 +45,13 @@ class Verdict(NamedTuple):
 
 def count_beaten(metrics: Metrics) -> int:
     """The number of baselines that the model beats significantly on one split."""
-    return sum(mark_of(test) == "good" for test in metrics["tests"]["diebold_mariano"].values())
+    return sum(mark_of(test) == "good" for test in _tests(metrics).values())
+
+
+def _tests(metrics: Metrics, foreign: bool = False) -> dict[str, Mapping[str, Any]]:
+    """Diebold and Mariano's tests against the baselines, or against foreign forecasts."""
+    names, tests = metrics.get("foreign", {}), metrics["tests"]["diebold_mariano"]
+    return {name: test for name, test in tests.items() if (name in names) == foreign}
 
 
 def verdict_of(metrics: Metrics) -> Verdict:
@@ -138,19 +144,27 @@ def summary(metrics: Mapping[str, Metrics]) -> str:
 
 
 def verdict(metrics: Metrics) -> str:
-    """A line on one split: the baselines that the model beats, by Diebold and Mariano's test."""
-    tests = metrics["tests"]
-    if tests["days"] < MIN_DAYS:
-        return f"no verdict: {tests['days']} dates are too few for a test, which takes {MIN_DAYS}"
-    by_mark: dict[str, list[str]] = {"good": [], "": [], "bad": []}
-    for name, test in tests["diebold_mariano"].items():
-        p = "no difference" if test["p"] is None else p_text(test["p"])
-        by_mark[mark_of(test)].append(f"{name} ({p})")
-    total = len(tests["diebold_mariano"])
-    parts = [f"beats {len(by_mark['good'])} of {total} baselines (DM p < {ALPHA:g})"]
-    parts += [f"cannot be told from {', '.join(by_mark[''])}"] if by_mark[""] else []
-    parts += [f"is worse than {', '.join(by_mark['bad'])}"] if by_mark["bad"] else []
+    """A line on one split: the baselines that the model beats, by Diebold and Mariano's test.
+
+    Foreign forecasts follow by name: they do not count as baselines.
+    """
+    days, tests, foreign = metrics["tests"]["days"], _tests(metrics), _tests(metrics, foreign=True)
+    if days < MIN_DAYS:
+        return f"no verdict: {days} dates are too few for a test, which takes {MIN_DAYS}"
+    parts = [f"beats {count_beaten(metrics)} of {len(tests)} baselines (DM p < {ALPHA:g})"]
+    for marked, kind, words in ((tests, "", ("", "bad")), (foreign, "the foreign ", WORDS)):
+        for mark in words:
+            names = [f"{name} ({_p(test)})" for name, test in marked.items() if mark_of(test) == mark]
+            parts += [f"{WORDS[mark]} {kind}{', '.join(names)}"] if names else []
     return "; ".join(parts)
+
+
+# By mark of a test; see `tables.mark_of`.
+WORDS = {"good": "beats", "": "cannot be told from", "bad": "is worse than"}
+
+
+def _p(test: Mapping[str, Any]) -> str:
+    return "no difference" if test["p"] is None else p_text(test["p"])
 
 
 def read_verdict(path: Path, remedy: str) -> str:

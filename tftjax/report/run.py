@@ -58,10 +58,11 @@ def run_page(evaluation: Evaluation, others: Mapping[str, tuple[float, Differenc
 
 def _baselines(evaluation: Evaluation, others: Mapping[str, tuple[float, Difference]]) -> list[Part]:
     test, by_series = evaluation.metrics["test"], evaluation.by_series
-    losses = {name: values["pinball"] for name, values in test["baselines"].items()}
+    losses = {name: values["pinball"] for name, values in tables.beside(test).items()}
+    tests = tables.shown(test["tests"]["diebold_mariano"], test.get("foreign", {}))
     validation = f"Validation rows, {period(evaluation.predictions['val'])}"
     return [
-        figures.differences_picture(test["tests"]["diebold_mariano"], losses),
+        figures.differences_picture(tests, losses),
         tables.against_baselines(test, "Test rows"),
         Items(tables.left_out(evaluation.notes)),
         tables.against_runs(others) if others else None,
