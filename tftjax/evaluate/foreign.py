@@ -197,9 +197,8 @@ def _find(table: Table, rows: pd.DataFrame, run: runs.Run, split: str) -> Int[np
     if len(missing):
         advice = "Forecast it, or take all validation dates out." if split == "val" else "Forecast it."
         raise UserError(
-            f"{table.where}: found no row of {_key(missing.iloc[0])}, the first that lacks of"
-            f" {counted(len(missing), 'row')}; expected the {len(wanted)} of the {split} rows of"
-            f" {run.directory}. {advice}"
+            f"{table.where}: found no row of {_key(missing.iloc[0])}, the first of {len(missing)} that are"
+            f" missing; expected the {len(wanted)} of the {split} rows of {run.directory}. {advice}"
         )
     return places
 
@@ -226,10 +225,10 @@ def _checked(table: Table, rows: pd.DataFrame, run: runs.Run, windows: Windows) 
             f" ({rows.at[row, high]:g} and {rows.at[row, low]:g} as decimals), expected ascending quantiles."
             " Correct the names of the columns, or sort each row."
         )
+    forecast = values.reshape(*windows.target.shape, len(levels))
+    _check_unit(table, forecast, run, windows)  # in the other unit, the actual returns differ, too
     if "actual" in rows:
         _check_actual(table, rows, run, windows)
-    forecast = values.reshape(*windows.target.shape, len(levels))
-    _check_unit(table, forecast, run, windows)
     return forecast
 
 
