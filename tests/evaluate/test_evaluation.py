@@ -20,7 +20,7 @@ from tftjax.evaluate.baselines import BASELINES, Unavailable
 from tftjax.evaluate.formatting import p_text
 from tftjax.evaluate.metrics import pinball
 from tftjax.evaluate.scoring import score_baselines, split_windows, target_rows
-from tftjax.evaluate.verdict import headline, summary, verdict
+from tftjax.evaluate.verdict import combination_line, headline, summary, verdict
 from tftjax.storage import runs
 
 RAW = Path(__file__).resolve().parents[3] / "shared" / "data" / "core_proposal_raw"
@@ -113,6 +113,11 @@ def test_summary_names_every_split_and_baseline(trained):
         f"{headline(metrics['test'])[1]}. Test rows: {verdict(metrics['test'])}. Quality: no quality modes"
     )
     assert " ".join(text.split()).startswith(words)
+    line = combination_line(metrics["test"])
+    assert line in " ".join(text.split())
+    best = min(metrics["val"]["baselines"], key=lambda name: metrics["val"]["baselines"][name]["pinball"])
+    assert f"the model adds to {best} (" in line
+    assert list(metrics["test"]["combination"]["weights"])[:2] == ["model", best]
     # Undefined metrics are left out of metrics.json, and shown as a dash.
     assert rows("model")[-1][-1] != "-"
     test["p"] = None

@@ -21,7 +21,7 @@ from tftjax.evaluate.files import read_evaluation
 from tftjax.evaluate.foreign import by_stem, read_foreign
 from tftjax.evaluate.metrics import evaluate_forecast, flatten
 from tftjax.evaluate.scoring import SPLITS, split_windows, target_rows
-from tftjax.evaluate.verdict import headline, summary, verdict
+from tftjax.evaluate.verdict import combination_line, headline, summary, verdict
 from tftjax.storage import runs
 
 ROWS, LEVELS = 307, (0.1, 0.5, 0.75)
@@ -262,6 +262,7 @@ def test_it_is_shown_as_what_it_is_and_counts_as_no_baseline(tmp_path):
     assert table.rows[0][0].text == "oracle (foreign)"
     assert {row[0].text: row[3].text for row in table.rows}["twin (foreign)"] == "no test"
     assert "oracle (foreign)" in summary(metrics).partition("Test rows")[2]
+    assert "it is not shown that the model adds to oracle (encompassing p = 1.00)" in combination_line(test)
     assert "minus oracle (foreign), %" in tables.by_regime("volatility", test["regimes"]["volatility"]).head
     notes = json.loads((tmp_path / "evaluation" / "notes.json").read_text())
     assert "twin is a foreign forecast, no baseline: the frame twin." in tables.left_out(notes)
@@ -273,6 +274,7 @@ def test_of_several_series(tmp_path):
     assert metrics["test"]["foreign"]["chronos"] == evaluate_forecast(
         noise(run, ["test"])["test"], split_windows(run, "test").target, LEVELS
     )
+    assert "combination" not in metrics["test"]
     by_series = read_evaluation(tmp_path).by_series
     assert by_series["chronos"].isna().tolist() == (by_series["split"] == "val").tolist()
     assert tables.by_series(by_series).head[-1] == "chronos"

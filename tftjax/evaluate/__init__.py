@@ -1,8 +1,9 @@
 """Measures of forecasts, beside baselines that need no network.
 
 `metrics`, `baselines`, `quality` and `trading` are tables of functions on arrays, `significance` has the
-tests, `scoring` applies them to a split, `evaluation` to a run, `foreign` reads forecasts of other libraries;
-`tables` and `formatting` write the results, `verdict` sums them up. Nothing here draws or trains.
+tests, `scoring` applies them to a split, `evaluation` to a run, `foreign` reads forecasts of other libraries,
+`combination` asks what the model adds; `tables` and `formatting` write the results, `verdict` sums them up.
+Nothing here draws or trains.
 """
 
 from tftjax import face

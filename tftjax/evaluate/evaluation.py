@@ -15,6 +15,11 @@ metrics.json      by split, numbers; what is undefined is left out or null:
                     regimes/DIVISION/REGIME  (regimes.py) windows, METRICS of the model, and
                                        baselines/NAME and foreign/NAME with METRICS of each, of a single
                                        series only
+                    combination        of test, of a single series (combination.py): weights/NAME chosen
+                                       on validation; metrics; tests: days, diebold_mariano/NAME and model
+                                       (combination minus it)
+                    encompassing/NAME  the same: by the best baseline on validation and each foreign
+                                       forecast: weight of the model beside it on validation, slope, t, p
 predictions.csv   date, split, series and step if there are several, actual, a column a quantile
 baselines.csv     its rows, a column a baseline and quantile, as "vix_scaled/0.5", and of foreign forecasts,
                   which are empty where there is none; of a single series only
@@ -38,6 +43,7 @@ from tftjax.data.calendar import periods_a_year
 from tftjax.data.panel import calendar_of
 from tftjax.data.prepared import cardinalities
 from tftjax.data.volatility import volatility_column
+from tftjax.evaluate.combination import judge_combination
 from tftjax.evaluate.files import Predictions, write_by_series, write_tables
 from tftjax.evaluate.foreign import ForeignForecast, with_foreign
 from tftjax.evaluate.metrics import Forecast, Target
@@ -128,6 +134,7 @@ def evaluate_forecasts(
     own_metrics = run.functions.metrics
     windows = {split: split_windows(run, split) for split in SPLITS}
     baselines = with_foreign(run, windows, score_baselines(run, windows, known), foreign)
+    everyone = {split: {"model": forecasts[split], **baselines.forecasts[split]} for split in SPLITS}
     metrics, scores, modes = {}, {}, {}
     for split, forecast in forecasts.items():
         scores[split] = score(windows[split], forecast, quantiles, own_metrics)
@@ -143,8 +150,9 @@ def evaluate_forecasts(
             periods_a_year=periods_a_year(calendar_of(panel)),
             foreign=foreign,
         )
-        all_forecasts = {"model": forecast, **baselines.forecasts[split]}
-        metrics[split]["regimes"] = regime_metrics(run, target_rows(run, split), all_forecasts, foreign)
+        metrics[split]["regimes"] = regime_metrics(run, target_rows(run, split), everyone[split], foreign)
+    all_scores = {split: {"model": scores[split], **baselines.scores[split]} for split in SPLITS}
+    metrics["test"] |= judge_combination(windows, everyone, all_scores, quantiles, own_metrics, foreign)
     files.write_json(directory.metrics, metrics)
     _say_what_is_missing(run)
     notes = {
@@ -156,8 +164,7 @@ def evaluate_forecasts(
     write_tables(run, directory, forecasts, baselines, modes)
     if panel.id_column is not None:
         write_by_series(run, directory, scores, baselines)
-    everyone = {"model": scores["test"], **baselines.scores["test"]}
-    shares = {name: scored.share_below for name, scored in everyone.items()}
+    shares = {name: scored.share_below for name, scored in all_scores["test"].items()}
     return Evaluated(metrics, _test_windows(run, windows["test"].target, forecasts["test"]), shares)
 
 

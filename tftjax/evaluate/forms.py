@@ -129,11 +129,34 @@ class OfRegime(Form):
     foreign: dict[str, dict[str, Any]] = {}
 
 
+class CombinationTests(Tests):
+    """The tests of a combination."""
+
+    model: Difference
+
+
+class Combination(Form):
+    """The model combined with the best forecasts beside it."""
+
+    weights: dict[str, Finite]
+    metrics: Scored
+    tests: CombinationTests
+
+
+class Encompassed(P):
+    """A test of whether the model adds anything to a forecast."""
+
+    weight: Number
+    slope: Finite
+
+
 class Judged(Scored):
     """A split of metrics.json."""
 
     baselines: dict[str, Scored]
     foreign: dict[str, Scored] = {}
+    combination: Combination = None
+    encompassing: dict[str, Encompassed] = {}
     tests: Tests
     trading: Trading
     quality: Shares

@@ -346,7 +346,8 @@ def _checked(name: str, value: Any) -> float | dict[str, float] | None:
         ) from error
 
 
-OTHERS = ("baselines", "foreign")  # keys of metrics.json with metrics of other forecasts than the model's
+# Keys of metrics.json with numbers of other forecasts than the model's.
+OTHERS = ("baselines", "foreign", "combination", "encompassing")
 
 
 def flatten(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, int | float]:

@@ -127,10 +127,7 @@ def judge(
     middle, actual = median(forecast, quantiles)[:, 0], windows.target[:, 0]
     tests: dict[str, Any] = {
         "days": len(scored.losses),
-        "diebold_mariano": {
-            name: diebold_mariano(scored.losses - baseline.losses, windows.target.shape[1])._asdict()
-            for name, baseline in baselines.items()
-        },
+        "diebold_mariano": tests_against(scored, baselines, windows.target.shape[1]),
     }
     if len(windows.series) == 1:
         outside = {0: actual < forecast[:, 0, 0], -1: actual > forecast[:, 0, -1]}
@@ -147,6 +144,17 @@ def judge(
         "trading": trade(windows, middle, settings.trading_cost, periods_a_year),
         "quality": shares(np.concatenate(modes)),
         "quality_random": shares(random_modes(pairs, settings)),
+    }
+
+
+def tests_against(scored: Score, others: Mapping[str, Score], steps: int) -> dict[str, dict[str, Any]]:
+    """Diebold and Mariano's test of a forecast's daily losses minus those of each of the others.
+
+    Args:
+      steps: the number of steps in a window.
+    """
+    return {
+        name: diebold_mariano(scored.losses - other.losses, steps)._asdict() for name, other in others.items()
     }
 
 

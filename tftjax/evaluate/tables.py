@@ -205,6 +205,19 @@ def compared(
     return Table(title, head, rows, note)
 
 
+def combination(metrics: Metrics) -> Table | None:
+    """The model and its combination with the best others, side by side; None where there is none."""
+    if "combination" not in metrics:
+        return None
+    values = metrics["combination"]
+    everyone = {"combination": values["metrics"], "model": metrics}
+    weights = ", ".join(f"{name} {weight:g}" for name, weight in values["weights"].items())
+    title = f"Combination: {weights}"
+    order = "Quantiles averaged level by level, weights chosen on the validation rows"
+    tests = {"model": values["tests"]["model"]}
+    return compared(title, everyone, everyone, tests, "combination minus it", order)
+
+
 def difference_cells(test: Mapping[str, Any]) -> list[Cell]:
     """Difference with its interval, and the test; green where the model is better, red where it is worse."""
     mark = mark_of(test)

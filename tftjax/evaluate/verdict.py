@@ -54,10 +54,38 @@ def _tests(metrics: Metrics, foreign: bool = False) -> dict[str, Mapping[str, An
     return {name: test for name, test in tests.items() if (name in names) == foreign}
 
 
+def combination_line(metrics: Metrics) -> str:
+    """The combination's verdict beside the model's, and what the model adds; nothing where there is none."""
+    if "combination" not in metrics:
+        return ""
+    weights, tests = (metrics["combination"][name] for name in ("weights", "tests"))
+    named = ", ".join(f"{name} {weight:g}" for name, weight in weights.items() if weight)
+    beaten = count_beaten({"tests": tests, "foreign": metrics.get("foreign", {})})
+    said = f"beats {beaten} of {len(_tests(metrics))} baselines, the model alone {count_beaten(metrics)}"
+    difference = percent_of(tests["model"], metrics["pinball"]) or "undefined"
+    parts = [
+        f"Combination, weights chosen on validation ({named}):"
+        f" {said if tests['days'] >= MIN_DAYS else 'too few dates for a test'}",
+        f"its pinball loss minus the model's: {difference}",
+    ]
+    parts += [_added(name, test) for name, test in metrics["encompassing"].items()]
+    return f"{'; '.join(parts)}."
+
+
+def _added(name: str, test: Mapping[str, Any]) -> str:
+    """What the model adds to another forecast, by the test of encompassing."""
+    weight = "" if test["weight"] is None else f"weight {test['weight']:g} on validation, "
+    if test["p"] is None:
+        return f"no test of what the model adds to {name} ({weight}too few dates, or the same forecast)"
+    adds = "the model adds to" if test["p"] < ALPHA else "it is not shown that the model adds to"
+    return f"{adds} {name} ({weight}encompassing {p_text(test['p'])})"
+
+
 def verdict_of(metrics: Metrics) -> Verdict:
     """The verdict on the test rows."""
     points = [
         _hardest(metrics),
+        combination_line(metrics),
         _direction(metrics),
         _intervals(metrics),
         _spread(metrics),
@@ -139,7 +167,8 @@ def summary(metrics: Mapping[str, Metrics]) -> str:
     ]
     # The loss alone, and no note: that below the last table holds for all.
     short = [table._replace(head=table.head[:4], rows=[row[:4] for row in table.rows]) for table in others]
-    parts = [*opening(metrics["test"]), f"Quality: {quality_text(metrics['test'])}."]
+    test = metrics["test"]
+    parts = [*opening(test), f"Quality: {quality_text(test)}.", *filter(None, [combination_line(test)])]
     return Summary("", [*parts, *(table._replace(note="") for table in short), last]).terminal()
 
 

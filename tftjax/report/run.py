@@ -26,6 +26,7 @@ from tftjax.train.monitor import read_history, warnings_of
 
 # Baselines in the picture of skill beside the best: the floor, and the one that the design measures by.
 SKILL_AGAINST = ("unconditional", "vix_scaled")
+NO_FORECASTS = "of several series the evaluation keeps no forecasts of the baselines"
 
 
 def run_page(evaluation: Evaluation, others: Mapping[str, tuple[float, Difference]]) -> Page:
@@ -65,6 +66,7 @@ def _baselines(evaluation: Evaluation, others: Mapping[str, tuple[float, Differe
         figures.differences_picture(tests, losses),
         tables.against_baselines(test, "Test rows"),
         Items(tables.left_out(evaluation.notes)),
+        tables.combination(test) if evaluation.baselines else Text(f"No combination: {NO_FORECASTS}."),
         tables.against_runs(others) if others else None,
         tables.by_series(by_series) if by_series is not None else None,
         Details("The same for validation", [tables.against_baselines(evaluation.metrics["val"], validation)]),
@@ -93,7 +95,7 @@ def _forecast(evaluation: Evaluation) -> list[Part]:
 
 def _skill(evaluation: Evaluation, panel: Panel) -> list[Part]:
     if not evaluation.baselines:
-        return [Text("Not drawn: of several series the evaluation keeps no forecasts of the baselines.")]
+        return [Text(f"Not drawn: {NO_FORECASTS}.")]
     losses = daily_pinball(evaluation)
     baselines = dict.fromkeys((*SKILL_AGAINST, hardest(evaluation.metrics["val"]["baselines"])))
     names = [name for name in baselines if name in losses]
