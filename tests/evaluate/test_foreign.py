@@ -277,7 +277,7 @@ def test_of_several_series(tmp_path):
     assert "combination" not in metrics["test"]
     by_series = read_evaluation(tmp_path).by_series
     assert by_series["chronos"].isna().tolist() == (by_series["split"] == "val").tolist()
-    assert tables.by_series(by_series).head[-1] == "chronos"
+    assert tables.by_series(by_series, ["chronos"]).head[-1] == "chronos (foreign)"
 
 
 @pytest.mark.slow

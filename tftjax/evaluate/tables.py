@@ -334,15 +334,25 @@ def earnings(trading: Metrics) -> Table:
     return Table("Sharpe ratios of following the median", head, rows, note)
 
 
-def by_series(table: pd.DataFrame) -> Table:
-    """Pinball losses of each series in the test rows, the lowest marked."""
+def by_series(table: pd.DataFrame, foreign: Collection[str] = ()) -> Table:
+    """Pinball losses of each series in the test rows, the lowest marked.
+
+    Args:
+      table: by_series.csv.
+      foreign: names of the foreign forecasts.
+    """
     names = [name for name in table if name not in ("series", "split", "windows")]
     rows = []
     for _, row in table[table["split"] == "test"].iterrows():
         lowest = row[names].min()
         cells = [Cell(LOSS.number(row[name]), "best" if row[name] == lowest else "") for name in names]
         rows.append([Cell(str(row["series"])), *cells])
-    return Table("By series", ("series", *names), rows, "Pinball loss of the test rows, 1e-3.")
+    return Table(
+        "By series",
+        ("series", *shown(dict.fromkeys(names), foreign)),
+        rows,
+        "Pinball loss of the test rows, 1e-3.",
+    )
 
 
 def left_out(notes: Mapping[str, Any]) -> list[str]:

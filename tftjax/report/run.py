@@ -68,7 +68,7 @@ def _baselines(evaluation: Evaluation, others: Mapping[str, tuple[float, Differe
         Items(tables.left_out(evaluation.notes)),
         tables.combination(test) if evaluation.baselines else Text(f"No combination: {NO_FORECASTS}."),
         tables.against_runs(others) if others else None,
-        tables.by_series(by_series) if by_series is not None else None,
+        tables.by_series(by_series, test.get("foreign", {})) if by_series is not None else None,
         Details("The same for validation", [tables.against_baselines(evaluation.metrics["val"], validation)]),
         Details("The baselines", [Facts("", tables.described())]),
     ]
