@@ -32,6 +32,7 @@ from tftjax.data.panel import (
     with_rows,
 )
 from tftjax.data.prepared import cardinalities, target_days, train_targets
+from tftjax.data.scales.target import scale_of
 from tftjax.data.tables.future import ended, read_future, steps_ahead, with_future
 from tftjax.data.tables.transforms import in_return_unit, to_levels
 from tftjax.data.windows import make_series, windows_alone
@@ -51,7 +52,6 @@ log = logging.getLogger(__name__)
 UNIT_FACTOR = 20.0
 # By then as many rows have come as a test split usually holds: what validation said is about other times.
 LONG_AGO = datetime.timedelta(days=365)
-EWMA_ROWS = 75  # past rows that hold 99 % of the weight of a moving volatility with decay 0.94
 
 
 def predict(run: runs.Run, panel: Panel, future: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -77,8 +77,8 @@ def forecastable(run: runs.Run, panel: Panel) -> Panel:
     """
     model_config, encoding = run.config.model, run.data.encoding
     needed = model_config.encoder_length
-    if encoding.target_scale == "ewma":
-        needed = max(needed, EWMA_ROWS)
+    if encoding.target_scale != "none":
+        needed = max(needed, scale_of(encoding.target_scale).rows)
     parts = {name_of(part): part for part in split_series(panel)}
     unknown = [name for name in parts if name not in encoding.series]
     if len(unknown) == len(parts):

@@ -87,6 +87,10 @@ def test_load_evaluate_save(run, tmp_path):
     opened = tftjax.load(run.directory)
     pd.testing.assert_frame_equal(opened.evaluate(), run.metrics)
     copy = opened.save(tmp_path / "copy")
+    twin = copy.forecasts[[f"garch/{q}" for q in QUANTILES]].set_axis(QUANTILES, axis=1)
+    metrics = copy.evaluate(forecasts={"twin": twin})["pinball"]
+    assert metrics["test", "twin (foreign)"] == pytest.approx(metrics["test", "garch"])
+    assert ("val", "twin (foreign)") not in metrics
     pd.testing.assert_frame_equal(copy.predict(), run.predict())
     with pytest.raises(tftjax.UserError, match="exists"):
         opened.save(tmp_path / "copy")

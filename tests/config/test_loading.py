@@ -46,6 +46,8 @@ VARIANTS = {
     "loss.directional_weight",
     "loss.directional_threshold",
     "loss.crossing_weight",
+    "loss.correction_weight",
+    "loss.unit",
     "train.freeze",
     "train.lr_multipliers",
     "train.gradient_scales",
@@ -85,7 +87,14 @@ def test_the_nine_are_short_and_write_their_settings_out(name):
     # no part of the experiments.
     left_out = {key for key in known_keys() if key not in written}
     later = ("evaluation.", "functions.", "loss.own_weights", "model.attention.", "data.max_gap")
-    later += ("data.wide", "data.target_transform", "data.calendar", "data.events", "data.final_fit")
+    later += (
+        "data.wide",
+        "data.target_transform",
+        "data.calendar",
+        "data.events",
+        "data.final_fit",
+        "data.volatility",
+    )
     later += ("train.stop_after",)
     assert {key for key in left_out if not key.startswith(later)} <= VARIANTS
     assert written <= set(known_keys())
@@ -338,7 +347,8 @@ def test_hyperparameters_are_the_floats_of_the_config():
     raw = {
         "model": {"dropout_rate": 0.3},
         "loss": {"mean_weight": 2, "std_weight": 3, "target_mean": 0.1, "target_std": 0.7}
-        | {"marginal_weight": 4, "directional_weight": 5, "directional_threshold": 0.9, "crossing_weight": 6},
+        | {"marginal_weight": 4, "directional_weight": 5, "directional_threshold": 0.9, "crossing_weight": 6}
+        | {"correction_weight": 7},
         "train": {"learning_rate": 0.02, "optimizer": "adamw", "weight_decay": 0.05, "max_grad_norm": 5},
     }
     values = hyperparameters(from_dict(raw, "x"))

@@ -1,14 +1,10 @@
-"""Volatilities by hand, what counts as stormy, and the names of the target's scales."""
-
-import re
+"""Volatilities by hand, and what counts as stormy."""
 
 import numpy as np
 import pandas as pd
 
-from tftjax.config.data import DataConfig
 from tftjax.data.panel import make_panel
 from tftjax.data.volatility import (
-    TARGET_SCALES,
     ewma_volatility,
     known_volatility,
     storminess,
@@ -63,8 +59,3 @@ def test_stormy_days_look_at_the_days_before():
     stormy = stormy_days(panel, days[15:], days < days[10])
     assert not stormy[:6].any()
     assert stormy[6:].all()
-
-
-def test_the_config_has_the_names_of_the_target_scales():
-    pattern = DataConfig.model_json_schema()["properties"]["target_scale"]["pattern"]
-    assert set(re.findall("[a-z]+", pattern)) == set(TARGET_SCALES)

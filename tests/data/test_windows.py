@@ -11,6 +11,7 @@ from tftjax.config.data import DataConfig
 from tftjax.data.encoding import encoding_from_json, encoding_to_json, fit_encoding
 from tftjax.data.loading import load_panel
 from tftjax.data.panel import make_panel
+from tftjax.data.scales.target import TARGET_SCALES
 from tftjax.data.splits import make_splits, window_starts
 from tftjax.data.windows import gather, make_series, windows_alone
 from tftjax.errors import UserError
@@ -135,7 +136,7 @@ def test_windows_alone_are_the_same_windows_in_arrays_of_one_size():
     starts = np.array([2, 9], np.int32)
     alone, places = windows_alone(series, starts, E + P)
     assert places.tolist() == [0, E + P]
-    assert alone.observed.shape == (2, 2 * (E + P))
+    assert alone.observed.shape == (3, 2 * (E + P))  # with the scale's logarithm
     assert alone.target.tolist() == series.target[[*range(2, 10), *range(9, 17)]].tolist()
     for found, expected in zip(
         jax.tree.leaves(gather(alone, places, E, P)),
@@ -265,27 +266,36 @@ def test_target_scale_by_hand(wrap):
         [np.array([0.03, 0.02]) / 40 / scaled.std(), np.array([0.02, -0.06]) / 20 / scaled.std()],
         rtol=1e-6,
     )
+    # The scale's logarithm is an input, scaled by train rows.
+    seen = np.log(vix[:4])
+    expected = (np.log([[10.0, 40.0], [40.0, 20.0]]) - seen.mean()) / seen.std()
+    np.testing.assert_allclose(inputs.observed[2].T, expected, rtol=1e-5)
     np.testing.assert_allclose(target, [[-0.06], [0.04]], rtol=1e-6)  # returns, whatever the scale
 
 
-def test_ewma_target_scale_sees_no_later_row():
-    returns = np.random.default_rng(1).normal(0, 0.01, 41)
-    changed = returns.copy()
-    changed[23:] *= 7
+@pytest.mark.parametrize("scale", TARGET_SCALES)
+def test_a_target_scale_sees_no_later_row(scale):
+    rng = np.random.default_rng(1)
+    returns, vix = rng.normal(0, 0.01, 241), np.exp(rng.normal(3, 0.2, 241))
+    changed, changed_vix = returns.copy(), vix.copy()
+    changed[223:] = -7 * np.abs(changed[223:])
+    changed_vix[223:] *= 7
+    name = f"{scale}:VIX" if scale == "column" else scale
     before, after = (
-        make_series(panel, fit_encoding(panel, [range(0, 23)], "ewma"))
-        for panel in (returns_panel(values, np.ones(41)) for values in (returns, changed))
+        make_series(panel, fit_encoding(panel, [range(0, 223)], name))
+        for panel in (returns_panel(returns, vix), returns_panel(changed, changed_vix))
     )
-    np.testing.assert_array_equal(before.volatility[:23], after.volatility[:23])
-    np.testing.assert_array_equal(before.observed[:, :23], after.observed[:, :23])
-    assert (before.volatility[23:] < after.volatility[23:]).all()
+    assert np.isfinite(before.volatility).all()
+    np.testing.assert_array_equal(before.volatility[:223], after.volatility[:223])
+    np.testing.assert_array_equal(before.observed[:, :223], after.observed[:, :223])
+    assert (before.volatility[223:] != after.volatility[223:]).all()
 
 
 def test_a_target_scale_that_cannot_be():
     panel = returns_panel(np.array([0.01, -0.02, 0.03]), np.array([10.0, 0.0, 10.0]))
     with pytest.raises(UserError, match="column 'VIX' is 0 in row 1, expected values above 0"):
         fit_encoding(panel, [range(0, 3)], "column:VIX")
-    with pytest.raises(UserError, match="found 'column:VXO', expected a column of the panel: y, VIX"):
+    with pytest.raises(UserError, match="found 'column:VXO', expected an observed column of the panel: VIX"):
         fit_encoding(panel, [range(0, 3)], "column:VXO")
     with pytest.raises(UserError, match=r"data\.scaling: found the column 'z', expected one of y, VIX"):
         fit_encoding(panel, [range(0, 3)], scalings={"z": "none"})

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tftjax.data.volatility import VOLATILITY_COLUMNS
 from tftjax.errors import UserError
 from tftjax.evaluate import baselines
 from tftjax.evaluate.baselines import BASELINES, FITTED, Task, Unavailable, unconditional_quantiles
@@ -22,12 +23,18 @@ def make_task(num_rows=97, train=range(61), first=71, windows=7, steps=3, quanti
         "noise": rng.normal(size=num_rows),
     }
     rows = np.arange(first, first + windows)[:, None] + np.arange(steps)
-    return Task(volatility * rng.normal(size=num_rows), observed, train, rows, quantiles)
+    dates = pd.bdate_range("2001-01-01", periods=num_rows)
+    return Task(volatility * rng.normal(size=num_rows), observed, train, rows, quantiles, dates, "VIX")
 
 
 def simple_task(returns, train, target_rows, quantiles, **observed):
     columns = {name: np.asarray(values, float) for name, values in observed.items()}
-    return Task(np.asarray(returns, float), columns, train, np.asarray(target_rows), quantiles)
+    names = [name for name in columns if name in VOLATILITY_COLUMNS]
+    dates = pd.bdate_range("2001-01-01", periods=len(returns))
+    volatility = names[0] if names else None
+    return Task(
+        np.asarray(returns, float), columns, train, np.asarray(target_rows), quantiles, dates, volatility
+    )
 
 
 def test_unconditional_quantiles_by_hand():
@@ -124,10 +131,8 @@ def test_vix_scaled_by_hand():
     task = simple_task([9.0, 1.0, 4.0, 8.0, 1.0, 7.0], range(0, 4), [[4], [5]], (0.5,), VIX=vix)
     # Returns over the VIX of the row before: 1 / 10, 4 / 20, 8 / 40; row 3 has none of its own, so 40 stays.
     np.testing.assert_allclose(BASELINES["vix_scaled"](task)[:, 0, 0], [0.2 * 40, 0.2 * 5], rtol=1e-12)
-    task = task._replace(observed={"Realized_Vol_21d": task.observed["VIX"]})
-    np.testing.assert_allclose(BASELINES["vix_scaled"](task)[:, 0, 0], [8, 1], rtol=1e-12)
-    both = task._replace(observed={"Realized_Vol_21d": np.ones(6), "VIX": task.observed["Realized_Vol_21d"]})
-    np.testing.assert_allclose(BASELINES["vix_scaled"](both)[:, 0, 0], [8, 1], rtol=1e-12)
+    named = task._replace(observed={"VIX": np.ones(6), "VXO": task.observed["VIX"]}, volatility="VXO")
+    np.testing.assert_allclose(BASELINES["vix_scaled"](named)[:, 0, 0], [8, 1], rtol=1e-12)
 
 
 @pytest.mark.parametrize("train_start", [0, 1, 2])
@@ -149,9 +154,8 @@ def test_vix_scaled_of_a_vix_that_begins_late(train_start):
     ],
 )
 def test_vix_scaled_says_why_it_cannot(column, reason):
-    task = simple_task(np.arange(6.0), range(0, 4), [[4], [5]], (0.5,))
     with pytest.raises(Unavailable, match=reason):
-        BASELINES["vix_scaled"](task._replace(observed=column))
+        BASELINES["vix_scaled"](simple_task(np.arange(6.0), range(0, 4), [[4], [5]], (0.5,), **column))
 
 
 def test_quantile_regression_is_the_solution_of_its_linear_program():
@@ -194,6 +198,6 @@ def test_a_fit_that_does_not_converge_is_unavailable(monkeypatch):
     monkeypatch.setattr(baselines, "MAX_ITERATIONS", 2)
     with pytest.raises(Unavailable, match=r"the 0\.1 quantile failed"):
         BASELINES["quantile_regression"](make_task())
-    for name in ("garch", "gjr_garch"):
+    for name in ("garch", "gjr_garch", "egarch", "log_scale", "gjr_vix"):
         with pytest.raises(Unavailable, match="did not converge"):
             BASELINES[name](make_task()._replace(returns=np.zeros(97)))

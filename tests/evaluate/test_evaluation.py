@@ -20,7 +20,7 @@ from tftjax.evaluate.baselines import BASELINES, Unavailable
 from tftjax.evaluate.formatting import p_text
 from tftjax.evaluate.metrics import pinball
 from tftjax.evaluate.scoring import score_baselines, split_windows, target_rows
-from tftjax.evaluate.verdict import among_the_best, headline, summary, verdict
+from tftjax.evaluate.verdict import among_the_best, combination_line, headline, summary, verdict
 from tftjax.storage import runs
 
 RAW = Path(__file__).resolve().parents[3] / "shared" / "data" / "core_proposal_raw"
@@ -114,6 +114,11 @@ def test_summary_names_every_split_and_baseline(trained):
         f" {among_the_best(metrics['test'])} Quality: no quality modes"
     )
     assert " ".join(text.split()).startswith(words)
+    line = combination_line(metrics["test"])
+    assert line in " ".join(text.split())
+    best = min(metrics["val"]["baselines"], key=lambda name: metrics["val"]["baselines"][name]["pinball"])
+    assert f"the model adds to {best} (" in line
+    assert list(metrics["test"]["combination"]["weights"])[:2] == ["model", best]
     # Undefined metrics are left out of metrics.json, and shown as a dash.
     assert rows("model")[-1][-1] != "-"
     test["p"] = None
@@ -169,7 +174,7 @@ def test_tables_for_the_report(trained):
         difference = metrics["tests"]["diebold_mariano"][name]["difference"]
         assert metrics["pinball"] - found == pytest.approx(difference)
     notes = json.loads((folder / "notes.json").read_text())
-    assert notes == {"left_out": {}, "volatility_column": "Realized_Vol_21d"}
+    assert notes == {"left_out": {}, "volatility_column": "Realized_Vol_21d", "foreign": {}}
 
 
 def test_quality_settings_are_read_from_the_run(copy):
@@ -194,16 +199,17 @@ def test_a_baseline_that_fails_is_left_out_and_said(copy, capsys, monkeypatch):
     monkeypatch.setitem(BASELINES, "garch", fails)
     for module in ("data.volatility", "evaluate.baselines"):
         monkeypatch.setattr(f"tftjax.{module}.VOLATILITY_COLUMNS", ("VIX",))
+    absent = ("garch", "vix_scaled", "gjr_vix")
     assert evaluate_main([str(copy)]) == 0
     captured = capsys.readouterr()
     assert "left out the baseline garch: the fit did not converge" in captured.err
     assert "left out the baseline vix_scaled: no column VIX" in captured.err
     metrics = json.loads((copy / "evaluation" / "metrics.json").read_text())
     for split in metrics.values():
-        kept = [name for name in BASELINES if name not in ("garch", "vix_scaled")]
+        kept = [name for name in BASELINES if name not in absent]
         assert list(split["baselines"]) == list(split["tests"]["diebold_mariano"]) == kept
     notes = json.loads((copy / "evaluation" / "notes.json").read_text())
-    assert set(notes["left_out"]) == {"garch", "vix_scaled"}
+    assert set(notes["left_out"]) == set(absent)
     assert notes["volatility_column"] is None
 
 

@@ -17,7 +17,7 @@ P, B = 3, 5
 
 @cache
 def compiled(name, levels):
-    return jax.jit(lambda x: HEADS[name](x, levels))
+    return jax.jit(lambda x: HEADS[name].quantiles(x, levels))
 
 
 def head(name, raw, levels=LEVELS):
@@ -63,7 +63,7 @@ def test_monotone_never_crosses(scale):
 
 
 def test_the_median_moves_all_and_a_step_those_beyond_it():
-    jacobian = jax.jit(jax.jacrev(lambda x: HEADS["monotone"](x[:, None, None], LEVELS)[:, 0, 0]))(
+    jacobian = jax.jit(jax.jacrev(lambda x: HEADS["monotone"].quantiles(x[:, None, None], LEVELS)[:, 0, 0]))(
         jnp.zeros(4)
     )
     assert (np.asarray(jacobian) != 0).tolist() == [
@@ -72,3 +72,14 @@ def test_the_median_moves_all_and_a_step_those_beyond_it():
         [False, False, True, False],
         [False, False, True, True],
     ]
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit])
+def test_correction_by_hand(wrap):
+    shocks = jnp.array([[-2.0, -3.0], [0.1, 0.0], [1.0, 2.0]])  # [Q P]
+    numbers = jnp.array([math.log(2.0), 0.5, 0.25, 0.0, -1.0])[:, None, None] * jnp.ones((5, 2, 1))
+    found = wrap(lambda x: HEADS["correction"].quantiles(x, (0.1, 0.5, 0.9), shocks))(numbers)
+    np.testing.assert_allclose(found[:, 0, 0], [-4 + 0.75, 0.2 + 0.5, 2 - 0.5], rtol=1e-6)
+    np.testing.assert_allclose(found[:, 1, 0], [-6 + 0.75, 0.5, 4 - 0.5], rtol=1e-6)
+    nothing = wrap(lambda x: HEADS["correction"].quantiles(x, (0.1, 0.5, 0.9), shocks))(0 * numbers)
+    np.testing.assert_array_equal(nothing[:, :, 0], shocks)

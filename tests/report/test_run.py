@@ -17,7 +17,7 @@ from tftjax.evaluate import evaluation, tables
 from tftjax.evaluate.baselines import BASELINES
 from tftjax.evaluate.files import read_predictions
 from tftjax.evaluate.formatting import p_text
-from tftjax.evaluate.verdict import among_the_best, headline, verdict
+from tftjax.evaluate.verdict import among_the_best, combination_line, headline, verdict
 from tftjax.plots import theme
 from tftjax.report.__main__ import main as report_main
 from tftjax.report.kinds import report
@@ -117,9 +117,12 @@ def test_the_verdict_comes_first_and_is_that_of_the_tests(judged, page):
     test = json.loads((judged / "evaluation" / "metrics.json").read_text())["test"]
     found = test["tests"]["diebold_mariano"]
     beaten = sum(t["p"] is not None and t["p"] < 0.05 and t["difference"] < 0 for t in found.values())
-    assert f"Has not earned its keep: beats {beaten} of 7 baselines" in page.text
+    assert f"Has not earned its keep: beats {beaten} of {len(BASELINES)} baselines" in page.text
     assert verdict(test) in page.text
     assert among_the_best(test) in page.text
+    assert combination_line(test) in page.text
+    combined = test["combination"]
+    assert page.row("combination")[1] == f"{1e3 * combined['metrics']['pinball']:.4f}"
     best = min(test["baselines"], key=lambda name: test["baselines"][name]["pinball"])
     assert f"The best baseline, {best}, has a pinball loss of" in page.text
     # Nothing but the name and the days stands before it.
@@ -304,6 +307,11 @@ def test_few_days_get_no_p_value(trained, tmp_path):
         tests["days"] = 20
         for found in (*tests["diebold_mariano"].values(), tests["pit"], tests["pesaran_timmermann"]):
             found |= {name: None for name in ("low", "high", "t", "p", "chi2", "statistic") if name in found}
+        combined = metrics["test"]["combination"]["tests"]
+        combined["days"] = 20
+        combinations = (combined["model"], *combined["diebold_mariano"].values())
+        for found in (*combinations, *metrics["test"]["encompassing"].values()):
+            found |= dict.fromkeys(("low", "high", "t", "p"))
         for found in tests["value_at_risk"].values():
             found |= dict.fromkeys(("kupiec_p", "independence_p", "coverage_p"))
 
@@ -313,6 +321,7 @@ def test_few_days_get_no_p_value(trained, tmp_path):
     assert "No verdict: too few dates" in found.text
     assert "20 dates are too few for a test, which takes 30" in found.text
     assert found.row("garch")[3] == "no test"
+    assert "): too few dates for a test; its pinball loss minus the model's: " in found.text
     head, _, _ = found.text.partition("The same for validation")
     assert "p =" not in head
     assert "p <" not in head
@@ -376,7 +385,7 @@ def test_a_baseline_that_failed_is_listed_with_its_reason(trained, tmp_path):
     assert report_main([str(run)]) == 0
     found = Reader((run / "report.html").read_text())
     assert "garch is left out: the fit did not converge." in found.text
-    assert "of 6 baselines" in found.text
+    assert f"of {len(BASELINES) - 1} baselines" in found.text
     assert not [row for row in found.rows if row[:1] == ["garch"]]
 
 

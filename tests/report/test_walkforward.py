@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tftjax.config.loading import from_dict
 from tftjax.data.panel import make_panel
 from tftjax.report.walkforward import verdict_of
+from tftjax.sweep.plan import Member
 from tftjax.walkforward.files import Walk, skills, stormy_days
 from tftjax.walkforward.pool import headlines, volatility_name
 
@@ -88,8 +90,11 @@ def test_stormy_is_above_the_median_of_what_was_known_the_day_before():
     days = pd.bdate_range("2005-01-03", periods=6)
     frame = pd.DataFrame({"r": 0.0, "VIX": [10.0, 40.0, 20.0, 30.0, 5.0, 99.0]}, days)
     panel = make_panel(frame, target="r", observed=("r", "VIX"))
-    assert volatility_name(panel) == "VIX"
-    assert stormy_days(panel, days[1:]).tolist() == [
+    config = from_dict({}, "test")
+    member = Member("control-s42", "control", config)
+    walk = Walk(**dict.fromkeys(Walk._fields) | {"members": [member], "losses": pd.DataFrame(index=days[1:])})
+    assert volatility_name(panel, walk.members) == "VIX"
+    assert stormy_days(walk, panel).tolist() == [
         False,
         True,
         False,

@@ -6,6 +6,7 @@ Each is frozen and holds nothing but where it lies and what was opened: every fr
 import argparse
 import datetime
 import html
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,9 @@ from tftjax.data.tables.frames import to_pandas
 from tftjax.data.tables.transforms import in_return_unit, to_levels
 from tftjax.errors import UserError
 from tftjax.evaluate import tables
-from tftjax.evaluate.evaluation import evaluate_forecasts, forecast_splits
+from tftjax.evaluate.evaluation import NO_FOREIGN, evaluate_forecasts, forecast_splits
 from tftjax.evaluate.files import Evaluation, read_evaluation
+from tftjax.evaluate.foreign import read_foreign
 from tftjax.evaluate.metrics import flatten
 from tftjax.evaluate.scoring import SPLITS
 from tftjax.evaluate.verdict import hardest, verdict
@@ -44,11 +46,11 @@ if TYPE_CHECKING:
 
 
 def _metrics_frame(metrics: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    """A row a split and forecast, the model's first; a column a metric, named as in metrics.json."""
+    """A row a split and forecast, as `tables.beside` names them; a column a metric, as in metrics.json."""
     rows = {
         (split, name): flatten({key: part for key, part in values.items() if key not in ("tests", "regimes")})
         for split, of_split in metrics.items()
-        for name, values in {"model": of_split, **of_split["baselines"]}.items()
+        for name, values in {"model": of_split, **tables.beside(of_split)}.items()
     }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["split", "forecast"])
 
@@ -148,12 +150,21 @@ class Run:
         table = forecast_seeds(self.trained, rows)
         return in_return_unit(to_levels(table, rows) if levels else table, self.config.data)
 
-    def evaluate(self) -> pd.DataFrame:
-        """Forecasts validation and test rows anew, writes their evaluation, and returns `metrics`."""
-        forecasts = [forecast_splits(run) for run in self.trained]
-        averaged = {split: average([part[split] for part in forecasts]) for split in SPLITS}
+    def evaluate(self, forecasts: Mapping[str, Any] = NO_FOREIGN) -> pd.DataFrame:
+        """Forecasts validation and test rows anew, writes their evaluation, and returns `metrics`.
+
+        Args:
+          forecasts: forecasts of other libraries to judge on the same days: by name, a file or a frame; see
+            `tftjax.evaluate.foreign`.
+
+        Raises:
+          UserError: a forecast that does not fit the run: the first difference is named.
+        """
         run = runs.Run(**{**vars(self.trained[0]), "directory": self.directory})
-        pictures.draw(run, evaluate_forecasts(run, averaged))
+        foreign = read_foreign(run, forecasts)
+        own = [forecast_splits(trained) for trained in self.trained]
+        averaged = {split: average([part[split] for part in own]) for split in SPLITS}
+        pictures.draw(run, evaluate_forecasts(run, averaged, foreign=foreign))
         return self.metrics
 
     def importance(self, split: str = "test") -> pd.DataFrame:
@@ -408,7 +419,7 @@ class Backtest:
         from tftjax.plots import theme, walkforward
 
         walk, panel = read_walk(self.directory), read_panel(self._first_member())
-        stormy = stormy_days(panel, walk.losses.index) if panel.id_column is None else None
+        stormy = stormy_days(walk, panel) if panel.id_column is None else None
         return theme.figure_of(walkforward.gain_drawing(gain_data(walk, stormy)))
 
     def report(self) -> Path:

@@ -172,11 +172,18 @@ class DataConfig(Section):
     scaling: dict[str, Literal["standard", "robust", "none"]] = Field(
         {}, description='by column, how it is scaled; "standard" for all others'
     )
+    volatility: str | None = Field(
+        None,
+        min_length=1,
+        description="the observed column that counts as implied volatility, for baselines, scales and what is"
+        " calm or stormy; null: VIX or Realized_Vol_21d, if there is one",
+    )
     target_scale: str = Field(
         "none",
-        pattern=r"^(none|ewma|column:.+)$",
-        description='what the target is divided by, undone on output: "none", "ewma" (its volatility), or'
-        ' "column:VIX" (any positive observed column)',
+        pattern=r"^(none|ewma|gjr|log_scale|column:.+)$",
+        description='what the target is divided by, undone on output; its logarithm is an input: "none",'
+        ' "ewma" (its moving volatility), "gjr" (GJR-GARCH), "log_scale" (a regression of log volatility),'
+        ' both fitted on the train rows, or "column:VIX" (any positive observed column)',
     )
 
     @field_validator("wide")

@@ -44,6 +44,18 @@ class LossConfig(Section):
         le=1e6,
         description="weight of the penalty on crossing quantiles; the same in both scales; sane: 0 to 10",
     )
+    correction_weight: Annotated[float, Swept] = Field(
+        0.0,
+        ge=0,
+        le=1e6,
+        description="weight of the mean square of what the quantile head 'correction' adds, in scaled units;"
+        " sane: 0 to 1",
+    )
+    unit: Literal["return", "scale"] = Field(
+        "return",
+        description="unit of the pinball loss: returns, where stormy days outweigh all others, or the"
+        " target's scale at each window; target_std times it, so that numbers stay comparable",
+    )
     own_weights: dict[str, Annotated[float, Field(ge=0, le=1e6)]] = Field(
         {}, description="weights of penalties that were handed to tftjax.fit, by name; 1 where left out"
     )

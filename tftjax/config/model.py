@@ -152,10 +152,10 @@ class ModelConfig(Section):
     quantiles: tuple[Fraction, ...] = Field(
         (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98), description="levels forecast, ascending, 0.5 among them"
     )
-    quantile_head: Literal["independent", "monotone"] = Field(
+    quantile_head: Literal["independent", "monotone", "correction"] = Field(
         "independent",
-        description="each quantile by itself, as in the paper; or the median and steps away from it: they"
-        " never cross",
+        description="each quantile by itself, as in the paper; the median and steps away from it, which never"
+        " cross; or a correction of the target's scale times the train rows' quantiles, zero at the start",
     )
 
     @field_validator("num_heads")

@@ -18,6 +18,7 @@ __all__, __getattr__ = face(
     loading="load_panel",
     panel="Panel make_panel",
     prepared="Data prepare",
+    scales="",
     splits="",
     tables="",
     volatility="",

@@ -69,7 +69,7 @@ def _check_panel(panel: Panel, config: Config) -> list[str]:
     except UserError as error:
         return [str(error)]
     data, train_rows = config.data, [block.splits.train for block in blocks]
-    settings = data.target_scale, data.scaling, config.model.attention
+    settings = data.target_scale, data.scaling, config.model.attention, data.volatility
     checks = _checks(config, panel, blocks, starts_of(blocks, "train", *lengths))
     checks.append(partial(fit_encoding, panel, train_rows, *settings))  # in training, `prepare` does it
     # Two of them refuse a regime's column that the panel lacks.

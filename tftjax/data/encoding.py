@@ -11,7 +11,8 @@ from jaxtyping import Float, Float64, Int32, Shaped
 from tftjax.config.model import PLAIN, AttentionConfig
 from tftjax.data.conditions import fit_usual_ages, regime_values
 from tftjax.data.panel import Panel, blocks
-from tftjax.data.volatility import MIN_VOLATILITY, TARGET_SCALES, target_volatility
+from tftjax.data.scales.target import LOG_SCALE, fit_scales, scale_of, with_scale
+from tftjax.data.volatility import MIN_VOLATILITY, volatility_column
 from tftjax.errors import UserError
 
 MIN_SHARE_OF_VOLATILITY = 0.01  # of the median volatility; calmer rows do not count for the target's scaler
@@ -103,18 +104,22 @@ class Encoding(NamedTuple):
       scaler: scalers of real columns by column, an entry a series.
       categories: distinct values of categorical columns, by column.
       target_scale: `data.target_scale`; unless "none", the target's scaler is of return over volatility.
+      scales: parameters of the target's scale, by series; see `fit_scales`.
       staleness: `model.attention.staleness.mode`.
       usual_ages: days, by low-frequency column; empty under mode "none".
       regime_column: `model.attention.regime.column`.
+      shocks: quantiles of the scaled target in train rows, by level and step, for a head that corrects them.
     """
 
     series: tuple[str, ...]
     scaler: dict[str, Scaler]
     categories: dict[str, list]
     target_scale: str = "none"
+    scales: tuple[dict[str, Any], ...] = ()
     staleness: str = "none"
     usual_ages: Mapping[str, float] = MappingProxyType({})
     regime_column: str | None = None
+    shocks: tuple[tuple[float, ...], ...] = ()
 
 
 def real_columns(panel: Panel) -> tuple[str, ...]:
@@ -133,6 +138,7 @@ def fit_encoding(
     target_scale: str = "none",
     scalings: Mapping[str, str] | None = None,
     attention: AttentionConfig = PLAIN,
+    volatility: str | None = None,
 ) -> Encoding:
     """Fits the scalers of every real column and the categories of every other on the train rows alone.
 
@@ -141,22 +147,26 @@ def fit_encoding(
 
     Args:
       train_rows: train rows of each series, counted over the whole panel.
-      target_scale: see `target_volatility`.
+      target_scale: see `fit_scales`.
       scalings: names in SCALINGS by column; "standard" for the columns left out.
       attention: settings that say whether ages and a regime's column are needed.
+      volatility: `data.volatility`.
 
     Raises:
       UserError: a setting names a column that the panel lacks, or a column has no value in train rows; see
-        `fit_usual_ages` and `regime_values`.
+        `with_scale`, `fit_usual_ages` and `regime_values`.
     """
     scalings = scalings or {}
+    scales = fit_scales(panel, train_rows, target_scale, volatility_column(panel, volatility))
+    parts = blocks(panel.frame, panel.id_column)
+    series = tuple(name for name, _ in parts)
+    panel = with_scale(panel, series, target_scale, scales)
     names = real_columns(panel)
     unknown = [name for name in scalings if name not in names]
     if unknown:
         raise UserError(
             f"data.scaling: found the column {unknown[0]!r}, expected one of {', '.join(names)}. Correct it."
         )
-    parts = blocks(panel.frame, panel.id_column)
     fitted = [
         _fit_series(panel, rows, train, target_scale, scalings)
         for (_, rows), train in zip(parts, train_rows, strict=True)
@@ -175,10 +185,11 @@ def fit_encoding(
     categories = {name: fit_categories(values.to_numpy()) for name, values in seen.items()}
     regime_values(panel, attention.regime.column)
     return Encoding(
-        tuple(name for name, _ in parts),
+        series,
         scaler,
         categories,
         target_scale,
+        scales,
         attention.staleness.mode,
         fit_usual_ages(panel, train_rows, attention.staleness),
         attention.regime.column,
@@ -191,15 +202,13 @@ def _fit_series(
     """Center and scale, [2 1], of each observed and known real column of one series."""
     frame = panel.frame.iloc[train.start : train.stop]
     columns = {name: frame[name].to_numpy(np.float64) for name in panel.observed + panel.known_real}
-    volatility = target_volatility(panel, rows, target_scale)
-    if volatility is not None:
+    if target_scale != "none":
         # By the volatility known before the row, as a forecast's is: the first row has none.
-        first = train.start - rows.start
-        burn_in = TARGET_SCALES[target_scale.partition(":")[0]].burn_in
-        skipped = max(1, min(burn_in - first, len(train) // 2))
-        before = volatility[first + skipped - 1 : first + len(train) - 1]
+        burn_in = scale_of(target_scale).burn_in - (train.start - rows.start)
+        skipped = max(1, min(burn_in, len(train) // 2))
+        before = np.exp(columns[LOG_SCALE][skipped - 1 : len(train) - 1])
         # Where prices stood still, next to no volatility is left, and what follows is out of all proportion.
-        known = before[before > MIN_VOLATILITY]
+        known = before[before > 1.001 * MIN_VOLATILITY]  # the floor, but for rounding
         moving = before > (MIN_SHARE_OF_VOLATILITY * np.median(known) if len(known) else 0.0)
         columns[panel.target] = columns[panel.target][skipped:][moving] / before[moving]
     fitted = {}
@@ -221,6 +230,11 @@ def _filled(fitted: Float64[np.ndarray, "2 S"], name: str) -> Float64[np.ndarray
     return np.where(np.isnan(fitted), np.nanmedian(fitted, axis=1, keepdims=True), fitted)
 
 
+def with_target_scale(panel: Panel, encoding: Encoding) -> Panel:
+    """The panel with the target's scale as a column; see `with_scale`."""
+    return with_scale(panel, encoding.series, encoding.target_scale, encoding.scales)
+
+
 def encoding_to_json(encoding: Encoding) -> dict[str, Any]:
     """The encoding as lists for JSON, which keep the columns' order even where a writer sorts keys."""
     return {
@@ -233,9 +247,11 @@ def encoding_to_json(encoding: Encoding) -> dict[str, Any]:
             {"name": name, "values": list(values)} for name, values in encoding.categories.items()
         ],
         "target_scale": encoding.target_scale,
+        "scales": list(encoding.scales),
         "staleness": encoding.staleness,
         "usual_ages": [{"name": name, "days": days} for name, days in encoding.usual_ages.items()],
         "regime_column": encoding.regime_column,
+        "shocks": [list(steps) for steps in encoding.shocks],
     }
 
 
@@ -251,6 +267,7 @@ def encoding_from_json(content: Mapping[str, Any]) -> Encoding:
             item["name"]: Scaler(*(np.array(item[part], np.float64) for part in ("center", "scale")))
             for item in content["scaler"]
         }
+        scales = tuple(content["scales"]) if content["target_scale"] != "none" else ()
         if any(array.shape != (len(series),) for pair in scaler.values() for array in pair):
             raise ValueError("not one scaler a series")
         return Encoding(
@@ -258,10 +275,12 @@ def encoding_from_json(content: Mapping[str, Any]) -> Encoding:
             scaler=scaler,
             categories={item["name"]: list(item["values"]) for item in content["categories"]},
             target_scale=content["target_scale"],
+            scales=scales,
             # Keys that may be absent: then attention has no variant.
             staleness=content.get("staleness", "none"),
             usual_ages={item["name"]: float(item["days"]) for item in content.get("usual_ages", [])},
             regime_column=content.get("regime_column"),
+            shocks=tuple(tuple(map(float, steps)) for steps in content.get("shocks", [])),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(

@@ -8,13 +8,13 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from tftjax.config.loading import Config
-from tftjax.data.encoding import Encoding, fit_encoding
+from tftjax.data.encoding import Encoding, fit_encoding, with_target_scale
 from tftjax.data.panel import Panel
 from tftjax.data.splits import Block, Splits, make_blocks, starts_of
-from tftjax.data.windows import Series, make_series
+from tftjax.data.windows import Series, fit_shocks, make_series
 
 # Settings of data that `prepare` uses; they change nothing in what `load_panel` reads.
-AFTER_LOADING = ("split", "split_dates", "purge", "scaling", "target_scale", "final_fit")
+AFTER_LOADING = ("split", "split_dates", "purge", "scaling", "volatility", "target_scale", "final_fit")
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Data:
 
     Attributes:
       whole: the panel as it was loaded; a run stores it, so that it is cut at the same dates again.
-      panel: the series that can be trained on.
+      panel: the series that can be trained on, with the target's scale as a column if there is one.
       encoding: scalers and categories.
       series: `panel` encoded, as arrays.
       blocks: series of `panel` with their target rows of train, val and test.
@@ -66,10 +66,21 @@ def prepare(panel: Panel, config: Config, encoding: Encoding | None = None) -> D
     if encoding is None:
         train_rows = [block.splits.train for block in blocks]
         encoding = fit_encoding(
-            panel, train_rows, config.data.target_scale, config.data.scaling, config.model.attention
+            panel,
+            train_rows,
+            config.data.target_scale,
+            config.data.scaling,
+            config.model.attention,
+            config.data.volatility,
         )
+    panel = with_target_scale(panel, encoding)
     starts = {split: starts_of(blocks, split, *lengths) for split in Splits._fields}
-    return Data(whole, panel, encoding, make_series(panel, encoding), blocks, starts)
+    series = make_series(panel, encoding)
+    if config.model.quantile_head == "correction" and series.shocks is None:
+        shocks = fit_shocks(series, starts["train"], lengths, config.model.quantiles)
+        encoding = encoding._replace(shocks=tuple(map(tuple, shocks.tolist())))
+        series = series._replace(shocks=shocks)
+    return Data(whole, panel, encoding, series, blocks, starts)
 
 
 def cardinalities(panel: Panel, encoding: Encoding) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -1,7 +1,6 @@
 """Volatilities known at a row: EWMA, columns that count as implied volatility, and what is "stormy"."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -33,81 +32,21 @@ def ewma_volatility(returns: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
     return np.maximum(np.sqrt(variance), MIN_VOLATILITY)
 
 
-def _by_nothing(target: str, columns: Mapping[str, Float[np.ndarray, "N"]], name: str) -> None:
-    """The target as it is."""
-
-
-def _by_ewma(target: str, columns: Mapping[str, Float[np.ndarray, "N"]], name: str) -> Float[np.ndarray, "N"]:
-    """The moving volatility of the target's returns."""
-    return ewma_volatility(columns[target])
-
-
-def _by_column(
-    target: str, columns: Mapping[str, Float[np.ndarray, "N"]], name: str
-) -> Float[np.ndarray, "N"]:
-    """That column as it is; its unit does not matter, the scaler sees to it."""
-    if name not in columns:
-        raise UserError(
-            f"data.target_scale: found 'column:{name}', expected a column of the panel:"
-            f" {', '.join(map(str, columns))}. Correct the name."
-        )
-    values = columns[name]
-    # Rows of the future have no value yet, nor a target.
-    gone = np.isnan(values) & ~np.isnan(columns[target])
-    if gone.any():
-        raise UserError(
-            f"data.target_scale: column {name!r} has no value in row {int(np.argmax(gone))}, expected one in"
-            " every row. Fill it, begin later (data.start), or choose another column."
-        )
-    if np.any(values <= 0):
-        row = int(np.argmax(values <= 0))
-        raise UserError(
-            f"data.target_scale: column {name!r} is {values[row]:g} in row {row}, expected values above 0."
-            " Choose another column, such as a volatility."
-        )
-    return values
-
-
-class TargetScale(NamedTuple):
-    """A divisor of the target.
-
-    Attributes:
-      volatility: maps the target's name, the columns, and the text after the colon of `data.target_scale` to
-        the volatility known at each row.
-      burn_in: number of a series' first rows whose volatility is too uncertain to fit a scaler on.
-    """
-
-    volatility: Callable[[str, Mapping[str, Float[np.ndarray, "N"]], str], Float[np.ndarray, "N"] | None]
-    burn_in: int = 1  # a return is divided by the volatility of the row before it
-
-
-# By the text of `data.target_scale` up to a colon; config/data.py has the names too, for the JSON schema.
-TARGET_SCALES = {
-    "none": TargetScale(_by_nothing),
-    "ewma": TargetScale(_by_ewma, EWMA_BURN_IN),
-    "column": TargetScale(_by_column),
-}
-
-
-def target_volatility(panel: Panel, rows: range, target_scale: str) -> Float64[np.ndarray, "N"] | None:
-    """The divisor of one series' target: the volatility known at each row, None for "none".
+def volatility_column(panel: Panel, chosen: str | None) -> str | None:
+    """The observed column that counts as implied volatility; None without one.
 
     Args:
-      rows: rows of the series.
-      target_scale: `data.target_scale`, such as "column:VIX".
-
+      chosen: `data.volatility`; None takes the first of VOLATILITY_COLUMNS that there is.
     Raises:
-      UserError: an unknown column, or a value that is not above 0.
+      UserError: `chosen` is no observed column but the target.
     """
-    frame = panel.frame.iloc[rows.start : rows.stop]
-    columns = {name: frame[name].to_numpy(np.float64) for name in panel.observed}
-    kind, _, name = target_scale.partition(":")
-    return TARGET_SCALES[kind].volatility(panel.target, columns, name)
-
-
-def volatility_column(names: Collection[str]) -> str | None:
-    """The first of VOLATILITY_COLUMNS among some names, which `vix_scaled` scales by; else None."""
-    return next((name for name in VOLATILITY_COLUMNS if name in names), None)
+    names = panel.observed[1:]
+    if chosen is not None and chosen not in names:
+        raise UserError(
+            f"data.volatility: found {chosen!r}, expected one of the observed columns:"
+            f" {', '.join(names) or 'there are none'}. Correct the name, or leave it out."
+        )
+    return chosen or next((name for name in VOLATILITY_COLUMNS if name in names), None)
 
 
 def carried_forward(values: Float[np.ndarray, " R"]) -> Float[np.ndarray, " R"]:

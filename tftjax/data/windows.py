@@ -17,9 +17,10 @@ from tftjax.data.encoding import (
     categorical_columns,
     encode_categories,
     real_columns,
+    with_target_scale,
 )
 from tftjax.data.panel import Panel, blocks
-from tftjax.data.volatility import target_volatility
+from tftjax.data.scales.target import LOG_SCALE
 from tftjax.errors import UserError
 
 Array = jax.Array | np.ndarray
@@ -44,6 +45,7 @@ class Series(NamedTuple):
     present: Bool[Array, "Vo N"] | None = None  # None: no value is missing
     age: Float32[Array, "A N"] | None = None  # see data/conditions.py; None: no variant asks for it
     regime: Float32[Array, "N"] | None = None  # column that tells regimes; None: no regimes by a column
+    shocks: Float32[Array, "Q P"] | None = None  # see `fit_shocks`; None: no head asks for them
 
 
 class Inputs(NamedTuple):
@@ -62,6 +64,7 @@ class Inputs(NamedTuple):
     present: Bool[Array, "Vo E B"] | None = None  # None: no value is missing
     age: Float32[Array, "A E B"] | None = None  # a step's, A = 1, days; or each observed variable's
     regime: Float32[Array, "B"] | None = None  # the regime's column at the last encoder row
+    shocks: Float32[Array, "Q P"] | None = None  # see `fit_shocks`
 
 
 def gather(
@@ -95,11 +98,12 @@ def gather(
         present=None if series.present is None else take(series.present, past),
         age=None if series.age is None else take(series.age, past),
         regime=None if series.regime is None else take(series.regime, past[-1]),
+        shocks=None if series.shocks is None else jnp.asarray(series.shocks),
     )
     return inputs, take(series.target, rows[encoder_length:].T)
 
 
-PER_SERIES = ("static_real", "static_categorical", "center", "scale")  # of `Series`; all else is by row
+NOT_BY_ROW = ("static_real", "static_categorical", "center", "scale", "shocks")  # of `Series`
 
 
 def windows_alone(
@@ -116,9 +120,29 @@ def windows_alone(
     kept = {
         name: leaf[..., rows]
         for name, leaf in series._asdict().items()
-        if leaf is not None and name not in PER_SERIES
+        if leaf is not None and name not in NOT_BY_ROW
     }
     return series._replace(**kept), np.arange(0, len(rows), length, dtype=np.int32)
+
+
+def fit_shocks(
+    series: Series, starts: Int32[np.ndarray, " W"], lengths: tuple[int, int], quantiles: Sequence[float]
+) -> Float32[np.ndarray, "Q P"]:
+    """Quantiles of each step's scaled target over some windows of all series; on the host.
+
+    Times the scale known at a window's end they are a classical forecast: filtered historical simulation.
+
+    Args:
+      starts: first rows of the windows.
+      lengths: rows of the encoder, and steps.
+    """
+    encoder_length, steps = lengths
+    last = starts + encoder_length - 1
+    number = series.row_series[last]
+    volatility = np.float32(1) if series.volatility is None else series.volatility[last]
+    center, scale = series.center[number] * volatility, series.scale[number] * volatility
+    targets = series.target[last[:, None] + 1 + np.arange(steps)]
+    return np.quantile((targets - center[:, None]) / scale[:, None], quantiles, axis=0).astype(np.float32)
 
 
 def make_series(panel: Panel, encoding: Encoding) -> Series:
@@ -128,13 +152,6 @@ def make_series(panel: Panel, encoding: Encoding) -> Series:
       UserError: the panel's columns are not those, in that order, that the encoding was fitted on (a model's
         weights belong to positions), or a series is none of the encoding's.
     """
-    fitted = (*encoding.scaler, *encoding.categories)
-    columns = real_columns(panel) + categorical_columns(panel)
-    if fitted != columns:
-        raise UserError(
-            f"panel: found the columns {', '.join(columns)}, expected those that the encoding was fitted"
-            f" on, in that order: {', '.join(fitted)}. Use the data and the feature set of the training run."
-        )
     parts = blocks(panel.frame, panel.id_column)
     unknown = [name for name, _ in parts if name not in encoding.series]
     if unknown:
@@ -142,17 +159,24 @@ def make_series(panel: Panel, encoding: Encoding) -> Series:
             f"panel: found the series {', '.join(unknown[:5])}, expected only those of the training run, of"
             " which a scaler was fitted. Leave them out, or train with them."
         )
+    panel = with_target_scale(panel, encoding)
+    fitted = (*encoding.scaler, *encoding.categories)
+    columns = real_columns(panel) + categorical_columns(panel)
+    if fitted != columns:
+        raise UserError(
+            f"panel: found the columns {', '.join(columns)}, expected those that the encoding was fitted"
+            f" on, in that order: {', '.join(fitted)}. Use the data and the feature set of the training run."
+        )
     numbers = [encoding.series.index(name) for name, _ in parts]
     lengths = [len(rows) for _, rows in parts]
     observed = _scaled(panel.frame, panel.observed, encoding, numbers, lengths)
     target = panel.frame[panel.target].to_numpy(np.float64)
     target_scaler, volatility = encoding.scaler[panel.target], None
-    each = [target_volatility(panel, rows, encoding.target_scale) for _, rows in parts]
-    if each[0] is not None:
+    if encoding.target_scale != "none":
         # Divided by the scaler here, by the window's volatility in `gather`. The center stays away: it is no
         # constant once the volatility is undone, and a fiftieth of the scale.
         observed[0] = target / np.repeat(target_scaler.scale[numbers], lengths)
-        volatility = np.concatenate(each).astype(np.float32)
+        volatility = np.exp(panel.frame[LOG_SCALE].to_numpy(np.float64)).astype(np.float32)
     missing = np.isnan(observed)
     in_past = missing[1:] & ~missing[:1]  # rows of the future have no target, and lie in no window's past
     static = panel.frame.iloc[[rows.start for _, rows in parts]]
@@ -170,6 +194,7 @@ def make_series(panel: Panel, encoding: Encoding) -> Series:
         present=~missing if in_past.any() else None,
         age=ages_of(panel, encoding.staleness, encoding.usual_ages),
         regime=regime_values(panel, encoding.regime_column),
+        shocks=np.array(encoding.shocks, np.float32) if encoding.shocks else None,
     )
 
 

@@ -2,7 +2,8 @@
 
 `metrics`, `baselines`, `quality` and `trading` are tables of functions on arrays, `significance` has the
 tests, `comparisons` those of many forecasts at once; `scoring` applies them to a split, `evaluation` to a
-run; `tables` and `formatting` write the results, `verdict` sums them up. Nothing here draws or trains.
+run; `foreign` reads forecasts of other libraries, `combination` asks what the model adds; `tables` and
+`formatting` write the results, `verdict` sums them up. Nothing here draws or trains.
 """
 
 from tftjax import face
@@ -11,6 +12,7 @@ __all__, __getattr__ = face(
     __name__,
     evaluation="Evaluated evaluate",
     files="Evaluation read_evaluation",
+    foreign="ForeignForecast read_foreign",
     formatting="",
     metrics="METRICS",
     quality="MODES",

@@ -2,8 +2,8 @@
 
 A baseline is a function of a `Task` that returns a `Forecast`. It estimates its parameters on the task's
 train rows; for a window it may besides use the rows before the window's first target row,
-`[: target_rows[n, 0]]`, and none later. To add one: one function and one line in BASELINES; one in FITTED if
-it takes a second a series.
+`[: target_rows[n, 0]]`, and none later; dates are known beforehand. To add one: one function and one line in
+BASELINES; one in FITTED if it takes a second a series.
 """
 
 import warnings
@@ -11,16 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float, Int
 
 from tftjax.data.encoding import apply_scaler, fit_scaler
-from tftjax.data.volatility import (
-    EWMA_BURN_IN,
-    VOLATILITY_COLUMNS,
-    carried_forward,
-    ewma_volatility,
-    volatility_column,
-)
+from tftjax.data.scales import garch as garch_models
+from tftjax.data.scales import log_scale as regression
+from tftjax.data.volatility import EWMA_BURN_IN, VOLATILITY_COLUMNS, carried_forward, ewma_volatility
 from tftjax.errors import UserError
 from tftjax.evaluate.metrics import Forecast
 
@@ -39,6 +36,8 @@ class Task(NamedTuple):
       train_rows: rows to estimate on.
       target_rows: the row of each step of each window.
       quantiles: ascending levels.
+      dates: dates of all rows.
+      volatility: name of the observed column that counts as implied volatility, if any.
     """
 
     returns: Returns
@@ -46,6 +45,8 @@ class Task(NamedTuple):
     train_rows: range
     target_rows: Int[np.ndarray, "N P"]
     quantiles: Sequence[float]
+    dates: pd.DatetimeIndex
+    volatility: str | None
 
 
 class Unavailable(Exception):
@@ -109,15 +110,13 @@ def ewma_scaled(task: Task) -> Forecast:
 def vix_scaled(task: Task) -> Forecast:
     """Quantiles of the train returns over the VIX of the row before, times the VIX before the window.
 
-    Without a VIX, the realised volatility takes its place: see `volatility_column`. The last known value
-    stands for a missing one.
+    The VIX is the task's column of volatility, whatever its name. The last known value stands for a missing
+    one.
 
     Raises:
-      Unavailable: neither column, or one that is not above 0.
+      Unavailable: no such column, or one that is not above 0.
     """
-    name = volatility_column(task.observed)
-    if name is None:
-        raise Unavailable(f"no column {' or '.join(VOLATILITY_COLUMNS)}")
+    name = _volatility_of(task)
     volatility = carried_forward(task.observed[name])
     known = np.flatnonzero(~np.isnan(volatility))
     first_with_past = int(known[0]) + 1 if known.size else len(volatility)
@@ -127,6 +126,13 @@ def vix_scaled(task: Task) -> Forecast:
     if (volatility[first - 1 :] <= 0).any():
         raise Unavailable(f"{name} is not above 0 in every row")
     return _scaled(task, volatility, first)
+
+
+def _volatility_of(task: Task) -> str:
+    if task.volatility is None:
+        names = " or ".join(VOLATILITY_COLUMNS)
+        raise Unavailable(f"no column {names}, and data.volatility names no other")
+    return task.volatility
 
 
 def _scaled(task: Task, volatility: Float[np.ndarray, " R"], first: int) -> Forecast:
@@ -152,24 +158,97 @@ def garch(task: Task) -> Forecast:
       Unavailable: the fit does not converge.
     Source: Barone-Adesi, Giannopoulos and Vosper 1999, "VaR without correlations".
     """
-    return _filtered_simulation(task, asymmetric=False)
+    return _by_garch(task, "garch")
 
 
 def gjr_garch(task: Task) -> Forecast:
     """GJR-GARCH(1,1), in which a loss can raise the variance more than a gain does; see `garch`."""
-    return _filtered_simulation(task, asymmetric=True)
+    return _by_garch(task, "gjr_garch")
 
 
-def _filtered_simulation(task: Task, *, asymmetric: bool) -> Forecast:
+def gjr_garch_t(task: Task) -> Forecast:
+    """GJR-GARCH(1,1) with shocks of Student's t, and its quantiles; see `garch`."""
+    return _by_garch(task, "gjr_garch", "t")
+
+
+def gjr_garch_skewt(task: Task) -> Forecast:
+    """GJR-GARCH(1,1) with shocks of a skewed Student t (Hansen 1994), and its quantiles; see `garch`."""
+    return _by_garch(task, "gjr_garch", "skewt")
+
+
+def egarch(task: Task) -> Forecast:
+    """EGARCH(1,1), in which log variance answers to size and sign of a shock (Nelson 1991); see `garch`."""
+    return _by_garch(task, "egarch")
+
+
+def _by_garch(task: Task, kind: str, residuals: str = "normal") -> Forecast:
+    """Quantiles of a GARCH model; under normal likelihood those of its train residuals."""
     start, stop = task.train_rows.start, task.train_rows.stop
-    fitted = fit_garch(task.returns[start:stop], asymmetric=asymmetric)
+    fitted = garch_models.fit_garch(task.returns[start:stop], kind, residuals)
     if fitted is None:
         raise Unavailable("the fit did not converge")
-    variance = filter_variance(fitted, task.returns[start:])
+    variance = garch_models.filter_variance(fitted, task.returns[start:])
     shocks = (task.returns[start:stop] - fitted.mu) / np.sqrt(variance[: stop - start])
     first = variance[task.target_rows[:, 0] - start]
-    ahead = later_variances(fitted, first, shocks, task.target_rows.shape[1])
-    return fitted.mu + np.sqrt(ahead)[..., None] * np.quantile(shocks, task.quantiles)
+    ahead = garch_models.later_variances(fitted, first, shocks, task.target_rows.shape[1])
+    levels = garch_models.residual_quantiles(fitted, task.quantiles)
+    levels = np.quantile(shocks, task.quantiles) if levels is None else levels
+    return fitted.mu + np.sqrt(ahead)[..., None] * levels
+
+
+def log_scale(task: Task) -> Forecast:
+    """Train quantiles of returns over a sigma that is log-linear in all that is known of volatility.
+
+    One regression a step; see `data/scales/log_scale.py`.
+
+    Raises:
+      Unavailable: fewer train rows than features, or the fit does not converge.
+    """
+    return _log_linear(task, _volatility_features(task))
+
+
+def gjr_vix(task: Task) -> Forecast:
+    """`log_scale` with two features: sigma of GJR-GARCH and the column of volatility.
+
+    Raises:
+      Unavailable: no column of volatility, or a fit does not converge.
+    """
+    _volatility_of(task)
+    columns = _volatility_features(task)
+    if "log_garch" not in columns:
+        raise Unavailable("the fit of GJR-GARCH did not converge")
+    return _log_linear(task, {name: columns[name] for name in ("log_garch", "log_volatility")})
+
+
+def _volatility_features(task: Task) -> dict[str, Returns]:
+    train = task.returns[task.train_rows.start : task.train_rows.stop]
+    volatility = None if task.volatility is None else task.observed[task.volatility]
+    return regression.features(
+        task.returns, task.dates, volatility, garch_models.fit_garch(train, "gjr_garch")
+    )
+
+
+def _log_linear(task: Task, columns: Mapping[str, Returns]) -> Forecast:
+    design = regression.matrix(columns)
+    forecast = np.empty((*task.target_rows.shape, len(task.quantiles)))
+    before = task.target_rows[:, 0] - 1
+    for step in range(forecast.shape[1]):
+        rows = _rows_to_fit(task, step)
+        model = regression.fit(design[rows - step - 1], task.returns[rows])
+        if model is None:
+            raise Unavailable(
+                f"the fit of {design.shape[1]} features to {len(rows)} train rows did not converge"
+            )
+        sigma = regression.sigma(model, design)
+        shocks = task.returns[rows] / sigma[rows - step - 1]
+        forecast[:, step] = sigma[before, None] * np.quantile(shocks, task.quantiles)
+    return forecast
+
+
+def _rows_to_fit(task: Task, step: int) -> Int[np.ndarray, " M"]:
+    """Train rows that are `step` rows after the first of a window and have enough rows before them."""
+    burn_in = min(regression.BURN_IN, len(task.train_rows) // 2)
+    return np.arange(max(task.train_rows.start, burn_in) + step, task.train_rows.stop)
 
 
 def quantile_regression(task: Task) -> Forecast:
@@ -183,10 +262,27 @@ def quantile_regression(task: Task) -> Forecast:
       Unavailable: a regression does not converge.
     Source: Koenker and Bassett 1978; `statsmodels`.
     """
+    return _quantile_regression(task, {"target": task.returns, **task.observed})
+
+
+def volatility_regression(task: Task) -> Forecast:
+    """`quantile_regression` on levels of volatility: moving, of GJR-GARCH, and the column of volatility.
+
+    A CAViaR without its own past (Engle and Manganelli 2004): each quantile has its own weights.
+
+    Raises:
+      Unavailable: a regression does not converge.
+    """
+    columns = _volatility_features(task)
+    names = ("log_ewma", "log_garch", "log_volatility")
+    return _quantile_regression(task, {name: np.exp(columns[name]) for name in names if name in columns})
+
+
+def _quantile_regression(task: Task, columns: Mapping[str, Returns]) -> Forecast:
     from statsmodels.regression.quantile_regression import QuantReg  # half a second to import
     from statsmodels.tools.sm_exceptions import IterationLimitWarning
 
-    design, spread = _design(task)
+    design, spread = _design(task, columns)
     train, first = task.train_rows, task.target_rows[:, 0]
     forecast = np.empty((*task.target_rows.shape, len(task.quantiles)))
     for step in range(task.target_rows.shape[1]):
@@ -204,15 +300,15 @@ def quantile_regression(task: Task) -> Forecast:
     return np.sort(forecast, axis=-1)
 
 
-def _design(task: Task) -> tuple[Float[np.ndarray, "R V"], float]:
+def _design(task: Task, columns: Mapping[str, Returns]) -> tuple[Float[np.ndarray, "R V"], float]:
     """A constant and the columns known at each row's end, scaled by train rows; the target's spread."""
     train = slice(task.train_rows.start, task.train_rows.stop)
-    columns = [np.ones(len(task.returns))]
-    for values in (task.returns, *task.observed.values()):
+    scaled = [np.ones(len(task.returns))]
+    for values in columns.values():
         known = values[train][~np.isnan(values[train])]
         if known.size and np.ptp(known) > 0:
-            columns.append(np.nan_to_num(apply_scaler(fit_scaler(known[:, None]), values[:, None])[:, 0]))
-    return np.column_stack(columns), float(np.std(task.returns[train])) or 1.0
+            scaled.append(np.nan_to_num(apply_scaler(fit_scaler(known[:, None]), values[:, None])[:, 0]))
+    return np.column_stack(scaled), float(np.std(task.returns[train])) or 1.0
 
 
 Baseline = Callable[[Task], Forecast]
@@ -223,86 +319,13 @@ BASELINES: dict[str, Baseline] = {
     "vix_scaled": vix_scaled,
     "garch": garch,
     "gjr_garch": gjr_garch,
+    "gjr_garch_t": gjr_garch_t,
+    "gjr_garch_skewt": gjr_garch_skewt,
+    "egarch": egarch,
+    "gjr_vix": gjr_vix,
+    "log_scale": log_scale,
     "quantile_regression": quantile_regression,
+    "volatility_regression": volatility_regression,
 }
-FITTED = ("garch", "gjr_garch", "quantile_regression")  # up to a second a series and step
+FITTED = tuple(BASELINES)[4:]  # up to a second a series and step
 MAX_FITTED_SERIES = 20  # in panels of more series, those are left out
-
-
-class Garch(NamedTuple):
-    """Parameters for returns as decimals; `start` is the variance of the first row."""
-
-    mu: float
-    omega: float
-    alpha: float
-    gamma: float
-    beta: float
-    start: float
-
-
-def fit_garch(train: Returns, *, asymmetric: bool) -> Garch | None:
-    """Parameters of largest Gaussian likelihood on train returns, by the package `arch`.
-
-    Args:
-      train: consecutive returns, as decimals.
-      asymmetric: whether gamma is estimated; else it is 0.
-    Returns:
-      None if the fit does not converge.
-    """
-    from arch import arch_model  # a second to import, and only evaluation needs it
-
-    scale = float(np.std(train))  # the optimizer is made for returns of spread 1
-    if scale == 0:
-        return None
-    model = arch_model(
-        train / scale, mean="Constant", vol="GARCH", p=1, o=int(asymmetric), q=1, rescale=False
-    )
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")  # failures are in the flag and in the numbers
-        result = model.fit(disp="off", show_warning=False)
-    parameters = dict(result.params)
-    if result.convergence_flag or not np.isfinite(list(parameters.values())).all():
-        return None
-    return Garch(
-        mu=parameters["mu"] * scale,
-        omega=parameters["omega"] * scale**2,
-        alpha=parameters["alpha[1]"],
-        gamma=parameters.get("gamma[1]", 0.0),
-        beta=parameters["beta[1]"],
-        start=scale**2,
-    )
-
-
-def filter_variance(garch: Garch, returns: Returns) -> Float[np.ndarray, " R+1"]:
-    """One-step variance of each row from the returns before it, and of the row after the last.
-
-    >>> garch = Garch(mu=0.0, omega=1.0, alpha=0.5, gamma=1.0, beta=0.25, start=4.0)
-    >>> filter_variance(garch, np.array([2.0, -2.0])).tolist()
-    [4.0, 4.0, 8.0]
-    """
-    variance = [garch.start]
-    # Plain floats: a recursion over rows is several times faster than on numpy's numbers.
-    for shock in (returns - garch.mu).tolist():
-        weight = garch.alpha + (garch.gamma if shock < 0 else 0.0)
-        variance.append(garch.omega + weight * shock * shock + garch.beta * variance[-1])
-    return np.array(variance)
-
-
-def later_variances(
-    garch: Garch, first: Float[np.ndarray, " N"], shocks: Float[np.ndarray, " M"], steps: int
-) -> Float[np.ndarray, "N P"]:
-    """Expected variance of each of the next `steps` rows, given that of the first.
-
-    s_{h+1}^2 = omega + (alpha E[z^2] + gamma E[z^2; z < 0] + beta) s_h^2.
-
-    Args:
-      first: one-step variances.
-      shocks: standardised residuals z that the expectations are taken over.
-    """
-    squares = np.square(shocks)
-    persistence = garch.alpha * squares.mean() + garch.gamma * (squares * (shocks < 0)).mean() + garch.beta
-    variances = np.empty((len(first), steps))
-    variances[:, 0] = first
-    for step in range(1, steps):
-        variances[:, step] = garch.omega + persistence * variances[:, step - 1]
-    return variances

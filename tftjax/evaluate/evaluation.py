@@ -5,26 +5,36 @@ metrics.json      by split, numbers; what is undefined is left out or null:
                     METRICS of the model; of a single series and step also coverage_low and coverage_high,
                                        the 95 % Wilson interval of each coverage
                     baselines/NAME     METRICS of each baseline
-                    tests              days; diebold_mariano/NAME (difference of pinball, model minus
-                                       baseline, low, high, t, p, lags); confidence_set (p of the model and of
-                                       each baseline: those above 0.05 cannot be told from the best of them);
-                                       of a single series also value_at_risk/LEVEL of the outer quantiles,
-                                       pit, pesaran_timmermann
+                    foreign/NAME       METRICS of each forecast of another library (foreign.py)
+                    tests              days; diebold_mariano/NAME of each of both (difference of pinball,
+                                       model minus it, low, high, t, p, lags); confidence_set (p of the model
+                                       and of each of both: those above 0.05 cannot be told from the best of
+                                       them); of a single series also value_at_risk/LEVEL of the outer
+                                       quantiles, pit, pesaran_timmermann
                     trading            cost; sign, scaled, buy_and_hold: sharpe, low, high, turnover, and the
                                        excess over buy_and_hold
                     quality            share of the rolling windows in each mode
                     quality_random     the same for random forecasts with the same mean and sigma
                     regimes/DIVISION/REGIME  (regimes.py) windows, METRICS of the model, and
-                                       baselines/NAME with METRICS of each, of a single series only
+                                       baselines/NAME and foreign/NAME with METRICS of each, of a single
+                                       series only
+                    combination        of test, of a single series (combination.py): weights/NAME chosen
+                                       on validation; metrics; tests: days, diebold_mariano/NAME and model
+                                       (combination minus it)
+                    encompassing/NAME  the same: by the best baseline on validation and each foreign
+                                       forecast: weight of the model beside it on validation, slope, t, p
 predictions.csv   date, split, series and step if there are several, actual, a column a quantile
-baselines.csv     its rows, a column a baseline and quantile, as "vix_scaled/0.5"; of a single series only
+baselines.csv     its rows, a column a baseline and quantile, as "vix_scaled/0.5", and of foreign forecasts,
+                  which are empty where there is none; of a single series only
 quality.csv       date, split, series if there are several, mode of the rolling window that ends there
-by_series.csv     pinball loss of the model and of each baseline by series, if there are several
-notes.json        left_out: the baselines without a forecast, and why; volatility_column: that vix_scaled uses
+by_series.csv     pinball loss of the model and of each other forecast by series, if there are several
+notes.json        left_out: the baselines without a forecast, and why; volatility_column: that vix_scaled
+                  uses; foreign: by name of a foreign forecast, its file or frame
 """
 
 import logging
 from collections.abc import Hashable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -36,7 +46,9 @@ from tftjax.data.calendar import periods_a_year
 from tftjax.data.panel import calendar_of
 from tftjax.data.prepared import cardinalities
 from tftjax.data.volatility import volatility_column
+from tftjax.evaluate.combination import judge_combination
 from tftjax.evaluate.files import Predictions, write_by_series, write_tables
+from tftjax.evaluate.foreign import ForeignForecast, with_foreign
 from tftjax.evaluate.metrics import Forecast, Target
 from tftjax.evaluate.regimes import regime_metrics
 from tftjax.evaluate.scoring import (
@@ -55,6 +67,8 @@ from tftjax.storage import runs
 from tftjax.storage.directories import RunDirectory, make
 
 log = logging.getLogger(__name__)
+
+NO_FOREIGN: Mapping[str, ForeignForecast] = MappingProxyType({})
 
 
 class Evaluated(NamedTuple):
@@ -87,27 +101,33 @@ def forecast_splits(run: runs.Run) -> dict[str, Float[np.ndarray, "W P Q"]]:
     return dict(zip(SPLITS, np.split(forecast, stops[:-1]), strict=True))
 
 
-def evaluate(run: runs.Run, known: dict[Hashable, BaselineScores] | None = None) -> Evaluated:
+def evaluate(
+    run: runs.Run,
+    known: dict[Hashable, BaselineScores] | None = None,
+    foreign: Mapping[str, ForeignForecast] = NO_FOREIGN,
+) -> Evaluated:
     """Forecasts a run's validation and test rows, and writes their evaluation.
 
     Args:
       known: scores of baselines that runs on the same data share, filled here.
+      foreign: forecasts to judge beside it; see `read_foreign`.
     Raises:
       UserError: the run is a final fit, or the results cannot be written.
     """
-    return evaluate_forecasts(run, forecast_splits(run), known)
+    return evaluate_forecasts(run, forecast_splits(run), known, foreign)
 
 
 def evaluate_forecasts(
     run: runs.Run,
     forecasts: Mapping[str, Float[np.ndarray, "W P Q"]],
     known: dict[Hashable, BaselineScores] | None = None,
+    foreign: Mapping[str, ForeignForecast] = NO_FOREIGN,
 ) -> Evaluated:
     """Evaluates forecasts of a run's windows, whoever made them, and writes the files listed above.
 
     Args:
       forecasts: quantiles of each split's windows, returns as decimals.
-      known: see `evaluate`.
+      known, foreign: see `evaluate`.
     Raises:
       UserError: the results cannot be written.
     """
@@ -116,7 +136,8 @@ def evaluate_forecasts(
     quantiles, settings, panel = run.config.model.quantiles, run.config.evaluation, run.data.panel
     own_metrics = run.functions.metrics
     windows = {split: split_windows(run, split) for split in SPLITS}
-    baselines = score_baselines(run, windows, known)
+    baselines = with_foreign(run, windows, score_baselines(run, windows, known), foreign)
+    everyone = {split: {"model": forecasts[split], **baselines.forecasts[split]} for split in SPLITS}
     metrics, scores, modes = {}, {}, {}
     for split, forecast in forecasts.items():
         scores[split] = score(windows[split], forecast, quantiles, own_metrics)
@@ -130,18 +151,23 @@ def evaluate_forecasts(
             modes=modes[split],
             settings=settings,
             periods_a_year=periods_a_year(calendar_of(panel)),
+            foreign=foreign,
         )
-        all_forecasts = {"model": forecast, **baselines.forecasts[split]}
-        metrics[split]["regimes"] = regime_metrics(run, target_rows(run, split), all_forecasts)
+        metrics[split]["regimes"] = regime_metrics(run, target_rows(run, split), everyone[split], foreign)
+    all_scores = {split: {"model": scores[split], **baselines.scores[split]} for split in SPLITS}
+    metrics["test"] |= judge_combination(windows, everyone, all_scores, quantiles, own_metrics, foreign)
     files.write_json(directory.metrics, metrics)
     _say_what_is_missing(run)
-    notes = {"left_out": baselines.left_out, "volatility_column": volatility_column(panel.observed[1:])}
+    notes = {
+        "left_out": baselines.left_out,
+        "volatility_column": volatility_column(panel, run.config.data.volatility),
+        "foreign": {name: given.source for name, given in foreign.items()},
+    }
     files.write_json(directory.notes, notes)
     write_tables(run, directory, forecasts, baselines, modes)
     if panel.id_column is not None:
         write_by_series(run, directory, scores, baselines)
-    everyone = {"model": scores["test"], **baselines.scores["test"]}
-    shares = {name: scored.share_below for name, scored in everyone.items()}
+    shares = {name: scored.share_below for name, scored in all_scores["test"].items()}
     return Evaluated(metrics, _test_windows(run, windows["test"].target, forecasts["test"]), shares)
 
 

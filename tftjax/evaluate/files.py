@@ -62,7 +62,7 @@ def write_tables(
     predictions, compared, quality = [], [], []
     for split, forecast in forecasts.items():
         rows = target_rows(run, split)
-        table = _rows_table(run, split, rows)
+        table = rows_table(run, split, rows)
         values = pd.DataFrame(forecast.reshape(rows.size, -1), columns=names)
         predictions.append(table.assign(actual=returns[rows.ravel()]).join(values))
         for name, baseline in baselines.forecasts[split].items():
@@ -71,7 +71,7 @@ def write_tables(
         compared.append(table)
         windows = zip(rows_by_series(run, rows), modes[split], strict=True)
         ends = [rows[part.stop - len(judged) : part.stop, :1] for (_, part), judged in windows]
-        table = _rows_table(run, split, np.concatenate(ends))
+        table = rows_table(run, split, np.concatenate(ends))
         quality.append(table.assign(mode=np.array(MODES)[np.concatenate(modes[split])]))
     files.replace_file(directory.predictions, partial(pd.concat(predictions).to_csv, index=False))
     files.replace_file(directory.quality, partial(pd.concat(quality).to_csv, index=False))
@@ -79,7 +79,7 @@ def write_tables(
         files.replace_file(directory.baselines, partial(pd.concat(compared).to_csv, index=False))
 
 
-def _rows_table(run: runs.Run, split: str, rows: Int[np.ndarray, "W P"]) -> pd.DataFrame:
+def rows_table(run: runs.Run, split: str, rows: Int[np.ndarray, "W P"]) -> pd.DataFrame:
     """A row a window and step, dated by the day that is forecast."""
     num_windows, num_steps = rows.shape
     flat, panel = rows.ravel(), run.data.panel
@@ -122,7 +122,7 @@ class Evaluation(NamedTuple):
       metrics: metrics.json.
       notes: notes.json.
       predictions: predictions.csv by split.
-      baselines: the test rows' forecasts by baseline; none of several series.
+      baselines: the test rows' forecasts by baseline, then the foreign ones; none of several series.
       quality: quality.csv.
       by_series: by_series.csv; None of a single series.
     """
@@ -219,7 +219,7 @@ def _read_by_series(path: Path, remedy: str) -> pd.DataFrame:
 
 
 def daily_pinball(evaluation: Evaluation) -> pd.DataFrame:
-    """Pinball loss of each test day, of "model" and of each baseline whose forecasts are kept."""
+    """Pinball loss of each test day, of "model" and of each forecast beside it that is kept."""
     test = evaluation.predictions["test"]
     forecasts = {"model": test.forecast, **evaluation.baselines}
     losses = {

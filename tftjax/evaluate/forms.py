@@ -36,6 +36,7 @@ class Notes(Form):
 
     left_out: dict[str, str]
     volatility_column: str | None
+    foreign: dict[str, str] = {}
 
 
 class Scored(Form):
@@ -126,12 +127,37 @@ class OfRegime(Form):
     windows: int
     pinball: Number = None
     baselines: dict[str, dict[str, Any]] = {}
+    foreign: dict[str, dict[str, Any]] = {}
+
+
+class CombinationTests(Tests):
+    """The tests of a combination."""
+
+    model: Difference
+
+
+class Combination(Form):
+    """The model combined with the best forecasts beside it."""
+
+    weights: dict[str, Finite]
+    metrics: Scored
+    tests: CombinationTests
+
+
+class Encompassed(P):
+    """A test of whether the model adds anything to a forecast."""
+
+    weight: Number
+    slope: Finite
 
 
 class Judged(Scored):
     """A split of metrics.json."""
 
     baselines: dict[str, Scored]
+    foreign: dict[str, Scored] = {}
+    combination: Combination = None
+    encompassing: dict[str, Encompassed] = {}
     tests: Tests
     trading: Trading
     quality: Shares
@@ -139,9 +165,9 @@ class Judged(Scored):
     regimes: dict[str, dict[str, OfRegime]] = {}
 
     @pydantic.model_validator(mode="after")
-    def _tests_each_baseline(self) -> "Judged":
-        if self.baselines.keys() != self.tests.diebold_mariano.keys():
-            raise ValueError("baselines and tests.diebold_mariano have different names")
+    def _tests_each_other(self) -> "Judged":
+        if self.baselines.keys() | self.foreign.keys() != self.tests.diebold_mariano.keys():
+            raise ValueError("baselines and foreign, and tests.diebold_mariano, have different names")
         return self
 
 

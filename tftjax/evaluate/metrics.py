@@ -447,15 +447,19 @@ def _checked(name: str, value: Any) -> float | dict[str, float] | None:
         ) from error
 
 
+# Keys of metrics.json with numbers of other forecasts than the model's.
+OTHERS = ("baselines", "foreign", "combination", "encompassing")
+
+
 def flatten(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, int | float]:
-    """Nested metrics under flat names, without nulls and without the baselines.
+    """Nested metrics under flat names, without nulls and without those of OTHERS.
 
     >>> flatten({"crps": 1, "coverage": {"80": 2, "96": None}, "baselines": {"rolling": {"crps": 3}}})
     {'crps': 1, 'coverage/80': 2}
     """
     flat: dict[str, int | float] = {}
     for name, value in metrics.items():
-        if name == "baselines":
+        if name in OTHERS:
             continue
         if isinstance(value, Mapping):
             flat |= flatten(value, f"{prefix}{name}/")

@@ -1,7 +1,7 @@
 """Metrics of the windows of each market regime, as it was known before them."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from tftjax.data.conditions import regime_of, regime_values
 from tftjax.data.volatility import STORMY, known_volatility, storminess
 from tftjax.evaluate.metrics import evaluate_forecast
+from tftjax.evaluate.scoring import apart
 from tftjax.storage.runs import Run
 
 VOLATILITY_LABELS = ("calm", "middle", "stormy")
@@ -61,15 +62,20 @@ def _by_volatility(run: Run, last_rows: Int[np.ndarray, " W"]) -> Int[np.ndarray
 
 
 def regime_metrics(
-    run: Run, rows: Int[np.ndarray, "W P"], forecasts: Mapping[str, Float[np.ndarray, "W P Q"]]
+    run: Run,
+    rows: Int[np.ndarray, "W P"],
+    forecasts: Mapping[str, Float[np.ndarray, "W P Q"]],
+    foreign: Collection[str] = (),
 ) -> dict[str, dict[str, dict]]:
     """Metrics of each regime's windows.
 
     Args:
       rows: the target rows of the windows.
-      forecasts: the forecasts of "model" and of the baselines, by name.
+      forecasts: the forecasts of "model", of the baselines and of foreign ones, by name.
+      foreign: names of the foreign ones.
     Returns:
-      By division and regime: number of `windows`, the model's metrics, and each baseline's in `baselines`.
+      By division and regime: number of `windows`, the model's metrics, and each other's in
+      `baselines` or `foreign`.
     """
     quantiles = run.config.model.quantiles
     returns = run.data.panel.frame[run.data.panel.target].to_numpy(np.float64)
@@ -87,6 +93,6 @@ def regime_metrics(
                     )
                     for name, forecast in forecasts.items()
                 }
-                values |= scores.pop("model") | {"baselines": scores}
+                values |= scores.pop("model") | apart(scores, foreign)
             metrics[division.name][label] = values
     return metrics

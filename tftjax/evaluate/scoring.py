@@ -6,7 +6,7 @@ made for one series only. Steps beyond the first count in losses; everything els
 
 import itertools
 import logging
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 
 from tftjax.config.evaluation import EvaluationConfig
 from tftjax.data.splits import Block
+from tftjax.data.volatility import volatility_column
 from tftjax.errors import UserError
 from tftjax.evaluate.baselines import BASELINES, FITTED, MAX_FITTED_SERIES, Baseline, Task, Unavailable
 from tftjax.evaluate.comparisons import confidence_set
@@ -115,24 +116,23 @@ def judge(
     modes: Sequence[Int[np.ndarray, "_"]],
     settings: EvaluationConfig,
     periods_a_year: float,
+    foreign: Collection[str] = (),
 ) -> dict[str, Any]:
     """The metrics of a forecast in one split, as metrics.json holds them (`evaluation.py` lists them).
 
     Args:
       scored: the forecast's scores.
-      baselines: each baseline's scores of the same windows.
+      baselines: the scores of the baselines, and of foreign forecasts, of the same windows.
       modes: see `modes_by_series`.
       periods_a_year: rows of the panel in a year.
+      foreign: names of the foreign forecasts.
     """
     middle, actual = median(forecast, quantiles)[:, 0], windows.target[:, 0]
     tests: dict[str, Any] = {
         "days": len(scored.losses),
-        "diebold_mariano": {
-            name: diebold_mariano(scored.losses - baseline.losses, windows.target.shape[1])._asdict()
-            for name, baseline in baselines.items()
-        },
+        "diebold_mariano": tests_against(scored, baselines, windows.target.shape[1]),
         "confidence_set": confidence_set(
-            {"model": scored.losses, **{name: baseline.losses for name, baseline in baselines.items()}}
+            {"model": scored.losses, **{name: other.losses for name, other in baselines.items()}}
         ),
     }
     if len(windows.series) == 1:
@@ -145,11 +145,30 @@ def judge(
         tests["pesaran_timmermann"] = pesaran_timmermann(middle, actual)
     pairs = [(middle[part], actual[part]) for part in windows.series]
     return scored.metrics | {
-        "baselines": {name: baseline.metrics for name, baseline in baselines.items()},
+        **apart({name: baseline.metrics for name, baseline in baselines.items()}, foreign),
         "tests": tests,
         "trading": trade(windows, middle, settings.trading_cost, periods_a_year),
         "quality": shares(np.concatenate(modes)),
         "quality_random": shares(random_modes(pairs, settings)),
+    }
+
+
+def tests_against(scored: Score, others: Mapping[str, Score], steps: int) -> dict[str, dict[str, Any]]:
+    """Diebold and Mariano's test of a forecast's daily losses minus those of each of the others.
+
+    Args:
+      steps: the number of steps in a window.
+    """
+    return {
+        name: diebold_mariano(scored.losses - other.losses, steps)._asdict() for name, other in others.items()
+    }
+
+
+def apart(metrics: Mapping[str, Any], foreign: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Metrics of the forecasts beside a model's, by name: those of `baselines`, and `foreign` ones."""
+    return {
+        kind: {name: values for name, values in metrics.items() if (name in foreign) == is_foreign}
+        for kind, is_foreign in (("baselines", False), ("foreign", True))
     }
 
 
@@ -177,7 +196,7 @@ def trade(
 
 
 class BaselineScores(NamedTuple):
-    """The baselines' scores, which depend on the data, the quantiles and the lengths, not on a model.
+    """The scores of baselines, which depend on the data, the quantiles and the lengths, not on a model.
 
     Attributes:
       scores: scores by split and name.
@@ -225,7 +244,8 @@ def score_baselines(
     model = run.config.model
     lengths = model.encoder_length, model.prediction_length
     own = (*run.functions.baselines.items(), *run.functions.metrics.items())
-    key = (run.data.panel.fingerprint, run.data.blocks, model.quantiles, *lengths, own)
+    data = run.data.panel.fingerprint, run.data.blocks, run.config.data.volatility
+    key = (*data, model.quantiles, *lengths, own)
     known = {} if known is None else known
     if key not in known:
         known[key] = _score_all(run, windows)
@@ -277,7 +297,7 @@ def baseline_forecasts(run: runs.Run, name: str) -> dict[str, Float[np.ndarray, 
       Unavailable: it has none of some series; names the series.
     """
     panel = run.data.panel
-    columns = {column: panel.frame[column].to_numpy(np.float64) for column in panel.observed}
+    columns = {name: panel.frame[name].to_numpy(np.float64) for name in run.data.whole.observed}
     rows = {split: target_rows(run, split) for split in SPLITS}
     windows = {split: dict(rows_by_series(run, rows[split])) for split in SPLITS}
     forecasts: dict[str, list] = {split: [] for split in SPLITS}
@@ -293,6 +313,8 @@ def baseline_forecasts(run: runs.Run, name: str) -> dict[str, Float[np.ndarray, 
             train_rows=range(train.start - first, train.stop - first),
             target_rows=np.concatenate(list(parts.values())) - first,
             quantiles=run.config.model.quantiles,
+            dates=panel.frame.index[first : block.rows.stop],
+            volatility=volatility_column(panel, run.config.data.volatility),
         )
         try:
             forecast = _checked(all_baselines(run)[name](task), task, name)

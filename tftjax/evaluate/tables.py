@@ -166,11 +166,26 @@ def best_of(rows: Iterable[Mapping[str, Any]], metric_columns: Sequence[MetricCo
     return {name: distance for name, distance in least.items() if distance < float("inf")}
 
 
+def beside(metrics: Metrics) -> dict[str, Metrics]:
+    """Metrics of the baselines, then of foreign forecasts, by the names of `shown`."""
+    foreign = metrics.get("foreign", {})
+    return shown({**metrics.get("baselines", {}), **foreign}, foreign)
+
+
+def shown(values: Mapping[str, Any], foreign: Collection[str]) -> dict[str, Any]:
+    """Values by name, with a mark at the names of foreign forecasts.
+
+    >>> shown({"garch": 1, "chronos": 2}, ["chronos"])
+    {'garch': 1, 'chronos (foreign)': 2}
+    """
+    return {f"{name} (foreign)" if name in foreign else name: value for name, value in values.items()}
+
+
 def against_baselines(metrics: Metrics, title: str) -> Table:
-    """The model and its baselines in one split, by pinball loss."""
-    everyone = {"model": metrics, **metrics["baselines"]}
+    """The model, its baselines and foreign forecasts in one split, by pinball loss."""
+    everyone = {"model": metrics, **beside(metrics)}
     ranked = {name: everyone[name] for name in sorted(everyone, key=lambda name: everyone[name]["pinball"])}
-    tests = metrics["tests"]["diebold_mariano"]
+    tests = shown(metrics["tests"]["diebold_mariano"], metrics.get("foreign", {}))
     return compared(title, ranked, {"model"}, tests, "model minus it", "Sorted by pinball loss")
 
 
@@ -242,6 +257,19 @@ def at_once(title: str, losses: pd.DataFrame, models: Collection[str], note: str
     return Table(title, ("", "pinball, 1e-3", "in the confidence set", "its p"), rows, note)
 
 
+def combination(metrics: Metrics) -> Table | None:
+    """The model and its combination with the best others, side by side; None where there is none."""
+    if "combination" not in metrics:
+        return None
+    values = metrics["combination"]
+    everyone = {"combination": values["metrics"], "model": metrics}
+    weights = ", ".join(f"{name} {weight:g}" for name, weight in values["weights"].items())
+    title = f"Combination: {weights}"
+    order = "Quantiles averaged level by level, weights chosen on the validation rows"
+    tests = {"model": values["tests"]["model"]}
+    return compared(title, everyone, everyone, tests, "combination minus it", order)
+
+
 def difference_cells(test: Mapping[str, Any]) -> list[Cell]:
     """Difference with its interval, and the test; green where the model is better, red where it is worse."""
     mark = mark_of(test)
@@ -284,18 +312,18 @@ def against_runs(differences: Mapping[str, tuple[float, Difference]]) -> Table:
 
 
 def by_regime(division: str, regimes: Mapping[str, Metrics]) -> Table:
-    """Pinball loss of the model in each regime, and its difference from each baseline's.
+    """Pinball loss of the model in each regime, and its difference from that of each forecast beside it.
 
     Args:
       division: "volatility", or the column whose values divide the windows.
       regimes: the division's part of metrics.json.
     """
-    names = list(dict.fromkeys(name for values in regimes.values() for name in values.get("baselines", {})))
+    names = list(dict.fromkeys(name for values in regimes.values() for name in beside(values)))
     rows = []
     for label, values in regimes.items():
         row = [Cell(label), Cell(f"{values['windows']:,}"), Cell(LOSS.number(values.get("pinball")))]
         for name in names:
-            loss = values.get("baselines", {}).get(name, {}).get("pinball")
+            loss = beside(values).get(name, {}).get("pinball")
             difference = None if loss is None else relative(values["pinball"] - loss, loss)
             row.append(Cell(GAIN.number(difference, "+")))
         rows.append(row)
@@ -358,23 +386,35 @@ def earnings(trading: Metrics) -> Table:
     return Table("Sharpe ratios of following the median", head, rows, note)
 
 
-def by_series(table: pd.DataFrame) -> Table:
-    """Pinball losses of each series in the test rows, the lowest marked."""
+def by_series(table: pd.DataFrame, foreign: Collection[str] = ()) -> Table:
+    """Pinball losses of each series in the test rows, the lowest marked.
+
+    Args:
+      table: by_series.csv.
+      foreign: names of the foreign forecasts.
+    """
     names = [name for name in table if name not in ("series", "split", "windows")]
     rows = []
     for _, row in table[table["split"] == "test"].iterrows():
         lowest = row[names].min()
         cells = [Cell(LOSS.number(row[name]), "best" if row[name] == lowest else "") for name in names]
         rows.append([Cell(str(row["series"])), *cells])
-    return Table("By series", ("series", *names), rows, "Pinball loss of the test rows, 1e-3.")
+    return Table(
+        "By series",
+        ("series", *shown(dict.fromkeys(names), foreign)),
+        rows,
+        "Pinball loss of the test rows, 1e-3.",
+    )
 
 
 def left_out(notes: Mapping[str, Any]) -> list[str]:
-    """The baselines without a forecast, and why; the column that vix_scaled scales by."""
+    """The baselines without a forecast, and why; vix_scaled's column; the sources of foreign forecasts."""
     sentences = [f"{name} is left out: {reason}." for name, reason in notes["left_out"].items()]
     column = notes["volatility_column"]
     if column is not None and "vix_scaled" not in notes["left_out"]:
         sentences.append(f"vix_scaled scales by {column}.")
+    foreign = notes.get("foreign", {})
+    sentences += [f"{name} is a foreign forecast, no baseline: {source}." for name, source in foreign.items()]
     return sentences
 
 

@@ -27,7 +27,7 @@ from tftjax.evaluate.trading import REFERENCE
 
 def headline(metrics: Metrics) -> tuple[str, str]:
     """Mark and sentence: the model has earned its keep if it beats every baseline significantly."""
-    days, total = metrics["tests"]["days"], len(metrics["tests"]["diebold_mariano"])
+    days, total = metrics["tests"]["days"], len(_tests(metrics))
     if days < MIN_DAYS or not total:
         return "open", "No verdict: too few dates" if total else "No verdict: no baseline has a forecast"
     beaten = count_beaten(metrics)
@@ -47,7 +47,40 @@ class Verdict(NamedTuple):
 
 def count_beaten(metrics: Metrics) -> int:
     """The number of baselines that the model beats significantly on one split."""
-    return sum(mark_of(test) == "good" for test in metrics["tests"]["diebold_mariano"].values())
+    return sum(mark_of(test) == "good" for test in _tests(metrics).values())
+
+
+def _tests(metrics: Metrics, foreign: bool = False) -> dict[str, Mapping[str, Any]]:
+    """Diebold and Mariano's tests against the baselines, or against foreign forecasts."""
+    names, tests = metrics.get("foreign", {}), metrics["tests"]["diebold_mariano"]
+    return {name: test for name, test in tests.items() if (name in names) == foreign}
+
+
+def combination_line(metrics: Metrics) -> str:
+    """The combination's verdict beside the model's, and what the model adds; nothing where there is none."""
+    if "combination" not in metrics:
+        return ""
+    weights, tests = (metrics["combination"][name] for name in ("weights", "tests"))
+    named = ", ".join(f"{name} {weight:g}" for name, weight in weights.items() if weight)
+    beaten = count_beaten({"tests": tests, "foreign": metrics.get("foreign", {})})
+    said = f"beats {beaten} of {len(_tests(metrics))} baselines, the model alone {count_beaten(metrics)}"
+    difference = percent_of(tests["model"], metrics["pinball"]) or "undefined"
+    parts = [
+        f"Combination, weights chosen on validation ({named}):"
+        f" {said if tests['days'] >= MIN_DAYS else 'too few dates for a test'}",
+        f"its pinball loss minus the model's: {difference}",
+    ]
+    parts += [_added(name, test) for name, test in metrics["encompassing"].items()]
+    return f"{'; '.join(parts)}."
+
+
+def _added(name: str, test: Mapping[str, Any]) -> str:
+    """What the model adds to another forecast, by the test of encompassing."""
+    weight = "" if test["weight"] is None else f"weight {test['weight']:g} on validation, "
+    if test["p"] is None:
+        return f"no test of what the model adds to {name} ({weight}too few dates, or the same forecast)"
+    adds = "the model adds to" if test["p"] < ALPHA else "it is not shown that the model adds to"
+    return f"{adds} {name} ({weight}encompassing {p_text(test['p'])})"
 
 
 def verdict_of(metrics: Metrics) -> Verdict:
@@ -55,6 +88,7 @@ def verdict_of(metrics: Metrics) -> Verdict:
     points = [
         _hardest(metrics),
         among_the_best(metrics),
+        combination_line(metrics),
         _direction(metrics),
         _intervals(metrics),
         _spread(metrics),
@@ -151,24 +185,33 @@ def summary(metrics: Mapping[str, Metrics]) -> str:
     ]
     # The loss alone, and no note: that below the last table holds for all.
     short = [table._replace(head=table.head[:4], rows=[row[:4] for row in table.rows]) for table in others]
-    parts = [*opening(metrics["test"]), f"Quality: {quality_text(metrics['test'])}."]
+    test = metrics["test"]
+    parts = [*opening(test), f"Quality: {quality_text(test)}.", *filter(None, [combination_line(test)])]
     return Summary("", [*parts, *(table._replace(note="") for table in short), last]).terminal()
 
 
 def verdict(metrics: Metrics) -> str:
-    """A line on one split: the baselines that the model beats, by Diebold and Mariano's test."""
-    tests = metrics["tests"]
-    if tests["days"] < MIN_DAYS:
-        return f"no verdict: {tests['days']} dates are too few for a test, which takes {MIN_DAYS}"
-    by_mark: dict[str, list[str]] = {"good": [], "": [], "bad": []}
-    for name, test in tests["diebold_mariano"].items():
-        p = "no difference" if test["p"] is None else p_text(test["p"])
-        by_mark[mark_of(test)].append(f"{name} ({p})")
-    total = len(tests["diebold_mariano"])
-    parts = [f"beats {len(by_mark['good'])} of {total} baselines (DM p < {ALPHA:g})"]
-    parts += [f"cannot be told from {', '.join(by_mark[''])}"] if by_mark[""] else []
-    parts += [f"is worse than {', '.join(by_mark['bad'])}"] if by_mark["bad"] else []
+    """A line on one split: the baselines that the model beats, by Diebold and Mariano's test.
+
+    Foreign forecasts follow by name: they do not count as baselines.
+    """
+    days, tests, foreign = metrics["tests"]["days"], _tests(metrics), _tests(metrics, foreign=True)
+    if days < MIN_DAYS:
+        return f"no verdict: {days} dates are too few for a test, which takes {MIN_DAYS}"
+    parts = [f"beats {count_beaten(metrics)} of {len(tests)} baselines (DM p < {ALPHA:g})"]
+    for marked, kind, words in ((tests, "", ("", "bad")), (foreign, "the foreign ", WORDS)):
+        for mark in words:
+            names = [f"{name} ({_p(test)})" for name, test in marked.items() if mark_of(test) == mark]
+            parts += [f"{WORDS[mark]} {kind}{', '.join(names)}"] if names else []
     return "; ".join(parts)
+
+
+# By mark of a test; see `tables.mark_of`.
+WORDS = {"good": "beats", "": "cannot be told from", "bad": "is worse than"}
+
+
+def _p(test: Mapping[str, Any]) -> str:
+    return "no difference" if test["p"] is None else p_text(test["p"])
 
 
 def read_verdict(path: Path, remedy: str) -> str:

@@ -21,7 +21,7 @@ from tftjax.config.loading import Config
 from tftjax.config.train import TrainConfig
 from tftjax.data.windows import Inputs
 from tftjax.errors import UserError
-from tftjax.model.tft import TemporalFusionTransformer
+from tftjax.model.tft import CORRECTION, TemporalFusionTransformer
 
 Tree = Mapping[str, Any]
 
@@ -94,7 +94,9 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return (q * np.sign(np.diag(r))).T
 
 
-def _initializer(name: str):
+def _initializer(module: str, name: str):
+    if module == CORRECTION:
+        return lambda rng, shape: np.zeros(shape)
     if name.endswith("recurrent_kernel"):
         return _orthogonal
     if name.endswith("kernel"):
@@ -115,7 +117,7 @@ def init_parameters(layout: Layout, seed: int) -> Float32[np.ndarray, " N"]:
     values = []
     for path, shape in zip(layout.paths, layout.shapes, strict=True):
         rng = np.random.default_rng([seed, zlib.crc32("/".join(path).encode())])
-        values.append(_initializer(path[-1])(rng, shape).astype(np.float32).ravel())
+        values.append(_initializer(path[0], path[-1])(rng, shape).astype(np.float32).ravel())
     return np.concatenate(values)
 
 

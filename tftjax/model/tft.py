@@ -35,6 +35,8 @@ from tftjax.model.layers import (
 from tftjax.model.regime import RegimeGates, Router, by_thresholds
 from tftjax.model.staleness import StepStaleness, VariableStaleness
 
+CORRECTION = "output_correction"  # the output layer of a head that corrects, zero at the start
+
 
 class TFTOutput(NamedTuple):
     """Forecast and the weights that explain it.
@@ -46,6 +48,7 @@ class TFTOutput(NamedTuple):
       decoder_selection: weight of each known variable at each prediction step; None without known inputs.
       static_selection: weight of each static variable; None without static inputs.
       regime: probability of each regime, which sum to 1; None without regimes.
+      correction: numbers by which the head corrects a forecast; None for a head that does not.
     """
 
     quantiles: Float[Array, "B P Q"]
@@ -54,6 +57,7 @@ class TFTOutput(NamedTuple):
     decoder_selection: Float[Array, "B P Vk"] | None
     static_selection: Float[Array, "B Vs"] | None
     regime: Float[Array, "B R"] | None = None
+    correction: Float[Array, "B P C"] | None = None
 
 
 class TemporalFusionTransformer(nn.Module):
@@ -121,8 +125,7 @@ class TemporalFusionTransformer(nn.Module):
         decoded = GatedResidualNetwork(size, size, name="position_wise")(attended, noise)
         # The last gate has no dropout, and skips the whole transformer part (eq. 22).
         decoded = GateAddNorm(name="output_gate")(decoded, temporal[:, encoder_length:], None)
-        raw = Dense(len(self.config.quantiles), name="output")(decoded)
-        quantiles = (self.head or HEADS[self.config.quantile_head])(raw, self.config.quantiles)
+        quantiles, correction = self._head(decoded, inputs)
         return TFTOutput(
             quantiles=quantiles.transpose(2, 1, 0),
             attention=attention.transpose(3, 0, 1, 2),
@@ -130,7 +133,19 @@ class TemporalFusionTransformer(nn.Module):
             decoder_selection=None if decoder_weights is None else decoder_weights.transpose(2, 1, 0),
             static_selection=None if static_weights is None else static_weights[:, 0].T,
             regime=None if regime is None else regime.T,
+            correction=None if correction is None else correction.transpose(2, 1, 0),
         )
+
+    def _head(
+        self, decoded: Float[Array, "D P B"], inputs: Inputs
+    ) -> tuple[Float[Array, "Q P B"], Float[Array, "R P B"] | None]:
+        """The quantiles, and the numbers by which a head corrects."""
+        levels = self.config.quantiles
+        if self.head is not None:
+            return self.head(Dense(len(levels), name="output")(decoded), levels), None
+        head = HEADS[self.config.quantile_head]
+        raw = Dense(len(levels) + head.extra, name=CORRECTION if head.corrects else "output")(decoded)
+        return head.quantiles(raw, levels, inputs.shocks), raw if head.corrects else None
 
     def _embed(self, inputs: Inputs) -> tuple[Embedded, Embedded | None, Embedded | None]:
         """Embeds observed, known and static variables; None for a kind without any."""

@@ -26,6 +26,7 @@ from tftjax.train.monitor import read_history, warnings_of
 
 # Baselines in the picture of skill beside the best: the floor, and the one that the design measures by.
 SKILL_AGAINST = ("unconditional", "vix_scaled")
+NO_FORECASTS = "of several series the evaluation keeps no forecasts of the baselines"
 
 
 def run_page(evaluation: Evaluation, others: Mapping[str, tuple[float, Difference]]) -> Page:
@@ -58,14 +59,16 @@ def run_page(evaluation: Evaluation, others: Mapping[str, tuple[float, Differenc
 
 def _baselines(evaluation: Evaluation, others: Mapping[str, tuple[float, Difference]]) -> list[Part]:
     test, by_series = evaluation.metrics["test"], evaluation.by_series
-    losses = {name: values["pinball"] for name, values in test["baselines"].items()}
+    losses = {name: values["pinball"] for name, values in tables.beside(test).items()}
+    tests = tables.shown(test["tests"]["diebold_mariano"], test.get("foreign", {}))
     validation = f"Validation rows, {period(evaluation.predictions['val'])}"
     return [
-        figures.differences_picture(test["tests"]["diebold_mariano"], losses),
+        figures.differences_picture(tests, losses),
         tables.against_baselines(test, "Test rows"),
         Items(tables.left_out(evaluation.notes)),
+        tables.combination(test) if evaluation.baselines else Text(f"No combination: {NO_FORECASTS}."),
         tables.against_runs(others) if others else None,
-        tables.by_series(by_series) if by_series is not None else None,
+        tables.by_series(by_series, test.get("foreign", {})) if by_series is not None else None,
         Details("The same for validation", [tables.against_baselines(evaluation.metrics["val"], validation)]),
         Details("The baselines", [Facts("", tables.described())]),
     ]
@@ -92,7 +95,7 @@ def _forecast(evaluation: Evaluation) -> list[Part]:
 
 def _skill(evaluation: Evaluation, panel: Panel) -> list[Part]:
     if not evaluation.baselines:
-        return [Text("Not drawn: of several series the evaluation keeps no forecasts of the baselines.")]
+        return [Text(f"Not drawn: {NO_FORECASTS}.")]
     losses = daily_pinball(evaluation)
     baselines = dict.fromkeys((*SKILL_AGAINST, hardest(evaluation.metrics["val"]["baselines"])))
     names = [name for name in baselines if name in losses]

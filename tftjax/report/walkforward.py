@@ -115,7 +115,7 @@ def _folded(table: Table) -> Details:
 def _by_fold(walk: Walk, panel: Panel) -> list[Part]:
     stormy = text = None
     if panel.id_column is None:
-        stormy, name = stormy_days(panel, walk.losses.index), volatility_name(panel)
+        stormy, name = stormy_days(walk, panel), volatility_name(panel, walk.members)
         text = Text(f"Shaded: dates before which {name} was above its median over these test dates.")
     numbers = Details("Fold by fold in numbers", [summary.skill(walk), summary.directions(walk)])
     return [gain_picture(summary.gain_data(walk, stormy)), text, numbers]
@@ -123,7 +123,7 @@ def _by_fold(walk: Walk, panel: Panel) -> list[Part]:
 
 def _parts(walk: Walk, panel: Panel) -> list[Part]:
     signs = "The pictures show differences: below zero the config is better, and a gain is above zero."
-    parts: list[Part] = [Text(f"{summary.parts_text(volatility_name(panel))} {signs}")]
+    parts: list[Part] = [Text(f"{summary.parts_text(volatility_name(panel, walk.members))} {signs}")]
     for place, name in enumerate(walk.metrics):
         tests = summary.part_tests(walk, name, walk.hardest)
         tests = {part: tests[part] for part in ("all", *QUARTERS) if part in tests}

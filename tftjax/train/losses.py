@@ -209,6 +209,7 @@ def total_loss(
     quantiles: tuple[float, ...],
     hyperparameters: Hyperparameters,
     scale: str,
+    weights: Float[Any, "B"] | None = None,
     own: Mapping[str, tuple[Penalty, float]] = MappingProxyType({}),
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """The loss L of a whole batch, and its terms by name.
@@ -229,6 +230,7 @@ def total_loss(
       quantiles: the levels; 0.5 must be among them.
       hyperparameters: weights and targets of the penalties.
       scale: one of `SCALES`.
+      weights: a weight of the pinball loss for each window; None weighs all alike.
       own: penalties beside `PENALTIES` and their weights, by name.
     Returns:
       The loss in return units, and scalars: `quantile_loss`, `<name>_penalty` (weighted; these add up to
@@ -240,7 +242,9 @@ def total_loss(
         raise ValueError(f"loss.scale is {scale!r}; known: {', '.join(SCALES)}")
     if 0.5 not in quantiles:
         raise ValueError(f"the penalties need the median: put 0.5 among the quantiles, which are {quantiles}")
-    terms = {"quantile_loss": jnp.mean(quantile_loss(forecast, target, quantiles))}
+    pinball = quantile_loss(forecast, target, quantiles)
+    weighed = pinball if weights is None else pinball * weights[:, None, None]
+    terms = {"quantile_loss": jnp.mean(weighed)}
     median = median_of(forecast, quantiles)
     mean, std = hyperparameters.target_mean, hyperparameters.target_std
     unit = std if scale == "standardized" else 1.0

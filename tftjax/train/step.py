@@ -6,6 +6,7 @@ loss, whose moments are those of the whole batch.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -139,14 +140,26 @@ def _gathered(share: Array, mesh: Mesh) -> Array:
     return jax.lax.all_gather(share, MESH_AXIS, tiled=True) if mesh.size > 1 else share
 
 
-def _losses(forecast, targets, hyperparameters: Hyperparameters, program: Program) -> dict[str, Array]:
-    """The loss of forecasts [B P Q] of targets [B P], and its terms."""
+def _losses(forecast, targets, scale, hyperparameters: Hyperparameters, program: Program) -> dict[str, Array]:
+    """The loss of forecasts [B P Q] of targets [B P] with the scale [B] of each window, and its terms."""
     config = program.config
     weights = config.loss.own_weights
     own = {name: (f, weights.get(name, 1.0)) for name, f in program.functions.penalties.items()}
-    quantiles, scale = config.model.quantiles, config.loss.scale
-    loss, terms = total_loss(forecast, targets, quantiles, hyperparameters, scale, own)
+    by_scale = hyperparameters.target_std / scale if config.loss.unit == "scale" else None
+    quantiles, penalty_scale = config.model.quantiles, config.loss.scale
+    loss, terms = total_loss(forecast, targets, quantiles, hyperparameters, penalty_scale, by_scale, own)
     return {"loss": loss, **terms}
+
+
+def _training_penalties(program: Program) -> dict[str, tuple[str, Callable[..., Array]]]:
+    """Penalties of training alone, since validation judges forecasts: a field of TFTOutput, a function."""
+    model = program.config.model
+    penalties: dict[str, tuple[str, Callable[..., Array]]] = {}
+    if model.attention.regime.by == "router":
+        penalties["balance_penalty"] = "regime", lambda x, h: h.balance_weight * balance_penalty(x)
+    if model.quantile_head == "correction" and program.model.head is None:
+        penalties["correction_penalty"] = "correction", lambda x, h: h.correction_weight * jnp.mean(x**2)
+    return penalties
 
 
 def _norms(gradient: Array, updates: Array, layout: Layout) -> dict[str, Array]:
@@ -173,9 +186,8 @@ def _metric_names(state: TrainState, hyperparameters: Hyperparameters, program: 
     def metrics():
         config = program.config.model
         forecast = jnp.zeros((1, config.prediction_length, len(config.quantiles)))
-        losses = _losses(forecast, forecast[..., 0], hyperparameters, program)
-        if config.attention.regime.by == "router":
-            losses["balance_penalty"] = losses["loss"]
+        losses = _losses(forecast, forecast[..., 0], forecast[:, 0, 0], hyperparameters, program)
+        losses |= dict.fromkeys(_training_penalties(program), losses["loss"])
         return losses | _norms(state.params, state.params, program.layout)
 
     return list(jax.eval_shape(metrics))
@@ -259,23 +271,23 @@ def train_step(
     local_starts = jax.lax.dynamic_slice_in_dim(starts, first, local)
     lengths = model_config.encoder_length, model_config.prediction_length
     inputs, _ = gather(data.series, local_starts, *lengths)
-    _, targets = gather(data.series, starts, *lengths)
+    batch, targets = gather(data.series, starts, *lengths)
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key, impl=KEY_IMPL), state.step)
     noise = Dropout(hyperparameters.dropout_rate, jax.random.bits(key), first + jnp.arange(local))
 
-    routed = model_config.attention.regime.by == "router"
+    penalties = _training_penalties(program)
 
     def local_forecast(tree):
         forecast, output = forecast_batch(program.model, tree, inputs, noise, hyperparameters)
-        return forecast, output.regime if routed else None
+        return forecast, {name: getattr(output, of) for name, (of, _) in penalties.items()}
 
     def whole_loss(shares):
-        forecast, regime = shares
-        metrics = _losses(forecast, targets, hyperparameters, program)
-        if regime is not None:
-            # Of training alone: validation judges forecasts. In return units, as the loss is.
-            balance = hyperparameters.target_std * hyperparameters.balance_weight * balance_penalty(regime)
-            metrics |= {"loss": metrics["loss"] + balance, "balance_penalty": balance}
+        forecast, outputs = shares
+        metrics = _losses(forecast, targets, batch.scale, hyperparameters, program)
+        for name, (_, penalty) in penalties.items():
+            # In return units, as the loss is.
+            metrics[name] = hyperparameters.target_std * penalty(outputs[name], hyperparameters)
+            metrics["loss"] += metrics[name]
         # In units of target_std gradients are O(1), so that Adam's epsilon and the clip mean what they say.
         return metrics["loss"] / hyperparameters.target_std, metrics
 
@@ -313,15 +325,17 @@ def validate(
     model_config = program.config.model
 
     def of(inputs, output):
-        return to_returns(inputs, output), entropies(output, model_config)
+        return to_returns(inputs, output), inputs.scale, entropies(output, model_config)
 
     shares = map_windows(program.model, tree, data.series, local_starts, of, hyperparameters)
-    forecasts, evenness = jax.tree.map(lambda share: _gathered(share, program.mesh)[:num_windows], shares)
+    forecasts, scale, evenness = jax.tree.map(
+        lambda share: _gathered(share, program.mesh)[:num_windows], shares
+    )
     steps = model_config.encoder_length + jnp.arange(model_config.prediction_length)
     targets = data.series.target[data.val_starts[:, None] + steps[None, :]]
 
     def measure(count):
-        losses = _losses(forecasts[:count], targets[:count], hyperparameters, program)
+        losses = _losses(forecasts[:count], targets[:count], scale[:count], hyperparameters, program)
         watched = {name: values[:count].mean() for name, values in evenness.items()}
         watched["distinct_forecasts"] = distinct(median_of(forecasts[:count], model_config.quantiles))
         return losses | watched

@@ -18,6 +18,7 @@ from tftjax.data.prepared import Data, target_days
 from tftjax.data.splits import make_blocks
 from tftjax.errors import UserError
 from tftjax.model.parameters import Layout
+from tftjax.model.tft import CORRECTION
 from tftjax.storage import checkpoint, runs
 from tftjax.storage.directories import RunDirectory
 
@@ -28,6 +29,7 @@ _STALENESS = tuple(
 _REGIME = ("by", "column", "thresholds", "renormalise", "gradient_scale")
 MEANINGS = {
     "output": ("model.quantiles", "model.quantile_head"),
+    CORRECTION: ("model.quantiles",),
     "attention_staleness": _STALENESS,
     "encoder_selection_staleness": _STALENESS,
     "attention_gates": tuple(f"model.attention.regime.{key}" for key in _REGIME),

@@ -162,9 +162,10 @@ def _left_out(folder: Path, alive: Sequence[Member]) -> dict[str, str]:
     return reasons
 
 
-def stormy_days(panel: Panel, dates: pd.DatetimeIndex) -> Bool[np.ndarray, " T"]:
+def stormy_days(walk: Walk, panel: Panel) -> Bool[np.ndarray, " T"]:
     """Whether each day is stormy, as `results.parts_of` divides them, in a panel of one series."""
-    column = volatility.volatility_column(panel.observed[1:])
+    column = volatility.volatility_column(panel, walk.members[0].config.data.volatility)
+    dates = walk.losses.index
     judged = panel.frame.index.isin(dates)
     return volatility.stormy_days(panel, dates, judged, column=column, level=STORMY)
 

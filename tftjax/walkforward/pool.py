@@ -131,7 +131,7 @@ def make_fold(trained: Trained, members: Sequence[Member], ended: Mapping[str, E
     baselines = scored.forecasts["test"]
     if len(data.blocks) > 1:  # of several series they are not kept
         baselines = {name: baseline_forecasts(run, name)["test"] for name in scored.scores["test"]}
-    volatility = known_volatility(data.panel, volatility_column(data.panel.observed[1:]))
+    volatility = known_volatility(data.panel, volatility_column(data.panel, first.config.data.volatility))
     return Fold(
         name=first.fold,
         facts=fold_facts(data),
@@ -152,9 +152,9 @@ def fold_facts(data: Data) -> dict[str, str | int]:
     return facts
 
 
-def volatility_name(panel: Panel) -> str:
+def volatility_name(panel: Panel, members: Sequence[Member]) -> str:
     """The name of the volatility that divides a panel's days into calm and stormy ones."""
-    return volatility_column(panel.observed[1:]) or EWMA
+    return volatility_column(panel, members[0].config.data.volatility) or EWMA
 
 
 def make_pool(trained: Trained, ended: Mapping[str, Ended]) -> Pool:
@@ -173,7 +173,8 @@ def make_pool(trained: Trained, ended: Mapping[str, Ended]) -> Pool:
                 " train.learning_rate."
             )
     folds = tuple(make_fold(trained, by_fold[name], ended) for name in sorted(by_fold))
-    return join_folds(folds, volatility_name(next(iter(trained.data.values())).panel))
+    panel = next(iter(trained.data.values())).panel
+    return join_folds(folds, volatility_name(panel, trained.members))
 
 
 def join_folds(folds: Sequence[Fold], volatility_name: str) -> Pool:

@@ -75,7 +75,7 @@ def conclude(trained: Trained) -> str:
     walk = read_walk(trained.folder)
     summary = make_summary(walk, pool.volatility_name)
     files.replace_text(directory.summary, summary.markdown())
-    stormy = stormy_days(panel, walk.losses.index) if panel.id_column is None else None
+    stormy = stormy_days(walk, panel) if panel.id_column is None else None
     theme.save(directory.folds_picture, walkforward.gain_drawing(gain_data(walk, stormy)))
     return summary.terminal()
 

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from arch import arch_model
 
-from tftjax.evaluate.baselines import Garch, filter_variance, fit_garch, later_variances
+from tftjax.data.scales.garch import (
+    KINDS,
+    Garch,
+    filter_variance,
+    fit_garch,
+    later_variances,
+    residual_quantiles,
+)
 
 TRUE = Garch(mu=0.0004, omega=4e-6, alpha=0.03, gamma=0.12, beta=0.86, start=1e-4)
 
@@ -25,15 +32,22 @@ def test_variance_by_hand():
     np.testing.assert_allclose(filter_variance(garch, np.array([3.0, 0.0, 1.0])), [2.0, 2.3, 2.41, 2.187])
 
 
-@pytest.mark.parametrize("asymmetric", [False, True])
-def test_fit_and_filter_are_archs(asymmetric):
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("residuals", ["normal", "t", "skewt"])
+def test_fit_and_filter_are_archs(kind, residuals):
     returns = simulate(TRUE, 3000)
-    garch = fit_garch(returns, asymmetric=asymmetric)
+    garch = fit_garch(returns, kind, residuals)
     scale = returns.std()
-    theirs = arch_model(returns / scale, p=1, o=int(asymmetric), q=1, rescale=False).fit(disp="off")
-    expected = [theirs.params["mu"] * scale, theirs.params["omega"] * scale**2, theirs.params["alpha[1]"]]
-    expected += [theirs.params.get("gamma[1]", 0.0), theirs.params["beta[1]"], scale**2]
-    np.testing.assert_allclose(garch, expected, rtol=1e-12)
+    model = arch_model(returns / scale, p=1, q=1, dist=residuals, rescale=False, **KINDS[kind].arguments)
+    theirs = model.fit(disp="off")
+    parameters = theirs.params
+    expected = [parameters["mu"] * scale, parameters["alpha[1]"], parameters.get("gamma[1]", 0.0)]
+    np.testing.assert_allclose([garch.mu, garch.alpha, garch.gamma], expected, rtol=1e-12)
+    assert garch.start == pytest.approx(scale**2)
+    if residuals != "normal":
+        levels = (0.02, 0.5, 0.9)
+        quantiles = model.distribution.ppf(np.array(levels), parameters.to_numpy()[-len(garch.shape) :])
+        np.testing.assert_allclose(residual_quantiles(garch, levels), quantiles, rtol=1e-12)
     # Theirs begins with another variance, which is soon forgotten.
     sigma = theirs.conditional_volatility * scale
     np.testing.assert_allclose(np.sqrt(filter_variance(garch, returns))[500:-1], sigma[500:], rtol=1e-6)
@@ -43,14 +57,32 @@ def test_fit_and_filter_are_archs(asymmetric):
 
 def test_the_fit_finds_what_was_simulated_in_any_unit():
     returns = simulate(TRUE, 20_000)
-    garch = fit_garch(returns, asymmetric=True)
+    garch = fit_garch(returns, "gjr_garch")
     np.testing.assert_allclose(garch[:5], TRUE[:5], rtol=0.25)
-    percent = fit_garch(100 * returns, asymmetric=True)
-    np.testing.assert_allclose(percent, np.array(garch) * [100, 1e4, 1, 1, 1, 1e4], rtol=1e-6)
+    percent = fit_garch(100 * returns, "gjr_garch")
+    np.testing.assert_allclose(percent[:6], np.array(garch[:6]) * [100, 1e4, 1, 1, 1, 1e4], rtol=1e-6)
 
 
 def test_returns_without_a_spread_are_not_fitted():
-    assert fit_garch(np.full(50, 0.01), asymmetric=False) is None
+    assert fit_garch(np.full(50, 0.01), "garch") is None
+
+
+def test_egarch_by_hand():
+    garch = Garch(mu=0.0, omega=0.1, alpha=0.2, gamma=-0.3, beta=0.5, start=4.0, kind="egarch")
+    # The shock -6 is -3 sigmas: 0.1 + 0.2 (3 - sqrt(2 / pi)) + 0.3 * 3 + 0.5 log 4.
+    size = np.sqrt(2 / np.pi)
+    expected = np.exp(0.1 + 0.2 * (3 - size) + 0.9 + np.log(2))
+    np.testing.assert_allclose(filter_variance(garch, np.array([-6.0])), [4.0, expected])
+    shocks = np.array([-1.0, 2.0])  # mean 0.5, mean size 1.5
+    ahead = later_variances(garch, np.array([4.0]), shocks, 2)
+    np.testing.assert_allclose(ahead, [[4.0, np.exp(0.1 + 0.2 * (1.5 - size) - 0.15 + np.log(2))]])
+
+
+def test_egarch_in_percent_is_the_same():
+    returns = simulate(TRUE, 3000)
+    decimal, percent = fit_garch(returns, "egarch"), fit_garch(100 * returns, "egarch")
+    variances = filter_variance(decimal, returns), filter_variance(percent, 100 * returns)
+    np.testing.assert_allclose(1e4 * variances[0], variances[1], rtol=1e-4)
 
 
 def test_later_variances_are_those_of_many_futures():

@@ -1,0 +1,212 @@
+"""Scales of the target: the volatility known at each row, by which the next return is divided.
+
+A scale is fitted on the train rows of a series and applied to all its rows, each from what is known at its
+end. Its logarithm is a column that the network sees. To add one: a function for each, and a line of
+TARGET_SCALES; its name in config/data.py.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from tftjax.data.panel import Panel, blocks
+from tftjax.data.scales import log_scale
+from tftjax.data.scales.garch import Garch, filter_variance, fit_garch
+from tftjax.data.volatility import EWMA_BURN_IN, MIN_VOLATILITY, ewma_volatility
+from tftjax.errors import UserError
+
+log = logging.getLogger(__name__)
+
+Column = Float[np.ndarray, " R"]
+
+LOG_SCALE = "log_scale"  # name of the column of the scale's logarithm
+FALLBACK = {"fallback": "ewma"}  # parameters of a fit that did not converge
+
+
+class Source(NamedTuple):
+    """Columns of one series that a scale may use.
+
+    Attributes:
+      returns: the target; NaN in rows of the future.
+      observed: the other observed columns.
+      dates: dates of the rows.
+    """
+
+    returns: Column
+    observed: Mapping[str, Column]
+    dates: pd.DatetimeIndex
+
+
+def _fit_nothing(source: Source, train: range, name: str | None) -> dict[str, Any]:
+    return {}
+
+
+def _by_ewma(source: Source, parameters: Mapping[str, Any]) -> Column:
+    return ewma_volatility(source.returns)
+
+
+def _fit_column(source: Source, train: range, name: str | None) -> dict[str, Any]:
+    if name not in source.observed:
+        raise UserError(
+            f"data.target_scale: found 'column:{name}', expected an observed column of the panel:"
+            f" {', '.join(source.observed)}. Correct the name."
+        )
+    return {"column": name}
+
+
+def _by_column(source: Source, parameters: Mapping[str, Any]) -> Column:
+    """That column as it is; its unit does not matter, the scaler sees to it."""
+    name = parameters["column"]
+    values = source.observed[name]
+    # Rows of the future have no value yet, nor a target.
+    gone = np.isnan(values) & ~np.isnan(source.returns)
+    if gone.any():
+        raise UserError(
+            f"data.target_scale: column {name!r} has no value in row {int(np.argmax(gone))}, expected one in"
+            " every row. Fill it, begin later (data.start), or choose another column."
+        )
+    if np.any(values <= 0):
+        row = int(np.argmax(values <= 0))
+        raise UserError(
+            f"data.target_scale: column {name!r} is {values[row]:g} in row {row}, expected values above 0."
+            " Choose another column, such as a volatility."
+        )
+    return values
+
+
+def _fit_gjr(source: Source, train: range, name: str | None) -> dict[str, Any]:
+    fitted = fit_garch(source.returns[train.start : train.stop], "gjr_garch")
+    return FALLBACK if fitted is None else fitted._asdict()
+
+
+def _by_gjr(source: Source, parameters: Mapping[str, Any]) -> Column:
+    """Sigma of GJR-GARCH of the row after each."""
+    return np.sqrt(filter_variance(_garch_of(parameters), source.returns)[1:])
+
+
+def _garch_of(parameters: Mapping[str, Any]) -> Garch:
+    return Garch(**{**parameters, "shape": tuple(parameters["shape"])})
+
+
+def _fit_log_scale(source: Source, train: range, name: str | None) -> dict[str, Any]:
+    garch = fit_garch(source.returns[train.start : train.stop], "gjr_garch")
+    first = max(train.start, min(log_scale.BURN_IN, len(train) // 2))
+    rows = np.arange(max(first, 1), train.stop)
+    fitted = log_scale.fit(_design(source, name, garch)[rows - 1], source.returns[rows])
+    if fitted is None:
+        return FALLBACK
+    numbers = {key: np.asarray(value).tolist() for key, value in fitted._asdict().items()}
+    return numbers | {"volatility": name, "garch": None if garch is None else garch._asdict()}
+
+
+def _design(source: Source, name: str | None, garch: Garch | None) -> Float[np.ndarray, "R F"]:
+    volatility = None if name is None else source.observed[name]
+    return log_scale.matrix(log_scale.features(source.returns, source.dates, volatility, garch))
+
+
+def _by_log_scale(source: Source, parameters: Mapping[str, Any]) -> Column:
+    """Sigma of the regression of the row after each; NaN in rows of the future."""
+    model = log_scale.LogScale(
+        *(np.array(parameters[name]) for name in ("weights", "center", "spread")),
+        *(parameters[name] for name in ("intercept", "low", "high")),
+    )
+    garch = None if parameters["garch"] is None else _garch_of(parameters["garch"])
+    sigma = log_scale.sigma(model, _design(source, parameters["volatility"], garch))
+    return np.where(np.isnan(source.returns), np.nan, sigma)
+
+
+class TargetScale(NamedTuple):
+    """A divisor of the target.
+
+    Attributes:
+      fit: maps a series, its train rows and a column to parameters, as JSON; the column is the text after the
+        colon of `data.target_scale`, or else the column of volatility.
+      apply: maps a series and the parameters to the scale known at each row.
+      burn_in: number of a series' first rows whose scale is too uncertain to fit a scaler on.
+      rows: number of past rows after which a scale has forgotten where the data begin.
+    """
+
+    fit: Callable[[Source, range, str | None], dict[str, Any]]
+    apply: Callable[[Source, Mapping[str, Any]], Column]
+    burn_in: int = 1  # a return is divided by the scale of the row before it
+    rows: int = 1
+
+
+# By the text of `data.target_scale` up to a colon; config/data.py has the names too, for the JSON schema.
+# 75 rows hold 99 % of the weight of a moving volatility with decay 0.94.
+TARGET_SCALES = {
+    "ewma": TargetScale(_fit_nothing, _by_ewma, EWMA_BURN_IN, 75),
+    "column": TargetScale(_fit_column, _by_column),
+    "gjr": TargetScale(_fit_gjr, _by_gjr, EWMA_BURN_IN, 250),
+    "log_scale": TargetScale(_fit_log_scale, _by_log_scale, log_scale.BURN_IN, 250),
+}
+
+
+def scale_of(target_scale: str) -> TargetScale:
+    """The entry of TARGET_SCALES that `data.target_scale`, such as "column:VIX", names."""
+    return TARGET_SCALES[target_scale.partition(":")[0]]
+
+
+def _source(panel: Panel, rows: range) -> Source:
+    frame = panel.frame.iloc[rows.start : rows.stop]
+    target, *observed = (frame[name].to_numpy(np.float64) for name in panel.observed)
+    return Source(target, dict(zip(panel.observed[1:], observed, strict=True)), frame.index)
+
+
+def fit_scales(
+    panel: Panel, train_rows: Sequence[range], target_scale: str, volatility: str | None
+) -> tuple[dict[str, Any], ...]:
+    """Parameters of the target's scale for each series, as JSON; none for "none".
+
+    A fit that does not converge falls back to the moving volatility, and that is logged.
+
+    Args:
+      train_rows: train rows of each series, counted over the whole panel.
+      target_scale: `data.target_scale`.
+      volatility: the column that counts as implied volatility.
+    Raises:
+      UserError: an unknown column.
+    """
+    if target_scale == "none":
+        return ()
+    name = target_scale.partition(":")[2] or volatility
+    parts, failed, fitted = blocks(panel.frame, panel.id_column), [], []
+    for (series, rows), train in zip(parts, train_rows, strict=True):
+        own = range(train.start - rows.start, train.stop - rows.start)
+        fitted.append(scale_of(target_scale).fit(_source(panel, rows), own, name))
+        failed += [series] if fitted[-1] == FALLBACK else []
+    if failed:
+        of = f" for {', '.join(failed[:5])}{', ...' if len(failed) > 5 else ''}" if any(failed) else ""
+        log.warning(f"data.target_scale {target_scale!r} could not be fitted{of}: ewma takes its place")
+    return tuple(fitted)
+
+
+def with_scale(
+    panel: Panel, names: Sequence[str], target_scale: str, parameters: Sequence[Mapping[str, Any]]
+) -> Panel:
+    """The panel with the logarithm of the target's scale as its last observed column, if there is a scale.
+
+    Args:
+      names: the series that the parameters belong to.
+    Raises:
+      UserError: a value of a column that is not above 0, or a column of that name.
+    """
+    if target_scale == "none" or LOG_SCALE in panel.observed:
+        return panel
+    if LOG_SCALE in panel.frame:
+        raise UserError(
+            f"panel: found a column {LOG_SCALE!r}, the name that the target's scale gets. Rename it."
+        )
+    by_name = dict(zip(names, parameters, strict=True))
+    parts = []
+    for series, rows in blocks(panel.frame, panel.id_column):
+        own = by_name[series]
+        apply = TARGET_SCALES["ewma"].apply if own == FALLBACK else scale_of(target_scale).apply
+        parts.append(np.log(np.maximum(apply(_source(panel, rows), own), MIN_VOLATILITY)))
+    frame = panel.frame.assign(**{LOG_SCALE: np.concatenate(parts)})
+    return replace(panel, frame=frame, observed=(*panel.observed, LOG_SCALE))
