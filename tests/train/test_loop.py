@@ -59,6 +59,7 @@ class Sweep:
                     raise event
             zeros = np.zeros(num_slots, np.float32)
             metrics = {"losses": np.ones((num_slots, STEPS), np.float32), "loss": zeros + 1}
+            metrics["steps"] = zeros + STEPS
             metrics |= {name: zeros + np.float32(value) for name, value in HEALTHY.items()}
             metrics["val/loss"] = (1 / np.maximum(epochs, 1)).astype(np.float32)
             for place, event in enumerate(happened):
@@ -124,7 +125,9 @@ class Elsewhere:
             epoch = state.epoch + 1
             step = np.int32(STEPS * epoch)
             state = state._replace(epoch=epoch, best_epoch=epoch, step=step, params=state.params + 1)
-            results.append((state, HEALTHY | {"losses": np.ones(STEPS), "loss": 1.0, "val/loss": 1.0}))
+            results.append(
+                (state, HEALTHY | {"losses": np.ones(STEPS), "steps": STEPS, "loss": 1.0, "val/loss": 1.0})
+            )
         return results
 
 

@@ -65,8 +65,13 @@ def stand_in(happens):
             event = happens.get(epoch)
             if isinstance(event, BaseException):
                 raise event
-            metrics = {"loss": 1.0 / epoch, "val/loss": 2.0 / epoch, "losses": np.full(STEPS, 1.0 / epoch)}
-            metrics |= HEALTHY
+            metrics = {
+                "loss": 1.0 / epoch,
+                "val/loss": 2.0 / epoch,
+                "losses": np.full(STEPS, 1.0 / epoch),
+                "steps": STEPS,
+                **HEALTHY,
+            }
             for name, value in (event or {}).items():
                 metrics[name] = np.array(value) if name == "losses" else value
             changed = {

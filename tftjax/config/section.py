@@ -26,7 +26,7 @@ OTHER_WORDS = {
     **dict.fromkeys(("l2",), ("train.weight_decay",)),
     **dict.fromkeys(("early_stopping", "early_stop_patience_steps"), ("train.patience",)),
     **dict.fromkeys(("random_state", "random_seed"), ("train.seed",)),
-    **dict.fromkeys(("max_steps", "iterations"), ("train.max_epochs",)),
+    **dict.fromkeys(("num_steps", "iterations"), ("train.max_steps",)),
     **dict.fromkeys(("freq",), ("data.frequency",)),
     **dict.fromkeys(("csv", "file", "path"), ("data.dataset",)),
     **dict.fromkeys(("levels", "percentiles"), ("model.quantiles",)),

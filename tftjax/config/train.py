@@ -25,6 +25,22 @@ class TrainConfig(Section):
         description="epochs after which training ends; at most max_epochs, over which the schedule goes;"
         " null: max_epochs; what --final sets",
     )
+    max_steps: int | None = Field(
+        None,
+        ge=1,
+        description="optimizer steps after which training ends, in the middle of an epoch if need be; null:"
+        " after max_epochs",
+    )
+    ema_decay: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="decay a step of an exponential average of the parameters, which is validated beside them"
+        " and kept where it is better; 0: none; sane: 0.9 to 0.999",
+    )
+    half_life: Annotated[float, Field(gt=0, le=1000)] | None = Field(
+        None, description="years after which a train window counts half as much in the loss; null: all alike"
+    )
     warmup_epochs: int = Field(
         0,
         ge=0,

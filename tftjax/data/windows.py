@@ -25,6 +25,8 @@ from tftjax.errors import UserError
 
 Array = jax.Array | np.ndarray
 
+DAYS_A_YEAR = 365.25
+
 
 class Series(NamedTuple):
     """A whole panel of S series as arrays, features first: reals standardised, categories from 1 (0: unseen).
@@ -46,6 +48,7 @@ class Series(NamedTuple):
     age: Float32[Array, "A N"] | None = None  # see data/conditions.py; None: no variant asks for it
     regime: Float32[Array, "N"] | None = None  # column that tells regimes; None: no regimes by a column
     shocks: Float32[Array, "Q P"] | None = None  # see `fit_shocks`; None: no head asks for them
+    weight: Float32[Array, "N"] | None = None  # of a window in training, by its first target row; None: 1
 
 
 class Inputs(NamedTuple):
@@ -65,6 +68,7 @@ class Inputs(NamedTuple):
     age: Float32[Array, "A E B"] | None = None  # a step's, A = 1, days; or each observed variable's
     regime: Float32[Array, "B"] | None = None  # the regime's column at the last encoder row
     shocks: Float32[Array, "Q P"] | None = None  # see `fit_shocks`
+    weight: Float32[Array, "B"] | None = None  # None: 1
 
 
 def gather(
@@ -99,6 +103,7 @@ def gather(
         age=None if series.age is None else take(series.age, past),
         regime=None if series.regime is None else take(series.regime, past[-1]),
         shocks=None if series.shocks is None else jnp.asarray(series.shocks),
+        weight=None if series.weight is None else take(series.weight, rows[encoder_length]),
     )
     return inputs, take(series.target, rows[encoder_length:].T)
 
@@ -143,6 +148,21 @@ def fit_shocks(
     center, scale = series.center[number] * volatility, series.scale[number] * volatility
     targets = series.target[last[:, None] + 1 + np.arange(steps)]
     return np.quantile((targets - center[:, None]) / scale[:, None], quantiles, axis=0).astype(np.float32)
+
+
+def recency_weights(
+    dates: pd.DatetimeIndex, first_targets: Int32[np.ndarray, " W"], half_life: float
+) -> Float32[np.ndarray, " N"]:
+    """Weights of rows that halve with every half-life of age, with mean 1 over the train windows.
+
+    Args:
+      first_targets: the first target row of each train window; the last date among them has age 0.
+      half_life: years.
+    """
+    number = dates.to_numpy().astype("datetime64[D]").astype(np.float64)
+    age = (number[first_targets].max() - number) / DAYS_A_YEAR
+    weights = 0.5 ** (np.maximum(age, 0) / half_life)
+    return (weights / weights[first_targets].mean()).astype(np.float32)
 
 
 def make_series(panel: Panel, encoding: Encoding) -> Series:

@@ -70,8 +70,8 @@ class Group(NamedTuple):
 
 
 def all_epochs(state: TrainState, config: TrainConfig) -> bool:
-    """Whether `train.max_epochs` are done, or `train.stop_after`."""
-    return int(state.epoch) >= config.last_epoch
+    """Whether `train.max_epochs` are done, `train.stop_after` or `train.max_steps`."""
+    return int(state.epoch) >= config.last_epoch or int(state.step) >= (config.max_steps or math.inf)
 
 
 def out_of_patience(state: TrainState, config: TrainConfig) -> bool:
@@ -104,13 +104,15 @@ def epoch_record(
       Diverged: a loss or another metric is not finite; names the step.
     """
     epoch = int(state.epoch)
-    steps = int(state.step) // epoch
+    steps = int(metrics["steps"])
     losses = np.asarray(metrics["losses"])[:steps]
-    record = {name: float(value) for name, value in sorted(metrics.items()) if name != "losses"}
+    record = {
+        name: float(value) for name, value in sorted(metrics.items()) if name not in ("losses", "steps")
+    }
     bad = np.flatnonzero(~np.isfinite(losses))
     wrong = [name for name, value in record.items() if not math.isfinite(value)]
     if bad.size or wrong:
-        last_step = epoch * steps
+        last_step = int(state.step)
         if bad.size:
             step = last_step - steps + int(bad[0]) + 1
             event = f"the loss became {losses[bad[0]]} at step {step}"

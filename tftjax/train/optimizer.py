@@ -1,9 +1,11 @@
 """The optimizer: clipping by global norm, Adam or AdamW, a learning-rate schedule."""
 
+from typing import Any, NamedTuple
+
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Int32
+from jaxtyping import Array, Float, Int32
 
 from tftjax.config.hyperparameters import Hyperparameters
 from tftjax.config.train import TrainConfig
@@ -48,7 +50,34 @@ def make_optimizer(
     links.append(optax.scale(-hyperparameters.learning_rate))
     if update_scale is not None:
         links.append(_scale_by(update_scale))
+    if train.ema_decay:
+        links.append(_average(train.ema_decay))
     return optax.chain(*links)
+
+
+class Average(NamedTuple):
+    """The exponential average of the parameters after each step, times the sum of its weights."""
+
+    total: Float[Array, " N"]
+
+
+def _average(decay: float) -> optax.GradientTransformation:
+    """Leaves updates as they are and averages the parameters that they lead to; the last link of a chain."""
+
+    def update(updates, state, params):
+        after = optax.apply_updates(params, updates)
+        return updates, Average(decay * state.total + (1 - decay) * after)
+
+    return optax.GradientTransformation(lambda params: Average(jnp.zeros_like(params)), update)
+
+
+def averaged(opt_state: Any, decay: float, step: Int32[Array, ""]) -> Float[Array, " N"]:
+    """The exponential average of the parameters after each of `step` steps, its weights summing to 1.
+
+    Source: Polyak and Juditsky 1992; the division by the weights' sum as in Kingma and Ba 2015.
+    """
+    (average,) = (link for link in opt_state if isinstance(link, Average))
+    return average.total / (1 - decay**step)
 
 
 def _decay(rate, decayed: np.ndarray) -> optax.GradientTransformation:

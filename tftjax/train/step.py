@@ -40,7 +40,7 @@ from tftjax.model.tft import TemporalFusionTransformer
 from tftjax.runtime import MESH_AXIS, compiler_options
 from tftjax.train.losses import median_of, total_loss
 from tftjax.train.monitor import distinct, entropies
-from tftjax.train.optimizer import make_optimizer
+from tftjax.train.optimizer import averaged, make_optimizer
 
 # Fewest elements for a first, second and third round of `jax.random.permutation`: it sorts by 32 random bits,
 # ceil(3 log(elements) / log(2^32 - 1)) times.
@@ -140,14 +140,18 @@ def _gathered(share: Array, mesh: Mesh) -> Array:
     return jax.lax.all_gather(share, MESH_AXIS, tiled=True) if mesh.size > 1 else share
 
 
-def _losses(forecast, targets, scale, hyperparameters: Hyperparameters, program: Program) -> dict[str, Array]:
-    """The loss of forecasts [B P Q] of targets [B P] with the scale [B] of each window, and its terms."""
+def _losses(
+    forecast, targets, scale, hyperparameters: Hyperparameters, program: Program, weight=None
+) -> dict[str, Array]:
+    """The loss of forecasts [B P Q] of targets [B P], and its terms, by windows' scale [B] and weight [B]."""
     config = program.config
-    weights = config.loss.own_weights
-    own = {name: (f, weights.get(name, 1.0)) for name, f in program.functions.penalties.items()}
-    by_scale = hyperparameters.target_std / scale if config.loss.unit == "scale" else None
+    own_weights = config.loss.own_weights
+    own = {name: (f, own_weights.get(name, 1.0)) for name, f in program.functions.penalties.items()}
+    if config.loss.unit == "scale":
+        in_scales = hyperparameters.target_std / scale
+        weight = in_scales if weight is None else weight * in_scales
     quantiles, penalty_scale = config.model.quantiles, config.loss.scale
-    loss, terms = total_loss(forecast, targets, quantiles, hyperparameters, penalty_scale, by_scale, own)
+    loss, terms = total_loss(forecast, targets, quantiles, hyperparameters, penalty_scale, weight, own)
     return {"loss": loss, **terms}
 
 
@@ -283,7 +287,7 @@ def train_step(
 
     def whole_loss(shares):
         forecast, outputs = shares
-        metrics = _losses(forecast, targets, batch.scale, hyperparameters, program)
+        metrics = _losses(forecast, targets, batch.scale, hyperparameters, program, batch.weight)
         for name, (_, penalty) in penalties.items():
             # In return units, as the loss is.
             metrics[name] = hyperparameters.target_std * penalty(outputs[name], hyperparameters)
@@ -354,8 +358,8 @@ def train_epoch(
     The last windows of the order that fill no batch are left out; others are next time.
 
     Returns:
-      The next state, and metrics: `losses` of each step (0 from the data's number of steps on), means of the
-      terms over steps, and `val/...` if anything validates.
+      The next state, and metrics: `steps` made, `losses` of each step (0 beyond), means of the terms over
+      steps, and `val/...` if anything validates.
     """
     # Epochs and steps count from the same key; orders take a stream of their own.
     key = jax.random.fold_in(
@@ -363,6 +367,8 @@ def train_epoch(
     )
     batch_size = program.config.train.batch_size
     steps, most = data.num_train // batch_size, data.train_starts.shape[0] // batch_size
+    if program.config.train.max_steps is not None:
+        steps = jnp.minimum(steps, program.config.train.max_steps - state.step)
     order = shuffled(key, data.train_starts, data.num_train)[: most * batch_size].reshape(most, batch_size)
 
     def step(number, carry):
@@ -373,19 +379,43 @@ def train_epoch(
     names = _metric_names(state, hyperparameters, program)
     per_step = {name: jnp.zeros(most) for name in names}
     state, per_step = jax.lax.fori_loop(0, steps, step, (state, per_step))
-    validation = validate(state.params, hyperparameters, data, program) if max(program.val_counts) else {}
+    params, validation = _validated(state, hyperparameters, data, program)
     loss = validation.get("loss", state.best_loss)
     better = loss < state.best_loss if validation else True
     epoch = state.epoch + 1
     state = state._replace(
         epoch=epoch,
-        best_params=jnp.where(better, state.params, state.best_params),
+        best_params=jnp.where(better, params, state.best_params),
         best_loss=jnp.where(better, loss, state.best_loss),
         best_epoch=jnp.where(better, epoch, state.best_epoch),
     )
     metrics = {name: values.sum() / steps for name, values in per_step.items()}
-    metrics |= {"losses": per_step["loss"], **{f"val/{name}": value for name, value in validation.items()}}
+    metrics |= {
+        "losses": per_step["loss"],
+        "steps": steps,
+        **{f"val/{name}": value for name, value in validation.items()},
+    }
     return state, metrics
+
+
+def _validated(
+    state: TrainState, hyperparameters: Hyperparameters, data: TrainData, program: Program
+) -> tuple[Float[Array, " N"], dict[str, Array]]:
+    """The parameters to judge, the current or the averaged ones, and their validation; empty without windows.
+
+    Of both the better are taken; without validation the averaged ones.
+    """
+    validates, decay = max(program.val_counts) > 0, program.config.train.ema_decay
+    current = validate(state.params, hyperparameters, data, program) if validates else {}
+    if not decay:
+        return state.params, current
+    average = averaged(state.opt_state, decay, state.step)
+    if not validates:
+        return average, {}
+    other = validate(average, hyperparameters, data, program)
+    use = other["loss"] < current["loss"]
+    chosen = {name: jnp.where(use, other[name], value) for name, value in current.items()}
+    return jnp.where(use, average, state.params), chosen | {"averaged": use.astype(jnp.float32)}
 
 
 def train_data(data: Data) -> TrainData:
