@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import t
 
+from tftjax.data.windows import Classical
 from tftjax.model.heads import HEADS
 
 LEVELS = (0.1, 0.25, 0.5, 0.9)
@@ -74,12 +76,37 @@ def test_the_median_moves_all_and_a_step_those_beyond_it():
     ]
 
 
+CLASSICAL = Classical(
+    shocks=np.float32([[-2.0, -3.0], [0.1, 0.0], [1.0, 2.0]]),
+    density=np.float32([[0.2, 0.0], [0.0, math.log(2.0)], [5.0, 4.0]]),
+)
+
+
 @pytest.mark.parametrize("wrap", [lambda f: f, jax.jit])
 def test_correction_by_hand(wrap):
-    shocks = jnp.array([[-2.0, -3.0], [0.1, 0.0], [1.0, 2.0]])  # [Q P]
     numbers = jnp.array([math.log(2.0), 0.5, 0.25, 0.0, -1.0])[:, None, None] * jnp.ones((5, 2, 1))
-    found = wrap(lambda x: HEADS["correction"].quantiles(x, (0.1, 0.5, 0.9), shocks))(numbers)
+    quantiles = wrap(lambda x: HEADS["correction"].quantiles(x, (0.1, 0.5, 0.9), CLASSICAL))
+    found = quantiles(numbers)
     np.testing.assert_allclose(found[:, 0, 0], [-4 + 0.75, 0.2 + 0.5, 2 - 0.5], rtol=1e-6)
     np.testing.assert_allclose(found[:, 1, 0], [-6 + 0.75, 0.5, 4 - 0.5], rtol=1e-6)
-    nothing = wrap(lambda x: HEADS["correction"].quantiles(x, (0.1, 0.5, 0.9), shocks))(0 * numbers)
-    np.testing.assert_array_equal(nothing[:, :, 0], shocks)
+    np.testing.assert_array_equal(quantiles(0 * numbers)[:, :, 0], CLASSICAL.shocks)
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit])
+def test_student_t_by_hand(wrap):
+    levels = (0.01, 0.3, 0.5, 0.975)
+    numbers = jnp.array([math.log(3.0), -0.5, math.log(2.0)])[:, None, None] * jnp.ones((3, 2, 5))
+    quantiles = wrap(lambda x: HEADS["student_t"].quantiles(x, levels, CLASSICAL))
+    # Factors of 3 on location and scale, and of 2 on the degrees of freedom above 2: 8 and 6.
+    expected = [0.6 - 0.5 + 3 * t.ppf(levels, 8), -0.5 + 6 * t.ppf(levels, 6)]
+    np.testing.assert_allclose(quantiles(numbers)[:, :, 4].T, expected, rtol=1e-4, atol=1e-5)
+    start = [0.2 + t.ppf(levels, 5), 2 * t.ppf(levels, 4)]
+    np.testing.assert_allclose(quantiles(0 * numbers)[:, :, 0].T, start, rtol=1e-4, atol=1e-5)
+
+
+def test_quantiles_of_student_t_never_cross_however_wild_the_numbers():
+    numbers = 50.0 * np.random.default_rng(3).normal(size=(3, 2, 101)).astype(np.float32)
+    numbers[0] = np.clip(numbers[0], -5, 5)
+    quantiles = np.asarray(HEADS["student_t"].quantiles(numbers, (0.02, 0.1, 0.5, 0.6), CLASSICAL))
+    assert np.isfinite(quantiles).all()
+    assert (np.diff(quantiles, axis=0) >= 0).all()

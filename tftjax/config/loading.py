@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pydantic
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from tftjax.config.data import DataConfig
 from tftjax.config.evaluation import EvaluationConfig
@@ -40,6 +40,28 @@ class Config(Section):
     functions: FunctionsConfig = Field(
         FunctionsConfig(), description="functions that were handed to tftjax.fit; leave it out of a file"
     )
+
+    @field_validator("loss")
+    @classmethod
+    def _likelihood_has_a_density(cls, loss: LossConfig, info: ValidationInfo) -> LossConfig:
+        model = info.data.get("model")
+        if loss.objective == "likelihood" and model is not None and not model.corrects:
+            raise ValueError(
+                "objective 'pinball', or set model.quantile_head to 'correction' or 'student_t' (it is"
+                f" {model.quantile_head!r})"
+            )
+        return loss
+
+    @field_validator("functions")
+    @classmethod
+    def _one_head(cls, functions: FunctionsConfig, info: ValidationInfo) -> FunctionsConfig:
+        model = info.data.get("model")
+        if functions.head and model is not None and model.corrects:
+            raise ValueError(
+                f"no head, or model.quantile_head 'independent' (it is {model.quantile_head!r}): a head that"
+                " is handed in takes its place"
+            )
+        return functions
 
 
 def load(given: "str | Path | Config", overrides: Sequence[str] = ()) -> Config:

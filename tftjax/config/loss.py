@@ -48,13 +48,18 @@ class LossConfig(Section):
         0.0,
         ge=0,
         le=1e6,
-        description="weight of the mean square of what the quantile head 'correction' adds, in scaled units;"
+        description="weight of the mean square of what a quantile head that corrects adds, in scaled units;"
         " sane: 0 to 1",
     )
     unit: Literal["return", "scale"] = Field(
         "return",
         description="unit of the pinball loss: returns, where stormy days outweigh all others, or the"
         " target's scale at each window; target_std times it, so that numbers stay comparable",
+    )
+    objective: Literal["pinball", "likelihood"] = Field(
+        "pinball",
+        description="what is minimised: the pinball loss of the quantiles, or the negative log-likelihood of"
+        " the Student t that a head 'correction' or 'student_t' stands for; validation judges quantiles",
     )
     own_weights: dict[str, Annotated[float, Field(ge=0, le=1e6)]] = Field(
         {}, description="weights of penalties that were handed to tftjax.fit, by name; 1 where left out"

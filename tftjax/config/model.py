@@ -152,11 +152,17 @@ class ModelConfig(Section):
     quantiles: tuple[Fraction, ...] = Field(
         (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98), description="levels forecast, ascending, 0.5 among them"
     )
-    quantile_head: Literal["independent", "monotone", "correction"] = Field(
+    quantile_head: Literal["independent", "monotone", "correction", "student_t"] = Field(
         "independent",
         description="each quantile by itself, as in the paper; the median and steps away from it, which never"
-        " cross; or a correction of the target's scale times the train rows' quantiles, zero at the start",
+        " cross; a correction of the target's scale times the train rows' quantiles, zero at the start; or a"
+        " correction of the scale times the train rows' Student t, whose quantiles any level has",
     )
+
+    @property
+    def corrects(self) -> bool:
+        """Whether the head corrects a classical forecast."""
+        return self.quantile_head in ("correction", "student_t")
 
     @field_validator("num_heads")
     @classmethod

@@ -108,7 +108,7 @@ class Encoding(NamedTuple):
       staleness: `model.attention.staleness.mode`.
       usual_ages: days, by low-frequency column; empty under mode "none".
       regime_column: `model.attention.regime.column`.
-      shocks: quantiles of the scaled target in train rows, by level and step, for a head that corrects them.
+      classical: parts of the classical forecast that the head corrects, by name; else empty.
     """
 
     series: tuple[str, ...]
@@ -119,7 +119,7 @@ class Encoding(NamedTuple):
     staleness: str = "none"
     usual_ages: Mapping[str, float] = MappingProxyType({})
     regime_column: str | None = None
-    shocks: tuple[tuple[float, ...], ...] = ()
+    classical: Mapping[str, list] = MappingProxyType({})
 
 
 def real_columns(panel: Panel) -> tuple[str, ...]:
@@ -251,7 +251,7 @@ def encoding_to_json(encoding: Encoding) -> dict[str, Any]:
         "staleness": encoding.staleness,
         "usual_ages": [{"name": name, "days": days} for name, days in encoding.usual_ages.items()],
         "regime_column": encoding.regime_column,
-        "shocks": [list(steps) for steps in encoding.shocks],
+        "classical": dict(encoding.classical),
     }
 
 
@@ -280,7 +280,7 @@ def encoding_from_json(content: Mapping[str, Any]) -> Encoding:
             staleness=content.get("staleness", "none"),
             usual_ages={item["name"]: float(item["days"]) for item in content.get("usual_ages", [])},
             regime_column=content.get("regime_column"),
-            shocks=tuple(tuple(map(float, steps)) for steps in content.get("shocks", [])),
+            classical=dict(content.get("classical", {})),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(

@@ -11,7 +11,7 @@ from tftjax.config.loading import Config
 from tftjax.data.encoding import Encoding, fit_encoding, with_target_scale
 from tftjax.data.panel import Panel
 from tftjax.data.splits import Block, Splits, make_blocks, starts_of
-from tftjax.data.windows import Series, fit_shocks, make_series, recency_weights
+from tftjax.data.windows import Series, fit_classical, make_series, recency_weights
 
 # Settings of data that `prepare` uses; they change nothing in what `load_panel` reads.
 AFTER_LOADING = ("split", "split_dates", "purge", "scaling", "volatility", "target_scale", "final_fit")
@@ -76,10 +76,10 @@ def prepare(panel: Panel, config: Config, encoding: Encoding | None = None) -> D
     panel = with_target_scale(panel, encoding)
     starts = {split: starts_of(blocks, split, *lengths) for split in Splits._fields}
     series = make_series(panel, encoding)
-    if config.model.quantile_head == "correction" and series.shocks is None:
-        shocks = fit_shocks(series, starts["train"], lengths, config.model.quantiles)
-        encoding = encoding._replace(shocks=tuple(map(tuple, shocks.tolist())))
-        series = series._replace(shocks=shocks)
+    if config.model.corrects and series.classical is None:
+        classical = fit_classical(series, starts["train"], lengths, config.model.quantiles)
+        parts = {name: part.tolist() for name, part in classical._asdict().items()}
+        encoding, series = encoding._replace(classical=parts), series._replace(classical=classical)
     if config.train.half_life is not None:
         first_targets = starts["train"] + lengths[0]
         weight = recency_weights(panel.frame.index, first_targets, config.train.half_life)

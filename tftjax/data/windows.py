@@ -26,6 +26,20 @@ from tftjax.errors import UserError
 Array = jax.Array | np.ndarray
 
 DAYS_A_YEAR = 365.25
+FREEDOM = (2.1, 200.0)  # limits of the degrees of freedom of a Student t that is fitted
+
+
+class Classical(NamedTuple):
+    """A classical forecast of the scaled target, from train rows: the same for every window.
+
+    Attributes:
+      shocks: quantiles of each step; times the scale known at a window's end they are filtered historical
+        simulation.
+      density: location, logarithm of the scale and degrees of freedom of the Student t of each step.
+    """
+
+    shocks: Float32[Array, "Q P"]
+    density: Float32[Array, "3 P"]
 
 
 class Series(NamedTuple):
@@ -47,7 +61,7 @@ class Series(NamedTuple):
     present: Bool[Array, "Vo N"] | None = None  # None: no value is missing
     age: Float32[Array, "A N"] | None = None  # see data/conditions.py; None: no variant asks for it
     regime: Float32[Array, "N"] | None = None  # column that tells regimes; None: no regimes by a column
-    shocks: Float32[Array, "Q P"] | None = None  # see `fit_shocks`; None: no head asks for them
+    classical: Classical | None = None  # None: the head corrects no forecast
     weight: Float32[Array, "N"] | None = None  # of a window in training, by its first target row; None: 1
 
 
@@ -67,7 +81,7 @@ class Inputs(NamedTuple):
     present: Bool[Array, "Vo E B"] | None = None  # None: no value is missing
     age: Float32[Array, "A E B"] | None = None  # a step's, A = 1, days; or each observed variable's
     regime: Float32[Array, "B"] | None = None  # the regime's column at the last encoder row
-    shocks: Float32[Array, "Q P"] | None = None  # see `fit_shocks`
+    classical: Classical | None = None
     weight: Float32[Array, "B"] | None = None  # None: 1
 
 
@@ -102,13 +116,13 @@ def gather(
         present=None if series.present is None else take(series.present, past),
         age=None if series.age is None else take(series.age, past),
         regime=None if series.regime is None else take(series.regime, past[-1]),
-        shocks=None if series.shocks is None else jnp.asarray(series.shocks),
+        classical=jax.tree.map(jnp.asarray, series.classical),
         weight=None if series.weight is None else take(series.weight, rows[encoder_length]),
     )
     return inputs, take(series.target, rows[encoder_length:].T)
 
 
-NOT_BY_ROW = ("static_real", "static_categorical", "center", "scale", "shocks")  # of `Series`
+NOT_BY_ROW = ("static_real", "static_categorical", "center", "scale", "classical")  # of `Series`
 
 
 def windows_alone(
@@ -130,24 +144,31 @@ def windows_alone(
     return series._replace(**kept), np.arange(0, len(rows), length, dtype=np.int32)
 
 
-def fit_shocks(
+def fit_classical(
     series: Series, starts: Int32[np.ndarray, " W"], lengths: tuple[int, int], quantiles: Sequence[float]
-) -> Float32[np.ndarray, "Q P"]:
-    """Quantiles of each step's scaled target over some windows of all series; on the host.
-
-    Times the scale known at a window's end they are a classical forecast: filtered historical simulation.
+) -> Classical:
+    """The classical forecast that fits the windows of all series; on the host.
 
     Args:
       starts: first rows of the windows.
       lengths: rows of the encoder, and steps.
+      quantiles: levels of the shocks.
     """
+    from scipy.stats import t  # a third of a second to import
+
     encoder_length, steps = lengths
     last = starts + encoder_length - 1
     number = series.row_series[last]
     volatility = np.float32(1) if series.volatility is None else series.volatility[last]
     center, scale = series.center[number] * volatility, series.scale[number] * volatility
     targets = series.target[last[:, None] + 1 + np.arange(steps)]
-    return np.quantile((targets - center[:, None]) / scale[:, None], quantiles, axis=0).astype(np.float32)
+    scaled = ((targets - center[:, None]) / scale[:, None]).astype(np.float64)
+    density = []
+    for values in scaled.T:
+        freedom, location, spread = t.fit(values)
+        density.append((location, np.log(spread), np.clip(freedom, *FREEDOM)))
+    shocks = np.quantile(scaled, quantiles, axis=0)
+    return Classical(shocks.astype(np.float32), np.array(density, np.float32).T)
 
 
 def recency_weights(
@@ -214,7 +235,9 @@ def make_series(panel: Panel, encoding: Encoding) -> Series:
         present=~missing if in_past.any() else None,
         age=ages_of(panel, encoding.staleness, encoding.usual_ages),
         regime=regime_values(panel, encoding.regime_column),
-        shocks=np.array(encoding.shocks, np.float32) if encoding.shocks else None,
+        classical=Classical(*(np.array(part, np.float32) for part in encoding.classical.values()))
+        if encoding.classical
+        else None,
     )
 
 

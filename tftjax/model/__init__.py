@@ -10,6 +10,7 @@ __all__, __getattr__ = face(
     __name__,
     attention="MASKS",
     forecast="forecast_rows",
+    heads="",
     layers="",
     parameters="build_model",
     regime="GATES",

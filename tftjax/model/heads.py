@@ -1,9 +1,10 @@
 """Quantile heads: they turn the output layer's numbers into quantiles, in units of the scaled target.
 
-A new head is one function `(raw [R P B], quantiles, shocks [Q P]) -> quantiles [Q P B]` and one line of
-`HEADS`; its name is `model.quantile_head` in the config.
+A new head is one function `(raw [R P B], quantiles, classical) -> quantiles [Q P B]` and one line of `HEADS`;
+its name is `model.quantile_head` in the config.
 """
 
+import functools
 import itertools
 import math
 import operator
@@ -13,18 +14,21 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
+
+from tftjax.data.windows import FREEDOM, Classical
 
 
 def independent(
-    raw: Float[Any, "Q P B"], quantiles: tuple[float, ...], shocks: Float[Any, "Q P"] | None = None
+    raw: Float[Any, "Q P B"], quantiles: tuple[float, ...], classical: Classical | None = None
 ) -> Float[Any, "Q P B"]:
     """Takes every number as a quantile, as in the paper; quantiles may cross."""
     return raw
 
 
 def monotone(
-    raw: Float[Any, "Q P B"], quantiles: tuple[float, ...], shocks: Float[Any, "Q P"] | None = None
+    raw: Float[Any, "Q P B"], quantiles: tuple[float, ...], classical: Classical | None = None
 ) -> Float[Array, "Q P B"]:
     """Takes the middle number as the median, and the others as steps away from it that are never negative.
 
@@ -50,7 +54,7 @@ def monotone(
 
 
 def correction(
-    raw: Float[Any, "R P B"], quantiles: tuple[float, ...], shocks: Float[Any, "Q P"]
+    raw: Float[Any, "R P B"], quantiles: tuple[float, ...], classical: Classical
 ) -> Float[Array, "Q P B"]:
     """Corrects a classical forecast, the quantiles z of the scaled target in the train rows.
 
@@ -59,10 +63,51 @@ def correction(
 
     Args:
       raw: s, m, and d of each level.
-      quantiles: the levels.
-      shocks: z, of each step.
     """
-    return shocks[:, :, None] * jnp.exp(raw[:1]) + raw[1:2] + raw[2:]
+    return jnp.asarray(classical.shocks)[:, :, None] * jnp.exp(raw[:1]) + raw[1:2] + raw[2:]
+
+
+def student_t(
+    raw: Float[Any, "R P B"], quantiles: tuple[float, ...], classical: Classical
+) -> Float[Array, "Q P B"]:
+    """Corrects a classical forecast, the Student t of the scaled target in the train rows.
+
+    The parameters have no level in them: any level has its quantile, and they never cross.
+
+    Args:
+      raw: s, m, and the logarithm of a factor on the degrees of freedom above 2.
+    """
+    location, log_scale, freedom = density_of(raw, classical.density, own_freedom=True)
+    steepness, table = _t_quantiles(quantiles)
+    shocks = jnp.stack([jnp.interp(1 / freedom, steepness, row) for row in table])
+    return location[None] + jnp.exp(log_scale)[None] * shocks
+
+
+def density_of(
+    raw: Float[Any, "R P B"], density: Float[Any, "3 P"], *, own_freedom: bool
+) -> tuple[Float[Array, "P B"], Float[Array, "P B"], Float[Array, "P B"]]:
+    """Location, logarithm of the scale, and degrees of freedom of the Student t after a correction.
+
+    Args:
+      raw: the numbers of a head that corrects.
+      density: see `Classical`.
+      own_freedom: whether the third number is of the degrees of freedom; else they stay as they are.
+    """
+    location, log_scale, freedom = (jnp.asarray(part)[:, None] for part in density)
+    stretched = location * jnp.exp(raw[0]) + raw[1]
+    if own_freedom:
+        freedom = jnp.clip(2 + (freedom - 2) * jnp.exp(raw[2]), *FREEDOM)
+    return stretched, log_scale + raw[0], freedom * jnp.ones_like(stretched)
+
+
+@functools.cache
+def _t_quantiles(quantiles: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Quantiles [Q N] of Student's t over a grid [N] of 1 / degrees of freedom, for interpolation."""
+    from scipy.stats import t  # a third of a second to import
+
+    steepness = np.linspace(1 / FREEDOM[1], 1 / FREEDOM[0], 1025)
+    table = t.ppf(np.asarray(quantiles)[:, None], 1 / steepness)
+    return np.float32(steepness), np.float32(table)
 
 
 class Head(NamedTuple):
@@ -70,18 +115,19 @@ class Head(NamedTuple):
 
     Attributes:
       quantiles: see the top of the file.
-      extra: numbers of the output layer beyond one a level.
+      outputs: number of numbers of the output layer, by that of the levels.
       corrects: whether numbers of zero are a forecast to start from: the output layer is then zero at first,
-        and the shocks are given.
+        and the classical forecast is given.
     """
 
     quantiles: Callable[..., Any]
-    extra: int = 0
+    outputs: Callable[[int], int] = lambda num_levels: num_levels
     corrects: bool = False
 
 
 HEADS = {
     "independent": Head(independent),
     "monotone": Head(monotone),
-    "correction": Head(correction, extra=2, corrects=True),
+    "correction": Head(correction, lambda num_levels: num_levels + 2, corrects=True),
+    "student_t": Head(student_t, lambda num_levels: 3, corrects=True),
 }

@@ -144,8 +144,8 @@ class TemporalFusionTransformer(nn.Module):
         if self.head is not None:
             return self.head(Dense(len(levels), name="output")(decoded), levels), None
         head = HEADS[self.config.quantile_head]
-        raw = Dense(len(levels) + head.extra, name=CORRECTION if head.corrects else "output")(decoded)
-        return head.quantiles(raw, levels, inputs.shocks), raw if head.corrects else None
+        raw = Dense(head.outputs(len(levels)), name=CORRECTION if head.corrects else "output")(decoded)
+        return head.quantiles(raw, levels, inputs.classical), raw if head.corrects else None
 
     def _embed(self, inputs: Inputs) -> tuple[Embedded, Embedded | None, Embedded | None]:
         """Embeds observed, known and static variables; None for a kind without any."""

@@ -15,9 +15,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.special import gammaln
 from jaxtyping import Array, Float
 
 from tftjax.config.hyperparameters import Hyperparameters
+from tftjax.model.heads import density_of
 
 SCALES = ("return", "standardized")
 # A median forecast of this share of target_std (1 bp at target_std 0.01) counts as 73 % positive, of twice as
@@ -50,6 +52,24 @@ def quantile_loss(
     error = target[:, :, None] - forecast
     levels = levels[None, None, :]
     return jnp.maximum(levels * error, (levels - 1.0) * error)
+
+
+def t_log_score(
+    numbers: Float[Any, "B P R"], target: Float[Any, "B P"], density: Float[Any, "3 P"], *, own_freedom: bool
+) -> Float[Array, "B P"]:
+    """Negative log-likelihood of scaled targets under the Student t of a head that corrects.
+
+    Args:
+      numbers: the head's numbers.
+      target: outcomes in units of the scaled target.
+      density: see `Classical`.
+      own_freedom: see `density_of`.
+    """
+    raw = numbers.transpose(2, 1, 0)
+    location, log_scale, freedom = (part.T for part in density_of(raw, density, own_freedom=own_freedom))
+    square = jnp.square((target - location) * jnp.exp(-log_scale)) / freedom
+    constant = gammaln((freedom + 1) / 2) - gammaln(freedom / 2) - jnp.log(jnp.pi * freedom) / 2
+    return log_scale + (freedom + 1) / 2 * jnp.log1p(square) - constant
 
 
 def safe_std(x: Float[Any, "..."]) -> Float[Array, ""]:

@@ -38,7 +38,7 @@ from tftjax.model.parameters import (
 from tftjax.model.regime import balance_penalty
 from tftjax.model.tft import TemporalFusionTransformer
 from tftjax.runtime import MESH_AXIS, compiler_options
-from tftjax.train.losses import median_of, total_loss
+from tftjax.train.losses import median_of, t_log_score, total_loss
 from tftjax.train.monitor import distinct, entropies
 from tftjax.train.optimizer import averaged, make_optimizer
 
@@ -161,7 +161,7 @@ def _training_penalties(program: Program) -> dict[str, tuple[str, Callable[..., 
     penalties: dict[str, tuple[str, Callable[..., Array]]] = {}
     if model.attention.regime.by == "router":
         penalties["balance_penalty"] = "regime", lambda x, h: h.balance_weight * balance_penalty(x)
-    if model.quantile_head == "correction" and program.model.head is None:
+    if model.corrects:
         penalties["correction_penalty"] = "correction", lambda x, h: h.correction_weight * jnp.mean(x**2)
     return penalties
 
@@ -191,7 +191,9 @@ def _metric_names(state: TrainState, hyperparameters: Hyperparameters, program: 
         config = program.config.model
         forecast = jnp.zeros((1, config.prediction_length, len(config.quantiles)))
         losses = _losses(forecast, forecast[..., 0], forecast[:, 0, 0], hyperparameters, program)
-        losses |= dict.fromkeys(_training_penalties(program), losses["loss"])
+        names = list(_training_penalties(program))
+        names += ["log_score"] if program.config.loss.objective == "likelihood" else []
+        losses |= dict.fromkeys(names, losses["loss"])
         return losses | _norms(state.params, state.params, program.layout)
 
     return list(jax.eval_shape(metrics))
@@ -292,6 +294,14 @@ def train_step(
             # In return units, as the loss is.
             metrics[name] = hyperparameters.target_std * penalty(outputs[name], hyperparameters)
             metrics["loss"] += metrics[name]
+        if program.config.loss.objective == "likelihood":
+            scaled = (targets - batch.center[:, None]) / batch.scale[:, None]
+            numbers, density = outputs["correction_penalty"], data.series.classical.density
+            own_freedom = model_config.quantile_head == "student_t"
+            scores = t_log_score(numbers, scaled, density, own_freedom=own_freedom)
+            weights = 1.0 if batch.weight is None else batch.weight[:, None]
+            metrics["log_score"] = hyperparameters.target_std * jnp.mean(weights * scores)
+            metrics["loss"] += metrics["log_score"] - metrics["quantile_loss"]
         # In units of target_std gradients are O(1), so that Adam's epsilon and the clip mean what they say.
         return metrics["loss"] / hyperparameters.target_std, metrics
 
@@ -381,7 +391,8 @@ def train_epoch(
     state, per_step = jax.lax.fori_loop(0, steps, step, (state, per_step))
     params, validation = _validated(state, hyperparameters, data, program)
     loss = validation.get("loss", state.best_loss)
-    better = loss < state.best_loss if validation else True
+    chosen_by_loss = validation and program.config.train.keep == "best"
+    better = loss < state.best_loss if chosen_by_loss else True
     epoch = state.epoch + 1
     state = state._replace(
         epoch=epoch,
