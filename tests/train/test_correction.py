@@ -1,5 +1,6 @@
 """A network that starts from a classical forecast, and the pinball loss in units of the target's scale."""
 
+import json
 from functools import partial
 from types import SimpleNamespace
 
@@ -20,6 +21,7 @@ from tftjax.evaluate.metrics import pinball_losses
 from tftjax.model.forecast import forecast_rows
 from tftjax.model.parameters import to_tree
 from tftjax.runtime import device_mesh
+from tftjax.train.engine import data_shapes, stack_data
 from tftjax.train.losses import t_log_score
 from tftjax.train.step import compile_epoch, init_state, make_program, train_data
 
@@ -172,3 +174,11 @@ def test_a_likelihood_needs_a_density():
     head = {"functions": {"head": {"own": "0" * 64}}, "model": {"quantile_head": "student_t"}}
     with pytest.raises(UserError, match=r"expected no head, or model\.quantile_head 'independent'"):
         from_dict(head, "test")
+
+
+def test_members_of_a_sweep_may_correct(trained):
+    """Their data are stacked, and what a program takes from them is JSON."""
+    shapes = data_shapes(trained.data)
+    assert json.loads(json.dumps(shapes))["classical"] == [[len(QUANTILES), STEPS], [3, STEPS]]
+    stacked = stack_data([trained.data, trained.data])
+    assert stacked.series.classical.shocks.shape == (2, len(QUANTILES), STEPS)

@@ -350,5 +350,6 @@ def stack_data(datasets: Sequence[Data]) -> TrainData:
 
 def data_shapes(data: Data) -> dict[str, Any]:
     """Constants that a compiled program takes from a data set, as JSON; numbers of windows are none."""
-    shapes = {name: None if leaf is None else leaf.shape for name, leaf in data.series._asdict().items()}
+    arrays = data.series._asdict().items()
+    shapes = {name: [leaf.shape for leaf in jax.tree.leaves(part)] for name, part in arrays}
     return shapes | {"cardinalities": cardinalities(data.panel, data.encoding)}
