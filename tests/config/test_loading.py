@@ -97,6 +97,7 @@ def test_the_nine_are_short_and_write_their_settings_out(name):
         "data.volatility",
     )
     later += ("train.stop_after", "train.max_steps", "train.ema_decay", "train.keep", "train.half_life")
+    later += ("train.warmup_share",)
     assert {key for key in left_out if not key.startswith(later)} <= VARIANTS
     assert written <= set(known_keys())
 
@@ -188,6 +189,11 @@ def test_a_config_is_frozen_and_hashable():
         (
             {"train": {"schedule": "warmup_cosine", "warmup_epochs": 7, "max_epochs": 7}},
             ["train.warmup_epochs: found 7", "fewer than train.max_epochs (7)"],
+        ),
+        ({"train": {"warmup_share": 0.1}}, ["train.warmup_share: found 0.1", "warmup_cosine"]),
+        (
+            {"train": {"schedule": "warmup_cosine", "warmup_epochs": 2, "warmup_share": 0.1}},
+            ["train.warmup_share: found 0.1", "set train.warmup_epochs (now 2) to 0"],
         ),
         ({"model": {"hidden_size": 15}}, ["model.num_heads: found 2", "divisor of model.hidden_size (15)"]),
         ({"model": {"dropout_rate": 1}}, ["model.dropout_rate: found 1", "at least 0 and at most 0.95"]),

@@ -106,6 +106,16 @@ def test_warmup_cosine_by_hand():
     np.testing.assert_allclose(values, expected, atol=1e-6)
 
 
+def test_warmup_as_a_share_of_the_run():
+    train = TrainConfig(schedule="warmup_cosine", warmup_share=0.25, max_epochs=3, max_steps=8)
+    schedule = unit_schedule(train, steps_per_epoch=4)  # the third epoch is not begun
+    found = [float(schedule(step)) for step in (0, 1, 2, 5, 8)]
+    np.testing.assert_allclose(found, [0, 0.5, 1, 0.5, 0], atol=1e-6)
+    longer = train.model_copy(update={"max_steps": 99})  # more than max_epochs have
+    found = [float(unit_schedule(longer, steps_per_epoch=4)(step)) for step in (0, 3, 12)]
+    np.testing.assert_allclose(found, [0, 1, 0], atol=1e-6)
+
+
 def test_cosine_without_warmup_starts_at_the_peak():
     schedule = unit_schedule(train_config(schedule="warmup_cosine"), steps_per_epoch=4)
     np.testing.assert_allclose([float(schedule(step)) for step in (0, 6, 12)], [1, 0.5, 0], atol=1e-6)

@@ -50,6 +50,13 @@ class TrainConfig(Section):
         le=100_000,
         description="warm-up epochs, below max_epochs; 0 unless schedule is 'warmup_cosine'",
     )
+    warmup_share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="warm-up as a share of the run, in place of warmup_epochs; 0 unless schedule is"
+        " 'warmup_cosine'",
+    )
     optimizer: Literal["adam", "adamw"] = Field("adam", description="adamw decays the weights, decoupled")
     weight_decay: Annotated[float, Swept] = Field(
         0.0,
@@ -113,6 +120,15 @@ class TrainConfig(Section):
         if max_epochs is not None and warmup_epochs >= max_epochs:
             raise ValueError(f"fewer than train.max_epochs ({max_epochs})")
         return warmup_epochs
+
+    @field_validator("warmup_share")
+    @classmethod
+    def _one_warmup(cls, warmup_share: float, info: ValidationInfo) -> float:
+        if warmup_share and info.data.get("schedule") == "constant":
+            raise ValueError("0, or set train.schedule to 'warmup_cosine' (it is 'constant')")
+        if warmup_share and info.data.get("warmup_epochs"):
+            raise ValueError(f"0, or set train.warmup_epochs (now {info.data['warmup_epochs']}) to 0")
+        return warmup_share
 
     @field_validator("weight_decay")
     @classmethod

@@ -14,15 +14,20 @@ from tftjax.config.train import TrainConfig
 def unit_schedule(train: TrainConfig, steps_per_epoch: int | Int32[Array, ""]) -> optax.Schedule:
     """The learning rate over steps, as a share of its peak.
 
-    `warmup_cosine` rises linearly over `warmup_epochs` and falls to zero at `max_epochs` (Loshchilov and
-    Hutter 2017). The peak itself is a hyperparameter, multiplied in by `make_optimizer`.
+    `warmup_cosine` rises linearly over `warmup_epochs` or `warmup_share` and falls to zero at the end of the
+    run, `max_steps` or `max_epochs` (Loshchilov and Hutter 2017). The peak itself is a hyperparameter,
+    multiplied in by `make_optimizer`.
     """
     if train.schedule == "constant":
         return optax.constant_schedule(1.0)
+    warmup = train.warmup_share * train.max_epochs or train.warmup_epochs
     by_epoch = optax.warmup_cosine_decay_schedule(
-        init_value=0.0, peak_value=1.0, warmup_steps=train.warmup_epochs, decay_steps=train.max_epochs
+        init_value=0.0, peak_value=1.0, warmup_steps=warmup, decay_steps=train.max_epochs
     )
-    return lambda step: by_epoch(step / steps_per_epoch)
+    if train.max_steps is None:
+        return lambda step: by_epoch(step / steps_per_epoch)
+    whole_run = jnp.minimum(train.max_steps, steps_per_epoch * train.max_epochs)
+    return lambda step: by_epoch(step / whole_run * train.max_epochs)
 
 
 def make_optimizer(
