@@ -1,8 +1,8 @@
 """Baselines refitted every year on all years before: `python bench/baselines.py panels/core_proposal`.
 
-Next-day forecasts of a built panel of one series, at the default levels, in blocks of years. Prints a Markdown
-table: the gain over GJR-GARCH in percent of its mean pinball loss, p of Diebold and Mariano's test, the years
-ahead, and seconds a fit.
+Next-day forecasts of a built panel of one series, at the default levels, in blocks of years. Prints a
+Markdown table: the gain over GJR-GARCH in percent of its mean pinball loss, p of Diebold and Mariano's test,
+the years ahead, and seconds a fit.
 
     python bench/baselines.py panels/core_proposal --blocks 2006-2015 2016-2025 --only log_scale gjr_vix
 """

@@ -1,15 +1,20 @@
 """Baselines: answers by hand and by other libraries, the model's shape, and no use of later rows."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tftjax.config.loading import from_dict
+from tftjax.data.loading import load_panel
 from tftjax.data.volatility import VOLATILITY_COLUMNS
 from tftjax.errors import UserError
 from tftjax.evaluate import baselines
 from tftjax.evaluate.baselines import BASELINES, FITTED, Task, Unavailable, unconditional_quantiles
+from tftjax.evaluate.metrics import pinball
 
 QUANTILES = (0.1, 0.5, 0.9)
 
@@ -201,3 +206,24 @@ def test_a_fit_that_does_not_converge_is_unavailable(monkeypatch):
     for name in ("garch", "gjr_garch", "egarch", "log_scale", "gjr_vix"):
         with pytest.raises(Unavailable, match="did not converge"):
             BASELINES[name](make_task()._replace(returns=np.zeros(97)))
+
+
+RAW = Path(__file__).resolve().parents[3] / "shared" / "data" / "core_proposal_raw"
+
+
+@pytest.mark.skipif(not RAW.is_dir(), reason="the raw series 1990-2025 are not beside the project")
+def test_log_scale_beats_gjr_garch_on_the_sp500():
+    """Fitted once on 1990 to 2005, judged on 2006 to 2015."""
+    data = {"dataset": str(RAW), "feature_set": "core_proposal", "end": "2015-12-31"}
+    frame = load_panel(from_dict({"data": data}, "test").data).frame
+    returns, first = frame["SP500_Returns"].to_numpy(), int((frame.index.year < 2006).sum())
+    rows = np.arange(first, len(frame))[:, None]
+    levels = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
+    task = Task(returns, {"VIX": frame["VIX"].to_numpy()}, range(first), rows, levels, frame.index, "VIX")
+    losses = {
+        name: pinball(BASELINES[name](task), returns[rows], levels)
+        for name in ("gjr_garch", "gjr_vix", "log_scale")
+    }
+    gains = {name: 1 - loss / losses["gjr_garch"] for name, loss in losses.items()}
+    assert gains["log_scale"] > 0.008  # 0.98 %
+    assert 0.004 < gains["gjr_vix"] < gains["log_scale"]  # 0.62 %
