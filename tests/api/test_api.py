@@ -156,6 +156,27 @@ def test_refit_is_for_daily_use(run, caplog):
     run.refit(quiet=True, overwrite=True)
 
 
+def test_a_final_fit_of_a_newer_frame(tmp_path):
+    rows = make_rows()
+    run = tftjax.fit(
+        rows.iloc[:310],
+        feature_set="core_embedded",
+        encoder_length=ENCODER_LENGTH,
+        hidden_size=4,
+        max_epochs=1,
+        directory=tmp_path / "r",
+        quiet=True,
+    )
+    assert run.predict().index[0] == rows.index[310]
+    rows.to_csv(tmp_path / "newer.csv")
+    for number, data in enumerate((rows, tmp_path / "newer.csv")):
+        final = run.refit(tmp_path / f"final{number}", data=data, quiet=True)
+        assert final.predict().index[0] == rows.index[-1] + pd.offsets.BDay(1)
+        assert final.config.data.dataset == ("frame" if number == 0 else str(data))
+    with pytest.raises(tftjax.UserError, match=r"the frame: .*in another unit"):
+        run.refit(tmp_path / "percent", data=100 * rows, quiet=True)
+
+
 def test_forecasts_are_in_order(run, caplog):
     values = run.predict().to_numpy()
     assert (np.diff(values, axis=1) >= 0).all()

@@ -6,7 +6,7 @@ Each is frozen and holds nothing but where it lies and what was opened: every fr
 import argparse
 import datetime
 import html
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,8 @@ import pandas as pd
 from tftjax.cli import iso_date
 from tftjax.config.functions import NO_FUNCTIONS, Functions
 from tftjax.config.loading import Config
-from tftjax.data.panel import read_panel
+from tftjax.data.loading import FRAME
+from tftjax.data.panel import Panel, read_panel
 from tftjax.data.tables.frames import to_pandas
 from tftjax.data.tables.transforms import in_return_unit, to_levels
 from tftjax.errors import UserError
@@ -130,7 +131,8 @@ class Run:
         """Forecasts the steps after the last row, of each series.
 
         Args:
-          data: rows up to the day of the forecast: a frame, a file or a folder; None takes the run's own.
+          data: rows up to the day of the forecast and at least the encoder's: a frame, a file or a folder;
+            None reads the run's data set anew, or takes the frame that it was trained on.
           as_of: uses rows up to this date only; a text is YYYY-MM-DD.
           future: values of known columns in the steps to come: a frame or a file.
           levels: returns prices or levels, where `data.target_transform` made changes of them.
@@ -184,6 +186,7 @@ class Run:
         self,
         directory: str | Path | None = None,
         *,
+        data: Any = None,
         resume: bool = False,
         overwrite: bool = False,
         quiet: bool = False,
@@ -192,6 +195,7 @@ class Run:
 
         Args:
           directory: where the final fit is kept; None: beside the run, with "-final" after its name.
+          data: all rows, as in `predict`.
           resume: goes on with the final fit in the directory, or begins it.
           overwrite: replaces the final fit in the directory.
           quiet: shows no progress and no summary.
@@ -203,7 +207,10 @@ class Run:
         beside = self.directory.absolute().with_name(f"{self.directory.name}-final")
         place = beside if directory is None else Path(directory)
         flags = {"resume": resume, "overwrite": overwrite, "quiet": quiet}
-        return Run(place, (refit(self.trained[0], place, **flags),))
+        source, panel = self.trained[0], None
+        if data is not None:
+            source, panel = _on(source, _table(data))
+        return Run(place, (refit(source, place, panel=panel, **flags),))
 
     def _only_one(self, method: str) -> None:
         if len(self.trained) > 1:
@@ -246,6 +253,14 @@ class Run:
 def _table(data: Any) -> Any:
     """The data as `load_rows` takes them: the path of a file as text, or a pandas frame."""
     return str(data) if isinstance(data, str | Path) else None if data is None else to_pandas(data)
+
+
+def _on(run: runs.Run, data: str | pd.DataFrame) -> tuple[runs.Run, Panel]:
+    """The run with other data in its config, and their rows, without an end."""
+    panel = load_rows(run, data, None)
+    update = {"dataset": data if isinstance(data, str) else FRAME, "end": None}
+    config = run.config.model_copy(update={"data": run.config.data.model_copy(update=update)})
+    return replace(run, config=config), panel
 
 
 def _date(given: str | datetime.date | None) -> datetime.date | None:

@@ -1,5 +1,6 @@
 """A run from its config to its evaluation."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tftjax.config.hyperparameters import hyperparameters
 from tftjax.config.loading import Config, changed_keys, from_dict
 from tftjax.data.checks import check_data, with_own_spread
 from tftjax.data.loading import check_made_like, load_panel
+from tftjax.data.newest import newest_rows
 from tftjax.data.panel import Panel
 from tftjax.data.prepared import Data, prepare, target_days
 from tftjax.errors import UserError
@@ -29,6 +31,8 @@ from tftjax.train import monitor, pictures, progress, warm_start
 from tftjax.train.engine import BatchEngine, MembersEngine, Training
 from tftjax.train.loop import Diverged, Group, train_members
 from tftjax.train.step import make_program
+
+log = logging.getLogger(__name__)
 
 OWN_SPREAD = "the train target's own spread, as no penalty has a weight"
 
@@ -219,7 +223,7 @@ def refit(
     Args:
       source: a run that has ended and is evaluated.
       directory: the final fit's directory; its name becomes the name in the config.
-      panel: the rows; None takes the run's own.
+      panel: the rows; None takes those of the run's data set today, see `newest_rows`.
       resume: go on with the final fit in the directory, or begin it.
       overwrite: replace the final fit in the directory.
       quiet: print nothing but the messages that need action.
@@ -234,7 +238,8 @@ def refit(
         )
     check_functions(source.config, source.functions)
     if panel is None:
-        panel = source.data.whole
+        panel, words = newest_rows(source.data.whole, source.config.data)
+        log.info(f"data: {words}, to {panel.frame.index.max().date()}")
     else:
         check_made_like(panel, source.data.whole, source.config.data.dataset)
     config, data = _on_all_rows(source, directory.name, panel)
