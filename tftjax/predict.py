@@ -164,7 +164,8 @@ def in_order(table: pd.DataFrame, names: list[str]) -> pd.DataFrame:
 
 def _say_what_it_is(seeds: Sequence[runs.Run], panel: Panel) -> None:
     """Logs the age of a model and its verdict."""
-    data, final = seeds[0].data, runs.read_final(seeds[0].directory)
+    data, directory = seeds[0].data, seeds[0].directory
+    final = runs.read_final(directory if len(seeds) == 1 else directory.parents[1])
     trained, chosen = (
         max(target_days(data.panel, data.blocks, split), default=None) for split in ("train", "val")
     )

@@ -20,7 +20,7 @@ from tftjax.data.prepared import AFTER_LOADING, Data, prepare
 from tftjax.errors import UserError
 from tftjax.files import check, read_json, write_json
 from tftjax.storage import checkpoint, directories
-from tftjax.storage.directories import RunDirectory, sweep_of
+from tftjax.storage.directories import RunDirectory, SweepDirectory, sweep_of
 
 RAISABLE = ("train.max_epochs", "train.patience")  # decide when training ends, and nothing before that
 # What a retraining of a config may change: which rows are read and when they end, and what follows from them.
@@ -133,7 +133,7 @@ def check_judged(directory: Path) -> None:
         return
     source = source_of(directory, final)
     advice = f"Take the run that chose its epochs: {source}."
-    if not RunDirectory(source).config.is_file():
+    if not source.is_dir():
         advice = f"The run that chose its epochs is no longer in {source}: take that, wherever it is now."
     raise UserError(
         f"{directory}: a final fit is trained on all rows, so that none are left to judge it by. {advice}"
@@ -156,16 +156,27 @@ def copy(run: Run, directory: Path) -> Run:
     Raises:
       UserError: something lies there, or the name is none of a run.
     """
-    if directory.exists():
-        raise UserError(f"{directory} exists. Choose another place.")
     raw = read_config(run.directory).model_dump(mode="json") | {"name": directory.name}
-    config, final = from_dict(raw, f"the copy of {run.directory}"), read_final(run.directory)
-    shutil.copytree(run.directory, directory)
+    config = from_dict(raw, f"the copy of {run.directory}")
+    copy_folder(run.directory, directory)
     write_json(RunDirectory(directory).config, config.model_dump(mode="json"))
-    if final is not None:
-        final = final._replace(source=path_to_source(source_of(run.directory, final), directory))
-        write_json(RunDirectory(directory).final, final._asdict())
     return open_run(directory, run.data, run.functions)
+
+
+def copy_folder(folder: Path, target: Path) -> None:
+    """Copies a run's, a sweep's or a walk-forward's directory; a final fit still knows what it comes from.
+
+    Raises:
+      UserError: something lies there.
+    """
+    if target.exists():
+        raise UserError(f"{target} exists. Choose another place.")
+    shutil.copytree(folder, target)
+    for part in (target, *(run.path for run in SweepDirectory(target).runs())):
+        final, before = read_final(part), folder / part.relative_to(target)
+        if final is not None:
+            final = final._replace(source=path_to_source(source_of(before, final), part))
+            write_json(RunDirectory(part).final, final._asdict())
 
 
 def versions() -> dict[str, str]:

@@ -25,7 +25,7 @@ from tftjax.evaluate.verdict import read_verdict, summary
 from tftjax.files import write_json
 from tftjax.model.parameters import control_vectors
 from tftjax.storage import checkpoint, runs
-from tftjax.storage.directories import RunDirectory, sweep_of
+from tftjax.storage.directories import RunDirectory, SweepDirectory, sweep_of
 from tftjax.storage.runs import Ended
 from tftjax.train import monitor, pictures, progress, warm_start
 from tftjax.train.engine import BatchEngine, MembersEngine, Training
@@ -212,6 +212,7 @@ def refit(
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
+    within: SweepDirectory | None = None,
 ) -> runs.Run:
     """Trains a run's config anew on all rows, for the epochs that its validation chose: for daily use.
 
@@ -227,12 +228,14 @@ def refit(
       resume: go on with the final fit in the directory, or begin it.
       overwrite: replace the final fit in the directory.
       quiet: print nothing but the messages that need action.
+      within: the sweep of final fits that the directory lies in.
     Raises:
-      UserError: the run is itself a final fit or is not evaluated, the directory is the run's or in a
+      UserError: the run is itself a final fit or is not evaluated, the directory is the run's or in another
         sweep, or the panel has other columns than the run's; or see `train`.
     """
     runs.check_judged(source.directory)
-    if directory.resolve() == source.directory.resolve() or sweep_of(directory) is not None:
+    sweep, allowed = sweep_of(directory), within and SweepDirectory(within.path.resolve())
+    if directory.resolve() == source.directory.resolve() or sweep != allowed:
         raise UserError(
             f"{directory}: the run itself, or inside of a sweep. Give a final fit a directory of its own."
         )
