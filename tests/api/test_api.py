@@ -277,7 +277,9 @@ def test_own_functions_are_at_hand_again(config_file, tmp_path):
     lines = (run.directory / "metrics.jsonl").read_text().splitlines()
     assert json.loads(lines[0])["width_penalty"] != 0
     opened = tftjax.load(run.directory)
-    assert "first" not in opened.evaluate()
+    with pytest.raises(tftjax.UserError, match=r"tftjax\.load\(\.\.\., metrics=\{'first': f\}\)"):
+        opened.evaluate()
+    assert tftjax.load(run.directory, penalties={"width": width}).refit(quiet=True).config.data.final_fit
     assert tftjax.load(run.directory, **own).evaluate()["first"].notna().all()
 
 

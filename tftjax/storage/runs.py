@@ -23,6 +23,7 @@ from tftjax.storage import checkpoint, directories
 from tftjax.storage.directories import RunDirectory, SweepDirectory, sweep_of
 
 RAISABLE = ("train.max_epochs", "train.patience")  # decide when training ends, and nothing before that
+AFTER_TRAINING = ("functions.metrics", "functions.baselines")  # judge what came out, and nothing before that
 # What a retraining of a config may change: which rows are read and when they end, and what follows from them.
 RETRAINING = (
     *RAISABLE,
@@ -32,6 +33,7 @@ RETRAINING = (
     "data.split_dates",
     "data.events",
     "loss.target_std",
+    *AFTER_TRAINING,
 )
 PACKAGES = ("tftjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pandas")
 
@@ -193,8 +195,9 @@ def claim(
 ) -> Iterator[bool]:
     """`directories.claim` of a run's directory.
 
-    A run to go on with takes new settings of `evaluation`, which have no part in training, and higher ones of
-    RAISABLE; the metrics of its evaluation, which are by the old ones, are removed.
+    A run to go on with takes new settings of `evaluation`, and other metrics and baselines, which have no
+    part in training, and higher ones of RAISABLE; the metrics of its evaluation, which are by the old ones,
+    are removed.
 
     Raises:
       UserError: see `directories.claim`; or the run to go on with has another config or other data.
@@ -219,13 +222,14 @@ def _bring_up_to_date(run: RunDirectory, config: Config, panel: Panel) -> None:
     kept = run.read()
     raised = {"max_epochs": config.train.max_epochs, "patience": config.train.patience}
     train = kept.train.model_copy(update=raised)
-    if kept.evaluation != config.evaluation or kept.train != train:
+    judged = {"evaluation": config.evaluation, "functions": config.functions}
+    if kept != kept.model_copy(update=judged) or kept.train != train:
         run.evaluation.metrics.unlink(missing_ok=True)
         if kept.train != train:
             # Of parameters that may not stay the best ones.
             for path in run.interpretation.path.glob("*.csv"):
                 path.unlink()
-        kept = kept.model_copy(update={"evaluation": config.evaluation, "train": train})
+        kept = kept.model_copy(update=judged | {"train": train})
         write_json(run.config, kept.model_dump(mode="json"))
 
 
@@ -259,6 +263,8 @@ def _refused(run: RunDirectory, config: Config, key: str, old: Any, new: Any) ->
     """Why a run cannot go on with a new value, perhaps in no more words than that; None if it can."""
     if has_no_part(key, old, new):
         return None
+    if key.startswith("functions."):
+        return " (SHA-256 of the source): hand in the function that the run was made with"
     if key not in RAISABLE:
         return ""
     if new < old:
@@ -277,7 +283,7 @@ def has_no_part(key: str, old: Any, new: Any) -> bool:
     """Whether a change of a setting has no part in what a training makes of its data."""
     # Before null, the default was "daily"; what it makes of the rows is compared with the data.
     found = key == "data.frequency" and None in (old, new)
-    return found or key == "notes" or key.startswith("evaluation.")
+    return found or key in ("notes", *AFTER_TRAINING) or key.startswith("evaluation.")
 
 
 def read_config(directory: Path) -> Config:
