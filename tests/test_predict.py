@@ -140,6 +140,31 @@ def test_run_restricted_to_dates_forecasts_from_later_data(trained, tmp_path):
     assert table.index.tolist() == [LAST + pd.offsets.BDay(1)]
 
 
+def test_the_data_set_is_read_anew(trained, tmp_path, capsys, monkeypatch):
+    """By the command, and for a final fit too; of a data set that is gone, the rows that the run keeps."""
+    monkeypatch.chdir(tmp_path)
+    ROWS.iloc[:310].to_csv("grown.csv")
+    source = runs.open_run(trained.directory)
+    settings = source.config.data.model_copy(update={"dataset": "grown.csv"})
+    config = source.config.model_copy(update={"data": settings})
+    data = prepare(load_panel(settings), config, source.data.encoding)
+    source = dataclasses.replace(source, config=config, data=data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(predict, "open_runs", lambda *_: [source])
+        ROWS.to_csv("grown.csv")
+        assert predict.main(["run"]) == 0
+        shown = capsys.readouterr()
+        assert f"Forecast from data to {LAST.date()}" in shown.out
+        assert f"data: grown.csv, to {LAST.date()}\n" in shown.err
+    final = refit(dataclasses.replace(source, best_epoch=1), tmp_path / "tiny-final", quiet=True)
+    assert final.data.panel.frame.index[-1] == LAST
+    Path("grown.csv").unlink()
+    assert predict.main([str(final.directory), "--as-of", "2002-03-21"]) == 0
+    error = capsys.readouterr().err
+    assert f"the rows that the run keeps are used, to {LAST.date()}" in error
+    assert f"data: the rows that the run keeps, to {LAST.date()}\n" in error
+
+
 def test_command_prints_and_writes_the_same(trained, run, tmp_path, capsys):
     assert predict.main([str(trained.directory), "--as-of", "2001-12-31"]) == 0
     shown = capsys.readouterr().out

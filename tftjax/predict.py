@@ -21,7 +21,7 @@ import pandas as pd
 from tftjax import files, runtime
 from tftjax.config.data import DataConfig
 from tftjax.data.feature_sets import known_input
-from tftjax.data.loading import FRAME, check_made_like, load_panel, values_made_by
+from tftjax.data.newest import load_like, newest_rows
 from tftjax.data.panel import (
     Panel,
     blocks,
@@ -164,7 +164,8 @@ def in_order(table: pd.DataFrame, names: list[str]) -> pd.DataFrame:
 
 def _say_what_it_is(seeds: Sequence[runs.Run], panel: Panel) -> None:
     """Logs the age of a model and its verdict."""
-    data, final = seeds[0].data, runs.read_final(seeds[0].directory)
+    data, directory = seeds[0].data, seeds[0].directory
+    final = runs.read_final(directory if len(seeds) == 1 else directory.parents[1])
     trained, chosen = (
         max(target_days(data.panel, data.blocks, split), default=None) for split in ("train", "val")
     )
@@ -198,17 +199,22 @@ def load_rows(
     as_of: datetime.date | None,
     future: Path | str | pd.DataFrame | None = None,
 ) -> Panel:
-    """Reads the rows to forecast from: the run's own data or another source, up to a date.
+    """Reads the rows to forecast from: the run's data set as it is today or another source, up to a date.
 
     Args:
+      data: see `load_like`; None takes the run's data set, see `newest_rows`.
       future: file or frame of the next steps' dates and known columns, see `read_future`; None takes those
-        that
-        the data brings: rows without a target at its end, or after `as_of`.
+        that the data brings: rows without a target at its end, or after `as_of`.
 
     Raises:
       UserError: a source is unusable, or has no row up to the date.
     """
-    panel = run.data.panel if data is None else _load_like(run, data)
+    trained, config = run.data.panel, run.config.data
+    if data is None:
+        panel, words = newest_rows(trained, config)
+        log.info(f"data: {words}, to {panel.frame.index.max().date()}")
+    else:
+        panel = load_like(trained, config.model_copy(update={"end": None}), data)
     if as_of is not None:
         before = panel.frame.index <= pd.Timestamp(as_of)
         if not before.any():
@@ -219,24 +225,7 @@ def load_rows(
     if future is not None:
         panel = with_future(panel, read_future(future, panel, _date_column(run)))
     if data is not None:
-        _check_unit(run, panel, _source(data))
-    return panel
-
-
-def _source(data: str | pd.DataFrame) -> str:
-    """The name of the data in errors."""
-    return "the frame" if isinstance(data, pd.DataFrame) else data
-
-
-def _load_like(run: runs.Run, data: str | pd.DataFrame) -> Panel:
-    """Reads data as the run's own was made, which a config that names a built panel does not tell."""
-    trained = run.data.panel
-    made = values_made_by(trained)
-    made |= {key: trained.about[key] for key in ("max_gap", "calendar") if key in trained.about}
-    frame = data if isinstance(data, pd.DataFrame) else None
-    update = {"dataset": FRAME if frame is not None else data, "end": None, "frequency": None, **made}
-    panel = load_panel(run.config.data.model_copy(update=update), frame)
-    check_made_like(panel, trained, _source(data))
+        _check_unit(run, panel, "the frame" if isinstance(data, pd.DataFrame) else data)
     return panel
 
 
@@ -340,7 +329,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data",
         metavar="PATH",
-        help="folder of raw series, or a CSV or Parquet file; default: the run's own data",
+        help="folder of raw series, or a CSV or Parquet file; default: the run's data set, read anew",
     )
     parser.add_argument(
         "--as-of",

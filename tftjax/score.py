@@ -24,7 +24,7 @@ from jaxtyping import Float
 from tftjax import files, runtime
 from tftjax.config.evaluation import EvaluationConfig
 from tftjax.data.calendar import PERIODS
-from tftjax.data.loading import FRAME
+from tftjax.data.newest import newest_rows
 from tftjax.data.panel import Panel, name_of, split_series
 from tftjax.data.prepared import train_targets
 from tftjax.errors import UserError
@@ -266,16 +266,6 @@ def over_time(table: pd.DataFrame, by: str) -> Table:
     return Table(f"By {by}", head, rows, note)
 
 
-def source_of(run: runs.Run) -> str | None:
-    """The data that the config names, to be read anew: a run's own rows end with its training.
-
-    Returns:
-      None for a frame that was handed over: there is nothing but the run's own rows.
-    """
-    dataset = run.config.data.dataset
-    return None if dataset == FRAME else dataset
-
-
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = command_parser(
@@ -310,12 +300,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         seeds = open_runs(arguments.run, arguments.config)
         author = author_of(seeds)
         logged = forecast_log.read(arguments.log, author)
-        source = arguments.data or source_of(seeds[0])
-        panel = load_rows(seeds[0], source, None)
+        run, rows = seeds[0], arguments.data
+        if rows is None:  # outcomes may lie after data.end
+            panel, rows = newest_rows(run.data.panel, run.config.data.model_copy(update={"end": None}))
+        else:
+            panel = load_rows(run, rows, None)
         scored = score(seeds, logged, panel)
         waiting, last = len(logged) - len(scored.rows), panel.frame.index.max().date()
         print(f"{arguments.log}: {counted(len(logged), 'forecast')} of {author.run}")
-        rows = "the rows that the run keeps" if source is None else source
         print(f"outcomes: {rows}, to {last}; {waiting} without one yet")
         if not len(scored.rows):
             if arguments.out is not None:

@@ -20,9 +20,11 @@ from tftjax.data.loading import load_panel
 from tftjax.data.panel import make_panel
 from tftjax.evaluate.files import read_predictions
 from tftjax.predict import forecast_next
+from tftjax.predict import main as predict_main
+from tftjax.report.__main__ import main as report_main
 from tftjax.train.run import train
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("in_process")]
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +162,27 @@ def test_refit_is_for_daily_use(run, caplog):
     run.refit(quiet=True, overwrite=True)
 
 
+def test_a_final_fit_of_a_newer_frame(tmp_path):
+    rows = make_rows()
+    run = tftjax.fit(
+        rows.iloc[:310],
+        feature_set="core_embedded",
+        encoder_length=ENCODER_LENGTH,
+        hidden_size=4,
+        max_epochs=1,
+        directory=tmp_path / "r",
+        quiet=True,
+    )
+    assert run.predict().index[0] == rows.index[310]
+    rows.to_csv(tmp_path / "newer.csv")
+    for number, data in enumerate((rows, tmp_path / "newer.csv")):
+        final = run.refit(tmp_path / f"final{number}", data=data, quiet=True)
+        assert final.predict().index[0] == rows.index[-1] + pd.offsets.BDay(1)
+        assert final.config.data.dataset == ("frame" if number == 0 else str(data))
+    with pytest.raises(tftjax.UserError, match=r"the frame: .*in another unit"):
+        run.refit(tmp_path / "percent", data=100 * rows, quiet=True)
+
+
 def test_forecasts_are_in_order(run, caplog):
     values = run.predict().to_numpy()
     assert (np.diff(values, axis=1) >= 0).all()
@@ -183,10 +206,47 @@ def test_seeds_are_averaged(config_file, tmp_path):
     np.testing.assert_allclose(several.forecasts[QUANTILES], mean, rtol=1e-12)
     before = several.metrics
     pd.testing.assert_frame_equal(several.evaluate(), before, rtol=1e-9)
-    with pytest.raises(tftjax.UserError, match=r"save: .* is the mean of 2 seeds"):
-        several.save(tmp_path / "t")
-    with pytest.raises(tftjax.UserError, match=r"refit: .* is the mean of 2 seeds"):
-        several.refit()
+    opened = tftjax.load(several.directory)
+    pd.testing.assert_frame_equal(opened.predict(), several.predict())
+    assert opened.report() == tmp_path / "s" / "report.html"
+
+
+def test_the_mean_of_seeds_is_kept_and_fitted_to_all_rows(config_file, tmp_path, capsys):
+    """Begun in a temporary folder; its final fit is the mean of the seeds' own."""
+    begun = tftjax.fit(config=config_file, seeds=2, max_epochs=1, quiet=True)
+    kept = begun.save(tmp_path / "kept")
+    assert kept.directory == tmp_path / "kept" / "ensembles" / "tiny"
+    sweep = tftjax.load(tmp_path / "kept")
+    for same in (kept, sweep.run(), sweep.save(tmp_path / "again").run()):
+        pd.testing.assert_frame_equal(same.predict(), begun.predict())
+    with pytest.raises(tftjax.UserError, match="exists"):
+        begun.save(tmp_path / "kept")
+    final = kept.refit(quiet=True)
+    assert final.directory == tmp_path / "kept-final"
+    runs = [tftjax.Run(each.directory, (each,)) for each in kept.trained]
+    singles = [run.refit(tmp_path / run.name, quiet=True).trained[0] for run in runs]
+    mean = sum(forecast_next(each, each.data.panel).to_numpy() for each in singles) / 2
+    np.testing.assert_allclose(final.predict(), np.sort(mean, axis=1), rtol=1e-4)
+    assert kept.verdict in final.verdict
+    for same in (tftjax.load(final.directory), final.save(tmp_path / "deep" / "copy")):
+        assert same.verdict == final.verdict
+        pd.testing.assert_frame_equal(same.predict(), final.predict())
+        assert judged_at(same).endswith(f"{kept.directory}.")
+    for judged in (final.report, final.refit, final.importance, lambda: final.metrics):
+        with pytest.raises(tftjax.UserError, match=r"a final fit is trained on all rows"):
+            judged()
+    with pytest.raises(tftjax.UserError, match="exists"):
+        kept.refit(quiet=True)
+    kept.refit(quiet=True, overwrite=True)
+    kept.refit(quiet=True, resume=True)
+    for place in (tmp_path / "kept", kept.directory, tmp_path / "kept" / "members" / "x"):
+        with pytest.raises(tftjax.UserError, match="Give a final fit a directory of its own"):
+            kept.refit(place, quiet=True, overwrite=True)
+    capsys.readouterr()
+    assert predict_main([str(final.directory), "--out", str(tmp_path / "out.csv")]) == 0
+    assert kept.verdict in capsys.readouterr().err
+    assert report_main([str(final.directory)]) == 2
+    assert "a final fit is trained on all rows" in capsys.readouterr().err
 
 
 def test_a_sweep_and_a_backtest(config_file, tmp_path):
@@ -221,7 +281,9 @@ def test_own_functions_are_at_hand_again(config_file, tmp_path):
     lines = (run.directory / "metrics.jsonl").read_text().splitlines()
     assert json.loads(lines[0])["width_penalty"] != 0
     opened = tftjax.load(run.directory)
-    assert "first" not in opened.evaluate()
+    with pytest.raises(tftjax.UserError, match=r"tftjax\.load\(\.\.\., metrics=\{'first': f\}\)"):
+        opened.evaluate()
+    assert tftjax.load(run.directory, penalties={"width": width}).refit(quiet=True).config.data.final_fit
     assert tftjax.load(run.directory, **own).evaluate()["first"].notna().all()
 
 

@@ -1,5 +1,6 @@
 """Functions that a user hands in: in the loss, the head, the metrics and the baselines of a real training."""
 
+import dataclasses
 import functools
 import os
 import subprocess
@@ -15,8 +16,8 @@ from tftjax.config.loading import from_dict, load
 from tftjax.data.loading import load_panel
 from tftjax.errors import UserError
 from tftjax.evaluate.evaluation import evaluate
-from tftjax.storage.runs import open_run
-from tftjax.train.run import train
+from tftjax.storage.runs import identity, open_run
+from tftjax.train.run import refit, train
 
 
 def width(forecast, quantiles, hyperparameters):
@@ -63,6 +64,13 @@ def test_a_run_with_own_functions_opens_without_them_and_asks_for_them_by_name(t
     with pytest.raises(UserError, match="penalties: the run was made with a function named 'width'"):
         train(config, tmp_path / "run", quiet=True, resume=True)
     half = OWN._replace(metrics={}, baselines={})
+    path = tmp_path / "run" / "evaluation" / "metrics.json"
+    before = path.read_bytes()
+    for part in (half, OWN._replace(baselines={})):
+        with pytest.raises(UserError, match=r"metrics\.json: has numbers of .* would lose"):
+            evaluate(open_run(tmp_path / "run", functions=part))
+    assert path.read_bytes() == before
+    path.unlink()
     evaluated = evaluate(open_run(tmp_path / "run", functions=half)).metrics["test"]
     assert "largest_error" not in evaluated
     assert "zero" not in evaluated["baselines"]
@@ -98,6 +106,15 @@ def test_an_own_penalty_with_weight_0_changes_no_bit_and_one_with_weight_does(tm
         (Functions(penalties={"none": lambda f, q, h: None}), "'none' returned shape NoneType"),
         (Functions(head={"cut": lambda raw, q: raw[:-1]}), "head: 'cut' returned shape"),
         (
+            Functions(penalties={"two": lambda f, q, h: f @ f}),
+            r"'two' is called as f\(forecast, quantiles, hyperparameters\) and failed \(TypeError",
+        ),
+        (Functions(penalties={"std": lambda f, q, h: f.mean()}), "penalties: 'std' is taken"),
+        (Functions(metrics={"pinball": lambda f, t, q: 1.0}), "metrics: 'pinball' is taken"),
+        (Functions(metrics={"tests": lambda f, t, q: 1.0}), "metrics: 'tests' is taken"),
+        (Functions(baselines={"garch": zero}), "baselines: 'garch' is taken"),
+        (Functions(baselines={"model": zero}), "baselines: 'model' is taken"),
+        (
             Functions(head={"float": lambda raw, q: raw * float(raw[0, 0, 0])}),
             "'float' needs a value in Python",
         ),
@@ -115,6 +132,14 @@ def test_a_function_that_a_program_cannot_hold_is_named(tmp_path, functions, mes
     ("functions", "message"),
     [
         (Functions(metrics={"text": lambda f, t, q: "good"}), "metrics: 'text' returned 'good'"),
+        (
+            Functions(metrics={"half": lambda f, t, q: 1 / 0}),
+            r"'half' is called as f\(forecast, target, quantiles\) and failed \(ZeroDivisionError",
+        ),
+        (
+            Functions(baselines={"raises": lambda task: task.nothing}),
+            r"'raises' is called as f\(task\) and failed \(AttributeError",
+        ),
         (
             Functions(baselines={"short": lambda task: np.zeros(3)}),
             r"baselines: 'short' returned shape \(3,\)",
@@ -137,6 +162,32 @@ def test_other_functions_than_the_run_s_are_refused():
         check_at_hand(recorded, Functions(penalties={"width": high_head}))
     with pytest.raises(UserError, match="metrics: 'mae' is 3, expected a function"):
         record(Functions(metrics={"mae": 3}))
+    for kind, function in (("metrics", zero), ("baselines", width), ("head", width), ("penalties", zero)):
+        with pytest.raises(UserError, match=rf"{kind}: 'a' is called as f\("):
+            record(Functions(**{kind: {"a": function}}))
+    record(Functions(metrics={"a": lambda *arguments: 0.0, "b": max}))
+
+
+@pytest.mark.slow
+def test_metrics_and_baselines_have_no_part_in_a_resumed_training(tmp_path):
+    """Those of a broken metric's run are changed, and those of a whole one."""
+    config = config_with(tmp_path, Functions(), train={"max_epochs": 1})
+
+    def go_on(own):
+        again = config.model_copy(update={"functions": record(own)})
+        return train(again, tmp_path / "run", quiet=True, functions=own, resume=True)
+
+    with pytest.raises(UserError, match="ZeroDivisionError"):
+        go_on(Functions(metrics={"a": lambda f, t, q: 1 / 0}))
+    go_on(Functions(metrics={"a": largest_error}))
+    metrics = go_on(OWN._replace(penalties={}, head={}))
+    assert "largest_error" in metrics["test"]
+    assert "a" not in metrics["test"]
+    assert "zero" in metrics["test"]["baselines"]
+    final = refit(open_run(tmp_path / "run"), tmp_path / "final", quiet=True)  # which has no metrics
+    assert identity(final) == identity(dataclasses.replace(open_run(tmp_path / "run"), config=config))
+    with pytest.raises(UserError, match=r"functions\.penalties: .*hand in the function"):
+        go_on(Functions(penalties={"width": width}))
 
 
 def test_the_hash_is_of_the_source_not_of_the_object():
@@ -146,6 +197,9 @@ def test_the_hash_is_of_the_source_not_of_the_object():
     assert source_hash(make(1)) == source_hash(make(1))
     assert source_hash(make(1)) != source_hash(make(2))
     assert len(source_hash(np.sum)) == 64
+    settings = {"f": lambda x: x + 1, "epochs": 3}, {"f": lambda x: x + 1, "epochs": 5}
+    assert source_hash(settings[0]["f"]) == source_hash(settings[1]["f"])  # another line, the same lambda
+    assert source_hash(settings[0]["f"]) != source_hash(lambda x: x + 2)
 
     class Narrow:
         def __call__(self, forecast, quantiles, hyperparameters):

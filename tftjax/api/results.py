@@ -7,7 +7,7 @@ import argparse
 import datetime
 import html
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ import pandas as pd
 from tftjax.cli import iso_date
 from tftjax.config.functions import NO_FUNCTIONS, Functions
 from tftjax.config.loading import Config
+from tftjax.data.loading import FRAME
 from tftjax.data.panel import read_panel
 from tftjax.data.tables.frames import to_pandas
 from tftjax.data.tables.transforms import in_return_unit, to_levels
@@ -32,8 +33,9 @@ from tftjax.interpret.tables import interpret, read_table
 from tftjax.predict import forecast_seeds, forecastable, load_rows
 from tftjax.report.kinds import report
 from tftjax.storage import runs
-from tftjax.storage.directories import RunDirectory, SweepDirectory
+from tftjax.storage.directories import RunDirectory, SweepDirectory, sweep_of
 from tftjax.sweep.ensembles import average, open_runs
+from tftjax.sweep.final import refit_seeds
 from tftjax.sweep.results import ranking, read_results
 from tftjax.train import pictures
 from tftjax.train.monitor import read_history
@@ -60,7 +62,7 @@ class Run:
     """A trained model, or the mean of several seeds' quantiles, and its evaluation.
 
     Attributes:
-      directory: folder of the run, or of the ensemble of the seeds.
+      directory: folder of the run, of the ensemble of the seeds, or of their final fits.
       trained: the opened run of each seed.
     """
 
@@ -132,7 +134,8 @@ class Run:
         """Forecasts the steps after the last row, of each series.
 
         Args:
-          data: rows up to the day of the forecast: a frame, a file or a folder; None takes the run's own.
+          data: rows up to the day of the forecast and at least the encoder's: a frame, a file or a folder;
+            None reads the run's data set anew, or takes the frame that it was trained on.
           as_of: uses rows up to this date only; a text is YYYY-MM-DD.
           future: values of known columns in the steps to come: a frame or a file.
           levels: returns prices or levels, where `data.target_transform` made changes of them.
@@ -160,6 +163,7 @@ class Run:
         Raises:
           UserError: a forecast that does not fit the run: the first difference is named.
         """
+        runs.check_judged(self.directory)
         run = runs.Run(**{**vars(self.trained[0]), "directory": self.directory})
         foreign = read_foreign(run, forecasts)
         own = [forecast_splits(trained) for trained in self.trained]
@@ -177,24 +181,31 @@ class Run:
         return table.set_index(["kind", "variable"])
 
     def report(self) -> Path:
-        """Writes the page of the run, and returns its path."""
-        self._only_one("report")
-        return report([self.directory])[0]
+        """Writes the page of the run, of several seeds that of their sweep, and returns its path."""
+        runs.check_judged(self.directory)
+        return report([self.directory if len(self.trained) == 1 else self._sweep])[0]
 
     def save(self, directory: str | Path) -> "Run":
         """Copies the run to another place, such as out of a temporary folder; its name is the folder's there.
 
+        Of several seeds the whole sweep is copied, under the names that its members have.
+
         Raises:
           UserError: something lies there, or the folder's name is none of a run.
         """
-        self._only_one("save")
-        target = Path(directory)
-        return Run(target, (runs.copy(self.trained[0], target),))
+        target, first = Path(directory), self.trained[0]
+        if len(self.trained) == 1:
+            return Run(target, (runs.copy(first, target),))
+        runs.copy_folder(self._sweep, target)
+        place = target / self.directory.absolute().relative_to(self._sweep)
+        paths = [target / run.directory.absolute().relative_to(self._sweep) for run in self.trained]
+        return Run(place, tuple(runs.open_run(path, first.data, first.functions) for path in paths))
 
     def refit(
         self,
         directory: str | Path | None = None,
         *,
+        data: Any = None,
         resume: bool = False,
         overwrite: bool = False,
         quiet: bool = False,
@@ -202,27 +213,32 @@ class Run:
         """Trains the same config anew on all rows, for the epochs that validation chose: for daily use.
 
         Args:
-          directory: where the final fit is kept; None: beside the run, with "-final" after its name.
+          directory: where the final fit is kept; None: beside the run or its sweep, with "-final" after
+            the name.
+          data: all rows, as in `predict`.
           resume: goes on with the final fit in the directory, or begins it.
           overwrite: replaces the final fit in the directory.
           quiet: shows no progress and no summary.
 
         Raises:
-          UserError: the mean of several seeds, itself a final fit, or something lies in the place.
+          UserError: itself a final fit, or something lies in the place.
         """
-        self._only_one("refit")
-        beside = self.directory.absolute().with_name(f"{self.directory.name}-final")
-        place = beside if directory is None else Path(directory)
+        alone = sweep_of(self.directory) is None
+        home = self.directory.absolute() if alone else self._sweep
+        place = home.with_name(f"{home.name}-final") if directory is None else Path(directory)
         flags = {"resume": resume, "overwrite": overwrite, "quiet": quiet}
-        return Run(place, (refit(self.trained[0], place, **flags),))
+        seeds, panel = self.trained, None
+        if data is not None:
+            panel = load_rows(seeds[0], _table(data), None)
+            seeds = [_with_data(run, data) for run in seeds]
+        if len(seeds) == 1:
+            return Run(place, (refit(seeds[0], place, panel=panel, **flags),))
+        return Run(place, tuple(refit_seeds(seeds, self.directory, place, panel=panel, **flags)))
 
-    def _only_one(self, method: str) -> None:
-        if len(self.trained) > 1:
-            sweep = str(self.directory.parents[1])
-            raise UserError(
-                f"{method}: {self.directory} is the mean of {len(self.trained)} seeds. Take the sweep that"
-                f" they belong to: tftjax.load({sweep!r})."
-            )
+    @property
+    def _sweep(self) -> Path:
+        """The directory of the sweep that the run is part of; of a final fit of several seeds its own."""
+        return self.trained[0].directory.absolute().parents[1]
 
     def _evaluation(self) -> Evaluation:
         return read_evaluation(self.directory)
@@ -257,6 +273,13 @@ class Run:
 def _table(data: Any) -> Any:
     """The data as `load_rows` takes them: the path of a file as text, or a pandas frame."""
     return str(data) if isinstance(data, str | Path) else None if data is None else to_pandas(data)
+
+
+def _with_data(run: runs.Run, data: Any) -> runs.Run:
+    """The run with other data, whole, in its config."""
+    update = {"dataset": str(data) if isinstance(data, str | Path) else FRAME, "end": None}
+    config = run.config.model_copy(update={"data": run.config.data.model_copy(update=update)})
+    return replace(run, config=config)
 
 
 def _date(given: str | datetime.date | None) -> datetime.date | None:
@@ -361,6 +384,11 @@ class Sweep:
         ensemble = SweepDirectory(self.directory).ensemble(config).path
         return Run(opened[0].directory if len(opened) == 1 else ensemble, opened)
 
+    def save(self, directory: str | Path) -> "Sweep":
+        """Copies the sweep to another place, such as out of a temporary folder."""
+        runs.copy_folder(self.directory, Path(directory))
+        return Sweep(Path(directory), self.functions)
+
     def plot(self) -> "Figure":
         """The metrics of every config, seed by seed."""
         from tftjax.plots import sweeps, theme
@@ -413,6 +441,11 @@ class Backtest:
     def summary(self) -> str:
         """The results in words and tables, as Markdown."""
         return _text(SweepDirectory(self.directory).summary)
+
+    def save(self, directory: str | Path) -> "Backtest":
+        """Copies the walk-forward to another place, such as out of a temporary folder."""
+        runs.copy_folder(self.directory, Path(directory))
+        return Backtest(Path(directory))
 
     def plot(self) -> "Figure":
         """The gain over the best baseline, fold by fold."""

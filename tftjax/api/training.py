@@ -25,6 +25,8 @@ from tftjax.errors import UserError
 from tftjax.plots import drop_absent_backend
 from tftjax.report.kinds import kind_of
 from tftjax.storage import runs
+from tftjax.storage.directories import RunDirectory, sweep_of
+from tftjax.sweep.ensembles import open_runs
 from tftjax.sweep.plan import Member, check_space, make_plan
 from tftjax.sweep.run import Trained, conclude, load_data, sweep
 from tftjax.train.run import train
@@ -59,7 +61,8 @@ def fit(
         `Panel`. None takes what the config names.
       config: a `Config`, a JSON file, or a dict as in one; None takes the defaults.
       directory: where the run is kept. None puts it into a temporary folder that is removed when Python ends.
-      seeds: number of seeds; several are averaged, level by level.
+      seeds: number of seeds; several are averaged, level by level, and their folder is a sweep's:
+        `load(directory).run()` opens their mean again.
       penalties: terms of the loss by name, see `PENALTIES` in train/losses.py; weights: `own_weights`.
       metrics: metrics by name, see `METRICS` in evaluate/metrics.py.
       baselines: baselines by name, see `BASELINES` in evaluate/baselines.py.
@@ -214,17 +217,21 @@ def load(
     """Opens what was trained, by Python or by a command.
 
     Args:
-      directory: folder of a run, a sweep or a walk-forward.
+      directory: folder of a run, a sweep, its mean of several seeds, or a walk-forward.
       penalties, metrics, baselines, head: functions that a run was made with; it opens without them.
 
     Raises:
       UserError: neither of these, or damaged.
     """
     _start()
-    place = Path(directory)
-    kind, functions = kind_of(place), _functions(penalties, metrics, baselines, head)
+    place, functions = Path(directory), _functions(penalties, metrics, baselines, head)
+    if not RunDirectory(place).config.is_file() and (sweep := sweep_of(place)) is not None:
+        return Sweep(sweep.path, functions).run(place.name)
+    kind = kind_of(place)
     if kind == "run":
         return Run(place, (runs.open_run(place, functions=functions),))
+    if kind == "sweep" and runs.read_final(place) is not None:
+        return Run(place, tuple(open_runs(place, None, functions)))
     if kind == "sweep":
         return Sweep(place, functions)
     if any(functions):

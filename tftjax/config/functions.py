@@ -47,14 +47,23 @@ class Functions(NamedTuple):
 
 
 NO_FUNCTIONS = Functions()
+# How functions of each kind are called.
+ARGUMENTS = {
+    "penalties": ("forecast", "quantiles", "hyperparameters"),
+    "metrics": ("forecast", "target", "quantiles"),
+    "baselines": ("task",),
+    "head": ("numbers", "quantiles"),
+}
 EVERY_KIND = Functions._fields
+IN_TRAINING = ("penalties", "head")  # the kinds that the parameters depend on
 
 
 def source_hash(function: Callable[..., Any]) -> str:
     """SHA-256 of a function's source, as hexadecimal text.
 
     Of a `functools.partial` the arguments count too, of an object that can be called its class, and of a
-    function without source its compiled code. The same source has the same hash in every process.
+    function without source, or a lambda, whose line holds other things, its compiled code. The same source
+    has the same hash in every process.
     """
     return hashlib.sha256(_source(function)).hexdigest()
 
@@ -64,7 +73,8 @@ def _source(function: Callable[..., Any]) -> bytes:
         given = function.args, sorted(function.keywords.items())
         return _source(function.func) + _ADDRESS.sub("", repr(given)).encode()
     code = getattr(function, "__code__", None)
-    if code is not None and code.co_filename == "<string>":  # of `eval`: Python 3.13 finds the whole program
+    # Of `eval` Python 3.13 finds the whole program.
+    if code is not None and (code.co_filename == "<string>" or code.co_name == "<lambda>"):
         return _code(code)
     # An object is known by its class; numpy's ufuncs and the like by their names.
     named = (
@@ -92,18 +102,56 @@ def record(functions: Functions) -> FunctionsConfig:
     """Names and source hashes of functions, for a config.
 
     Raises:
-      UserError: something that cannot be called.
+      UserError: something that cannot be called, or not with what it is called with.
     """
     for kind, group in functions._asdict().items():
         for name, function in group.items():
             if not callable(function):
                 raise UserError(f"{kind}: {name!r} is {function!r}, expected a function.")
+            _check_arguments(kind, name, function)
     return FunctionsConfig(
         **{
             kind: {name: source_hash(function) for name, function in group.items()}
             for kind, group in functions._asdict().items()
         }
     )
+
+
+def _check_arguments(kind: str, name: str, function: Callable[..., Any]) -> None:
+    try:
+        inspect.signature(function).bind(*ARGUMENTS[kind])
+    except TypeError as error:
+        raise UserError(f"{kind}: {name!r} {_called(kind)}: {error}. Give it these arguments.") from error
+    except ValueError:  # of a function in C: none is known
+        return
+
+
+def _called(kind: str) -> str:
+    return f"is called as f({', '.join(ARGUMENTS[kind])})"
+
+
+def call(
+    kind: str,
+    name: str,
+    function: Callable[..., Any],
+    *arguments: Any,
+    passed_on: type[Exception] = UserError,
+) -> Any:
+    """What a function that was handed in returns.
+
+    Args:
+      passed_on: errors that are for the caller.
+
+    Raises:
+      UserError: it raises an error.
+    """
+    try:
+        return function(*arguments)
+    except (UserError, passed_on):
+        raise
+    except Exception as error:
+        found = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise UserError(f"{kind}: {name!r} {_called(kind)} and failed ({found}). Correct it.") from error
 
 
 def check_at_hand(recorded: FunctionsConfig, functions: Functions, kinds: tuple[str, ...] = ()) -> None:
@@ -123,7 +171,8 @@ def check_at_hand(recorded: FunctionsConfig, functions: Functions, kinds: tuple[
             if kind in kinds and name not in group:
                 raise UserError(
                     f"{kind}: the run was made with a function named {name!r}, which no file of it holds."
-                    f" Hand it in again: {'head=f' if kind == 'head' else f'{kind}={{{name!r}: f}}'}."
+                    " Hand it in again, in Python, to tftjax.fit or tftjax.load:"
+                    f" {'head=f' if kind == 'head' else f'{kind}={{{name!r}: f}}'}."
                 )
         for name, function in group.items():
             if name not in names:

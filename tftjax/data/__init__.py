@@ -16,6 +16,7 @@ __all__, __getattr__ = face(
     encoding="Encoding",
     feature_sets="",
     loading="load_panel",
+    newest="",
     panel="Panel make_panel",
     prepared="Data prepare",
     scales="",

@@ -46,6 +46,7 @@ from tftjax.data.calendar import periods_a_year
 from tftjax.data.panel import calendar_of
 from tftjax.data.prepared import cardinalities
 from tftjax.data.volatility import volatility_column
+from tftjax.errors import UserError
 from tftjax.evaluate.combination import judge_combination
 from tftjax.evaluate.files import Predictions, write_by_series, write_tables
 from tftjax.evaluate.foreign import ForeignForecast, with_foreign
@@ -129,9 +130,10 @@ def evaluate_forecasts(
       forecasts: quantiles of each split's windows, returns as decimals.
       known, foreign: see `evaluate`.
     Raises:
-      UserError: the results cannot be written.
+      UserError: the results cannot be written, or would lack metrics or baselines that were handed in.
     """
     directory = RunDirectory(run.directory).evaluation
+    _check_what_is_missing(run)
     make(directory.path)
     quantiles, settings, panel = run.config.model.quantiles, run.config.evaluation, run.data.panel
     own_metrics = run.functions.metrics
@@ -157,7 +159,6 @@ def evaluate_forecasts(
     all_scores = {split: {"model": scores[split], **baselines.scores[split]} for split in SPLITS}
     metrics["test"] |= judge_combination(windows, everyone, all_scores, quantiles, own_metrics, foreign)
     files.write_json(directory.metrics, metrics)
-    _say_what_is_missing(run)
     notes = {
         "left_out": baselines.left_out,
         "volatility_column": volatility_column(panel, run.config.data.volatility),
@@ -171,12 +172,21 @@ def evaluate_forecasts(
     return Evaluated(metrics, _test_windows(run, windows["test"].target, forecasts["test"]), shares)
 
 
-def _say_what_is_missing(run: runs.Run) -> None:
-    """Logs the metrics and baselines that the run was made with, and that are not at hand."""
+def _check_what_is_missing(run: runs.Run) -> None:
+    """Logs the metrics and baselines of the run that are not at hand; refuses to lose their numbers."""
+    path = RunDirectory(run.directory).evaluation.metrics
+    before = path.read_text(encoding="utf-8") if path.is_file() else ""
     for kind in ("metrics", "baselines"):
         missing = [
             name for name in getattr(run.config.functions, kind) if name not in getattr(run.functions, kind)
         ]
+        if any(f'"{name}":' in before for name in missing):
+            again = ", ".join(f"{name!r}: f" for name in missing)
+            raise UserError(
+                f"{path}: has numbers of {kind} that were handed in at training, which a new evaluation would"
+                f" lose. Hand them in again, in Python: tftjax.load(..., {kind}={{{again}}}).evaluate(); or"
+                " remove the file, to go on without them."
+            )
         if missing:
             log.warning(f"left out {kind} that were handed in at training: {', '.join(missing)}")
 

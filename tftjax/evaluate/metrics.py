@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from tftjax.config.functions import call
 from tftjax.errors import UserError
 from tftjax.evaluate.formatting import BASIS_POINTS, CORRELATION, LOSS, PERCENT, SCORE, Format
 from tftjax.evaluate.significance import wilson_interval
@@ -401,7 +402,7 @@ def evaluate_forecast(
       the correlation of a constant forecast, is left out: every value is a finite number.
     Raises:
       ValueError: the shapes do not fit together.
-      UserError: nothing to evaluate, or a number that is not finite.
+      UserError: nothing to evaluate, a number that is not finite, or a metric that fails.
     """
     if forecast.shape != (*target.shape, len(quantiles)) or target.ndim != 2:
         raise ValueError(
@@ -422,7 +423,8 @@ def evaluate_forecast(
     forecast = np.ascontiguousarray(forecast, dtype=np.float64)
     target = np.ascontiguousarray(target, dtype=np.float64)
     values = {name: metric.function(forecast, target, quantiles) for name, metric in METRICS.items()}
-    values |= {name: _checked(name, f(forecast, target, quantiles)) for name, f in own.items()}
+    for name, function in own.items():
+        values[name] = _checked(name, call("metrics", name, function, forecast, target, quantiles))
     if one_series and target.shape[1] == 1:
         values |= coverage_bounds(values["coverage"], len(target))
     return {name: value for name, value in values.items() if value is not None}

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from tftjax.config.evaluation import EvaluationConfig
+from tftjax.config.functions import call
 from tftjax.data.splits import Block
 from tftjax.data.volatility import volatility_column
 from tftjax.errors import UserError
@@ -317,7 +318,12 @@ def baseline_forecasts(run: runs.Run, name: str) -> dict[str, Float[np.ndarray, 
             volatility=volatility_column(panel, run.config.data.volatility),
         )
         try:
-            forecast = _checked(all_baselines(run)[name](task), task, name)
+            own = run.functions.baselines.get(name)
+            forecast = (
+                BASELINES[name](task)
+                if own is None
+                else _checked(call("baselines", name, own, task, passed_on=Unavailable), task, name)
+            )
         except Unavailable as error:
             raise Unavailable(f"{error} (series {block.name})" if block.name else str(error)) from error
         stops = np.cumsum([len(part) for part in parts.values()])[:-1]

@@ -84,6 +84,7 @@ class TrainingDirectory(Directory):
       identity: the file by which one is told from other directories: written first and removed last.
       checkpoints: folder of a run's checkpoints; in a sweep such a folder for each program and process.
       report: a page for reading.
+      final: record of what a final fit was chosen by; only a final fit has one.
       lock_file: the file that the process that trains there keeps locked.
     """
 
@@ -91,6 +92,7 @@ class TrainingDirectory(Directory):
     made_by: ClassVar[str]
     checkpoints = Inside("checkpoints")
     report = Inside("report.html")
+    final = Inside("final.json")
     lock_file = Inside("lock")
 
     def _read_identity(self) -> dict[str, Any]:
@@ -114,7 +116,6 @@ class RunDirectory(TrainingDirectory, ForecastDirectory):
       rows, ages, roles: the data as the model saw it, so that a run can be evaluated without its
         source; see `write_panel`.
       init: record of the parameters taken from the run `train.init_from`, where there is one.
-      final: record of the run that a final fit was chosen by; only a final fit has one.
       metrics: losses and metrics, a line an epoch.
     """
 
@@ -122,7 +123,6 @@ class RunDirectory(TrainingDirectory, ForecastDirectory):
     config = identity = Inside("config.json")
     rows, ages, roles = map(Inside, PANEL_FILES)
     init = Inside("init.json")
-    final = Inside("final.json")
     metrics = Inside("metrics.jsonl")
     interpretation = Inside("interpretation", InterpretationDirectory)
 
@@ -235,10 +235,11 @@ _ENDED = re.compile(r"ended(-\d+)?\.json")
 
 
 def sweep_of(run: Path) -> SweepDirectory | None:
-    """The sweep that a run's directory is a member of; None if it stands alone."""
+    """The sweep that a run, or an ensemble, is part of, by its directory; None if it stands alone."""
     path = run.resolve()
     sweep = SweepDirectory(path.parent.parent)
-    return sweep if sweep.member(path.name).path == path and sweep.plan.is_file() else None
+    parts = sweep.member(path.name).path, sweep.ensemble(path.name).path
+    return sweep if path in parts and sweep.plan.is_file() else None
 
 
 def make(path: Path) -> Path:

@@ -20,9 +20,10 @@ from tftjax.data.prepared import AFTER_LOADING, Data, prepare
 from tftjax.errors import UserError
 from tftjax.files import check, read_json, write_json
 from tftjax.storage import checkpoint, directories
-from tftjax.storage.directories import RunDirectory, sweep_of
+from tftjax.storage.directories import RunDirectory, SweepDirectory, sweep_of
 
 RAISABLE = ("train.max_epochs", "train.patience")  # decide when training ends, and nothing before that
+AFTER_TRAINING = ("functions.metrics", "functions.baselines")  # judge what came out, and nothing before that
 # What a retraining of a config may change: which rows are read and when they end, and what follows from them.
 RETRAINING = (
     *RAISABLE,
@@ -32,6 +33,7 @@ RETRAINING = (
     "data.split_dates",
     "data.events",
     "loss.target_std",
+    *AFTER_TRAINING,
 )
 PACKAGES = ("tftjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pandas")
 
@@ -133,7 +135,7 @@ def check_judged(directory: Path) -> None:
         return
     source = source_of(directory, final)
     advice = f"Take the run that chose its epochs: {source}."
-    if not RunDirectory(source).config.is_file():
+    if not source.is_dir():
         advice = f"The run that chose its epochs is no longer in {source}: take that, wherever it is now."
     raise UserError(
         f"{directory}: a final fit is trained on all rows, so that none are left to judge it by. {advice}"
@@ -156,16 +158,27 @@ def copy(run: Run, directory: Path) -> Run:
     Raises:
       UserError: something lies there, or the name is none of a run.
     """
-    if directory.exists():
-        raise UserError(f"{directory} exists. Choose another place.")
     raw = read_config(run.directory).model_dump(mode="json") | {"name": directory.name}
-    config, final = from_dict(raw, f"the copy of {run.directory}"), read_final(run.directory)
-    shutil.copytree(run.directory, directory)
+    config = from_dict(raw, f"the copy of {run.directory}")
+    copy_folder(run.directory, directory)
     write_json(RunDirectory(directory).config, config.model_dump(mode="json"))
-    if final is not None:
-        final = final._replace(source=path_to_source(source_of(run.directory, final), directory))
-        write_json(RunDirectory(directory).final, final._asdict())
     return open_run(directory, run.data, run.functions)
+
+
+def copy_folder(folder: Path, target: Path) -> None:
+    """Copies a run's, a sweep's or a walk-forward's directory; a final fit still knows what it comes from.
+
+    Raises:
+      UserError: something lies there.
+    """
+    if target.exists():
+        raise UserError(f"{target} exists. Choose another place.")
+    shutil.copytree(folder, target)
+    for part in (target, *(run.path for run in SweepDirectory(target).runs())):
+        final, before = read_final(part), folder / part.relative_to(target)
+        if final is not None:
+            final = final._replace(source=path_to_source(source_of(before, final), part))
+            write_json(RunDirectory(part).final, final._asdict())
 
 
 def versions() -> dict[str, str]:
@@ -182,8 +195,9 @@ def claim(
 ) -> Iterator[bool]:
     """`directories.claim` of a run's directory.
 
-    A run to go on with takes new settings of `evaluation`, which have no part in training, and higher ones of
-    RAISABLE; the metrics of its evaluation, which are by the old ones, are removed.
+    A run to go on with takes new settings of `evaluation`, and other metrics and baselines, which have no
+    part in training, and higher ones of RAISABLE; the metrics of its evaluation, which are by the old ones,
+    are removed.
 
     Raises:
       UserError: see `directories.claim`; or the run to go on with has another config or other data.
@@ -208,13 +222,14 @@ def _bring_up_to_date(run: RunDirectory, config: Config, panel: Panel) -> None:
     kept = run.read()
     raised = {"max_epochs": config.train.max_epochs, "patience": config.train.patience}
     train = kept.train.model_copy(update=raised)
-    if kept.evaluation != config.evaluation or kept.train != train:
+    judged = {"evaluation": config.evaluation, "functions": config.functions}
+    if kept != kept.model_copy(update=judged) or kept.train != train:
         run.evaluation.metrics.unlink(missing_ok=True)
         if kept.train != train:
             # Of parameters that may not stay the best ones.
             for path in run.interpretation.path.glob("*.csv"):
                 path.unlink()
-        kept = kept.model_copy(update={"evaluation": config.evaluation, "train": train})
+        kept = kept.model_copy(update=judged | {"train": train})
         write_json(run.config, kept.model_dump(mode="json"))
 
 
@@ -248,6 +263,8 @@ def _refused(run: RunDirectory, config: Config, key: str, old: Any, new: Any) ->
     """Why a run cannot go on with a new value, perhaps in no more words than that; None if it can."""
     if has_no_part(key, old, new):
         return None
+    if key.startswith("functions."):
+        return " (SHA-256 of the source): hand in the function that the run was made with"
     if key not in RAISABLE:
         return ""
     if new < old:
@@ -266,7 +283,7 @@ def has_no_part(key: str, old: Any, new: Any) -> bool:
     """Whether a change of a setting has no part in what a training makes of its data."""
     # Before null, the default was "daily"; what it makes of the rows is compared with the data.
     found = key == "data.frequency" and None in (old, new)
-    return found or key == "notes" or key.startswith("evaluation.")
+    return found or key in ("notes", *AFTER_TRAINING) or key.startswith("evaluation.")
 
 
 def read_config(directory: Path) -> Config:

@@ -6,6 +6,7 @@ __all__, __getattr__ = face(
     __name__,
     choice="",
     ensembles="",
+    final="",
     hosts="",
     members="",
     plan="Member make_plan",

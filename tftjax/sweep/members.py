@@ -90,7 +90,11 @@ def _check_same(folder: Path, members: Sequence[Member]) -> None:
     """Refuses members that differ in more than how they are evaluated."""
     stored, planned = ({m.name: m.config for m in plan} for plan in (read_members(folder), members))
     for name in stored.keys() & planned.keys():
-        stored[name] = stored[name].model_copy(update={"evaluation": planned[name].evaluation})
+        functions = planned[name].functions
+        judged = {kind: getattr(functions, kind) for kind in ("metrics", "baselines")}
+        update = {"evaluation": planned[name].evaluation}
+        update["functions"] = stored[name].functions.model_copy(update=judged)
+        stored[name] = stored[name].model_copy(update=update)
     if stored == planned:
         return
     gone, new = (sorted(a.keys() - b.keys()) for a, b in ((stored, planned), (planned, stored)))

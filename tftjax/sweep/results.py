@@ -34,7 +34,7 @@ from tftjax.evaluate.scoring import SPLIT_NAMES, SPLITS
 from tftjax.evaluate.significance import mean_interval
 from tftjax.evaluate.tables import COVERAGE_NOTE, Cell, Summary, Table, at_once, best_of, metric_cells
 from tftjax.storage.directories import ForecastDirectory, SweepDirectory
-from tftjax.storage.runs import Ended
+from tftjax.storage.runs import Ended, check_judged
 from tftjax.sweep.choice import choice, judged_by, judged_metrics
 from tftjax.sweep.ensembles import title
 from tftjax.sweep.plan import Member, varied_settings
@@ -328,9 +328,10 @@ def read_results(folder: Path) -> pd.DataFrame:
     """Reads results.csv of a sweep.
 
     Raises:
-      UserError: it has not been written, or every member diverged.
+      UserError: it has not been written, every member diverged, or it is a final fit.
     """
     path = SweepDirectory(folder).results
+    check_judged(folder)
     if not path.is_file():
         raise UserError(f"{path}: missing. Finish it: {REMEDY}")
     remedy = f"Make it anew: {REMEDY}"

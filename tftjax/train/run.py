@@ -1,5 +1,6 @@
 """A run from its config to its evaluation."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,38 +9,60 @@ import jax
 import numpy as np
 
 from tftjax import runtime
-from tftjax.config.functions import EVERY_KIND, NO_FUNCTIONS, Functions, check_at_hand
+from tftjax.config.functions import EVERY_KIND, IN_TRAINING, NO_FUNCTIONS, Functions, call, check_at_hand
 from tftjax.config.hyperparameters import hyperparameters
 from tftjax.config.loading import Config, changed_keys, from_dict
 from tftjax.data.checks import check_data, with_own_spread
 from tftjax.data.loading import check_made_like, load_panel
+from tftjax.data.newest import newest_rows
 from tftjax.data.panel import Panel
 from tftjax.data.prepared import Data, prepare, target_days
 from tftjax.errors import UserError
+from tftjax.evaluate.baselines import BASELINES
 from tftjax.evaluate.evaluation import evaluate
 from tftjax.evaluate.formatting import counted
+from tftjax.evaluate.metrics import METRICS
 from tftjax.evaluate.tables import wrapped
 from tftjax.evaluate.verdict import read_verdict, summary
 from tftjax.files import write_json
 from tftjax.model.parameters import control_vectors
 from tftjax.storage import checkpoint, runs
-from tftjax.storage.directories import RunDirectory, sweep_of
+from tftjax.storage.directories import RunDirectory, SweepDirectory, sweep_of
 from tftjax.storage.runs import Ended
 from tftjax.train import monitor, pictures, progress, warm_start
 from tftjax.train.engine import BatchEngine, MembersEngine, Training
 from tftjax.train.loop import Diverged, Group, train_members
+from tftjax.train.losses import PENALTIES
 from tftjax.train.step import make_program
+
+log = logging.getLogger(__name__)
 
 OWN_SPREAD = "the train target's own spread, as no penalty has a weight"
 
 
-def check_functions(config: Config, functions: Functions) -> None:
+# Names that a function that is handed in cannot have: of a built-in one, or of other parts of metrics.json.
+TAKEN = {
+    "penalties": tuple(PENALTIES),
+    "metrics": (*METRICS, "baselines", "tests", "trading", "quality", "quality_random", "regimes"),
+    "baselines": (*BASELINES, "model"),
+    "head": (),
+}
+
+
+def check_functions(config: Config, functions: Functions, kinds: tuple[str, ...] = EVERY_KIND) -> None:
     """Refuses functions that are not those of the config, or that a compiled program cannot hold.
+
+    Args:
+      kinds: kinds of which every function of the config is needed.
 
     Raises:
       UserError: names the function, and what is wrong with it.
     """
-    check_at_hand(config.functions, functions, EVERY_KIND)
+    check_at_hand(config.functions, functions, kinds)
+    for kind, group in functions._asdict().items():
+        for name in group:
+            if name in TAKEN[kind]:
+                raise UserError(f"{kind}: {name!r} is taken by one that is built in. Choose another name.")
     unknown = [name for name in config.loss.own_weights if name not in functions.penalties]
     if unknown:
         found = ", ".join(functions.penalties) or "none"
@@ -53,31 +76,35 @@ def check_functions(config: Config, functions: Functions) -> None:
     values = hyperparameters(config)
     for name, penalty in functions.penalties.items():
         _check_traced(
-            f"penalties: {name!r}", lambda f, p=penalty: p(f, quantiles, values), sizes, (), "one number"
+            "penalties", name, lambda f, p=penalty: p(f, quantiles, values), sizes, (), "one number"
         )
     for name, head in functions.head.items():
         raw = sizes[::-1]
-        _check_traced(
-            f"head: {name!r}", lambda f, h=head: h(f, quantiles), raw, raw, "quantiles, steps, windows"
-        )
+        _check_traced("head", name, lambda f, h=head: h(f, quantiles), raw, raw, "quantiles, steps, windows")
 
 
 def _check_traced(
-    where: str,
-    call: Callable[[Any], Any],
+    kind: str,
+    name: str,
+    function: Callable[[Any], Any],
     given: tuple[int, ...],
     expected: tuple[int, ...],
     words: str,
 ) -> None:
     """Traces a function of one float32 array and checks the shape that it returns."""
-    try:
-        result = jax.eval_shape(call, jax.ShapeDtypeStruct(given, np.float32))
-    except jax.errors.JAXTypeError as error:
-        first = str(error).partition("\n")[0]
-        raise UserError(
-            f"{where} needs a value in Python that is known only while the program runs ({first}). Write"
-            " branches with jnp.where or jax.lax.cond, and numbers with jax.numpy."
-        ) from error
+    where = f"{kind}: {name!r}"
+
+    def traced(forecast: Any) -> Any:
+        try:
+            return function(forecast)
+        except jax.errors.JAXTypeError as error:
+            first = str(error).partition("\n")[0]
+            raise UserError(
+                f"{where} needs a value in Python that is known only while the program runs ({first}). Write"
+                " branches with jnp.where or jax.lax.cond, and numbers with jax.numpy."
+            ) from error
+
+    result = call(kind, name, jax.eval_shape, traced, jax.ShapeDtypeStruct(given, np.float32))
     if getattr(result, "shape", None) != expected:
         found = getattr(result, "shape", type(result).__name__)
         raise UserError(f"{where} returned shape {found}, expected {expected}: {words}.")
@@ -208,6 +235,7 @@ def refit(
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
+    within: SweepDirectory | None = None,
 ) -> runs.Run:
     """Trains a run's config anew on all rows, for the epochs that its validation chose: for daily use.
 
@@ -219,22 +247,25 @@ def refit(
     Args:
       source: a run that has ended and is evaluated.
       directory: the final fit's directory; its name becomes the name in the config.
-      panel: the rows; None takes the run's own.
+      panel: the rows; None takes those of the run's data set today, see `newest_rows`.
       resume: go on with the final fit in the directory, or begin it.
       overwrite: replace the final fit in the directory.
       quiet: print nothing but the messages that need action.
+      within: the sweep of final fits that the directory lies in.
     Raises:
-      UserError: the run is itself a final fit or is not evaluated, the directory is the run's or in a
+      UserError: the run is itself a final fit or is not evaluated, the directory is the run's or in another
         sweep, or the panel has other columns than the run's; or see `train`.
     """
     runs.check_judged(source.directory)
-    if directory.resolve() == source.directory.resolve() or sweep_of(directory) is not None:
+    sweep, allowed = sweep_of(directory), within and SweepDirectory(within.path.resolve())
+    if directory.resolve() == source.directory.resolve() or sweep != allowed:
         raise UserError(
             f"{directory}: the run itself, or inside of a sweep. Give a final fit a directory of its own."
         )
-    check_functions(source.config, source.functions)
+    check_functions(source.config, source.functions, IN_TRAINING)
     if panel is None:
-        panel = source.data.whole
+        panel, words = newest_rows(source.data.whole, source.config.data)
+        log.info(f"data: {words}, to {panel.frame.index.max().date()}")
     else:
         check_made_like(panel, source.data.whole, source.config.data.dataset)
     config, data = _on_all_rows(source, directory.name, panel)

@@ -37,6 +37,21 @@ def test_the_kind_of_a_column(values, kind):
     assert looks_like(values) == kind
 
 
+@pytest.mark.parametrize("index", [pd.RangeIndex(len(DAYS)), pd.RangeIndex(5, 2 * len(DAYS) + 5, 2)])
+def test_row_numbers_are_no_input(tmp_path, index):
+    """As `to_csv` writes them: of all rows, or of those that a selection has left."""
+    frame = pd.DataFrame({"date": DAYS.strftime("%Y-%m-%d"), "ret": RETURNS, "vix": 15 + np.abs(RETURNS)})
+    frame.set_axis(index).to_csv(tmp_path / "t.csv")
+    read = read_any(tmp_path / "t.csv")
+    assert roles(inspect(read)) == {"": "", "date": "date", "ret": "target", "vix": "observed"}
+    assert roles(inspect(pd.read_csv(tmp_path / "t.csv")))["Unnamed: 0"] == ""
+    assert inspect(read).columns[2].words == "left out: it numbers the rows"
+    wide = inspect(read.assign(ret=-RETURNS, vix=RETURNS, more=RETURNS[::-1]).rename(columns={"ret": "a"}))
+    assert (wide.data["wide"], wide.series) == (True, 3)
+    named = read.rename(columns={"": "level"})
+    assert inspect(named, target="level").data["columns"]["target"] == "level"
+
+
 def test_a_table_of_returns_in_percent(tmp_path):
     table = pd.DataFrame(
         {

@@ -19,6 +19,7 @@ from tftjax.errors import UserError, listed
 RETURN_NAMES = re.compile(r"(^|[_ ])(log_?)?(ret|rets|return|returns|target|y)($|[_ ])", re.IGNORECASE)
 PRICE_NAMES = re.compile(r"(^|[_ ])(adj[_ ]?close|close|price|px|last|level|value)($|[_ ])", re.IGNORECASE)
 ID_NAMES = re.compile(r"(^|[_ ])(id|ticker|symbol|series|asset|name|unique_id)($|[_ ])", re.IGNORECASE)
+NAMELESS = re.compile(r"\s*|Unnamed: \d+")  # an index, as pandas writes it and as it reads it again
 FEW_IDS = 0.5  # of the rows: a column of more different texts names no series
 
 
@@ -135,6 +136,7 @@ def inspect(
     date = date or _date_column(frame)
     days = pd.to_datetime(frame[date].astype(str).str[:10], errors="coerce")
     numeric = [name for name in frame if name != date and pd.api.types.is_numeric_dtype(frame[name])]
+    numeric = [name for name in numeric if name == target or not _numbers_rows(name, frame[name])]
     if id_column is None and days.duplicated().any():
         id_column = _id_column(frame, date, days)
     numeric = [name for name in numeric if name != id_column]
@@ -156,6 +158,14 @@ def inspect(
         ),
     )
     return _inspection(frame, days, columns, kinds, target, id_column)
+
+
+def _numbers_rows(name: Any, cells: pd.Series) -> bool:
+    """Whether a column numbers the rows, as the index that pandas writes does."""
+    if not pd.api.types.is_numeric_dtype(cells) or len(cells) < 2:
+        return False
+    steps = np.diff(cells.to_numpy(np.float64))
+    return bool((steps == 1).all() or (NAMELESS.fullmatch(str(name)) and (steps > 0).all()))
 
 
 def _date_column(frame: pd.DataFrame) -> str:
@@ -225,6 +235,8 @@ def _other(name: str, cells: pd.Series, kind: str | None) -> Column:
     """The role of a column that is neither date, id nor target."""
     if name in CALENDAR:
         return Column(name, "known_categorical", "known beforehand: made of the date")
+    if kind is None and pd.api.types.is_numeric_dtype(cells):
+        return Column(name, "", "left out: it numbers the rows")
     if kind is None:
         return Column(
             name, "", "left out: text; name it in known_categorical or static_categorical if it helps"
@@ -247,7 +259,7 @@ def _of_wide(frame: pd.DataFrame, date: str, days: pd.Series, kinds: Mapping[str
     columns = (
         Column(date, "date", f"dates, {days.min().date()} to {days.max().date()}"),
         *(Column(name, "", _target_words(name, kind).replace("target", "a series", 1)) for name in kinds),
-        *(Column(name, "", "left out: text") for name in frame if name not in kinds and name != date),
+        *(_other(name, frame[name], None) for name in frame if name not in kinds and name != date),
     )
     target = "price" if kind == "price" else "ret"
     found = _inspection(frame, days, columns, {target: kind}, target, "series")

@@ -210,6 +210,11 @@ def _columns(
             " table every column but the dates is a series. Take them out, or give a long table."
         )
     names = [name for name in header if name != date]
+    if "" in names:
+        raise UserError(
+            f"{table.where}: found a column without a name in a wide table, where each is a series. If it"
+            " numbers the rows, as pandas' index does, take it out: to_csv(..., index=False)."
+        )
     if not names:
         raise UserError(f"{table.where}: found no column but {date!r}, expected one for each series.")
     return tuple(Column(name, target.role, target.unit) for name in names), []
