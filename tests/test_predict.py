@@ -545,3 +545,61 @@ def test_a_log_goes_on_with_a_later_end(trained, run, tmp_path, capsys):
     other = dataclasses.replace(run, config=run.config.model_copy(update={"train": train}))
     with pytest.raises(UserError, match="another run's log"):
         predict.add_to_log(log, [other], run.data.panel, forecast(run))
+
+
+@pytest.fixture(scope="module")
+def scaled_run(tmp_path_factory):
+    """A run whose target is divided by a fitted scale, with a Student t; and its table."""
+    folder = tmp_path_factory.mktemp("scaled")
+    table = own_table(pd.bdate_range("2001-01-01", periods=400))
+    table.to_csv(folder / "table.csv")
+    config = own_config(folder / "table.csv", []).model_dump(mode="json")
+    config["data"] |= {"target_scale": "log_scale"}
+    config["model"] |= {"quantile_head": "student_t", "prediction_length": 1}
+    train.train(from_dict(config, "test"), folder / "run", quiet=True)
+    return folder, table
+
+
+def test_a_fitted_scale_is_that_of_the_checkpoint(scaled_run, caplog):
+    """The evaluation's forecast, by rows from the file; rows that come after change nothing of the past."""
+    folder, table = scaled_run
+    run = runs.open_run(folder / "run")
+    expected = pd.read_csv(folder / "run" / "evaluation" / "predictions.csv", index_col="date")
+    day = table.index[380]
+    levels = [f"{level:g}" for level in run.config.model.quantiles]
+    for rows in (table.iloc[:380], table):
+        caplog.clear()
+        found = forecast(run, rows.reset_index(names="date"), table.index[379].date())
+        assert found.index[0] == day
+        np.testing.assert_allclose(
+            found[levels].to_numpy()[0], expected.loc[str(day.date()), levels], rtol=1e-3
+        )
+        assert "lack" not in caplog.text
+
+
+def test_other_levels_are_those_of_the_same_student_t(scaled_run, tmp_path, capsys):
+    folder, _ = scaled_run
+    run = runs.open_run(folder / "run")
+    own = forecast(run)
+    (other,) = predict.at_quantiles([run], [0.01, 0.25, 0.5, 0.99])
+    found = forecast(other)
+    np.testing.assert_allclose(found[["0.25", "0.5"]], own[["0.25", "0.5"]], rtol=1e-6)
+    low, high = found[["0.01", "0.99"]].to_numpy()[0]
+    assert low < own.to_numpy().min() < own.to_numpy().max() < high
+    assert (
+        predict.main([str(folder / "run"), "--quantiles", "0.01,0.99", "--out", str(tmp_path / "a.csv")]) == 0
+    )
+    written = pd.read_csv(tmp_path / "a.csv", index_col="date")
+    np.testing.assert_allclose(written.to_numpy()[0], [low, high], rtol=1e-6)
+    assert predict.main([*command, "0.9,0.1"]) == 2
+    assert "found 0.9, 0.1, expected levels between 0 and 1 that ascend" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        predict.main([*command, "a"])
+    assert "found 'a', expected levels as 0.01,0.5,0.99" in capsys.readouterr().err
+
+
+def test_a_head_of_fixed_levels_has_no_others(run):
+    with pytest.raises(
+        UserError, match=r"quantile_head 'independent', which has those of model\.quantiles alone"
+    ):
+        predict.at_quantiles([run], [0.01])

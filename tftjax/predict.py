@@ -6,8 +6,10 @@ fold.
 
 import argparse
 import datetime
+import itertools
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tftjax.cli import command_parser, exit_code, iso_date, rerun
@@ -136,6 +138,31 @@ def forecast_next(run: runs.Run, panel: Panel, future: pd.DataFrame | None = Non
     return table
 
 
+def at_quantiles(seeds: Sequence[runs.Run], quantiles: Sequence[float]) -> list[runs.Run]:
+    """Runs that forecast other levels than those which they were trained on.
+
+    Raises:
+      UserError: the head has no quantile of another level, or the levels are none.
+    """
+    head = seeds[0].config.model.quantile_head
+    if head != "student_t":
+        raise UserError(
+            f"quantiles: found other levels for a run with model.quantile_head {head!r}, which has those of"
+            " model.quantiles alone. Train with 'student_t', which has any."
+        )
+    if not all(low < high for low, high in itertools.pairwise((0.0, *quantiles, 1.0))):
+        raise UserError(
+            f"quantiles: found {', '.join(f'{level:g}' for level in quantiles)}, expected levels between 0"
+            " and 1 that ascend."
+        )
+
+    def changed(run: runs.Run) -> runs.Run:
+        model = run.config.model.model_copy(update={"quantiles": tuple(quantiles)})
+        return replace(run, config=run.config.model_copy(update={"model": model}))
+
+    return [changed(run) for run in seeds]
+
+
 def forecast_seeds(
     seeds: Sequence[runs.Run], panel: Panel, future: pd.DataFrame | None = None
 ) -> pd.DataFrame:
@@ -209,7 +236,7 @@ def load_rows(
     Raises:
       UserError: a source is unusable, or has no row up to the date.
     """
-    trained, config = run.data.panel, run.config.data
+    trained, config = run.data.whole, run.config.data
     if data is None:
         panel, words = newest_rows(trained, config)
         log.info(f"data: {words}, to {panel.frame.index.max().date()}")
@@ -312,6 +339,14 @@ def author_of(seeds: Sequence[runs.Run]) -> forecast_log.Author:
     return forecast_log.Author(name, runs.identity(first), quantiles, first.data.panel.id_column is not None)
 
 
+def _levels(text: str) -> list[float]:
+    """The type of --quantiles."""
+    try:
+        return [float(level) for level in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected levels as 0.01,0.5,0.99") from None
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = command_parser(
@@ -338,6 +373,12 @@ def make_parser() -> argparse.ArgumentParser:
         help="use rows up to this date only (YYYY-MM-DD)",
     )
     parser.add_argument(
+        "--quantiles",
+        type=_levels,
+        metavar="LEVELS",
+        help="other levels than the run's, as 0.01,0.5,0.99; for a run with model.quantile_head 'student_t'",
+    )
+    parser.add_argument(
         "--levels",
         action="store_true",
         help="prices or levels in place of their changes: undoes data.target_transform; for a single step",
@@ -362,12 +403,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Prints or writes the quantiles of the next steps."""
     parser = make_parser()
     arguments = parser.parse_args(argv)
+    if arguments.append and arguments.quantiles:
+        parser.error("--append: a log holds what the run forecasts, not other --quantiles")
     if arguments.append and arguments.levels:
         parser.error("--append: a log holds what the run forecasts, not --levels of it")
 
     def command() -> None:
         runtime.configure()
         seeds = open_runs(arguments.run, arguments.config)
+        if arguments.quantiles:
+            seeds = at_quantiles(seeds, arguments.quantiles)
         panel = load_rows(seeds[0], arguments.data, arguments.as_of, arguments.future)
         rows = forecastable(seeds[0], panel)
         if arguments.out is not None and arguments.out.exists():

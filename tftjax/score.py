@@ -302,7 +302,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         logged = forecast_log.read(arguments.log, author)
         run, rows = seeds[0], arguments.data
         if rows is None:  # outcomes may lie after data.end
-            panel, rows = newest_rows(run.data.panel, run.config.data.model_copy(update={"end": None}))
+            panel, rows = newest_rows(run.data.whole, run.config.data.model_copy(update={"end": None}))
         else:
             panel = load_rows(run, rows, None)
         scored = score(seeds, logged, panel)

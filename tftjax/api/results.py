@@ -6,7 +6,7 @@ Each is frozen and holds nothing but where it lies and what was opened: every fr
 import argparse
 import datetime
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,7 @@ from tftjax.evaluate.metrics import flatten
 from tftjax.evaluate.scoring import SPLITS
 from tftjax.evaluate.verdict import hardest, verdict
 from tftjax.interpret.tables import interpret, read_table
-from tftjax.predict import forecast_seeds, forecastable, load_rows
+from tftjax.predict import at_quantiles, forecast_seeds, forecastable, load_rows
 from tftjax.report.kinds import report
 from tftjax.storage import runs
 from tftjax.storage.directories import RunDirectory, SweepDirectory, sweep_of
@@ -130,6 +130,7 @@ class Run:
         as_of: str | datetime.date | None = None,
         future: Any = None,
         levels: bool = False,
+        quantiles: Sequence[float] | None = None,
     ) -> pd.DataFrame:
         """Forecasts the steps after the last row, of each series.
 
@@ -139,6 +140,7 @@ class Run:
           as_of: uses rows up to this date only; a text is YYYY-MM-DD.
           future: values of known columns in the steps to come: a frame or a file.
           levels: returns prices or levels, where `data.target_transform` made changes of them.
+          quantiles: other levels than the run's, of a run with `model.quantile_head` "student_t".
 
         Returns:
           A row a step: its date, the series if there are several, a column a quantile, in the data's unit.
@@ -150,7 +152,8 @@ class Run:
         first, *_ = self.trained
         panel = load_rows(first, _table(data), _date(as_of), _table(future))
         rows = forecastable(first, panel)
-        table = forecast_seeds(self.trained, rows)
+        seeds = self.trained if quantiles is None else at_quantiles(self.trained, quantiles)
+        table = forecast_seeds(seeds, rows)
         return in_return_unit(to_levels(table, rows) if levels else table, self.config.data)
 
     def evaluate(self, forecasts: Mapping[str, Any] = NO_FOREIGN) -> pd.DataFrame:
