@@ -3,7 +3,7 @@
 A baseline is a function of a `Task` that returns a `Forecast`. It estimates its parameters on the task's
 train rows; for a window it may besides use the rows before the window's first target row,
 `[: target_rows[n, 0]]`, and none later; dates are known beforehand. To add one: one function and one line in
-BASELINES; one in FITTED if it takes a second a series.
+BASELINES; one in FITTED if it takes a second a series. One of POOLED is a function of all series' tasks.
 """
 
 import warnings
@@ -204,7 +204,7 @@ def log_scale(task: Task) -> Forecast:
     Raises:
       Unavailable: fewer train rows than features, or the fit does not converge.
     """
-    return _log_linear(task, _volatility_features(task))
+    return _log_linear([task], [regression.matrix(_volatility_features(task))])[0]
 
 
 def gjr_vix(task: Task) -> Forecast:
@@ -217,7 +217,8 @@ def gjr_vix(task: Task) -> Forecast:
     columns = _volatility_features(task)
     if "log_garch" not in columns:
         raise Unavailable("the fit of GJR-GARCH did not converge")
-    return _log_linear(task, {name: columns[name] for name in ("log_garch", "log_volatility")})
+    two = {name: columns[name] for name in ("log_garch", "log_volatility")}
+    return _log_linear([task], [regression.matrix(two)])[0]
 
 
 def _volatility_features(task: Task) -> dict[str, Returns]:
@@ -228,21 +229,63 @@ def _volatility_features(task: Task) -> dict[str, Returns]:
     )
 
 
-def _log_linear(task: Task, columns: Mapping[str, Returns]) -> Forecast:
-    design = regression.matrix(columns)
-    forecast = np.empty((*task.target_rows.shape, len(task.quantiles)))
-    before = task.target_rows[:, 0] - 1
-    for step in range(forecast.shape[1]):
-        rows = _rows_to_fit(task, step)
-        model = regression.fit(design[rows - step - 1], task.returns[rows])
+def pooled_log_scale(tasks: Sequence[Task]) -> list[Forecast]:
+    """`log_scale` by one regression of all series together, in panels of several; each has its own level.
+
+    A series' level is the mean of its log |return| over the train rows. Its returns are divided by the level
+    and its features count from their means over these rows, so that the regression tells how far sigma is
+    from the level. The residuals of all series together give the quantiles.
+
+    Raises:
+      Unavailable: fewer train rows than features, or the fit does not converge.
+    """
+    features, units = [], []
+    for task in tasks:
+        scaled, unit = _in_own_units(task)
+        columns = pd.DataFrame(_volatility_features(scaled))
+        features.append(columns - columns.iloc[_rows_to_fit(task, 0)].mean())
+        units.append(unit)
+    names = dict.fromkeys(name for columns in features for name in columns)  # a GARCH may not converge
+    return _log_linear(tasks, [columns.reindex(columns=names).to_numpy() for columns in features], units)
+
+
+def _in_own_units(task: Task) -> tuple[Task, float]:
+    """A task whose returns and column of volatility are about 1 in the train rows; the returns' unit."""
+    rows = _rows_to_fit(task, 0)
+    sizes = np.abs(task.returns) + regression.FLOOR * ewma_volatility(task.returns)
+    unit = float(np.exp(np.log(sizes[rows]).mean()))
+    observed = dict(task.observed)
+    if task.volatility is not None:
+        values = observed[task.volatility]
+        observed[task.volatility] = values / pd.Series(values[rows]).where(lambda known: known > 0).median()
+    return task._replace(returns=task.returns / unit, observed=observed), unit
+
+
+def _log_linear(
+    tasks: Sequence[Task], designs: Sequence[Float[np.ndarray, "_ F"]], units: Sequence[float] = (1.0,)
+) -> list[Forecast]:
+    """Quantiles of returns over sigma, by a regression a step of all tasks together.
+
+    Args:
+      designs: features of each task, the same ones.
+      units: what one of its returns counts in.
+    """
+    forecasts = [np.empty((*task.target_rows.shape, len(task.quantiles))) for task in tasks]
+    for step in range(forecasts[0].shape[1]):
+        rows = [_rows_to_fit(task, step) for task in tasks]
+        known = np.concatenate([design[r - step - 1] for design, r in zip(designs, rows, strict=True)])
+        returns = [task.returns[r] / unit for task, r, unit in zip(tasks, rows, units, strict=True)]
+        returns = np.concatenate(returns)
+        model = regression.fit(known, returns)
         if model is None:
             raise Unavailable(
-                f"the fit of {design.shape[1]} features to {len(rows)} train rows did not converge"
+                f"the fit of {known.shape[1]} features to {len(returns)} train rows did not converge"
             )
-        sigma = regression.sigma(model, design)
-        shocks = task.returns[rows] / sigma[rows - step - 1]
-        forecast[:, step] = sigma[before, None] * np.quantile(shocks, task.quantiles)
-    return forecast
+        levels = np.quantile(returns / regression.sigma(model, known), tasks[0].quantiles)
+        for forecast, task, design, unit in zip(forecasts, tasks, designs, units, strict=True):
+            sigma = unit * regression.sigma(model, design[task.target_rows[:, 0] - 1])
+            forecast[:, step] = sigma[:, None] * levels
+    return forecasts
 
 
 def _rows_to_fit(task: Task, step: int) -> Int[np.ndarray, " M"]:
@@ -327,5 +370,7 @@ BASELINES: dict[str, Baseline] = {
     "quantile_regression": quantile_regression,
     "volatility_regression": volatility_regression,
 }
+PooledBaseline = Callable[[Sequence[Task]], list[Forecast]]
+POOLED: dict[str, PooledBaseline] = {"pooled_log_scale": pooled_log_scale}  # of panels of several series
 FITTED = tuple(BASELINES)[4:]  # up to a second a series and step
 MAX_FITTED_SERIES = 20  # in panels of more series, those are left out

@@ -17,7 +17,15 @@ from tftjax.config.evaluation import EvaluationConfig
 from tftjax.data.splits import Block
 from tftjax.data.volatility import volatility_column
 from tftjax.errors import UserError
-from tftjax.evaluate.baselines import BASELINES, FITTED, MAX_FITTED_SERIES, Baseline, Task, Unavailable
+from tftjax.evaluate.baselines import (
+    BASELINES,
+    FITTED,
+    MAX_FITTED_SERIES,
+    POOLED,
+    Baseline,
+    Task,
+    Unavailable,
+)
 from tftjax.evaluate.comparisons import confidence_set
 from tftjax.evaluate.metrics import (
     Forecast,
@@ -274,9 +282,10 @@ def _score_all(run: runs.Run, windows: dict[str, Windows]) -> BaselineScores:
     return result
 
 
-def all_baselines(run: runs.Run) -> dict[str, Baseline]:
-    """BASELINES, and those that were handed in."""
-    return {**BASELINES, **run.functions.baselines}
+def all_baselines(run: runs.Run) -> list[str]:
+    """Names of BASELINES, of POOLED where there are several series, and of those that were handed in."""
+    pooled = POOLED if len(run.data.blocks) > 1 else ()
+    return list(dict.fromkeys((*BASELINES, *pooled, *run.functions.baselines)))
 
 
 def _checked(forecast: Any, task: Task, name: str) -> Forecast:
@@ -291,36 +300,57 @@ def _checked(forecast: Any, task: Task, name: str) -> Forecast:
 
 
 def baseline_forecasts(run: runs.Run, name: str) -> dict[str, Float[np.ndarray, "W P Q"]]:
-    """A baseline's forecast of the windows of each split, each series by its own train rows.
+    """A baseline's forecast of the windows of each split, each series by its own train rows if not pooled.
 
     Raises:
       Unavailable: it has none of some series; names the series.
     """
+    tasks, num_val = _tasks(run)
+    own = run.functions.baselines
+    if name in POOLED and name not in own:
+        forecasts = POOLED[name](tasks)
+    else:
+        forecasts = _of_each_series(run, {**BASELINES, **own}[name], tasks)
+    forecasts = [_checked(values, task, name) for values, task in zip(forecasts, tasks, strict=True)]
+    parts = [np.split(values, [count]) for values, count in zip(forecasts, num_val, strict=True)]
+    by_split = zip(SPLITS, zip(*parts, strict=True), strict=True)
+    return {split: np.concatenate(values) for split, values in by_split}
+
+
+def _of_each_series(run: runs.Run, baseline: Baseline, tasks: Sequence[Task]) -> list[Forecast]:
+    forecasts = []
+    for block, task in zip(run.data.blocks, tasks, strict=True):
+        if not len(task.target_rows):
+            forecasts.append(np.empty((*task.target_rows.shape, len(task.quantiles))))
+            continue
+        try:
+            forecasts.append(baseline(task))
+        except Unavailable as error:
+            raise Unavailable(f"{error} (series {block.name})" if block.name else str(error)) from error
+    return forecasts
+
+
+def _tasks(run: runs.Run) -> tuple[list[Task], list[int]]:
+    """The task of each series, its validation windows before those of test, and the number of the former."""
     panel = run.data.panel
     columns = {name: panel.frame[name].to_numpy(np.float64) for name in run.data.whole.observed}
     rows = {split: target_rows(run, split) for split in SPLITS}
     windows = {split: dict(rows_by_series(run, rows[split])) for split in SPLITS}
-    forecasts: dict[str, list] = {split: [] for split in SPLITS}
+    tasks, num_val = [], []
     for block in run.data.blocks:
         first, train = block.rows.start, block.splits.train
-        parts = {split: rows[split][windows[split][block]] for split in SPLITS if block in windows[split]}
-        if not parts:
-            continue
+        val, test = (rows[split][windows[split].get(block, slice(0))] for split in SPLITS)
         series = {column: values[first : block.rows.stop] for column, values in columns.items()}
-        task = Task(
-            returns=series.pop(panel.target),
-            observed=series,
-            train_rows=range(train.start - first, train.stop - first),
-            target_rows=np.concatenate(list(parts.values())) - first,
-            quantiles=run.config.model.quantiles,
-            dates=panel.frame.index[first : block.rows.stop],
-            volatility=volatility_column(panel, run.config.data.volatility),
+        tasks.append(
+            Task(
+                returns=series.pop(panel.target),
+                observed=series,
+                train_rows=range(train.start - first, train.stop - first),
+                target_rows=np.concatenate([val, test]) - first,
+                quantiles=run.config.model.quantiles,
+                dates=panel.frame.index[first : block.rows.stop],
+                volatility=volatility_column(panel, run.config.data.volatility),
+            )
         )
-        try:
-            forecast = _checked(all_baselines(run)[name](task), task, name)
-        except Unavailable as error:
-            raise Unavailable(f"{error} (series {block.name})" if block.name else str(error)) from error
-        stops = np.cumsum([len(part) for part in parts.values()])[:-1]
-        for split, values in zip(parts, np.split(forecast, stops), strict=True):
-            forecasts[split].append(values)
-    return {split: np.concatenate(values) for split, values in forecasts.items()}
+        num_val.append(len(val))
+    return tasks, num_val
