@@ -1,5 +1,8 @@
 """Baselines: answers by hand and by other libraries, the model's shape, and no use of later rows."""
 
+import importlib
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -271,3 +274,35 @@ def test_pooled_log_scale_does_without_a_garch_or_a_volatility(monkeypatch):
     assert all(np.isfinite(values).all() for values in found)
     with pytest.raises(Unavailable, match="did not converge"):
         POOLED["pooled_log_scale"]([task._replace(returns=np.zeros(97))])
+
+
+def test_lightgbm_has_the_quantiles_of_the_rows_of_a_leaf(monkeypatch):
+    # One tree of two leaves that is taken whole: the quantiles of each half of the rows, whatever its place.
+    one_tree = {"num_leaves": 2, "learning_rate": 1.0, "min_data_in_leaf": 20}
+    monkeypatch.setattr(baselines, "BOOSTING", baselines.BOOSTING | one_tree)
+    monkeypatch.setattr(baselines, "TREES", 1)
+    half = np.arange(402) % 2
+    shocks = np.random.default_rng(1).permutation(np.linspace(-1, 1, 402)) * (1 + 4 * half)
+    fitted = baselines._boosted(importlib.import_module("lightgbm"), half[:, None] * 1.0, shocks, QUANTILES)
+    expected = [np.quantile(shocks[half == of], QUANTILES) for of in (0, 1)]
+    np.testing.assert_allclose(fitted(np.array([[0.0], [1.0]])), expected, atol=0.03)
+
+
+def test_lightgbm_of_few_rows_is_log_scale():
+    # No leaf has rows enough: the quantiles are those of all residuals, up to interpolation.
+    task = make_task(num_rows=801, train=range(701), first=740)
+    expected = BASELINES["log_scale"](task)
+    np.testing.assert_allclose(BASELINES["lightgbm"](task), expected, atol=0.02 * np.abs(expected).max())
+
+
+def test_what_is_not_installed_is_told_from_what_fails(monkeypatch):
+    def without_openmp(name):
+        raise OSError("libgomp.so.1: no such file")
+
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    with pytest.raises(baselines.NotInstalled, match=r"needs the extra: pip install 'tftjax\[lightgbm\]'"):
+        BASELINES["lightgbm"](make_task())
+    monkeypatch.setattr(baselines.importlib, "import_module", without_openmp)
+    with pytest.raises(Unavailable, match=r"cannot be loaded \(libgomp") as found:
+        BASELINES["lightgbm"](make_task())
+    assert not isinstance(found.value, baselines.NotInstalled)

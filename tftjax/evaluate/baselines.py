@@ -6,8 +6,11 @@ train rows; for a window it may besides use the rows before the window's first t
 BASELINES; one in FITTED if it takes a second a series. One of POOLED is a function of all series' tasks.
 """
 
+import importlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -22,9 +25,22 @@ from tftjax.errors import UserError
 from tftjax.evaluate.metrics import Forecast
 
 Returns = Float[np.ndarray, " R"]
+Design = Float[np.ndarray, "_ F"]
 
 ROLLING_ROWS = 252  # a year of trading days: the usual length of historical simulation
 MAX_ITERATIONS = 5000  # of a quantile regression; the embedded and the FRED data take under 300
+TREES = 60  # a booster
+BOOSTING = {  # settings of LightGBM: little is left to learn beyond sigma, and much noise to mistake for it
+    "objective": "quantile",
+    "num_leaves": 4,
+    "learning_rate": 0.02,
+    "min_data_in_leaf": 500,
+    "num_threads": 1,
+    "deterministic": True,
+    "force_row_wise": True,
+    "seed": 0,
+    "verbosity": -1,
+}
 
 
 class Task(NamedTuple):
@@ -51,6 +67,10 @@ class Task(NamedTuple):
 
 class Unavailable(Exception):
     """Raised by a baseline without a forecast of this series; the message says why."""
+
+
+class NotInstalled(Unavailable):
+    """Raised by a baseline whose library is an extra that is not installed: no reason for a warning."""
 
 
 def unconditional(task: Task) -> Forecast:
@@ -221,6 +241,24 @@ def gjr_vix(task: Task) -> Forecast:
     return _log_linear([task], [regression.matrix(two)])[0]
 
 
+def lightgbm(task: Task) -> Forecast:
+    """Sigma of `log_scale` times quantiles of returns over it, by gradient boosting on the same features.
+
+    Raises:
+      NotInstalled: the library is an extra.
+      Unavailable: it cannot be loaded; or see `log_scale`.
+    Source: Ke et al. 2017, "LightGBM: a highly efficient gradient boosting decision tree".
+    """
+    try:
+        library = importlib.import_module("lightgbm")
+    except ImportError as error:
+        raise NotInstalled("needs the extra: pip install 'tftjax[lightgbm]'") from error
+    except OSError as error:  # the system has no OpenMP
+        raise Unavailable(f"the library cannot be loaded ({error})") from error
+    design = regression.matrix(_volatility_features(task))
+    return _log_linear([task], [design], fit_shocks=partial(_boosted, library))[0]
+
+
 def _volatility_features(task: Task) -> dict[str, Returns]:
     train = task.returns[task.train_rows.start : task.train_rows.stop]
     volatility = None if task.volatility is None else task.observed[task.volatility]
@@ -261,14 +299,37 @@ def _in_own_units(task: Task) -> tuple[Task, float]:
     return task._replace(returns=task.returns / unit, observed=observed), unit
 
 
+def _of_all_rows(
+    known: Design, shocks: Returns, quantiles: Sequence[float]
+) -> Callable[[Design], Float[np.ndarray, " Q"]]:
+    """The quantiles of all shocks, whatever the features."""
+    levels = np.quantile(shocks, quantiles)
+    return lambda before: levels
+
+
+def _boosted(
+    library: ModuleType, known: Design, shocks: Returns, quantiles: Sequence[float]
+) -> Callable[[Design], Float[np.ndarray, "_ Q"]]:
+    """Quantiles of shocks by trees on the features, a booster a level; sorted, as they may cross."""
+    boosters = [
+        library.train(BOOSTING | {"alpha": level}, library.Dataset(known, shocks, params=BOOSTING), TREES)
+        for level in quantiles
+    ]
+    return lambda before: np.sort(np.column_stack([booster.predict(before) for booster in boosters]))
+
+
 def _log_linear(
-    tasks: Sequence[Task], designs: Sequence[Float[np.ndarray, "_ F"]], units: Sequence[float] = (1.0,)
+    tasks: Sequence[Task],
+    designs: Sequence[Design],
+    units: Sequence[float] = (1.0,),
+    fit_shocks: Callable[[Design, Returns, Sequence[float]], Callable[[Design], np.ndarray]] = _of_all_rows,
 ) -> list[Forecast]:
     """Quantiles of returns over sigma, by a regression a step of all tasks together.
 
     Args:
       designs: features of each task, the same ones.
-      units: what one of its returns counts in.
+      units: what the returns of each task count in.
+      fit_shocks: gives quantiles of shocks by features, from those of the train rows.
     """
     forecasts = [np.empty((*task.target_rows.shape, len(task.quantiles))) for task in tasks]
     for step in range(forecasts[0].shape[1]):
@@ -281,10 +342,10 @@ def _log_linear(
             raise Unavailable(
                 f"the fit of {known.shape[1]} features to {len(returns)} train rows did not converge"
             )
-        levels = np.quantile(returns / regression.sigma(model, known), tasks[0].quantiles)
+        quantiles_of = fit_shocks(known, returns / regression.sigma(model, known), tasks[0].quantiles)
         for forecast, task, design, unit in zip(forecasts, tasks, designs, units, strict=True):
-            sigma = unit * regression.sigma(model, design[task.target_rows[:, 0] - 1])
-            forecast[:, step] = sigma[:, None] * levels
+            before = design[task.target_rows[:, 0] - 1]
+            forecast[:, step] = unit * regression.sigma(model, before)[:, None] * quantiles_of(before)
     return forecasts
 
 
@@ -367,6 +428,7 @@ BASELINES: dict[str, Baseline] = {
     "egarch": egarch,
     "gjr_vix": gjr_vix,
     "log_scale": log_scale,
+    "lightgbm": lightgbm,
     "quantile_regression": quantile_regression,
     "volatility_regression": volatility_regression,
 }

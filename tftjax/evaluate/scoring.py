@@ -23,6 +23,7 @@ from tftjax.evaluate.baselines import (
     MAX_FITTED_SERIES,
     POOLED,
     Baseline,
+    NotInstalled,
     Task,
     Unavailable,
 )
@@ -257,8 +258,6 @@ def score_baselines(
     known = {} if known is None else known
     if key not in known:
         known[key] = _score_all(run, windows)
-        for name, reason in known[key].left_out.items():
-            log.warning(f"left out the baseline {name}: {reason}")
     return known[key]
 
 
@@ -268,11 +267,14 @@ def _score_all(run: runs.Run, windows: dict[str, Windows]) -> BaselineScores:
     for name in all_baselines(run):
         if name in FITTED and num_series > MAX_FITTED_SERIES:
             result.left_out[name] = f"{num_series} series, and it is fitted to at most {MAX_FITTED_SERIES}"
+            log.warning(f"left out the baseline {name}: {result.left_out[name]}")
             continue
         try:
             forecasts = baseline_forecasts(run, name)
         except Unavailable as error:
             result.left_out[name] = str(error)
+            if not isinstance(error, NotInstalled):
+                log.warning(f"left out the baseline {name}: {error}")
             continue
         for split, forecast in forecasts.items():
             quantiles, own_metrics = run.config.model.quantiles, run.functions.metrics
@@ -326,7 +328,9 @@ def _of_each_series(run: runs.Run, baseline: Baseline, tasks: Sequence[Task]) ->
         try:
             forecasts.append(baseline(task))
         except Unavailable as error:
-            raise Unavailable(f"{error} (series {block.name})" if block.name else str(error)) from error
+            if isinstance(error, NotInstalled) or not block.name:
+                raise
+            raise Unavailable(f"{error} (series {block.name})") from error
     return forecasts
 
 
