@@ -17,6 +17,7 @@ from tiny import begin_run
 from tftjax import predict
 from tftjax.config import loading
 from tftjax.config.data import DataConfig
+from tftjax.config.functions import Functions
 from tftjax.data.checks import check_series_units
 from tftjax.data.encoding import encoding_from_json, encoding_to_json, fit_encoding
 from tftjax.data.loading import load_panel
@@ -393,6 +394,13 @@ def test_baselines_of_a_series_are_those_of_the_series_alone(path, tmp_path, mon
         split: (*target_rows(run, split).shape, 7) for split in ("val", "test")
     }
     np.testing.assert_array_equal(seen[1].returns, returns[second.rows.start :])
+    applied = []
+    own = Functions(baselines={"egarch": lambda task: BASELINES["rolling"](task)})
+    for name in ("rolling", "gjr_garch", "pooled_log_scale", "egarch"):
+        given = dataclasses.replace(run, functions=own)
+        found = baseline_forecasts(given, name, lambda *what: applied.append(what[0]) or map(*what))
+    np.testing.assert_array_equal(found["val"], baseline_forecasts(run, "rolling")["val"])
+    assert applied == [BASELINES["gjr_garch"]]  # what was handed in cannot go to another process
     monkeypatch.setattr("tftjax.evaluate.scoring.MAX_FITTED_SERIES", 1)
     windows = {split: split_windows(run, split) for split in ("val", "test")}
     scored = score_baselines(run, windows)

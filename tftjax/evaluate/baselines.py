@@ -435,4 +435,4 @@ BASELINES: dict[str, Baseline] = {
 PooledBaseline = Callable[[Sequence[Task]], list[Forecast]]
 POOLED: dict[str, PooledBaseline] = {"pooled_log_scale": pooled_log_scale}  # of panels of several series
 FITTED = tuple(BASELINES)[4:]  # up to a second a series and step
-MAX_FITTED_SERIES = 20  # in panels of more series, those are left out
+MAX_FITTED_SERIES = 100  # in panels of more series, those are left out; of so many they take minutes

@@ -37,6 +37,7 @@ from tftjax.evaluate.metrics import (
     pinball_losses,
     pit_counts,
 )
+from tftjax.evaluate.processes import Map, divided
 from tftjax.evaluate.quality import quality_modes, random_modes, shares
 from tftjax.evaluate.significance import diebold_mariano, pesaran_timmermann, pit_test, value_at_risk_tests
 from tftjax.evaluate.trading import POSITIONS, sharpe_ratios, trades
@@ -264,23 +265,22 @@ def score_baselines(
 def _score_all(run: runs.Run, windows: dict[str, Windows]) -> BaselineScores:
     result = BaselineScores({split: {} for split in SPLITS}, {split: {} for split in SPLITS}, {})
     num_series = len(run.data.blocks)
-    for name in all_baselines(run):
-        if name in FITTED and num_series > MAX_FITTED_SERIES:
-            result.left_out[name] = f"{num_series} series, and it is fitted to at most {MAX_FITTED_SERIES}"
-            log.warning(f"left out the baseline {name}: {result.left_out[name]}")
-            continue
-        try:
-            forecasts = baseline_forecasts(run, name)
-        except Unavailable as error:
-            result.left_out[name] = str(error)
-            if not isinstance(error, NotInstalled):
-                log.warning(f"left out the baseline {name}: {error}")
-            continue
-        for split, forecast in forecasts.items():
-            quantiles, own_metrics = run.config.model.quantiles, run.functions.metrics
-            result.scores[split][name] = score(windows[split], forecast, quantiles, own_metrics)
-            if num_series == 1:
-                result.forecasts[split][name] = forecast
+    quantiles, own_metrics = run.config.model.quantiles, run.functions.metrics
+    with divided(num_series) as apply:
+        for name in all_baselines(run):
+            try:
+                if name in FITTED and num_series > MAX_FITTED_SERIES:
+                    raise Unavailable(f"{num_series} series, and it is fitted to at most {MAX_FITTED_SERIES}")
+                forecasts = baseline_forecasts(run, name, apply)
+            except Unavailable as error:
+                result.left_out[name] = str(error)
+                if not isinstance(error, NotInstalled):
+                    log.warning(f"left out the baseline {name}: {error}")
+                continue
+            for split, forecast in forecasts.items():
+                result.scores[split][name] = score(windows[split], forecast, quantiles, own_metrics)
+                if num_series == 1:
+                    result.forecasts[split][name] = forecast
     return result
 
 
@@ -301,9 +301,11 @@ def _checked(forecast: Any, task: Task, name: str) -> Forecast:
     return np.asarray(forecast, np.float64)
 
 
-def baseline_forecasts(run: runs.Run, name: str) -> dict[str, Float[np.ndarray, "W P Q"]]:
+def baseline_forecasts(run: runs.Run, name: str, apply: Map = map) -> dict[str, Float[np.ndarray, "W P Q"]]:
     """A baseline's forecast of the windows of each split, each series by its own train rows if not pooled.
 
+    Args:
+      apply: the `map` over series of a baseline that is FITTED; one that was handed in stays in this process.
     Raises:
       Unavailable: it has none of some series; names the series.
     """
@@ -312,21 +314,23 @@ def baseline_forecasts(run: runs.Run, name: str) -> dict[str, Float[np.ndarray, 
     if name in POOLED and name not in own:
         forecasts = POOLED[name](tasks)
     else:
-        forecasts = _of_each_series(run, {**BASELINES, **own}[name], tasks)
+        apply = apply if name in FITTED and name not in own else map
+        forecasts = _of_each_series(run, {**BASELINES, **own}[name], tasks, apply)
     forecasts = [_checked(values, task, name) for values, task in zip(forecasts, tasks, strict=True)]
     parts = [np.split(values, [count]) for values, count in zip(forecasts, num_val, strict=True)]
     by_split = zip(SPLITS, zip(*parts, strict=True), strict=True)
     return {split: np.concatenate(values) for split, values in by_split}
 
 
-def _of_each_series(run: runs.Run, baseline: Baseline, tasks: Sequence[Task]) -> list[Forecast]:
+def _of_each_series(run: runs.Run, baseline: Baseline, tasks: Sequence[Task], apply: Map) -> list[Forecast]:
+    found = apply(baseline, [task for task in tasks if len(task.target_rows)])
     forecasts = []
     for block, task in zip(run.data.blocks, tasks, strict=True):
         if not len(task.target_rows):
             forecasts.append(np.empty((*task.target_rows.shape, len(task.quantiles))))
             continue
         try:
-            forecasts.append(baseline(task))
+            forecasts.append(next(found))
         except Unavailable as error:
             if isinstance(error, NotInstalled) or not block.name:
                 raise
