@@ -586,9 +586,8 @@ def test_other_levels_are_those_of_the_same_student_t(scaled_run, tmp_path, caps
     np.testing.assert_allclose(found[["0.25", "0.5"]], own[["0.25", "0.5"]], rtol=1e-6)
     low, high = found[["0.01", "0.99"]].to_numpy()[0]
     assert low < own.to_numpy().min() < own.to_numpy().max() < high
-    assert (
-        predict.main([str(folder / "run"), "--quantiles", "0.01,0.99", "--out", str(tmp_path / "a.csv")]) == 0
-    )
+    command = [str(folder / "run"), "--quantiles"]
+    assert predict.main([*command, "0.01,0.99", "--out", str(tmp_path / "a.csv")]) == 0
     written = pd.read_csv(tmp_path / "a.csv", index_col="date")
     np.testing.assert_allclose(written.to_numpy()[0], [low, high], rtol=1e-6)
     assert predict.main([*command, "0.9,0.1"]) == 2

@@ -17,6 +17,7 @@ from tiny import begin_run
 from tftjax import predict
 from tftjax.config import loading
 from tftjax.config.data import DataConfig
+from tftjax.config.functions import Functions
 from tftjax.data.checks import check_series_units
 from tftjax.data.encoding import encoding_from_json, encoding_to_json, fit_encoding
 from tftjax.data.loading import load_panel
@@ -26,7 +27,7 @@ from tftjax.data.raw import cells
 from tftjax.data.splits import Block, Splits, make_blocks, starts_of
 from tftjax.data.windows import gather, make_series
 from tftjax.errors import UserError
-from tftjax.evaluate.baselines import BASELINES, Task
+from tftjax.evaluate.baselines import BASELINES, POOLED, Task
 from tftjax.evaluate.scoring import baseline_forecasts, score_baselines, split_windows, target_rows
 from tftjax.report.__main__ import main as report_main
 from tftjax.storage import runs
@@ -363,6 +364,11 @@ def test_prediction_is_the_evaluation_s_forecast(path, tmp_path):
     np.testing.assert_allclose(ours[levels].to_numpy(float), expected, rtol=1e-4)
 
 
+def _numbered(tasks):
+    """A forecast of each task that holds the rows that it is of."""
+    return [np.tile(task.target_rows[..., None] / 100, len(task.quantiles)) for task in tasks]
+
+
 @pytest.mark.slow
 def test_baselines_of_a_series_are_those_of_the_series_alone(path, tmp_path, monkeypatch, caplog):
     directory = tmp_path / "several"
@@ -380,9 +386,24 @@ def test_baselines_of_a_series_are_those_of_the_series_alone(path, tmp_path, mon
         )
         found = baseline_forecasts(run, name)["test"]
         np.testing.assert_array_equal(found[-len(own) :], BASELINES[name](task))
+    seen = []
+    monkeypatch.setitem(POOLED, "pooled_log_scale", lambda tasks: seen.extend(tasks) or _numbered(tasks))
+    found = baseline_forecasts(run, "pooled_log_scale")
+    np.testing.assert_array_equal(found["test"][-len(own) :], _numbered(seen)[1][-len(own) :])
+    assert {split: values.shape for split, values in found.items()} == {
+        split: (*target_rows(run, split).shape, 7) for split in ("val", "test")
+    }
+    np.testing.assert_array_equal(seen[1].returns, returns[second.rows.start :])
+    applied = []
+    own = Functions(baselines={"egarch": lambda task: BASELINES["rolling"](task)})
+    for name in ("rolling", "gjr_garch", "pooled_log_scale", "egarch"):
+        given = dataclasses.replace(run, functions=own)
+        found = baseline_forecasts(given, name, lambda *what: applied.append(what[0]) or map(*what))
+    np.testing.assert_array_equal(found["val"], baseline_forecasts(run, "rolling")["val"])
+    assert applied == [BASELINES["gjr_garch"]]  # what was handed in cannot go to another process
     monkeypatch.setattr("tftjax.evaluate.scoring.MAX_FITTED_SERIES", 1)
     windows = {split: split_windows(run, split) for split in ("val", "test")}
     scored = score_baselines(run, windows)
-    assert set(scored.scores["test"]) == {"unconditional", "rolling", "ewma_scaled"}
+    assert set(scored.scores["test"]) == {"unconditional", "rolling", "ewma_scaled", "pooled_log_scale"}
     assert "left out the baseline garch: 2 series, and it is fitted to at most 1" in caplog.messages
     assert not scored.forecasts["test"]

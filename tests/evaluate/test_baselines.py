@@ -1,5 +1,7 @@
 """Baselines: answers by hand and by other libraries, the model's shape, and no use of later rows."""
 
+import importlib
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from tftjax.data.loading import load_panel
 from tftjax.data.volatility import VOLATILITY_COLUMNS
 from tftjax.errors import UserError
 from tftjax.evaluate import baselines
-from tftjax.evaluate.baselines import BASELINES, FITTED, Task, Unavailable, unconditional_quantiles
+from tftjax.evaluate.baselines import BASELINES, FITTED, POOLED, Task, Unavailable, unconditional_quantiles
 from tftjax.evaluate.metrics import pinball
 
 QUANTILES = (0.1, 0.5, 0.9)
@@ -42,6 +44,18 @@ def simple_task(returns, train, target_rows, quantiles, **observed):
     )
 
 
+def beside(task):
+    """Another series: larger returns, other train rows, other windows."""
+    other = make_task(num_rows=83, train=range(2, 57), first=60, windows=5)
+    return other._replace(returns=3 * other.returns[::-1], quantiles=task.quantiles)
+
+
+# Of one series each; those of all series at once have another one beside.
+EVERY = BASELINES | {
+    name: lambda task, pooled=pooled: pooled([task, beside(task)])[0] for name, pooled in POOLED.items()
+}
+
+
 def test_unconditional_quantiles_by_hand():
     # Sorted 0 1 2 4; level q lies at position 3 q: 0.25 -> 0.75, 0.5 -> 1.5, 0.9 -> 2.7.
     result = unconditional_quantiles(np.array([4.0, 0.0, 2.0, 1.0]), (0.25, 0.5, 0.9), 5, 2)
@@ -49,25 +63,25 @@ def test_unconditional_quantiles_by_hand():
     np.testing.assert_allclose(result, np.broadcast_to([0.75, 1.5, 2 + 0.7 * 2], (5, 2, 3)), rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", EVERY)
 def test_baselines_have_the_shape_of_the_model_and_ascend(name):
-    forecast = BASELINES[name](make_task())
+    forecast = EVERY[name](make_task())
     assert forecast.shape == (7, 3, 3)
     assert forecast.dtype == np.float64
     assert (np.diff(forecast, axis=-1) > 0).all()
 
 
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", EVERY)
 @settings(max_examples=5, deadline=None)
 @given(cut=st.integers(72, 77), factor=st.floats(-900.0, 900.0), train_start=st.sampled_from([0, 5]))
 def test_baselines_are_causal(name, cut, factor, train_start):
     task = make_task(train=range(train_start, 61))
-    forecast = BASELINES[name](task)
+    forecast = EVERY[name](task)
     changed = {column: values.copy() for column, values in {"ret": task.returns, **task.observed}.items()}
     for values in changed.values():
         values[cut:] = np.abs(values[cut:] * factor) + 1
     changed["ret"][cut:] *= -1  # a GJR-GARCH may answer to losses alone
-    other = BASELINES[name](task._replace(returns=changed.pop("ret"), observed=changed))
+    other = EVERY[name](task._replace(returns=changed.pop("ret"), observed=changed))
     # Windows whose first target row is `cut` or earlier have only older rows to go by.
     before = task.target_rows[:, 0] <= cut
     np.testing.assert_array_equal(other[before], forecast[before])
@@ -75,21 +89,21 @@ def test_baselines_are_causal(name, cut, factor, train_start):
         assert not np.array_equal(other, forecast)
 
 
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", EVERY)
 def test_baselines_estimate_on_train_rows_only(name):
     """Rows before the train rows and between them and the past of a window have no say in the estimates."""
     task = make_task(num_rows=400, train=range(30, 90), first=393)
     changed = {column: values.copy() for column, values in {"ret": task.returns, **task.observed}.items()}
     for values in changed.values():
         values[100:135] *= 3  # more than a year before the windows, after training
-    other = BASELINES[name](task._replace(returns=changed.pop("ret"), observed=changed))
+    other = EVERY[name](task._replace(returns=changed.pop("ret"), observed=changed))
     # A filter remembers, a little: 0.94^258 is 1e-7.
-    np.testing.assert_allclose(other, BASELINES[name](task), rtol=1e-4)
+    np.testing.assert_allclose(other, EVERY[name](task), rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", FITTED)
+@pytest.mark.parametrize("name", [*FITTED, *POOLED])
 def test_the_same_task_gives_the_same_bits(name):
-    np.testing.assert_array_equal(BASELINES[name](make_task()), BASELINES[name](make_task()))
+    np.testing.assert_array_equal(EVERY[name](make_task()), EVERY[name](make_task()))
 
 
 def test_unconditional_looks_at_train_rows_only():
@@ -227,3 +241,93 @@ def test_log_scale_beats_gjr_garch_on_the_sp500():
     gains = {name: 1 - loss / losses["gjr_garch"] for name, loss in losses.items()}
     assert gains["log_scale"] > 0.008  # 0.98 %
     assert 0.004 < gains["gjr_vix"] < gains["log_scale"]  # 0.62 %
+
+
+@pytest.mark.parametrize("name", POOLED)
+def test_pooled_baselines_learn_from_the_train_rows_of_other_series_alone(name):
+    task = make_task()
+    other = beside(task)
+    forecast = POOLED[name]([task, other])[0]
+    for row, same in ((57, True), (56, False)):  # the other's first row after training, and its last before
+        returns = other.returns.copy()
+        returns[row] *= -5
+        found = POOLED[name]([task, other._replace(returns=returns)])[0]
+        assert np.array_equal(found, forecast) == same
+
+
+def test_pooled_log_scale_of_one_series_is_log_scale():
+    task = make_task(num_rows=401, train=range(331), first=340)
+    found = POOLED["pooled_log_scale"]([task])[0]
+    np.testing.assert_allclose(found, BASELINES["log_scale"](task), rtol=2e-3)
+
+
+def test_pooled_log_scale_knows_each_series_level_and_no_unit():
+    task = make_task()
+    other = beside(task)
+    found = POOLED["pooled_log_scale"]([task, other])
+    louder = other._replace(
+        returns=100 * other.returns, observed=other.observed | {"VIX": 7 * other.observed["VIX"]}
+    )
+    scaled = POOLED["pooled_log_scale"]([task, louder])
+    np.testing.assert_allclose(scaled[0], found[0], rtol=1e-4)
+    np.testing.assert_allclose(scaled[1], 100 * found[1], rtol=1e-4)
+
+
+def test_pooled_log_scale_has_the_quantiles_of_all_train_residuals():
+    # In the rows that it is fitted to, as many returns lie below a quantile as its level says: of all series.
+    tasks = [make_task(num_rows=401, train=range(301)), make_task(num_rows=350, train=range(307))]
+    tasks[1] = tasks[1]._replace(returns=np.abs(tasks[1].returns) ** 3)
+    rows = [np.arange(63, len(task.train_rows))[:, None] for task in tasks]
+    tasks = [task._replace(target_rows=r) for task, r in zip(tasks, rows, strict=True)]
+    found = POOLED["pooled_log_scale"](tasks)
+    below = [task.returns[r] <= f[:, 0] for task, r, f in zip(tasks, rows, found, strict=True)]
+    np.testing.assert_allclose(np.concatenate(below).mean(axis=0), QUANTILES, atol=1 / 482)
+    assert not np.allclose(below[0].mean(axis=0), QUANTILES, atol=0.05)
+
+
+def test_pooled_log_scale_does_without_a_garch_or_a_volatility(monkeypatch):
+    task, still = make_task(), make_task()._replace(returns=np.tile([0.01, -0.01], 49)[:97])
+    bare = still._replace(observed={"VIX": np.full(97, np.nan)})
+    monkeypatch.setattr(
+        baselines.garch_models,
+        "fit_garch",
+        lambda train, kind, fit=baselines.garch_models.fit_garch: (
+            fit(train, kind) if len(set(np.abs(train))) > 1 else None
+        ),
+    )
+    found = POOLED["pooled_log_scale"]([bare, task])
+    assert all(np.isfinite(values).all() for values in found)
+    with pytest.raises(Unavailable, match="did not converge"):
+        POOLED["pooled_log_scale"]([task._replace(returns=np.zeros(97))])
+
+
+def test_lightgbm_has_the_quantiles_of_the_rows_of_a_leaf(monkeypatch):
+    # One tree of two leaves that is taken whole: the quantiles of each half of the rows, whatever its place.
+    one_tree = {"num_leaves": 2, "learning_rate": 1.0, "min_data_in_leaf": 20}
+    monkeypatch.setattr(baselines, "BOOSTING", baselines.BOOSTING | one_tree)
+    monkeypatch.setattr(baselines, "TREES", 1)
+    half = np.arange(402) % 2
+    shocks = np.random.default_rng(1).permutation(np.linspace(-1, 1, 402)) * (1 + 4 * half)
+    fitted = baselines._boosted(importlib.import_module("lightgbm"), half[:, None] * 1.0, shocks, QUANTILES)
+    expected = [np.quantile(shocks[half == of], QUANTILES) for of in (0, 1)]
+    np.testing.assert_allclose(fitted(np.array([[0.0], [1.0]])), expected, atol=0.03)
+
+
+def test_lightgbm_of_few_rows_is_log_scale():
+    # No leaf has rows enough: the quantiles are those of all residuals, up to interpolation.
+    task = make_task(num_rows=801, train=range(701), first=740)
+    expected = BASELINES["log_scale"](task)
+    np.testing.assert_allclose(BASELINES["lightgbm"](task), expected, atol=0.02 * np.abs(expected).max())
+
+
+def test_what_is_not_installed_is_told_from_what_fails(monkeypatch):
+    def without_openmp(name):
+        raise OSError("libgomp.so.1: no such file")
+
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    with pytest.raises(baselines.NotInstalled, match=r"needs the extra: pip install 'tftjax\[lightgbm\]'"):
+        BASELINES["lightgbm"](make_task())
+    monkeypatch.setattr(baselines.importlib, "import_module", without_openmp)
+    with pytest.raises(Unavailable, match=r"cannot be loaded \(libgomp") as found:
+        BASELINES["lightgbm"](make_task())
+    assert not isinstance(found.value, baselines.NotInstalled)

@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -199,17 +200,20 @@ def test_a_baseline_that_fails_is_left_out_and_said(copy, capsys, monkeypatch):
     monkeypatch.setitem(BASELINES, "garch", fails)
     for module in ("data.volatility", "evaluate.baselines"):
         monkeypatch.setattr(f"tftjax.{module}.VOLATILITY_COLUMNS", ("VIX",))
-    absent = ("garch", "vix_scaled", "gjr_vix")
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    absent = ("garch", "vix_scaled", "gjr_vix", "lightgbm")
     assert evaluate_main([str(copy)]) == 0
     captured = capsys.readouterr()
     assert "left out the baseline garch: the fit did not converge" in captured.err
     assert "left out the baseline vix_scaled: no column VIX" in captured.err
+    assert "lightgbm" not in captured.err  # nothing failed
     metrics = json.loads((copy / "evaluation" / "metrics.json").read_text())
     for split in metrics.values():
         kept = [name for name in BASELINES if name not in absent]
         assert list(split["baselines"]) == list(split["tests"]["diebold_mariano"]) == kept
     notes = json.loads((copy / "evaluation" / "notes.json").read_text())
     assert set(notes["left_out"]) == set(absent)
+    assert notes["left_out"]["lightgbm"] == "needs the extra: pip install 'tftjax[lightgbm]'"
     assert notes["volatility_column"] is None
 
 

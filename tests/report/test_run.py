@@ -14,7 +14,7 @@ from pages import Reader, assert_shown
 from tiny import contents
 
 from tftjax.evaluate import evaluation, tables
-from tftjax.evaluate.baselines import BASELINES
+from tftjax.evaluate.baselines import BASELINES, POOLED
 from tftjax.evaluate.files import read_predictions
 from tftjax.evaluate.formatting import p_text
 from tftjax.evaluate.verdict import among_the_best, combination_line, headline, verdict
@@ -513,4 +513,4 @@ def _broken(folder):
 
 
 def test_baselines_are_described():
-    assert [name for name, _ in tables.described()] == list(BASELINES)
+    assert [name for name, _ in tables.described()] == [*BASELINES, *POOLED]

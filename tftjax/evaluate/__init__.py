@@ -1,9 +1,10 @@
 """Measures of forecasts, beside baselines that need no network.
 
 `metrics`, `baselines`, `quality` and `trading` are tables of functions on arrays, `significance` has the
-tests, `comparisons` those of many forecasts at once; `scoring` applies them to a split, `evaluation` to a
-run; `foreign` reads forecasts of other libraries, `combination` asks what the model adds; `tables` and
-`formatting` write the results, `verdict` sums them up. Nothing here draws or trains.
+tests, `comparisons` those of many forecasts at once; `scoring` applies them to a split, by `processes` where
+series are many, `evaluation` to a run; `foreign` reads forecasts of other libraries, `combination` asks what
+the model adds; `tables` and `formatting` write the results, `verdict` sums them up. Nothing here draws or
+trains.
 """
 
 from tftjax import face
@@ -16,6 +17,7 @@ __all__, __getattr__ = face(
     foreign="ForeignForecast read_foreign",
     formatting="",
     metrics="METRICS",
+    processes="",
     quality="MODES",
     regimes="",
     scoring="",

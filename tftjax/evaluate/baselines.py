@@ -3,11 +3,14 @@
 A baseline is a function of a `Task` that returns a `Forecast`. It estimates its parameters on the task's
 train rows; for a window it may besides use the rows before the window's first target row,
 `[: target_rows[n, 0]]`, and none later; dates are known beforehand. To add one: one function and one line in
-BASELINES; one in FITTED if it takes a second a series.
+BASELINES; one in FITTED if it takes a second a series. One of POOLED is a function of all series' tasks.
 """
 
+import importlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -22,9 +25,22 @@ from tftjax.errors import UserError
 from tftjax.evaluate.metrics import Forecast
 
 Returns = Float[np.ndarray, " R"]
+Design = Float[np.ndarray, "_ F"]
 
 ROLLING_ROWS = 252  # a year of trading days: the usual length of historical simulation
 MAX_ITERATIONS = 5000  # of a quantile regression; the embedded and the FRED data take under 300
+TREES = 60  # a booster
+BOOSTING = {  # settings of LightGBM: little is left to learn beyond sigma, and much noise to mistake for it
+    "objective": "quantile",
+    "num_leaves": 4,
+    "learning_rate": 0.02,
+    "min_data_in_leaf": 500,
+    "num_threads": 1,
+    "deterministic": True,
+    "force_row_wise": True,
+    "seed": 0,
+    "verbosity": -1,
+}
 
 
 class Task(NamedTuple):
@@ -51,6 +67,10 @@ class Task(NamedTuple):
 
 class Unavailable(Exception):
     """Raised by a baseline without a forecast of this series; the message says why."""
+
+
+class NotInstalled(Unavailable):
+    """Raised by a baseline whose library is an extra that is not installed: no reason for a warning."""
 
 
 def unconditional(task: Task) -> Forecast:
@@ -204,7 +224,7 @@ def log_scale(task: Task) -> Forecast:
     Raises:
       Unavailable: fewer train rows than features, or the fit does not converge.
     """
-    return _log_linear(task, _volatility_features(task))
+    return _log_linear([task], [regression.matrix(_volatility_features(task))])[0]
 
 
 def gjr_vix(task: Task) -> Forecast:
@@ -217,7 +237,26 @@ def gjr_vix(task: Task) -> Forecast:
     columns = _volatility_features(task)
     if "log_garch" not in columns:
         raise Unavailable("the fit of GJR-GARCH did not converge")
-    return _log_linear(task, {name: columns[name] for name in ("log_garch", "log_volatility")})
+    two = {name: columns[name] for name in ("log_garch", "log_volatility")}
+    return _log_linear([task], [regression.matrix(two)])[0]
+
+
+def lightgbm(task: Task) -> Forecast:
+    """Sigma of `log_scale` times quantiles of returns over it, by gradient boosting on the same features.
+
+    Raises:
+      NotInstalled: the library is an extra.
+      Unavailable: it cannot be loaded; or see `log_scale`.
+    Source: Ke et al. 2017, "LightGBM: a highly efficient gradient boosting decision tree".
+    """
+    try:
+        library = importlib.import_module("lightgbm")
+    except ImportError as error:
+        raise NotInstalled("needs the extra: pip install 'tftjax[lightgbm]'") from error
+    except OSError as error:  # the system has no OpenMP
+        raise Unavailable(f"the library cannot be loaded ({error})") from error
+    design = regression.matrix(_volatility_features(task))
+    return _log_linear([task], [design], fit_shocks=partial(_boosted, library))[0]
 
 
 def _volatility_features(task: Task) -> dict[str, Returns]:
@@ -228,21 +267,86 @@ def _volatility_features(task: Task) -> dict[str, Returns]:
     )
 
 
-def _log_linear(task: Task, columns: Mapping[str, Returns]) -> Forecast:
-    design = regression.matrix(columns)
-    forecast = np.empty((*task.target_rows.shape, len(task.quantiles)))
-    before = task.target_rows[:, 0] - 1
-    for step in range(forecast.shape[1]):
-        rows = _rows_to_fit(task, step)
-        model = regression.fit(design[rows - step - 1], task.returns[rows])
+def pooled_log_scale(tasks: Sequence[Task]) -> list[Forecast]:
+    """`log_scale` by one regression of all series together, in panels of several; each has its own level.
+
+    A series' level is the mean of its log |return| over the train rows. Its returns are divided by the level
+    and its features count from their means over these rows, so that the regression tells how far sigma is
+    from the level. The residuals of all series together give the quantiles.
+
+    Raises:
+      Unavailable: fewer train rows than features, or the fit does not converge.
+    """
+    features, units = [], []
+    for task in tasks:
+        scaled, unit = _in_own_units(task)
+        columns = pd.DataFrame(_volatility_features(scaled))
+        features.append(columns - columns.iloc[_rows_to_fit(task, 0)].mean())
+        units.append(unit)
+    names = dict.fromkeys(name for columns in features for name in columns)  # a GARCH may not converge
+    return _log_linear(tasks, [columns.reindex(columns=names).to_numpy() for columns in features], units)
+
+
+def _in_own_units(task: Task) -> tuple[Task, float]:
+    """A task whose returns and column of volatility are about 1 in the train rows; the returns' unit."""
+    rows = _rows_to_fit(task, 0)
+    sizes = np.abs(task.returns) + regression.FLOOR * ewma_volatility(task.returns)
+    unit = float(np.exp(np.log(sizes[rows]).mean()))
+    observed = dict(task.observed)
+    if task.volatility is not None:
+        values = observed[task.volatility]
+        observed[task.volatility] = values / pd.Series(values[rows]).where(lambda known: known > 0).median()
+    return task._replace(returns=task.returns / unit, observed=observed), unit
+
+
+def _of_all_rows(
+    known: Design, shocks: Returns, quantiles: Sequence[float]
+) -> Callable[[Design], Float[np.ndarray, " Q"]]:
+    """The quantiles of all shocks, whatever the features."""
+    levels = np.quantile(shocks, quantiles)
+    return lambda before: levels
+
+
+def _boosted(
+    library: ModuleType, known: Design, shocks: Returns, quantiles: Sequence[float]
+) -> Callable[[Design], Float[np.ndarray, "_ Q"]]:
+    """Quantiles of shocks by trees on the features, a booster a level; sorted, as they may cross."""
+    boosters = [
+        library.train(BOOSTING | {"alpha": level}, library.Dataset(known, shocks, params=BOOSTING), TREES)
+        for level in quantiles
+    ]
+    return lambda before: np.sort(np.column_stack([booster.predict(before) for booster in boosters]))
+
+
+def _log_linear(
+    tasks: Sequence[Task],
+    designs: Sequence[Design],
+    units: Sequence[float] = (1.0,),
+    fit_shocks: Callable[[Design, Returns, Sequence[float]], Callable[[Design], np.ndarray]] = _of_all_rows,
+) -> list[Forecast]:
+    """Quantiles of returns over sigma, by a regression a step of all tasks together.
+
+    Args:
+      designs: features of each task, the same ones.
+      units: what the returns of each task count in.
+      fit_shocks: gives quantiles of shocks by features, from those of the train rows.
+    """
+    forecasts = [np.empty((*task.target_rows.shape, len(task.quantiles))) for task in tasks]
+    for step in range(forecasts[0].shape[1]):
+        rows = [_rows_to_fit(task, step) for task in tasks]
+        known = np.concatenate([design[r - step - 1] for design, r in zip(designs, rows, strict=True)])
+        returns = [task.returns[r] / unit for task, r, unit in zip(tasks, rows, units, strict=True)]
+        returns = np.concatenate(returns)
+        model = regression.fit(known, returns)
         if model is None:
             raise Unavailable(
-                f"the fit of {design.shape[1]} features to {len(rows)} train rows did not converge"
+                f"the fit of {known.shape[1]} features to {len(returns)} train rows did not converge"
             )
-        sigma = regression.sigma(model, design)
-        shocks = task.returns[rows] / sigma[rows - step - 1]
-        forecast[:, step] = sigma[before, None] * np.quantile(shocks, task.quantiles)
-    return forecast
+        quantiles_of = fit_shocks(known, returns / regression.sigma(model, known), tasks[0].quantiles)
+        for forecast, task, design, unit in zip(forecasts, tasks, designs, units, strict=True):
+            before = design[task.target_rows[:, 0] - 1]
+            forecast[:, step] = unit * regression.sigma(model, before)[:, None] * quantiles_of(before)
+    return forecasts
 
 
 def _rows_to_fit(task: Task, step: int) -> Int[np.ndarray, " M"]:
@@ -324,8 +428,11 @@ BASELINES: dict[str, Baseline] = {
     "egarch": egarch,
     "gjr_vix": gjr_vix,
     "log_scale": log_scale,
+    "lightgbm": lightgbm,
     "quantile_regression": quantile_regression,
     "volatility_regression": volatility_regression,
 }
+PooledBaseline = Callable[[Sequence[Task]], list[Forecast]]
+POOLED: dict[str, PooledBaseline] = {"pooled_log_scale": pooled_log_scale}  # of panels of several series
 FITTED = tuple(BASELINES)[4:]  # up to a second a series and step
-MAX_FITTED_SERIES = 20  # in panels of more series, those are left out
+MAX_FITTED_SERIES = 100  # in panels of more series, those are left out; of so many they take minutes

@@ -7,6 +7,7 @@ made for one series only. Steps beyond the first count in losses; everything els
 import itertools
 import logging
 from collections.abc import Collection, Hashable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -18,7 +19,16 @@ from tftjax.config.functions import call
 from tftjax.data.splits import Block
 from tftjax.data.volatility import volatility_column
 from tftjax.errors import UserError
-from tftjax.evaluate.baselines import BASELINES, FITTED, MAX_FITTED_SERIES, Baseline, Task, Unavailable
+from tftjax.evaluate.baselines import (
+    BASELINES,
+    FITTED,
+    MAX_FITTED_SERIES,
+    POOLED,
+    Baseline,
+    NotInstalled,
+    Task,
+    Unavailable,
+)
 from tftjax.evaluate.comparisons import confidence_set
 from tftjax.evaluate.metrics import (
     Forecast,
@@ -29,6 +39,7 @@ from tftjax.evaluate.metrics import (
     pinball_losses,
     pit_counts,
 )
+from tftjax.evaluate.processes import Map, divided
 from tftjax.evaluate.quality import quality_modes, random_modes, shares
 from tftjax.evaluate.significance import diebold_mariano, pesaran_timmermann, pit_test, value_at_risk_tests
 from tftjax.evaluate.trading import POSITIONS, sharpe_ratios, trades
@@ -250,34 +261,35 @@ def score_baselines(
     known = {} if known is None else known
     if key not in known:
         known[key] = _score_all(run, windows)
-        for name, reason in known[key].left_out.items():
-            log.warning(f"left out the baseline {name}: {reason}")
     return known[key]
 
 
 def _score_all(run: runs.Run, windows: dict[str, Windows]) -> BaselineScores:
     result = BaselineScores({split: {} for split in SPLITS}, {split: {} for split in SPLITS}, {})
     num_series = len(run.data.blocks)
-    for name in all_baselines(run):
-        if name in FITTED and num_series > MAX_FITTED_SERIES:
-            result.left_out[name] = f"{num_series} series, and it is fitted to at most {MAX_FITTED_SERIES}"
-            continue
-        try:
-            forecasts = baseline_forecasts(run, name)
-        except Unavailable as error:
-            result.left_out[name] = str(error)
-            continue
-        for split, forecast in forecasts.items():
-            quantiles, own_metrics = run.config.model.quantiles, run.functions.metrics
-            result.scores[split][name] = score(windows[split], forecast, quantiles, own_metrics)
-            if num_series == 1:
-                result.forecasts[split][name] = forecast
+    quantiles, own_metrics = run.config.model.quantiles, run.functions.metrics
+    with divided(num_series) as apply:
+        for name in all_baselines(run):
+            try:
+                if name in FITTED and num_series > MAX_FITTED_SERIES:
+                    raise Unavailable(f"{num_series} series, and it is fitted to at most {MAX_FITTED_SERIES}")
+                forecasts = baseline_forecasts(run, name, apply)
+            except Unavailable as error:
+                result.left_out[name] = str(error)
+                if not isinstance(error, NotInstalled):
+                    log.warning(f"left out the baseline {name}: {error}")
+                continue
+            for split, forecast in forecasts.items():
+                result.scores[split][name] = score(windows[split], forecast, quantiles, own_metrics)
+                if num_series == 1:
+                    result.forecasts[split][name] = forecast
     return result
 
 
-def all_baselines(run: runs.Run) -> dict[str, Baseline]:
-    """BASELINES, and those that were handed in."""
-    return {**BASELINES, **run.functions.baselines}
+def all_baselines(run: runs.Run) -> list[str]:
+    """Names of BASELINES, of POOLED where there are several series, and of those that were handed in."""
+    pooled = POOLED if len(run.data.blocks) > 1 else ()
+    return list(dict.fromkeys((*BASELINES, *pooled, *run.functions.baselines)))
 
 
 def _checked(forecast: Any, task: Task, name: str) -> Forecast:
@@ -291,42 +303,68 @@ def _checked(forecast: Any, task: Task, name: str) -> Forecast:
     return np.asarray(forecast, np.float64)
 
 
-def baseline_forecasts(run: runs.Run, name: str) -> dict[str, Float[np.ndarray, "W P Q"]]:
-    """A baseline's forecast of the windows of each split, each series by its own train rows.
+def baseline_forecasts(run: runs.Run, name: str, apply: Map = map) -> dict[str, Float[np.ndarray, "W P Q"]]:
+    """A baseline's forecast of the windows of each split, each series by its own train rows if not pooled.
 
+    Args:
+      apply: the `map` over series of a baseline that is FITTED; one that was handed in stays in this process.
     Raises:
       Unavailable: it has none of some series; names the series.
     """
+    tasks, num_val = _tasks(run)
+    own = run.functions.baselines
+    if name in POOLED and name not in own:
+        forecasts = POOLED[name](tasks)
+    else:
+        apply = apply if name in FITTED and name not in own else map
+        given = name in own
+        baseline = (
+            partial(call, "baselines", name, own[name], passed_on=Unavailable) if given else BASELINES[name]
+        )
+        forecasts = _of_each_series(run, baseline, tasks, apply)
+    forecasts = [_checked(values, task, name) for values, task in zip(forecasts, tasks, strict=True)]
+    parts = [np.split(values, [count]) for values, count in zip(forecasts, num_val, strict=True)]
+    by_split = zip(SPLITS, zip(*parts, strict=True), strict=True)
+    return {split: np.concatenate(values) for split, values in by_split}
+
+
+def _of_each_series(run: runs.Run, baseline: Baseline, tasks: Sequence[Task], apply: Map) -> list[Forecast]:
+    found = apply(baseline, [task for task in tasks if len(task.target_rows)])
+    forecasts = []
+    for block, task in zip(run.data.blocks, tasks, strict=True):
+        if not len(task.target_rows):
+            forecasts.append(np.empty((*task.target_rows.shape, len(task.quantiles))))
+            continue
+        try:
+            forecasts.append(next(found))
+        except Unavailable as error:
+            if isinstance(error, NotInstalled) or not block.name:
+                raise
+            raise Unavailable(f"{error} (series {block.name})") from error
+    return forecasts
+
+
+def _tasks(run: runs.Run) -> tuple[list[Task], list[int]]:
+    """The task of each series, its validation windows before those of test, and the number of the former."""
     panel = run.data.panel
     columns = {name: panel.frame[name].to_numpy(np.float64) for name in run.data.whole.observed}
     rows = {split: target_rows(run, split) for split in SPLITS}
     windows = {split: dict(rows_by_series(run, rows[split])) for split in SPLITS}
-    forecasts: dict[str, list] = {split: [] for split in SPLITS}
+    tasks, num_val = [], []
     for block in run.data.blocks:
         first, train = block.rows.start, block.splits.train
-        parts = {split: rows[split][windows[split][block]] for split in SPLITS if block in windows[split]}
-        if not parts:
-            continue
+        val, test = (rows[split][windows[split].get(block, slice(0))] for split in SPLITS)
         series = {column: values[first : block.rows.stop] for column, values in columns.items()}
-        task = Task(
-            returns=series.pop(panel.target),
-            observed=series,
-            train_rows=range(train.start - first, train.stop - first),
-            target_rows=np.concatenate(list(parts.values())) - first,
-            quantiles=run.config.model.quantiles,
-            dates=panel.frame.index[first : block.rows.stop],
-            volatility=volatility_column(panel, run.config.data.volatility),
-        )
-        try:
-            own = run.functions.baselines.get(name)
-            forecast = (
-                BASELINES[name](task)
-                if own is None
-                else _checked(call("baselines", name, own, task, passed_on=Unavailable), task, name)
+        tasks.append(
+            Task(
+                returns=series.pop(panel.target),
+                observed=series,
+                train_rows=range(train.start - first, train.stop - first),
+                target_rows=np.concatenate([val, test]) - first,
+                quantiles=run.config.model.quantiles,
+                dates=panel.frame.index[first : block.rows.stop],
+                volatility=volatility_column(panel, run.config.data.volatility),
             )
-        except Unavailable as error:
-            raise Unavailable(f"{error} (series {block.name})" if block.name else str(error)) from error
-        stops = np.cumsum([len(part) for part in parts.values()])[:-1]
-        for split, values in zip(parts, np.split(forecast, stops), strict=True):
-            forecasts[split].append(values)
-    return {split: np.concatenate(values) for split, values in forecasts.items()}
+        )
+        num_val.append(len(val))
+    return tasks, num_val

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from tftjax.evaluate.baselines import BASELINES
+from tftjax.evaluate.baselines import BASELINES, POOLED
 from tftjax.evaluate.comparisons import confidence_set, superior_ability
 from tftjax.evaluate.files import Predictions
 from tftjax.evaluate.formatting import GAIN, LOSS, PERCENT, RATIO, Metrics, p_text, relative, share
@@ -420,7 +420,9 @@ def left_out(notes: Mapping[str, Any]) -> list[str]:
 
 def described() -> list[tuple[str, str]]:
     """The baselines and the first lines of their docstrings."""
-    return [(name, baseline.__doc__.strip().splitlines()[0]) for name, baseline in BASELINES.items()]
+    return [
+        (name, baseline.__doc__.strip().splitlines()[0]) for name, baseline in (BASELINES | POOLED).items()
+    ]
 
 
 def independent(test: Predictions) -> int:

@@ -15,6 +15,7 @@ from tftjax.data.volatility import known_volatility, volatility_column
 from tftjax.errors import UserError
 from tftjax.evaluate.files import Predictions, check_comparable, read_predictions
 from tftjax.evaluate.metrics import Forecast
+from tftjax.evaluate.processes import divided
 from tftjax.evaluate.scoring import Windows, baseline_forecasts, score_baselines, split_windows, target_rows
 from tftjax.storage.directories import SweepDirectory
 from tftjax.storage.runs import Ended
@@ -130,7 +131,8 @@ def make_fold(trained: Trained, members: Sequence[Member], ended: Mapping[str, E
     scored = score_baselines(run, windows, trained.baselines)
     baselines = scored.forecasts["test"]
     if len(data.blocks) > 1:  # of several series they are not kept
-        baselines = {name: baseline_forecasts(run, name)["test"] for name in scored.scores["test"]}
+        with divided(len(data.blocks)) as apply:
+            baselines = {name: baseline_forecasts(run, name, apply)["test"] for name in scored.scores["test"]}
     volatility = known_volatility(data.panel, volatility_column(data.panel, first.config.data.volatility))
     return Fold(
         name=first.fold,
