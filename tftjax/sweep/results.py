@@ -17,7 +17,7 @@ import pandas as pd
 
 from tftjax import files
 from tftjax.config.loading import known_keys, settings
-from tftjax.errors import UserError
+from tftjax.errors import UserError, both
 from tftjax.evaluate.files import Evaluation, read_evaluation, read_metrics, read_predictions
 from tftjax.evaluate.formatting import counted
 from tftjax.evaluate.metrics import MetricColumn, columns, flatten
@@ -30,7 +30,7 @@ from tftjax.sweep.choice import choice, judged_metrics
 from tftjax.sweep.ensembles import title
 from tftjax.sweep.plan import Member, varied_settings
 
-REMEDY = "the command that began the sweep, with --resume."
+REMEDY = f"the command that began the sweep, with {both('--resume')}."
 Metrics = Mapping[str, Mapping[str, Any]]  # contents of metrics.json, by split
 
 
