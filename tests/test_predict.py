@@ -121,7 +121,9 @@ def test_too_few_rows(run, tmp_path):
 
 
 def test_as_of_before_the_first_row(run):
-    with pytest.raises(UserError, match=r"--as-of 2000-12-31: the first row of the data is of 2001-01-01"):
+    with pytest.raises(
+        UserError, match=r"--as-of, in Python as_of=2000-12-31: the first row of the data is of 2001-01-01"
+    ):
         forecast(run, as_of=datetime.date(2000, 12, 31))
 
 
@@ -163,6 +165,7 @@ def test_the_data_set_is_read_anew(trained, tmp_path, capsys, monkeypatch):
     error = capsys.readouterr().err
     assert f"the rows that the run keeps are used, to {LAST.date()}" in error
     assert f"data: the rows that the run keeps, to {LAST.date()}\n" in error
+    assert f"the model has learned from rows to {LAST.date()}, after 2002-03-21" in error
 
 
 def test_command_prints_and_writes_the_same(trained, run, tmp_path, capsys):

@@ -7,6 +7,27 @@ class UserError(Exception):
     """A mistake the user can mend; the message names the place, the fault, the expectation and the remedy."""
 
 
+# What stands for a command's flag in Python, where it is not the keyword of its name.
+IN_PYTHON = {
+    "--resume": "resume=True",
+    "--overwrite": "overwrite=True",
+    "--name": "directory=",
+    "--name, --runs": "directory=",
+    "--final": "run.refit()",
+    "--sample": "num_samples=",
+}
+
+
+def both(flag: str) -> str:
+    """A flag of a command and what stands for it in Python, for a message that either may get.
+
+    >>> both("--as-of"), both("--resume")
+    ('--as-of, in Python as_of=', '--resume, in Python resume=True')
+    """
+    keyword = flag.removeprefix("--").replace("-", "_") + "="
+    return f"{flag}, in Python {IN_PYTHON.get(flag, keyword)}"
+
+
 def cut(text: str, length: int = 80) -> str:
     """A text for a message; of a long one, such as after a quote that is never closed, its beginning.
 

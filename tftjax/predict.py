@@ -38,7 +38,7 @@ from tftjax.data.scales.target import scale_of
 from tftjax.data.tables.future import ended, read_future, steps_ahead, with_future
 from tftjax.data.tables.transforms import in_return_unit, to_levels
 from tftjax.data.windows import make_series, windows_alone
-from tftjax.errors import UserError
+from tftjax.errors import UserError, both
 from tftjax.evaluate.formatting import counted
 from tftjax.evaluate.verdict import read_verdict
 from tftjax.model.forecast import forecast_rows
@@ -97,7 +97,7 @@ def forecastable(run: runs.Run, panel: Panel) -> Panel:
             f"prediction: found {len(panel.frame)} rows to {panel.frame.index[-1].date()}, the run's "
             f"model.encoder_length is {model_config.encoder_length}, its data.target_scale"
             f" {encoding.target_scale!r}: expected at least {needed} rows. Give more rows, or a later"
-            " --as-of."
+            f" {both('--as-of')}."
         )
     if short:
         log.warning(f"left out {len(short)} series with fewer than {needed} rows: {', '.join(short)}")
@@ -202,10 +202,13 @@ def _say_what_it_is(seeds: Sequence[runs.Run], panel: Panel) -> None:
     if verdict is not None:
         log.info(f"on the test rows{'' if final is None else ' of the run that it was chosen by'}: {verdict}")
     as_of = panel.frame.index.max().date()
+    if as_of < trained:
+        log.warning(f"the model has learned from rows to {trained}, after {as_of}: this is no test of it")
     if as_of - trained > LONG_AGO:
         log.warning(
             f"the model's last train row is of {trained}, {(as_of - trained).days} days before {as_of}: it"
-            " has learned nothing since. Train on newer rows, or on all of them: tftjax train CONFIG --final"
+            " has learned nothing since. Train on newer rows, or on all of them: tftjax train CONFIG"
+            f" {both('--final')}"
         )
 
 
@@ -246,7 +249,7 @@ def load_rows(
         before = panel.frame.index <= pd.Timestamp(as_of)
         if not before.any():
             raise UserError(
-                f"--as-of {as_of}: the first row of the data is of {panel.frame.index.min().date()}."
+                f"{both('--as-of')}{as_of}: the first row of the data is of {panel.frame.index.min().date()}."
             )
         panel = ended(panel, before)
     if future is not None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -348,6 +349,45 @@ def test_a_grid_of_arrays_and_a_space_are_checked_as_the_command_checks_them(con
         tftjax.fit_sweep(grid={"loss.std_weight": list(np.array([0.1, 0.1]))}, **settings)
     with pytest.raises(tftjax.UserError, match=r"space: loss\.std_weight: found .*low below high"):
         tftjax.fit_sweep(space={"loss.std_weight": {"low": 1, "high": 0}}, num_samples=2, **settings)
+
+
+# Calls, and what refuses them.
+CANNOT_BE_MEANT = {
+    "backtest(FRAME, first_test=2002)": r"found DataFrame.*fit\(data, config\), but backtest\(config, data\)",
+    "backtest(None, FRAME, first_test='2002')": "first_test: found '2002', expected a whole number",
+    "backtest(None, FRAME, first_test=2002, last_test=1.5)": "last_test: found 1.5",
+    "fit('my.json')": r"data: found a config \('my.json'\).*as config=",
+    "fit({'train': {}})": "data: found a config",
+    "fit(FRAME, seeds='3')": "seeds: found '3', expected a whole number of at least 1",
+    "fit(FRAME, seeds=0)": "seeds: found 0",
+    "fit_sweep(FRAME, seeds=[1, 2])": r"seeds: found \[1, 2\]",
+    "fit(FRAME, metrics=[max])": r"metrics: found \[<built-in.*expected a dict",
+    "fit_sweep(FRAME, grid={'loss.std_weight': 0.1})": r"std_weight: found 0.1, expected a list",
+    "fit_sweep(FRAME, grid=['a'])": r"grid: found \['a'\], expected a dict",
+    "fit_sweep(FRAME, space={'train.seed': {'low': 1, 'high': 2}})": "train.seed is not for a sweep",
+    "fit_sweep(FRAME, space={'train.learning_rate': {'choices': [1e-3]}})": "found 0 points and a space",
+    "fit_sweep(FRAME, num_samples=3)": "num_samples= and .*found 3 points and no space",
+    "fit_sweep(FRAME, [{}, {}])": 'Give each config a name .* "name" in a dict',
+    "fit(FRAME.rename_axis('Day').reset_index(), target='SP500_Returns')": "in Python date=",
+    "fit(FRAME.rename(columns={'SP500_Returns': 'ret'}))": "in Python target=, observed=",
+}
+
+
+def test_what_cannot_be_meant_is_refused_in_words_of_python():
+    """In a process of its own, in which no types are checked: as a user has it."""
+    code = (
+        "from tiny import make_rows\nfrom tftjax import *\nFRAME = make_rows().iloc[:30]\n"
+        f"for call in {list(CANNOT_BE_MEANT)!r}:\n"
+        "    try:\n        eval(call)\n    except UserError as error:\n"
+        "        print(str(error).replace(chr(10), ' '))"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for words, line in zip(CANNOT_BE_MEANT.values(), done.stdout.splitlines(), strict=True):
+        assert re.search(words, line), line
 
 
 def test_functions_that_a_config_names_are_asked_for(config_file, tmp_path):

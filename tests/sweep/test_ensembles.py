@@ -83,9 +83,9 @@ def test_the_newest_fold_opens(folder, caplog):
 
 
 def test_what_does_not_open(folder):
-    with pytest.raises(UserError, match="--config a or b"):
+    with pytest.raises(UserError, match=r"--config, in Python config=\): a or b"):
         open_runs(folder, None)
-    with pytest.raises(UserError, match="--config c: unknown"):
+    with pytest.raises(UserError, match="--config, in Python config=c: unknown"):
         open_runs(folder, "c")
     (folder / "ended.json").write_text(json.dumps({}))
     with pytest.raises(UserError, match="no seed of a has ended"):

@@ -90,7 +90,7 @@ def test_axis():
 
 
 BAD = {
-    "zero seeds": ({"num_seeds": 0}, "--seeds: found 0"),
+    "zero seeds": ({"num_seeds": 0}, "--seeds, in Python seeds=: found 0"),
     "seeds without end": ({"num_seeds": 99999999999}, "expected 1 to 10000"),
     "unknown key": (
         {"grid": ["loss.std_wieght=0,1"]},

@@ -283,7 +283,7 @@ def test_a_final_fit_has_all_rows_and_the_steps_of_the_chosen_epoch(trained, tmp
     # 320 rows: 219 train windows are 6 steps of 32, all 315 windows are 9.
     epochs = max(1, round(chosen * 6 / 9))
     out = capsys.readouterr().out
-    assert "train    315 windows, target rows 2001-01-01 to 2002-03-22" in out
+    assert "train    315 windows, target rows 2001-01-08 to 2002-03-22" in out
     assert f"final fit to 2002-03-22: {epochs} epoch" in out
     final = runs.open_run(tmp_path / "tiny-final")
     assert (final.best_epoch, final.config.train.stop_after) == (epochs, epochs)

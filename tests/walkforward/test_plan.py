@@ -146,12 +146,15 @@ def test_bad_arguments_make_nothing(configs, tmp_path, capsys):
     path = configs[1]
     place = ["--runs", tmp_path / "runs"]
     assert "tests from 2006 to 2004" in fails(capsys, path, "--first-test", 2006, "--last-test", 2004, *place)
-    assert "--seeds: found 0" in fails(capsys, path, *YEARS, *place, "--seeds", 0)
+    assert "--seeds, in Python seeds=: found 0" in fails(capsys, path, *YEARS, *place, "--seeds", 0)
     assert "train 0" in fails(capsys, path, *YEARS, "--train-years", 0, *place)
     late = ["--first-test", 2006, "--last-test", 2008, "--train-years", 2]
     error = fails(capsys, path, *late, *place)
     assert "tiny-2008-s42: data.split: found 0 test rows" in error
-    assert "data begin on 2001-01-01" in fails(capsys, path, *YEARS, "--train-years", 9, *place)
+    error = fails(capsys, path, *YEARS, "--train-years", 9, *place)
+    assert "data begin on 2001-01-01" in error
+    # To 2007: years of training that are left before the fold's validation, and no first test year.
+    assert "Give fewer --train-years, in Python train_years= (at most 2 for this fold)." in error
     assert "data.purge 0" in fails(capsys, path, *YEARS, *place, "--set", "data.purge=0")
     levels = ["--set", "model.quantiles=[0.1,0.5,0.9]"]
     assert "missing.json" in fails(capsys, tmp_path / "missing.json", *YEARS, *place)
@@ -262,7 +265,7 @@ def test_predict_takes_the_newest_fold(walked, commands):
     assert "tiny, ensemble of 2, fold 2006" in err
     assert "2007-04-16" in out
     _, err = commands.run("predict", folder, code=2)
-    assert "--config control or tiny" in err
+    assert "control or tiny" in err
 
 
 # ---- Its page --------------------------------------------------------------------------------------------
@@ -324,7 +327,10 @@ def test_a_damaged_walk_forward_has_no_page(walked, tmp_path, capsys):
         assert report_main([str(folder)]) == 2
         error = capsys.readouterr().err
         assert Path(name).name in error
-        assert "Make it anew: the command that began the walk-forward, with --resume." in error
+        assert (
+            "Make it anew: the command that began the walk-forward, with --resume, in Python resume=True."
+            in error
+        )
     (folder / "gains.csv").unlink()
     assert report_main([str(folder)]) == 2
     assert "the walk-forward is not finished: it has no gains.csv yet" in capsys.readouterr().err

@@ -63,6 +63,11 @@ def _as_dict(config: Given) -> dict[str, Any]:
         return config.model_dump(mode="json")
     if isinstance(config, Mapping):
         return as_json(config, "the config")
+    if not isinstance(config, str | Path):
+        raise UserError(
+            f"config: found {type(config).__name__}, expected a Config, the path of a JSON file, or a dict."
+            " Data go in as data=: fit(data, config), but backtest(config, data)."
+        )
     raw = read_users_json(Path(config), "a config")
     if not isinstance(raw, dict):
         raise UserError(f"{config}: found {show(raw)} at the top, expected an object: {{...}}.")
@@ -108,6 +113,12 @@ def key_of(name: str) -> str:
     if not keys:
         raise UserError(f"{name}: unknown setting. {nearest_key(name, (*known, *BY_KIND))}")
     return keys[0]
+
+
+def check_number(name: str, value: Any, least: int = 0) -> None:
+    """Refuses what is no whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise UserError(f"{name}: found {value!r}, expected a whole number of at least {least}.")
 
 
 def as_json(value: Any, name: str) -> Any:

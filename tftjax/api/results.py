@@ -478,5 +478,5 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be read ({error.strerror}). Go on with the training: --resume."
+            f"{path}: cannot be read ({error.strerror}). Go on with the training: resume=True."
         ) from error

@@ -14,7 +14,7 @@ import jax
 import pandas as pd
 
 from tftjax import runtime
-from tftjax.api.arguments import Given, as_json, make_config
+from tftjax.api.arguments import Given, as_json, check_number, make_config
 from tftjax.api.results import Backtest, Run, Sweep
 from tftjax.config.functions import Functions
 from tftjax.config.loading import Config
@@ -76,6 +76,7 @@ def fit(
     Raises:
       UserError: see the message.
     """
+    check_number("seeds", seeds, 1)
     _start()
     functions = _functions(penalties, metrics, baselines, head)
     frame, panel, config = _settle(data, config, fields, functions)
@@ -124,14 +125,14 @@ def fit_sweep(
     Raises:
       UserError: see the message.
     """
+    check_number("seeds", seeds, 1)
+    check_number("num_samples", num_samples)
     _start()
     functions = _functions(penalties, metrics, baselines, head)
     several = configs if isinstance(configs, list | tuple) else [configs]
     settled = [_settle(data, config, fields, functions) for config in several]
     frame, panel, first = settled[0]
-    axes = [
-        f"{key}={','.join(map(json.dumps, as_json(values, key)))}" for key, values in (grid or {}).items()
-    ]
+    axes = [f"{key}={','.join(map(json.dumps, _values(key, given)))}" for key, given in _items("grid", grid)]
     if space is not None:
         space = as_json(space, "space")
         check_space(space, "space")
@@ -185,6 +186,11 @@ def backtest(
     Raises:
       UserError: see the message.
     """
+    last_year = first_test if last_test is None else last_test
+    numbers = {"first_test": first_test, "last_test": last_year, "train_years": train_years}
+    numbers |= {"val_years": val_years, "test_years": test_years, "seeds": seeds}
+    for name, value in numbers.items():
+        check_number(name, value, 1)
     _start()
     functions = _functions(penalties, metrics, baselines, head)
     frame, panel, config = _settle(data, config, fields, functions)
@@ -246,13 +252,31 @@ def _functions(
     penalties: Own | None, metrics: Own | None, baselines: Own | None, head: Callable[..., Any] | None
 ) -> Functions:
     heads = {} if head is None else {getattr(head, "__name__", type(head).__name__): head}
-    return Functions(dict(penalties or {}), dict(metrics or {}), dict(baselines or {}), heads)
+    given = {"penalties": penalties, "metrics": metrics, "baselines": baselines}
+    return Functions(**{kind: dict(_items(kind, group)) for kind, group in given.items()}, head=heads)
+
+
+def _items(name: str, given: Any) -> list[tuple[str, Any]]:
+    """The items of a dict, none of None."""
+    if given is not None and not isinstance(given, Mapping):
+        raise UserError(f"{name}: found {given!r:.80}, expected a dict, with names as its keys.")
+    return list((given or {}).items())
+
+
+def _values(key: str, given: Any) -> list[Any]:
+    """The values of an axis of a grid, as JSON holds them."""
+    values = as_json(given, key)
+    if not isinstance(values, list):
+        raise UserError(f"grid: {key}: found {given!r:.80}, expected a list of values, such as [0, 0.1].")
+    return values
 
 
 def _settle(
     data: Table, config: Given, fields: Mapping[str, Any], functions: Functions
 ) -> tuple[pd.DataFrame | None, Panel | None, Config]:
     """The frame or the panel that was handed in, if any, and the config."""
+    if isinstance(data, Config | dict) or (isinstance(data, str | Path) and Path(data).suffix == ".json"):
+        raise UserError(f"data: found a config ({data!r:.80}), expected a table. Give it as config=.")
     if isinstance(data, str | Path):
         return None, None, make_config(config, {"dataset": str(data), **fields}, functions)
     if isinstance(data, Panel):

@@ -50,7 +50,7 @@ from tftjax.data.raw.fred_csv import read_fred_folder
 from tftjax.data.tables.future import FUTURE, ended, future_to_json, split_future
 from tftjax.data.tables.table import Table, file_table, frame_table, read_table
 from tftjax.data.tables.transforms import TARGET_TRANSFORMS, transform_target
-from tftjax.errors import UserError
+from tftjax.errors import UserError, both
 
 DEFAULT_FEATURE_SET = "core_embedded"
 # Settings that make other values of the same raw series.
@@ -115,8 +115,8 @@ def _from_table(table: Table, config: DataConfig) -> Panel:
     given = feature_set.given_columns()
     if given:
         messages += (
-            f"known columns that the date does not give ({', '.join(given)}): to forecast, tftjax.predict"
-            " needs their values of the steps ahead, from --future FILE or rows without a target at the end",
+            f"known columns that the date does not give ({', '.join(given)}): to forecast, their values of"
+            f" the steps ahead are needed ({both('--future')}), or rows without a target at the end",
         )
     frame, lines, future = split_future(frame, lines, feature_set, f"{where}, {table.row_word}", config.end)
     target, transform = feature_set.names("target")[0], config.target_transform
@@ -158,7 +158,7 @@ def _from_table(table: Table, config: DataConfig) -> Panel:
     if len(future):
         use = "kept as the future"
         if any(is_resampled(frequency, dates[name_of(part)], where) for part in parts):
-            use = f"left out, as steps are {frequency}; tftjax.predict takes a row a step with --future FILE"
+            use = f"left out, as steps are {frequency}; a forecast takes a row a step ({both('--future')})"
         else:
             of_all[FUTURE] = future_to_json(future)
         messages += (f"{len(future)} rows without a target at the end: {use}",)
@@ -524,9 +524,11 @@ def _used_rows(
         row, position = (int(i) for i in np.argwhere(holes)[0])
         name = needed[position]
         masked = "" if name not in feature_set.names("observed") else ", set data.missing to 'mask'"
+        is_target = name in feature_set.names("target")
+        fill = "Correct it" if is_target else "Fill it with what was known on that date"
         raise UserError(
             f"{made_of.get(name, where)}, {place(row)}, column {name!r}: found no value (NaN) after the"
-            " column's first one, expected a number in every row. Fill it with what was known on that date,"
+            f" column's first one, expected a number in every row. {fill},"
             f" drop the row{masked}, or move data.start behind it."
         )
     count = int((within & ~used).sum())

@@ -11,9 +11,12 @@ from typing import Any, ClassVar
 from tftjax import files
 from tftjax.config.loading import Config, from_dict
 from tftjax.data.panel import PANEL_FILES
-from tftjax.errors import UserError
+from tftjax.errors import UserError, both
 
-REMEDY = "Bring a copy back, or train again under another --name."
+REMEDY = f"Bring a copy back, or train again under another {both('--name')}."
+
+
+PLACE = both("--name, --runs")
 
 
 class Inside:
@@ -99,7 +102,7 @@ class TrainingDirectory(Directory):
         if not self.identity.is_file():
             raise UserError(
                 f"{self.path}: not a {self.kind} (it has no {self.identity.name}). Give a directory that"
-                f" {self.made_by} made, or choose another place (--name, --runs)."
+                f" {self.made_by} made, or choose another place ({PLACE})."
             )
         return files.read_json(self.identity, REMEDY)
 
@@ -261,7 +264,7 @@ def lock(directory: TrainingDirectory) -> contextlib.AbstractContextManager[None
     Raises:
       UserError: another process is training in the directory, or it cannot be written to.
     """
-    busy = f"{directory.path}: another process is training there. Wait for it, or choose another --name."
+    busy = f"{directory.path}: another process is training there. Wait for it, or choose another ({PLACE})."
     return files.lock(directory.lock_file, 0.0, busy)
 
 
@@ -296,14 +299,14 @@ def claim(
         _check_removable(directory)
     elif begun:
         raise UserError(
-            f"{directory.path} exists. Go on with it (--resume), replace it (--overwrite), "
-            "or choose another place (--name, --runs)."
+            f"{directory.path} exists. Go on with it ({both('--resume')}), replace it"
+            f" ({both('--overwrite')}), or choose another place ({PLACE})."
         )
     make(directory.path)
     with lock(directory):
         if _is_begun(directory) and not begun:
             raise UserError(
-                f"{directory.path}: another process has just trained there. Choose another --name."
+                f"{directory.path}: another process has just trained there. Choose another place ({PLACE})."
             )
         if not (begun and resume):
             if begun:
@@ -337,8 +340,8 @@ def _check_removable(directory: TrainingDirectory) -> None:
             foreign = [f"no {directory.identity.name} that is tftjax's"]
     if foreign:
         raise UserError(
-            f"{path}: --overwrite removes {directory.kind} directories only, with nothing else in them (found"
-            f" {', '.join(foreign[:5])}). Remove it yourself, or choose another place (--name, --runs)."
+            f"{path}: {both('--overwrite')}, removes {directory.kind} directories only, with nothing else in"
+            f" them (found {', '.join(foreign[:5])}). Remove it yourself, or choose another place ({PLACE})."
         )
 
 

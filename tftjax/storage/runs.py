@@ -17,7 +17,7 @@ from tftjax.config.loading import fingerprint as config_fingerprint
 from tftjax.data.encoding import encoding_from_json, encoding_to_json
 from tftjax.data.panel import ROLES, Panel, read_panel, write_panel
 from tftjax.data.prepared import AFTER_LOADING, Data, prepare
-from tftjax.errors import UserError
+from tftjax.errors import UserError, both
 from tftjax.files import check, read_json, write_json
 from tftjax.storage import checkpoint, directories
 from tftjax.storage.directories import RunDirectory, SweepDirectory, sweep_of
@@ -247,15 +247,16 @@ def _check_same(run: RunDirectory, config: Config, panel: Panel) -> None:
     ]
     if changed:
         raise UserError(
-            f"{run.path}: --resume with a changed config:{''.join(changed)}\n"
-            "Resume with the run's own config, or train under another --name."
+            f"{run.path}: {both('--resume')}, with a changed config:{''.join(changed)}\n"
+            f"Resume with the run's own config, or train under another {both('--name')}."
         )
     stored = read_panel(run.path) if _has_panel(run) else panel
     if stored.fingerprint != panel.fingerprint:
         raise UserError(
-            f"{run.path}: --resume with changed data: the run was trained on {len(stored.frame)} rows to "
-            f"{stored.frame.index[-1].date()}, the data set now has {len(panel.frame)} to "
-            f"{panel.frame.index[-1].date()}, or other values. Train under another --name."
+            f"{run.path}: {both('--resume')}, with changed data: the run was trained on {len(stored.frame)}"
+            f" rows to {stored.frame.index[-1].date()}, the data set now has {len(panel.frame)} to "
+            f"{panel.frame.index[-1].date()}, or other values. Train under"
+            f" another {both('--name')}."
         )
 
 
@@ -320,7 +321,7 @@ def open_run(directory: Path, data: Data | None = None, functions: Functions = N
     config = read_config(directory)
     saved = checkpoint.restore_latest(RunDirectory(directory).checkpoints)
     if saved is None:
-        raise UserError(f"{directory}: no checkpoint yet. Train it: python -m tftjax.train ... --resume")
+        raise UserError(f"{directory}: no checkpoint yet. Go on with its training ({both('--resume')}).")
     check_own_config(directory, saved, config)
     check_at_hand(config.functions, functions)
     if data is None:
@@ -352,7 +353,7 @@ def check_own_config(directory: Path, saved: checkpoint.Checkpoint, config: Conf
         raise UserError(
             f"{RunDirectory(directory).config}: edited after training, or the checkpoint of epoch"
             f" {saved.epoch} is another run's ({', '.join(changed)}). Bring back what the run was trained"
-            " with, or train under another --name."
+            f" with, or train under another {both('--name')}."
         )
 
 
@@ -369,5 +370,5 @@ def check_own_data(directory: Path, saved: checkpoint.Checkpoint, data: Data) ->
         raise UserError(
             f"{RunDirectory(directory).checkpoints}: the checkpoint of epoch {saved.epoch} was trained on"
             f" other data than {directory} has, so it is another run's. Bring back the run's own, or train"
-            " under another --name."
+            f" under another {both('--name')}."
         )

@@ -10,7 +10,6 @@ if __name__ == "__main__":  # before the imports that take a second
     rerun("sweep")
 
 from tftjax.config.loading import from_dict
-from tftjax.errors import UserError
 from tftjax.sweep import hosts, plan
 from tftjax.sweep.plan import Member
 
@@ -73,8 +72,6 @@ def plan_of(arguments: argparse.Namespace) -> tuple[list[Member], Path]:
     Raises:
       UserError: see `plan.make_plan`.
     """
-    if bool(arguments.sample) != (arguments.space is not None) or arguments.sample < 0:
-        raise UserError("--sample N and --space FILE belong together, N at least 1.")
     name = arguments.name
     if name is None:
         name = Path(arguments.config[0]).stem if len(arguments.config) == 1 else "sweep"

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from tftjax.config.functions import NO_FUNCTIONS, Functions
 from tftjax.config.section import nearest
 from tftjax.data.prepared import Data
-from tftjax.errors import UserError
+from tftjax.errors import UserError, both
 from tftjax.evaluate.evaluation import evaluate_forecasts
 from tftjax.evaluate.files import read_predictions
 from tftjax.evaluate.scoring import SPLITS, BaselineScores
@@ -85,17 +85,19 @@ def open_runs(folder: Path, config: str | None, functions: Functions = NO_FUNCTI
     known = list(dict.fromkeys(member.group for member in members))
     if config is None and len(known) > 1:
         raise UserError(
-            f"{folder}: a sweep of {len(known)} configs. Choose one: --config {' or '.join(known)}."
+            f"{folder}: a sweep of {len(known)} configs. Choose one ({both('--config')}):"
+            f" {' or '.join(known)}."
         )
     if config is not None and config not in known:
-        raise UserError(f"--config {config}: unknown in {folder}. {nearest(config, known)}")
+        raise UserError(f"{both('--config')}{config}: unknown in {folder}. {nearest(config, known)}")
     config = config or known[0]
     newest = max(member.fold for member in members if member.group == config)
     seeds = [member for member in members if (member.group, member.fold) == (config, newest)]
     trained = [member for member in seeds if member.name in ended and ended[member.name].status != "diverged"]
     if not trained:
         raise UserError(
-            f"{folder}: no seed of {config} has ended without diverging. Go on with the sweep: --resume."
+            f"{folder}: no seed of {config} has ended without diverging. Go on with the sweep"
+            f" ({both('--resume')})."
         )
     fold = f", fold {newest}" if newest else ""
     log.info(f"{title(config, len(trained)) if len(trained) > 1 else trained[0].name}{fold}")

@@ -9,7 +9,7 @@ from typing import Any
 from tftjax import files
 from tftjax.config.loading import from_dict
 from tftjax.data.panel import Panel
-from tftjax.errors import UserError
+from tftjax.errors import UserError, both
 from tftjax.storage import directories, runs
 from tftjax.storage.directories import REMEDY, SweepDirectory
 from tftjax.storage.runs import Ended
@@ -71,7 +71,7 @@ def read_ended(folder: Path) -> dict[str, Ended]:
       UserError: a file is damaged.
     """
     ended: dict[str, Ended] = {}
-    remedy = "Delete it: --resume makes it anew."
+    remedy = f"Delete it: going on makes it anew ({both('--resume')})."
     for path in SweepDirectory(folder).all_ended():
         outcomes = files.check(files.read_json(path, remedy), dict[str, Ended], path, remedy)
         for name, outcome in outcomes.items():
@@ -105,6 +105,6 @@ def _check_same(folder: Path, members: Sequence[Member]) -> None:
         if names
     ]
     raise UserError(
-        f"{folder}: --resume with other members:{''.join(lines)}\n"
-        "Resume with the command that began the sweep, or use another --name."
+        f"{folder}: {both('--resume')}, with other members:{''.join(lines)}\n"
+        f"Resume with the command that began the sweep, or use another {both('--name')}."
     )

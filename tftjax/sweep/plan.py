@@ -15,7 +15,7 @@ import numpy as np
 from tftjax.config.hyperparameters import MARKS
 from tftjax.config.loading import Config, from_dict, known_keys, load, read_users_json, setting_type, settings
 from tftjax.config.section import nearest_key, show
-from tftjax.errors import UserError
+from tftjax.errors import UserError, both
 
 # Settings that a grid or a sample cannot vary, each with what sets it.
 NOT_SWEPT = {"name": "--name", "notes": "nothing", "train.seed": "--seeds", "evaluation": "--set"}
@@ -63,11 +63,16 @@ def make_plan(
       UserError: a mistake in any of these, two members of one name, or data that differ.
     """
     if not 1 <= num_seeds <= MAX_SEEDS:
-        raise UserError(f"--seeds: found {num_seeds}, expected 1 to {MAX_SEEDS}.")
+        raise UserError(f"{both('--seeds')}: found {num_seeds}, expected 1 to {MAX_SEEDS}.")
+    if (space is None) != (num_samples == 0) or num_samples < 0:
+        raise UserError(
+            f"{both('--sample')} and {both('--space')} belong together: found {num_samples} points and"
+            f" {'no space' if space is None else 'a space'}, expected both (1 point or more) or neither."
+        )
     axes = [parse_axis(text) for text in grid]
     twice = [key for key, _ in axes if [other for other, _ in axes].count(key) > 1]
     if twice:
-        raise UserError(f"--grid: {twice[0]} stands twice. Give all its values once, divided by commas.")
+        raise UserError(f"{both('--grid')}: {twice[0]} stands twice. Give all its values once, together.")
     points = [""] if not num_samples else _draw(space or {}, num_samples)
     members = []
     for given in configs:
@@ -104,7 +109,7 @@ def parse_axis(text: str) -> tuple[str, list[str]]:
     key, equals, rest = text.partition("=")
     if not equals or not rest:
         raise UserError(f"--grid {text!r}: expected KEY=VALUE,VALUE,..., such as loss.std_weight=0,0.01,0.1.")
-    _check_key(key, f"--grid {text!r}")
+    _check_key(key, f"{both('--grid')} {text!r}")
     values, depth, quoted, start = [], 0, False, 0
     for place, letter in enumerate(rest):
         quoted ^= letter == '"'
@@ -114,9 +119,9 @@ def parse_axis(text: str) -> tuple[str, list[str]]:
             start = place + 1
     values.append(rest[start:])
     if "" in values:
-        raise UserError(f"--grid {text!r}: an empty value. Divide the values by single commas.")
+        raise UserError(f"{both('--grid')} {text!r}: an empty value. Divide the values by single commas.")
     if len({_meaning(value) for value in values}) < len(values):
-        raise UserError(f"--grid {text!r}: a value stands twice.")
+        raise UserError(f"{both('--grid')} {text!r}: a value stands twice.")
     return key, values
 
 
@@ -214,13 +219,14 @@ def _check(members: Sequence[Member], mixed_data: bool) -> None:
     if twice:
         raise UserError(
             f"{len(twice)} member(s) have the name of another, such as {twice[0]!r}: two configs of one "
-            "name, or two values that look alike in a file name. Rename the files, or set other values."
+            "name, or two values that look alike in a file name. Give each config a name of its own"
+            ' (the file\'s, or "name" in a dict), or set other values.'
         )
     final = [member.name for member in members if member.config.data.final_fit]
     if final:
         raise UserError(
-            f"{final[0]}: data.final_fit leaves no rows to compare members by. Leave it out; --final of"
-            " tftjax.train sets it."
+            f"{final[0]}: data.final_fit leaves no rows to compare members by. Leave it out; a final fit of"
+            f" a run sets it ({both('--final')})."
         )
     if mixed_data:
         return

@@ -18,7 +18,7 @@ import pandas as pd
 
 from tftjax import files
 from tftjax.config.loading import known_keys, settings
-from tftjax.errors import UserError
+from tftjax.errors import UserError, both
 from tftjax.evaluate.files import (
     Evaluation,
     check_comparable,
@@ -39,7 +39,7 @@ from tftjax.sweep.choice import choice, judged_by, judged_metrics
 from tftjax.sweep.ensembles import title
 from tftjax.sweep.plan import Member, varied_settings
 
-REMEDY = "the command that began the sweep, with --resume."
+REMEDY = f"the command that began the sweep, with {both('--resume')}."
 Metrics = Mapping[str, Mapping[str, Any]]  # contents of metrics.json, by split
 
 

@@ -17,7 +17,7 @@ from tftjax.data.loading import check_made_like, load_panel
 from tftjax.data.newest import newest_rows
 from tftjax.data.panel import Panel
 from tftjax.data.prepared import Data, prepare, target_days
-from tftjax.errors import UserError
+from tftjax.errors import UserError, both
 from tftjax.evaluate.baselines import BASELINES
 from tftjax.evaluate.evaluation import evaluate
 from tftjax.evaluate.formatting import counted
@@ -127,7 +127,8 @@ def check_parameters(config: Config, data: Data, folder: Path, functions: Functi
     if source is not None:
         if Path(source).resolve().is_relative_to(folder.resolve()):
             raise UserError(
-                f"train.init_from: {source} lies in {folder}, which this one makes. Use another --name."
+                f"train.init_from: {source} lies in {folder}, which this one makes. Use another"
+                f" {both('--name')}."
             )
         warm_start.read_start(config, data, layout)
 
@@ -191,8 +192,8 @@ def train(
     """
     if config.data.final_fit:
         raise UserError(
-            "data.final_fit: leaves no rows to choose an epoch by. Leave it out, and train with --final after"
-            " a run has chosen one."
+            "data.final_fit: leaves no rows to choose an epoch by. Leave it out, and make a final fit after"
+            f" a run has chosen one ({both('--final')})."
         )
     check_functions(config, functions)
     data = prepare(load_panel(config.data) if panel is None else panel, config)
@@ -293,8 +294,8 @@ def _record(source: runs.Run, directory: Path, config: Config, data: Data) -> ru
     metrics, remedy = RunDirectory(source.directory).evaluation.metrics, f"tftjax evaluate {source.directory}"
     if not metrics.is_file():
         raise UserError(
-            f"{metrics}: missing, so the run has not ended or is not evaluated. Go on with it (--resume), or"
-            f" evaluate it: {remedy}"
+            f"{metrics}: missing, so the run has not ended or is not evaluated. Go on with it"
+            f" ({both('--resume')}), or evaluate it: {remedy}"
         )
     return runs.Final(
         source=runs.path_to_source(source.directory, directory),
@@ -350,7 +351,6 @@ def _introduce(config: Config, data: Data, directory: Path) -> None:
     for split, starts in data.starts.items():
         if not len(starts):  # of a final fit
             continue
-        rows = [getattr(block.splits, split) for block in data.blocks]
-        first = min(dates[part.start] for part in rows if part).date()
-        last = max(dates[part.stop - 1] for part in rows if part).date()
-        print(f"{split:5} {len(starts):6} windows, target rows {first} to {last}")
+        targets = starts + config.model.encoder_length
+        first, last = dates[targets].min(), dates[targets + config.model.prediction_length - 1].max()
+        print(f"{split:5} {len(starts):6} windows, target rows {first.date()} to {last.date()}")

@@ -11,14 +11,14 @@ from jaxtyping import Bool
 from tftjax import files
 from tftjax.data import volatility
 from tftjax.data.panel import Panel
-from tftjax.errors import UserError
+from tftjax.errors import UserError, both
 from tftjax.evaluate.files import daily_losses, read_metrics, read_notes, read_predictions
 from tftjax.storage.directories import SweepDirectory
 from tftjax.sweep.members import read_ended, read_members
 from tftjax.sweep.plan import Member
 from tftjax.walkforward.pool import STORMY, folder_name, headlines
 
-REMEDY = "the command that began the walk-forward, with --resume."
+REMEDY = f"the command that began the walk-forward, with {both('--resume')}."
 # By table, the columns that are needed, as `files.read_csv` takes them.
 COLUMNS: dict[str, dict[str, Sequence[str]]] = {
     "pooled_table": {"texts": ("forecast", "kind"), "as_text": ("config",), "numbers": ("seed", "pinball")},

@@ -17,7 +17,7 @@ import pandas as pd
 
 from tftjax.config.data import SplitDates
 from tftjax.config.loading import Config, from_dict
-from tftjax.errors import UserError
+from tftjax.errors import UserError, both
 from tftjax.sweep.plan import Member
 
 HOLIDAYS = 31  # days that the data of a whole year may lack at its beginning and at its end
@@ -72,10 +72,12 @@ def check_history(members: Sequence[Member], days: Mapping[str, pd.DatetimeIndex
         begins, ends = index.min(), index.max()
         if begins > pd.Timestamp(dates.train) + pd.Timedelta(days=HOLIDAYS):
             whole = begins.year + (begins.day_of_year > HOLIDAYS + 1)
+            years, first = dates.val.year - whole, dates.test.year + whole - dates.train.year
+            advice = [f"fewer {both('--train-years')} (at most {years} for this fold)"] if years > 0 else []
+            advice += [f"a later {both('--first-test')} (at least {first})"] if first <= ends.year else []
             raise UserError(
-                f"{member.name}: trains from {dates.train} on, but its data begin on {begins.date()}. Give"
-                f" fewer --train-years (at most {max(0, dates.val.year - whole)} for this fold) or a later"
-                f" --first-test (at least {dates.test.year + whole - dates.train.year})."
+                f"{member.name}: trains from {dates.train} on, but its data begin on {begins.date()} and end"
+                f" on {ends.date()}. Give {' or '.join(advice) or 'data of more years'}."
             )
         if ends < pd.Timestamp(dates.end) - pd.Timedelta(days=HOLIDAYS):
             messages[member.fold] = f"fold {member.fold} is tested to {ends.date()}, where the data end"

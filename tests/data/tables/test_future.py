@@ -82,7 +82,9 @@ def test_rows_without_a_target_at_the_end_are_the_future(tmp_path):
 
 def test_without_future_values_the_run_says_what_is_needed(tmp_path):
     panel = panel_of(tmp_path, ROWS)
-    assert any("needs their values of the steps ahead, from --future FILE" in m for m in panel.messages)
+    assert any(
+        "values of the steps ahead are needed (--future, in Python future=)" in m for m in panel.messages
+    )
     with pytest.raises(
         UserError, match=r"future values of the known columns size, mood.*Give 2 rows of them"
     ):

@@ -20,7 +20,7 @@ from tftjax.data.panel import Panel, blocks, calendar_of, name_of, select_rows
 from tftjax.data.raw.cells import Place, check_years, fail
 from tftjax.data.tables.frames import to_pandas
 from tftjax.data.tables.table import Table, file_table, frame_table, places_from
-from tftjax.errors import UserError, listed
+from tftjax.errors import UserError, both, listed
 
 FUTURE = "future"  # key of a panel's `about`
 
@@ -181,8 +181,8 @@ def steps_ahead(panel: Panel, steps: int) -> pd.DataFrame:
     if future is None and given:
         raise UserError(
             f"panel: the future values of the known columns {', '.join(given)} are needed to forecast past"
-            f" the last row, {last.date()}. Give {steps} rows of them: in a file (--future FILE), or in rows"
-            " without a target at the end of the data; or train without these columns."
+            f" the last row, {last.date()}. Give {steps} rows of them: in a file ({both('--future')}), or in"
+            " rows without a target at the end of the data; or train without these columns."
         )
     future, which = panel.frame.iloc[:0] if future is None else future, ""
     if panel.id_column is not None:

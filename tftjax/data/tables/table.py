@@ -200,7 +200,17 @@ def _columns(
     """The columns to read, and the names of those without a role; UserError names all that are missing."""
     if not wide:
         columns = feature_set.read_columns()
-        return columns, _unclaimed(table, [date, *(column.name for column in columns)], header)
+        expected = [date, *(column.name for column in columns)]
+        try:
+            return columns, _unclaimed(table, expected, header)
+        except UserError as error:
+            if not feature_set.row_series:
+                raise
+            raise UserError(
+                f"{error} Those are the columns of a feature set of raw series: for a table of your own name"
+                " its target and its other columns, in data.columns of a config (and give that config in the"
+                " table's place), in Python target=, observed=, ..."
+            ) from error
     _unclaimed(table, [date], header)
     target, *others = feature_set.read_columns()
     others = [column.name for column in others if column.name != feature_set.id_column]
@@ -228,6 +238,8 @@ def _unclaimed(table: Table, expected: list[str], header: list[str]) -> list[str
         matches = [difflib.get_close_matches(name, unclaimed, n=3, cutoff=0.4) for name in missing]
         nearest = dict.fromkeys(itertools.chain.from_iterable(matches))
         hint = f" Did you mean {' or '.join(repr(cut(name)) for name in nearest)}?" if nearest else ""
+        if expected[0] in missing:
+            hint += " Dates in a column of another name: data.columns.date, in Python date=."
         raise UserError(
             f"{table.where}, {table.header}: found no column {', '.join(map(repr, missing))} among"
             f" {listed(header)}, expected {', '.join(expected)}.{hint} Rename or add what is missing."
