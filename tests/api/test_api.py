@@ -354,6 +354,7 @@ def test_a_grid_of_arrays_and_a_space_are_checked_as_the_command_checks_them(con
 # Calls, and what refuses them.
 CANNOT_BE_MEANT = {
     "backtest(FRAME, first_test=2002)": r"found DataFrame.*fit\(data, config\), but backtest\(config, data\)",
+    "backtest('px.csv', first_test=2002)": r"config: found 'px.csv'.*backtest\(config, data\)",
     "backtest(None, FRAME, first_test='2002')": "first_test: found '2002', expected a whole number",
     "backtest(None, FRAME, first_test=2002, last_test=1.5)": "last_test: found 1.5",
     "fit('my.json')": r"data: found a config \('my.json'\).*as config=",

@@ -107,7 +107,7 @@ def test_predict_averages_the_seeds_of_a_config(swept, commands):
     mean = sum(table.iloc[0].to_numpy() for table in tables) / 2
     assert " ".join(f"{value:+.5f}" for value in sorted(mean)) in out
     _, err = commands.run("predict", folder, code=2)
-    assert "--config control or tiny" in err
+    assert "Choose one (--config, in Python config=): control or tiny." in err
 
 
 @pytest.mark.slow
@@ -219,7 +219,7 @@ def test_bad_arguments_make_nothing(configs, tmp_path, capsys):
     storage_runs = ["--runs", tmp_path / "runs"]
     assert "zero" not in fails(capsys, *configs, *storage_runs, "--seeds", 0)
     assert "'loss.std_weight'" in fails(capsys, *configs, *storage_runs, "--grid", "loss.std_wait=0,1")
-    assert "--space FILE" in fails(capsys, *configs, *storage_runs, "--sample", 3)
+    assert "found 3 points and no space" in fails(capsys, *configs, *storage_runs, "--sample", 3)
     assert "--name" in fails(capsys, *configs, *storage_runs, "--name", "../up")
     assert "missing.json" in fails(capsys, tmp_path / "missing.json", *storage_runs)
     assert "train.batch_size" in fails(capsys, *configs, *storage_runs, "--set", "train.batch_size=9999")

@@ -13,6 +13,7 @@ from tftjax.config.loading import Config, all_keys, from_dict, read_users_json, 
 from tftjax.config.section import nearest_key, show
 from tftjax.data.feature_sets import known_input
 from tftjax.data.loading import FRAME, find_dataset
+from tftjax.data.tables.frames import PARQUET
 from tftjax.data.tables.inspection import read_any
 from tftjax.errors import UserError
 
@@ -63,15 +64,20 @@ def _as_dict(config: Given) -> dict[str, Any]:
         return config.model_dump(mode="json")
     if isinstance(config, Mapping):
         return as_json(config, "the config")
-    if not isinstance(config, str | Path):
+    if not isinstance(config, str | Path) or Path(config).suffix.lower() in (".csv", *PARQUET):
         raise UserError(
-            f"config: found {type(config).__name__}, expected a Config, the path of a JSON file, or a dict."
+            f"config: found {_named(config)}, expected a Config, the path of a JSON file, or a dict."
             " Data go in as data=: fit(data, config), but backtest(config, data)."
         )
     raw = read_users_json(Path(config), "a config")
     if not isinstance(raw, dict):
         raise UserError(f"{config}: found {show(raw)} at the top, expected an object: {{...}}.")
     return {"name": Path(config).stem, **raw}
+
+
+def _named(value: Any) -> str:
+    """A value that is no config, for a message: a path as it is, anything else by its type."""
+    return repr(str(value)) if isinstance(value, str | Path) else type(value).__name__
 
 
 def _numbers(names: Collection[str], config: Config, frame: pd.DataFrame | None) -> list[str]:
