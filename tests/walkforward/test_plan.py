@@ -19,6 +19,7 @@ from tftjax.config.loading import load
 from tftjax.data.loading import load_panel
 from tftjax.data.prepared import prepare as prepare_data
 from tftjax.errors import UserError
+from tftjax.evaluate.baselines import BASELINES
 from tftjax.evaluate.files import read_predictions
 from tftjax.report.__main__ import main as report_main
 from tftjax.storage import runs
@@ -232,9 +233,9 @@ def test_tables(walked):
     folder, _ = walked
     pooled = pd.read_csv(folder / "pooled.csv").set_index("forecast")
     assert list(pooled["kind"][:3]) == ["ensemble", "seed", "seed"]
-    assert len(pooled) == 6 + 7
+    assert len(pooled) == 6 + len(BASELINES)
     table = pd.read_csv(folder / "folds.csv")
-    assert len(table) == 2 * 13
+    assert len(table) == 2 * len(pooled)
     assert set(table["val_windows"]) == {261, 259}
     own = table[table["forecast"] == "control, ensemble of 2"]
     mean = np.average(own["pinball"], weights=own["test_windows"])
