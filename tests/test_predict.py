@@ -605,3 +605,31 @@ def test_a_head_of_fixed_levels_has_no_others(run):
         UserError, match=r"quantile_head 'independent', which has those of model\.quantiles alone"
     ):
         predict.at_quantiles([run], [0.01])
+
+
+def test_all_rows_that_there_ever_were_are_enough_for_a_scale(tmp_path):
+    """A scale by 250 rows back, of a table of 120."""
+    table = own_table(pd.bdate_range("2001-01-01", periods=120))
+    table.to_csv(tmp_path / "table.csv")
+    config = own_config(tmp_path / "table.csv", []).model_dump(mode="json")
+    config["data"] |= {"target_scale": "gjr"}
+    train.train(from_dict(config, "test"), tmp_path / "run", quiet=True)
+    run = runs.open_run(tmp_path / "run")
+    assert len(forecast(run)) == 2
+    later = table.iloc[20:].reset_index(names="date")  # begins later than the run's rows
+    with pytest.raises(UserError, match="expected at least 250 rows"):
+        forecast(run, later)
+
+
+def test_going_on_keeps_the_scale_that_was_fitted(scaled_run, tmp_path, monkeypatch):
+    folder, _ = scaled_run
+    copy = shutil.copytree(folder / "run", tmp_path / "run")
+    config = load(copy / "config.json", ["train.max_epochs=2"])
+
+    def refuse(*_):
+        raise AssertionError("fitted anew")
+
+    monkeypatch.setattr("tftjax.data.prepared.fit_encoding", refuse)
+    monkeypatch.setattr("tftjax.data.checks.fit_encoding", lambda *_: None)
+    train.train(config, copy, resume=True, quiet=True)
+    assert len((copy / "metrics.jsonl").read_text().splitlines()) == 2

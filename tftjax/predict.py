@@ -38,7 +38,7 @@ from tftjax.data.scales.target import scale_of
 from tftjax.data.tables.future import ended, read_future, steps_ahead, with_future
 from tftjax.data.tables.transforms import in_return_unit, to_levels
 from tftjax.data.windows import make_series, windows_alone
-from tftjax.errors import UserError, both
+from tftjax.errors import UserError, both, cut
 from tftjax.evaluate.formatting import counted
 from tftjax.evaluate.verdict import read_verdict
 from tftjax.model.forecast import forecast_rows
@@ -79,8 +79,7 @@ def forecastable(run: runs.Run, panel: Panel) -> Panel:
     """
     model_config, encoding = run.config.model, run.data.encoding
     needed = model_config.encoder_length
-    if encoding.target_scale != "none":
-        needed = max(needed, scale_of(encoding.target_scale).rows)
+    trained = {name: run.data.panel.frame.index[rows.start] for name, rows in _series_of(run)}
     parts = {name_of(part): part for part in split_series(panel)}
     unknown = [name for name in parts if name not in encoding.series]
     if len(unknown) == len(parts):
@@ -90,7 +89,15 @@ def forecastable(run: runs.Run, panel: Panel) -> Panel:
         )
     if unknown:
         log.warning(f"left out {len(unknown)} series that the run was not trained on: {', '.join(unknown)}")
-    short = [name for name in parts if name not in unknown and len(parts[name].frame) < needed]
+    # A scale remembers the rows before: fewer than it needs are enough if they are all that there ever were.
+    rows_of_scale = 1 if encoding.target_scale == "none" else scale_of(encoding.target_scale).rows
+    remembered = {
+        name: max(needed, rows_of_scale if parts[name].frame.index[0] > trained[name] else 1)
+        for name in parts
+        if name not in unknown
+    }
+    short = [name for name, rows in remembered.items() if len(parts[name].frame) < rows]
+    needed = max(remembered.values())
     long_enough = [part for name, part in parts.items() if name not in (*unknown, *short)]
     if not long_enough:
         raise UserError(
@@ -109,6 +116,10 @@ def forecastable(run: runs.Run, panel: Panel) -> Panel:
         names = ", ".join(early)
         log.warning(f"series that end before {newest.date()}, forecast from their own last rows: {names}")
     return panel
+
+
+def _series_of(run: runs.Run) -> tuple[tuple[str, range], ...]:
+    return blocks(run.data.panel.frame, run.data.panel.id_column)
 
 
 def forecast_next(run: runs.Run, panel: Panel, future: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -150,14 +161,19 @@ def at_quantiles(seeds: Sequence[runs.Run], quantiles: Sequence[float]) -> list[
             f"quantiles: found other levels for a run with model.quantile_head {head!r}, which has those of"
             " model.quantiles alone. Train with 'student_t', which has any."
         )
-    if not all(low < high for low, high in itertools.pairwise((0.0, *quantiles, 1.0))):
+    try:
+        levels = tuple(map(float, quantiles))
+    except (TypeError, ValueError):
+        levels = ()
+    names = [f"{level:g}" for level in levels]
+    if not levels or not all(low < high for low, high in itertools.pairwise((0.0, *map(float, names), 1.0))):
         raise UserError(
-            f"quantiles: found {', '.join(f'{level:g}' for level in quantiles)}, expected levels between 0"
-            " and 1 that ascend."
+            f"quantiles: found {', '.join(names) or cut(repr(quantiles))}, expected levels between 0 and 1"
+            " that ascend, with at most six digits."
         )
 
     def changed(run: runs.Run) -> runs.Run:
-        model = run.config.model.model_copy(update={"quantiles": tuple(quantiles)})
+        model = run.config.model.model_copy(update={"quantiles": levels})
         return replace(run, config=run.config.model_copy(update={"model": model}))
 
     return [changed(run) for run in seeds]

@@ -190,6 +190,7 @@ def test_a_config_is_frozen_and_hashable():
             {"train": {"schedule": "warmup_cosine", "warmup_epochs": 7, "max_epochs": 7}},
             ["train.warmup_epochs: found 7", "fewer than train.max_epochs (7)"],
         ),
+        ({"loss": {"correction_weight": 0.1}}, ["loss: found", "expected correction_weight 0, or set"]),
         ({"train": {"warmup_share": 0.1}}, ["train.warmup_share: found 0.1", "warmup_cosine"]),
         (
             {"train": {"schedule": "warmup_cosine", "warmup_epochs": 2, "warmup_share": 0.1}},
@@ -352,7 +353,7 @@ def test_fingerprint_depends_on_the_values_only():
 
 def test_hyperparameters_are_the_floats_of_the_config():
     raw = {
-        "model": {"dropout_rate": 0.3},
+        "model": {"dropout_rate": 0.3, "quantile_head": "correction"},
         "loss": {"mean_weight": 2, "std_weight": 3, "target_mean": 0.1, "target_std": 0.7}
         | {"marginal_weight": 4, "directional_weight": 5, "directional_threshold": 0.9, "crossing_weight": 6}
         | {"correction_weight": 7},

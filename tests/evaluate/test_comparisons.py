@@ -117,3 +117,13 @@ def test_eight_forecasts_of_ten_years_take_less_than_a_second():
 def test_names_keep_their_order(count):
     losses = {f"{count - k}": noise(53, k) for k in range(count)}
     assert list(confidence_set(losses)) == list(losses)
+
+
+def test_a_forecast_that_explodes_makes_no_others_equal():
+    rng = np.random.default_rng(2)
+    base = 1 + 0.1 * rng.normal(size=211)
+    losses = {"a": base, "b": base + 0.5 + 0.01 * rng.normal(size=211)}
+    wild = {"wild": 1e12 * (1 + rng.random(211))}
+    p = confidence_set({**losses, **wild})
+    assert p["b"] < 0.05
+    assert p["a"] == 1

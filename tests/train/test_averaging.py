@@ -53,7 +53,7 @@ def test_training_ends_after_so_many_steps(trained):
     assert np.count_nonzero(last["losses"]) == 4
     assert last["loss"] == pytest.approx(last["losses"][:4].mean(), rel=1e-6)
     assert ending(trained.states[1], trained.config.train) is None
-    assert ending(trained.states[2], trained.config.train) == "finished"
+    assert ending(trained.states[2], trained.config.train) == "out of steps"
 
 
 def test_the_average_weighs_later_parameters_more(trained):

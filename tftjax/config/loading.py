@@ -43,11 +43,16 @@ class Config(Section):
 
     @field_validator("loss")
     @classmethod
-    def _likelihood_has_a_density(cls, loss: LossConfig, info: ValidationInfo) -> LossConfig:
+    def _corrections_have_a_head(cls, loss: LossConfig, info: ValidationInfo) -> LossConfig:
         model = info.data.get("model")
         if loss.objective == "likelihood" and model is not None and not model.corrects:
             raise ValueError(
                 "objective 'pinball', or set model.quantile_head to 'correction' or 'student_t' (it is"
+                f" {model.quantile_head!r})"
+            )
+        if loss.correction_weight and model is not None and not model.corrects:
+            raise ValueError(
+                "correction_weight 0, or set model.quantile_head to 'correction' or 'student_t' (it is"
                 f" {model.quantile_head!r})"
             )
         return loss

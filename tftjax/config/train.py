@@ -36,10 +36,12 @@ class TrainConfig(Section):
         ge=0,
         lt=1,
         description="decay a step of an exponential average of the parameters, which is validated beside them"
-        " and kept where it is better; 0: none; sane: 0.9 to 0.999",
+        " and kept where it is better, and in a final fit; 0: none; sane: 0.9 to 0.999",
     )
     keep: Literal["best", "last"] = Field(
-        "best", description="parameters that are kept: those of the lowest validation loss, or the last"
+        "best",
+        description="parameters that are kept: those of the lowest validation loss, or the last, and"
+        " patience ends nothing",
     )
     half_life: Annotated[float, Field(gt=0, le=1000)] | None = Field(
         None, description="years after which a train window counts half as much in the loss; null: all alike"

@@ -121,7 +121,9 @@ def _spread(train_targets: Mapping[str, Float[np.ndarray, "M"]]) -> float:
 def _is_penalised(config: Config) -> bool:
     """Whether the loss has a penalty with a weight: without one, target_std changes nothing that is asked."""
     return bool(config.functions.penalties) or any(
-        value for key, value in config.loss.model_dump().items() if key.endswith("_weight")
+        value
+        for key, value in config.loss.model_dump().items()
+        if key.endswith("_weight") and key != "correction_weight"  # which is in units of the target's scale
     )
 
 

@@ -20,13 +20,13 @@ from tftjax.data.encoding import (
     with_target_scale,
 )
 from tftjax.data.panel import Panel, blocks
+from tftjax.data.scales.log_scale import fit_student_t
 from tftjax.data.scales.target import LOG_SCALE
 from tftjax.errors import UserError
 
 Array = jax.Array | np.ndarray
 
 DAYS_A_YEAR = 365.25
-FREEDOM = (2.1, 200.0)  # limits of the degrees of freedom of a Student t that is fitted
 
 
 class Classical(NamedTuple):
@@ -154,8 +154,6 @@ def fit_classical(
       lengths: rows of the encoder, and steps.
       quantiles: levels of the shocks.
     """
-    from scipy.stats import t  # a third of a second to import
-
     encoder_length, steps = lengths
     last = starts + encoder_length - 1
     number = series.row_series[last]
@@ -163,10 +161,7 @@ def fit_classical(
     center, scale = series.center[number] * volatility, series.scale[number] * volatility
     targets = series.target[last[:, None] + 1 + np.arange(steps)]
     scaled = ((targets - center[:, None]) / scale[:, None]).astype(np.float64)
-    density = []
-    for values in scaled.T:
-        freedom, location, spread = t.fit(values)
-        density.append((location, np.log(spread), np.clip(freedom, *FREEDOM)))
+    density = [fit_student_t(values) for values in scaled.T]
     shocks = np.quantile(scaled, quantiles, axis=0)
     return Classical(shocks.astype(np.float32), np.array(density, np.float32).T)
 

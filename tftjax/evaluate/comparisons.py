@@ -33,17 +33,18 @@ def confidence_set(losses: Losses) -> dict[str, float]:
     table = np.column_stack([*losses.values()])
     if table.shape[1] < 2 or not _can_be_tested(table):
         return {}
-    rounding = 1e-9 * np.abs(table).max()
+    largest = np.abs(table).max(axis=0)
     leaders: list[int] = []
     same_as: dict[int, int | None] = {}  # the leader that a forecast equals; None of one that is worse
     for place in np.argsort(table.mean(axis=0), kind="stable").tolist():
         behind = table[:, [place]] - table[:, leaders]
+        rounding = 1e-9 * np.maximum(largest[place], largest[leaders])
         steady = np.flatnonzero(np.ptp(behind, axis=0) <= rounding)
         if not len(steady):
             leaders.append(place)
             same_as[place] = place
         else:
-            equal = behind[:, steady[0]].mean() <= rounding
+            equal = behind[:, steady[0]].mean() <= rounding[steady[0]]
             same_as[place] = leaders[steady[0]] if equal else None
     p = {leaders[0]: 1.0}
     if len(leaders) > 1:

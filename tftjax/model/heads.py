@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from tftjax.data.windows import FREEDOM, Classical
+from tftjax.data.scales.log_scale import FREEDOM
+from tftjax.data.windows import Classical
 
 
 def independent(

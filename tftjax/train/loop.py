@@ -70,8 +70,13 @@ class Group(NamedTuple):
 
 
 def all_epochs(state: TrainState, config: TrainConfig) -> bool:
-    """Whether `train.max_epochs` are done, `train.stop_after` or `train.max_steps`."""
-    return int(state.epoch) >= config.last_epoch or int(state.step) >= (config.max_steps or math.inf)
+    """Whether `train.max_epochs` are done, or `train.stop_after`."""
+    return int(state.epoch) >= config.last_epoch
+
+
+def all_steps(state: TrainState, config: TrainConfig) -> bool:
+    """Whether `train.max_steps` are made."""
+    return config.max_steps is not None and int(state.step) >= config.max_steps
 
 
 def out_of_patience(state: TrainState, config: TrainConfig) -> bool:
@@ -81,6 +86,7 @@ def out_of_patience(state: TrainState, config: TrainConfig) -> bool:
 
 # By `Ended.status`; the first rule that holds counts. A loss that is not finite ends a member too.
 STOP_RULES: dict[str, Callable[[TrainState, TrainConfig], bool]] = {
+    "out of steps": all_steps,
     "finished": all_epochs,
     "stopped early": out_of_patience,
 }

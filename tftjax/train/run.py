@@ -12,7 +12,9 @@ from tftjax import runtime
 from tftjax.config.functions import EVERY_KIND, IN_TRAINING, NO_FUNCTIONS, Functions, call, check_at_hand
 from tftjax.config.hyperparameters import hyperparameters
 from tftjax.config.loading import Config, changed_keys, from_dict
+from tftjax.config.train import TrainConfig
 from tftjax.data.checks import check_data, with_own_spread
+from tftjax.data.encoding import encoding_from_json
 from tftjax.data.loading import check_made_like, load_panel
 from tftjax.data.newest import newest_rows
 from tftjax.data.panel import Panel
@@ -196,10 +198,13 @@ def train(
             f" a run has chosen one ({both('--final')})."
         )
     check_functions(config, functions)
-    data = prepare(load_panel(config.data) if panel is None else panel, config)
+    saved = checkpoint.restore_latest(RunDirectory(directory).checkpoints) if resume else None
+    # Fitted once: another number of threads or version of a library would fit another scale.
+    encoding = None if saved is None else encoding_from_json(saved.metadata["encoding"])
+    data = prepare(load_panel(config.data) if panel is None else panel, config, encoding)
     check_data(config, data)
     given, config = config, with_own_spread(config, data)
-    if not (resume and checkpoint.epochs(RunDirectory(directory).checkpoints)):
+    if saved is None:
         check_parameters(config, data, directory, functions)
 
     with runs.claim(directory, config, data.whole, resume=resume, overwrite=overwrite):
@@ -213,14 +218,15 @@ def train(
         pictures.draw(run, evaluated)
     if not quiet:
         folder = RunDirectory(directory).evaluation.path
-        print(f"\n{summary(evaluated.metrics)}\n\n{wrapped(_epoch_text(outcome))}\nevaluation in {folder}")
+        epoch_text = wrapped(_epoch_text(outcome, config.train))
+        print(f"\n{summary(evaluated.metrics)}\n\n{epoch_text}\nevaluation in {folder}")
     return evaluated.metrics
 
 
-def _epoch_text(outcome: Ended) -> str:
+def _epoch_text(outcome: Ended, train: TrainConfig) -> str:
     """The best epoch in words, and how to go on where it is the last of all epochs."""
     best = f"best epoch {outcome.best_epoch}"
-    if not outcome.may_go_on:
+    if not outcome.may_go_on or train.keep == "last":
         return f"{best} of {outcome.epoch}"
     return (
         f"{best} is the last: validation was still falling;"

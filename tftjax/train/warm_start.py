@@ -29,7 +29,7 @@ _STALENESS = tuple(
 _REGIME = ("by", "column", "thresholds", "renormalise", "gradient_scale")
 MEANINGS = {
     "output": ("model.quantiles", "model.quantile_head"),
-    CORRECTION: ("model.quantiles",),
+    CORRECTION: ("model.quantiles", "model.quantile_head"),
     "attention_staleness": _STALENESS,
     "encoder_selection_staleness": _STALENESS,
     "attention_gates": tuple(f"model.attention.regime.{key}" for key in _REGIME),

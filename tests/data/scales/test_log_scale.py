@@ -47,12 +47,12 @@ def test_features_by_hand():
 
 
 def test_the_next_date_is_known():
-    # Wednesday 3, Thursday 4, Friday 5, Monday 8, Wednesday 10: Tuesday is a holiday.
-    days = pd.DatetimeIndex([*DAYS[:4], DAYS[5], *DAYS[6:30]])
+    # Wednesday 3, Thursday 4, Friday 5, Monday 8, ...; Tuesday 23 is a holiday.
+    days = DAYS[:30].delete(14)
     found = log_scale.features(np.full(len(days), 0.01), days, None, None)
     assert found["monday"][:5].tolist() == [0, 0, 1, 0, 0]
     assert found["friday"][:5].tolist() == [0, 1, 0, 0, 0]
-    assert found["after_gap"][:5].tolist() == [0, 0, 0, 1, 0]
+    assert np.flatnonzero(found["after_gap"][:-1]).tolist() == [13]
     assert all(np.isnan(found[name][-1]) for name in ("monday", "friday", "after_gap"))
     assert not any("volatility" in name for name in found)
 
@@ -115,3 +115,22 @@ def test_what_cannot_be_fitted_is_none():
     assert log_scale.fit(column[:4, None], returns[1:5]) is None  # not more than its parameters
     assert log_scale.fit(column[:-1, None], np.zeros(400)) is None
     assert log_scale.fit(np.empty((0, 2)), np.empty(0)) is None
+
+
+@pytest.mark.parametrize("zeros", [0.0, 0.4, 0.8])
+def test_a_student_t_is_found_or_at_least_wide_enough(zeros):
+    values = 0.02 + 0.3 * np.random.default_rng(4).standard_t(5, 4001)
+    values[: int(zeros * len(values))] = 0.0
+    location, log_spread, freedom = log_scale.fit_student_t(values)
+    if not zeros:
+        expected = stats.t.fit(values)
+        np.testing.assert_allclose([freedom, location, np.exp(log_spread)], expected, rtol=0.01, atol=1e-3)
+    assert np.exp(log_spread) >= 0.1 * np.sqrt(np.mean(values**2)) * (1 - 1e-9)
+    assert 2.05 <= freedom <= 405.1
+
+
+def test_what_is_usual_follows_from_the_dates_so_far():
+    days = pd.bdate_range("2001-01-31", periods=200, freq="BME")
+    whole = log_scale.features(np.full(200, 0.01), days, None, None)["after_gap"]
+    cut = log_scale.features(np.full(61, 0.01), days[:61], None, None)["after_gap"]
+    np.testing.assert_array_equal(whole[:60], cut[:60])

@@ -101,3 +101,10 @@ def test_every_scale_needs_rows_to_forget():
 def test_the_config_has_the_names_of_the_target_scales():
     pattern = DataConfig.model_json_schema()["properties"]["target_scale"]["pattern"]
     assert set(re.findall("[a-z_]+", pattern)) == {"none", *TARGET_SCALES}
+
+
+def test_an_observed_column_of_that_name_is_refused_too():
+    returns, vix = calm_and_stormy()
+    panel = panel_of(returns, vix, **{LOG_SCALE: np.arange(ROWS) * 1.0})
+    with pytest.raises(UserError, match="found a column 'log_scale', the name that the target's scale gets"):
+        fit_encoding(panel, [TRAIN], "ewma")

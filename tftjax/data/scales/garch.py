@@ -12,6 +12,7 @@ Returns = Float[np.ndarray, " R"]
 
 NORMAL_SIZE = math.sqrt(2 / math.pi)  # mean size of a normal shock
 LARGEST_LOG = 100.0  # of a variance, so that an EGARCH that explodes stays a number
+LARGEST_ALPHA = 2.0  # a fit of more has converged to nonsense, as of returns that hardly move
 
 
 class Kind(NamedTuple):
@@ -70,7 +71,8 @@ def fit_garch(train: Returns, kind: str, residuals: str = "normal") -> Garch | N
         warnings.simplefilter("ignore")  # failures are in the flag and in the numbers
         result = model.fit(disp="off", show_warning=False)
     parameters = {name: float(value) for name, value in result.params.items()}
-    if result.convergence_flag or not np.isfinite(list(parameters.values())).all():
+    sane = np.isfinite(list(parameters.values())).all() and abs(parameters["beta[1]"]) < 1
+    if result.convergence_flag or not sane or abs(parameters["alpha[1]"]) > LARGEST_ALPHA:
         return None
     omega, beta = parameters["omega"], parameters["beta[1]"]
     return Garch(

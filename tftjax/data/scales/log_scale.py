@@ -21,7 +21,8 @@ RIDGE = 10.0  # penalty on the squared weights of columns of spread 1, in units 
 FLOOR = 0.1  # of the moving volatility; added before a logarithm, so that a return of zero has one
 FAST_DECAY = 0.8  # of the second moving volatility, which forgets a row in five
 BEYOND = math.log(10)  # how far log sigma may leave the range of the train rows, where columns have gone wild
-LOG_EXCESS = -3.0, 6.0  # limits of log(degrees of freedom - 2): from 2.05 to 405, next to the normal
+FREEDOM = 2.05, 405.0  # limits of the degrees of freedom; beyond is next to the normal
+LEAST_SPREAD = 0.1  # of the root mean square; where many values are equal, a likelihood has no other limit
 BURN_IN = 63  # first rows of a series, whose means are of too few rows to estimate on
 MONDAY, FRIDAY = 0, 4
 
@@ -86,7 +87,7 @@ def _calendar(dates: pd.DatetimeIndex) -> dict[str, Column]:
     number = dates.to_numpy().astype("datetime64[D]").astype(np.int64)
     step = np.append(np.diff(number), np.nan)
     weekday = np.append((number[1:] + 3) % 7, -1)  # day 0, 1970-01-01, was a Thursday
-    usual = pd.Series(step).groupby(weekday).transform("median").to_numpy()
+    usual = pd.Series(step).groupby(weekday).expanding().median().droplevel(0).sort_index().to_numpy()
     columns = {"monday": weekday == MONDAY, "friday": weekday == FRIDAY, "after_gap": step > usual}
     return {name: np.where(np.isnan(step), np.nan, values) for name, values in columns.items()}
 
@@ -110,8 +111,6 @@ def fit(
     Returns:
       None if there are not more returns than features, if all are zero, or if the fit does not converge.
     """
-    from scipy.optimize import minimize  # a third of a second to import
-
     size = float(np.sqrt(np.mean(np.square(returns)))) if len(returns) else 0.0
     if len(returns) <= design.shape[1] + 3 or size == 0:
         return None
@@ -123,15 +122,44 @@ def fit(
     spread = np.where(spread > 1e-12 * (1 + np.abs(center)), spread, 1.0)  # a constant has no weight
     model = LogScale(np.zeros(design.shape[1]), center, spread, 0.0, -np.inf, np.inf)
     arguments = _standardized(model, design), returns / size, ridge
-    start = np.concatenate([[-0.3, 0.0, np.log(4.0)], model.weights])
-    bounds = [(None, None), (None, None), LOG_EXCESS] + [(None, None)] * len(model.weights)
-    found = minimize(_loss, start, arguments, jac=True, method="L-BFGS-B", bounds=bounds)
-    # A line search may end in rounding, next to the optimum.
-    if not np.isfinite(found.x).all() or not (found.success or np.abs(found.jac).max() < 1e-3 * len(returns)):
+    found = _minimum(*arguments)
+    if found is None:
         return None
-    model = model._replace(weights=found.x[3:], intercept=float(found.x[0] + np.log(size)))
+    model = model._replace(weights=found[3:], intercept=float(found[0] + np.log(size)))
     seen = np.log(sigma(model, design))
     return model._replace(low=float(seen.min() - BEYOND), high=float(seen.max() + BEYOND))
+
+
+def _minimum(
+    design: Float[np.ndarray, "M F"],
+    returns: Float[np.ndarray, " M"],
+    ridge: float,
+    least: float | None = None,
+) -> Float[np.ndarray, " _"] | None:
+    """Parameters of the least `_loss`, the intercept at least `least`; None if they are not found."""
+    from scipy.optimize import minimize  # a third of a second to import
+
+    start = np.concatenate([[-0.3, 0.0, np.log(4.0)], np.zeros(design.shape[1])])
+    excess = tuple(math.log(limit - 2) for limit in FREEDOM)
+    bounds = [(least, None), (None, None), excess] + [(None, None)] * design.shape[1]
+    found = minimize(_loss, start, (design, returns, ridge), jac=True, method="L-BFGS-B", bounds=bounds)
+    # A line search may end in rounding, next to the optimum.
+    converged = found.success or np.abs(found.jac).max() < 1e-3 * len(returns)
+    return found.x if converged and np.isfinite(found.x).all() else None
+
+
+def fit_student_t(values: Float[np.ndarray, " M"]) -> tuple[float, float, float]:
+    """Location, logarithm of the scale, and degrees of freedom of the Student t of largest likelihood.
+
+    The scale is at least LEAST_SPREAD, the degrees of freedom are within FREEDOM. Without a fit the values'
+    mean and spread stand for it.
+    """
+    size = float(np.sqrt(np.mean(np.square(values)))) or 1.0
+    found = _minimum(np.empty((len(values), 0)), values / size, 0.0, math.log(LEAST_SPREAD))
+    if found is None:
+        return float(values.mean()), math.log(max(float(values.std()), LEAST_SPREAD * size)), FREEDOM[1]
+    intercept, ratio, log_excess = found.tolist()
+    return ratio * math.exp(intercept) * size, intercept + math.log(size), 2 + math.exp(log_excess)
 
 
 def _loss(

@@ -196,7 +196,7 @@ def with_scale(
     Raises:
       UserError: a value of a column that is not above 0, or a column of that name.
     """
-    if target_scale == "none" or LOG_SCALE in panel.observed:
+    if target_scale == "none" or panel.about.get("scaled"):
         return panel
     if LOG_SCALE in panel.frame:
         raise UserError(
@@ -209,4 +209,5 @@ def with_scale(
         apply = TARGET_SCALES["ewma"].apply if own == FALLBACK else scale_of(target_scale).apply
         parts.append(np.log(np.maximum(apply(_source(panel, rows), own), MIN_VOLATILITY)))
     frame = panel.frame.assign(**{LOG_SCALE: np.concatenate(parts)})
-    return replace(panel, frame=frame, observed=(*panel.observed, LOG_SCALE))
+    observed = (*panel.observed, LOG_SCALE)
+    return replace(panel, frame=frame, observed=observed, about=panel.about | {"scaled": True})
