@@ -101,7 +101,8 @@ def test_evaluation_holds_numbers_only(trained):
         assert set(split["coverage"]) == {"50", "80", "96"}
         assert set(split["pinball_by_quantile"]) == set(QUANTILES)
         assert names - {"correlation"} <= set(split["baselines"]["unconditional"])
-        beyond = [split.pop(part) for part in ("tests", "trading", "quality", "quality_random")]
+        parts = ("tests", "trading", "quality", "quality_random", "combination", "encompassing")
+        beyond = [split.pop(part) for part in parts if part in split]
         assert all(type(value) in (int, float) and math.isfinite(value) for value in leaves(split))
         assert all(v is None or math.isfinite(v) for part in beyond for v in leaves(part))
 

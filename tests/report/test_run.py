@@ -466,7 +466,9 @@ def test_an_ensemble_that_is_damaged(swept, tmp_path, capsys):
         assert report_main([str(folder)]) == 2
         error = capsys.readouterr().err
         assert f"{name}: cannot be read" in error
-        assert "Make it anew: the command that began the sweep, with --resume." in error
+        assert (
+            "Make it anew: the command that began the sweep, with --resume, in Python resume=True." in error
+        )
 
 
 def test_headlines_by_hand():

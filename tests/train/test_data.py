@@ -60,7 +60,7 @@ def test_shapes_tell_programs_apart():
     assert data_shapes(prepare(split=(0.6, 0.15, 0.25))) == plain
     divided = data_shapes(prepare(target_scale="ewma"))
     assert divided != plain
-    assert divided["volatility"] == (101,)
+    assert divided["volatility"] == [(101,)]
     other = frame().assign(month=np.arange(101) % 4)
     panel = make_panel(
         other, target="y", observed=("y", "x"), known_real=("sign",), known_categorical=("month",)

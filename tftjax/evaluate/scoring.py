@@ -328,7 +328,7 @@ def baseline_forecasts(run: runs.Run, name: str, apply: Map = map) -> dict[str, 
     return {split: np.concatenate(values) for split, values in by_split}
 
 
-def _of_each_series(run: runs.Run, baseline: Baseline, tasks: Sequence[Task], apply: Map) -> list[Forecast]:
+def _of_each_series(run: runs.Run, baseline: Baseline, tasks: Sequence[Task], apply: Map) -> list[Any]:
     found = apply(baseline, [task for task in tasks if len(task.target_rows)])
     forecasts = []
     for block, task in zip(run.data.blocks, tasks, strict=True):
