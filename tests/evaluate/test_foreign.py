@@ -71,7 +71,7 @@ def test_rows_find_their_windows_whatever_their_order(tmp_path, steps, names):
     expected = noise(run)
     rows = table_of(run, expected).sample(frac=1, random_state=2)
     rows = rows[[*rows.columns[::-1]]].assign(note="other columns do not matter")
-    later = rows.iloc[:1].assign(date="2031-01-01", actual=None)
+    later = rows.iloc[:1].assign(date="2031-01-01", actual=9.0)
     beyond = rows.iloc[:1].assign(step=steps + 1)
     rows = pd.concat([later, rows.assign(step=rows.get("step", 1)), beyond])
     rows.to_csv(tmp_path / "a.csv", index=False)

@@ -295,7 +295,8 @@ def _in_own_units(task: Task) -> tuple[Task, float]:
     observed = dict(task.observed)
     if task.volatility is not None:
         values = observed[task.volatility]
-        observed[task.volatility] = values / pd.Series(values[rows]).where(lambda known: known > 0).median()
+        known = values[rows][values[rows] > 0]
+        observed[task.volatility] = values / (np.median(known) if known.size else np.nan)
     return task._replace(returns=task.returns / unit, observed=observed), unit
 
 
