@@ -175,11 +175,9 @@ def fit_encoding(
         name: Scaler(*_filled(np.concatenate([one[name] for one in fitted], axis=1), name))
         for name in fitted[0]
     }
-    first_rows = panel.frame.iloc[[rows.start for _, rows in parts]]
-    for name in panel.static_real:
-        values = first_rows[[name]].to_numpy(np.float64)
-        center, scale = fit_scaler(values, scalings.get(name, "standard"))
-        scaler[name] = Scaler(np.repeat(center, len(parts)), np.repeat(scale, len(parts)))
+    scaler |= _static_scalers(
+        panel.frame.iloc[[rows.start for _, rows in parts]], panel.static_real, scalings
+    )
     train = np.concatenate([np.arange(rows.start, rows.stop) for rows in train_rows])
     seen = panel.frame[list(categorical_columns(panel))].iloc[train]
     categories = {name: fit_categories(values.to_numpy()) for name, values in seen.items()}
@@ -194,6 +192,18 @@ def fit_encoding(
         fit_usual_ages(panel, train_rows, attention.staleness),
         attention.regime.column,
     )
+
+
+def _static_scalers(
+    first_rows: pd.DataFrame, names: Sequence[str], scalings: Mapping[str, str]
+) -> dict[str, Scaler]:
+    """The scaler of each static column over all series, repeated for each of them."""
+    scalers = {}
+    for name in names:
+        values = first_rows[[name]].to_numpy(np.float64)
+        center, scale = fit_scaler(values, scalings.get(name, "standard"))
+        scalers[name] = Scaler(np.repeat(center, len(values)), np.repeat(scale, len(values)))
+    return scalers
 
 
 def _fit_series(

@@ -519,24 +519,27 @@ def _used_rows(
             f" in every column; complete rows go from {frame.index[start].date()} to"
             f" {frame.index[-1].date()}. Widen the range."
         )
-    holes = missing & used[:, None]
-    if holes.any():
-        row, position = (int(i) for i in np.argwhere(holes)[0])
-        name = needed[position]
-        masked = "" if name not in feature_set.names("observed") else ", set data.missing to 'mask'"
-        is_target = name in feature_set.names("target")
-        fill = "Correct it" if is_target else "Fill it with what was known on that date"
-        raise UserError(
-            f"{made_of.get(name, where)}, {place(row)}, column {name!r}: found no value (NaN) after the"
-            f" column's first one, expected a number in every row. {fill},"
-            f" drop the row{masked}, or move data.start behind it."
-        )
+    holes = np.argwhere(missing & used[:, None])
+    if len(holes):
+        row, name = int(holes[0, 0]), needed[holes[0, 1]]
+        raise _hole(f"{made_of.get(name, where)}, {place(row)}, column {name!r}", name, feature_set)
     count = int((within & ~used).sum())
     if not count:
         return used, ()
     late = [needed[i] for i in np.flatnonzero(first_values == start)]
     before = frame.index[start].date()
     return used, (f"dropped {count} leading rows: no value of {', '.join(late)} before {before}",)
+
+
+def _hole(where: str, name: str, feature_set: FeatureSet) -> UserError:
+    """The error on a missing value in a used row."""
+    masked = "" if name not in feature_set.names("observed") else ", set data.missing to 'mask'"
+    is_target = name in feature_set.names("target")
+    fill = "Correct it" if is_target else "Fill it with what was known on that date"
+    return UserError(
+        f"{where}: found no value (NaN) after the column's first one, expected a number in every row. {fill},"
+        f" drop the row{masked}, or move data.start behind it."
+    )
 
 
 def embedded_folder() -> Path:

@@ -1,9 +1,9 @@
 """Measures of forecasts, beside baselines that need no network.
 
 `metrics`, `baselines`, `quality` and `trading` are tables of functions on arrays, `significance` has the
-tests, `comparisons` those of many forecasts at once; `scoring` applies them to a split, by `processes` where
-series are many, `evaluation` to a run; `foreign` reads forecasts of other libraries, `combination` asks what
-the model adds; `tables` and `formatting` write the results, `verdict` sums them up. Nothing here draws or
+tests; `scoring` applies them to a split and its regimes, by `processes` where series are many, `evaluation`
+to a run; `foreign` reads forecasts of other libraries, `combination` asks what the model adds; `tables` and
+`formatting` write the results, `files` keeps and checks them, `verdict` sums them up. Nothing here draws or
 trains.
 """
 
@@ -19,7 +19,6 @@ __all__, __getattr__ = face(
     metrics="METRICS",
     processes="",
     quality="MODES",
-    regimes="",
     scoring="",
     significance="diebold_mariano",
     tables="Table",

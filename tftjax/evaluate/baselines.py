@@ -281,7 +281,7 @@ def pooled_log_scale(tasks: Sequence[Task]) -> list[Forecast]:
     for task in tasks:
         scaled, unit = _in_own_units(task)
         columns = pd.DataFrame(_volatility_features(scaled))
-        features.append(columns - columns.iloc[_rows_to_fit(task, 0)].mean())
+        features.append(columns - columns.iloc[regression.rows_to_fit(task.train_rows)].mean())
         units.append(unit)
     names = dict.fromkeys(name for columns in features for name in columns)  # a GARCH may not converge
     return _log_linear(tasks, [columns.reindex(columns=names).to_numpy() for columns in features], units)
@@ -289,7 +289,7 @@ def pooled_log_scale(tasks: Sequence[Task]) -> list[Forecast]:
 
 def _in_own_units(task: Task) -> tuple[Task, float]:
     """A task whose returns and column of volatility are about 1 in the train rows; the returns' unit."""
-    rows = _rows_to_fit(task, 0)
+    rows = regression.rows_to_fit(task.train_rows)
     sizes = np.abs(task.returns) + regression.FLOOR * ewma_volatility(task.returns)
     unit = float(np.exp(np.log(sizes[rows]).mean()))
     observed = dict(task.observed)
@@ -334,7 +334,7 @@ def _log_linear(
     """
     forecasts = [np.empty((*task.target_rows.shape, len(task.quantiles))) for task in tasks]
     for step in range(forecasts[0].shape[1]):
-        rows = [_rows_to_fit(task, step) for task in tasks]
+        rows = [regression.rows_to_fit(task.train_rows, step) for task in tasks]
         known = np.concatenate([design[r - step - 1] for design, r in zip(designs, rows, strict=True)])
         returns = [task.returns[r] / unit for task, r, unit in zip(tasks, rows, units, strict=True)]
         returns = np.concatenate(returns)
@@ -348,12 +348,6 @@ def _log_linear(
             before = design[task.target_rows[:, 0] - 1]
             forecast[:, step] = unit * regression.sigma(model, before)[:, None] * quantiles_of(before)
     return forecasts
-
-
-def _rows_to_fit(task: Task, step: int) -> Int[np.ndarray, " M"]:
-    """Train rows that are `step` rows after the first of a window and have enough rows before them."""
-    burn_in = min(regression.BURN_IN, len(task.train_rows) // 2)
-    return np.arange(max(task.train_rows.start, burn_in) + step, task.train_rows.stop)
 
 
 def quantile_regression(task: Task) -> Forecast:

@@ -51,12 +51,12 @@ from tftjax.evaluate.combination import judge_combination
 from tftjax.evaluate.files import Predictions, write_by_series, write_tables
 from tftjax.evaluate.foreign import ForeignForecast, with_foreign
 from tftjax.evaluate.metrics import Forecast, Target
-from tftjax.evaluate.regimes import regime_metrics
 from tftjax.evaluate.scoring import (
     SPLITS,
     BaselineScores,
     judge,
     modes_by_series,
+    regime_metrics,
     score,
     score_baselines,
     split_windows,

@@ -8,12 +8,11 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from tftjax.evaluate.baselines import BASELINES, POOLED
-from tftjax.evaluate.comparisons import confidence_set, superior_ability
 from tftjax.evaluate.files import Predictions
 from tftjax.evaluate.formatting import GAIN, LOSS, PERCENT, RATIO, Metrics, p_text, relative, share
 from tftjax.evaluate.metrics import MetricColumn, columns, flatten
 from tftjax.evaluate.quality import MODES
-from tftjax.evaluate.significance import ALPHA, Difference
+from tftjax.evaluate.significance import ALPHA, Difference, confidence_set, superior_ability
 from tftjax.evaluate.trading import POSITIONS, REFERENCE
 
 WIDTH = 80  # of a terminal

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tftjax.evaluate.comparisons import not_told_from_best
 from tftjax.evaluate.files import read_metrics
 from tftjax.evaluate.formatting import (
     BASIS_POINTS,
@@ -20,7 +19,7 @@ from tftjax.evaluate.formatting import (
 )
 from tftjax.evaluate.metrics import flatten
 from tftjax.evaluate.scoring import SPLIT_NAMES
-from tftjax.evaluate.significance import ALPHA, MIN_DAYS
+from tftjax.evaluate.significance import ALPHA, MIN_DAYS, not_told_from_best
 from tftjax.evaluate.tables import Summary, against_baselines, coverage_text, mark_of
 from tftjax.evaluate.trading import REFERENCE
 

@@ -25,7 +25,7 @@ from jaxtyping import Float
 from tftjax import files
 from tftjax.data.splits import Splits
 from tftjax.errors import UserError
-from tftjax.evaluate.regimes import Division, divisions
+from tftjax.evaluate.scoring import Division, divisions
 from tftjax.interpret.weights import Weights, attention_summary, collect, lags_of, learned, regime_shift
 from tftjax.storage import runs
 from tftjax.storage.directories import InterpretationDirectory, RunDirectory, make
@@ -85,7 +85,7 @@ def _windows(run: runs.Run, split: str, starts: np.ndarray) -> pd.DataFrame:
 
 
 def _divisions(run: runs.Run, starts: np.ndarray, weights: Weights) -> list[Division]:
-    """The divisions of `evaluate/regimes.py`, and by the most probable regime of a router."""
+    """The divisions of `evaluate/scoring.py`, and by the most probable regime of a router."""
     divided = divisions(run, starts + run.config.model.encoder_length - 1)
     if run.config.model.attention.regime.by == "router":
         labels = tuple(f"regime {number + 1}" for number in range(weights.regime.shape[1]))

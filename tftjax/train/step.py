@@ -21,7 +21,7 @@ from tftjax.config.functions import NO_FUNCTIONS, Functions
 from tftjax.config.hyperparameters import Hyperparameters
 from tftjax.config.loading import Config
 from tftjax.data.prepared import Data, cardinalities
-from tftjax.data.windows import Series, gather
+from tftjax.data.windows import Inputs, Series, gather
 from tftjax.errors import UserError
 from tftjax.model.forecast import forecast_batch, map_windows, to_returns
 from tftjax.model.layers import Dropout
@@ -166,6 +166,16 @@ def _training_penalties(program: Program) -> dict[str, tuple[str, Callable[..., 
     return penalties
 
 
+def _log_score(
+    numbers: Float[Array, "B P R"], targets: Float[Array, "B P"], batch: Inputs, program: Program
+) -> Array:
+    """The mean negative log-likelihood of a whole batch's scaled targets."""
+    scaled = (targets - batch.center[:, None]) / batch.scale[:, None]
+    own_freedom = program.config.model.quantile_head == "student_t"
+    scores = t_log_score(numbers, scaled, batch.classical.density, own_freedom=own_freedom)
+    return jnp.mean(scores if batch.weight is None else batch.weight[:, None] * scores)
+
+
 def _norms(gradient: Array, updates: Array, layout: Layout) -> dict[str, Array]:
     """Norms of the loss's gradient, before any scale or clip, and of the update: whole and by part."""
     norms = {}
@@ -295,12 +305,8 @@ def train_step(
             metrics[name] = hyperparameters.target_std * penalty(outputs[name], hyperparameters)
             metrics["loss"] += metrics[name]
         if program.config.loss.objective == "likelihood":
-            scaled = (targets - batch.center[:, None]) / batch.scale[:, None]
-            numbers, density = outputs["correction_penalty"], data.series.classical.density
-            own_freedom = model_config.quantile_head == "student_t"
-            scores = t_log_score(numbers, scaled, density, own_freedom=own_freedom)
-            weights = 1.0 if batch.weight is None else batch.weight[:, None]
-            metrics["log_score"] = hyperparameters.target_std * jnp.mean(weights * scores)
+            score = _log_score(outputs["correction_penalty"], targets, batch, program)
+            metrics["log_score"] = hyperparameters.target_std * score
             metrics["loss"] += metrics["log_score"] - metrics["quantile_loss"]
         # In units of target_std gradients are O(1), so that Adam's epsilon and the clip mean what they say.
         return metrics["loss"] / hyperparameters.target_std, metrics

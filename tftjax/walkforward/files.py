@@ -1,6 +1,6 @@
 """The results of a walk-forward, read from the files that `results.conclude` wrote."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from tftjax.data import volatility
 from tftjax.data.panel import Panel
 from tftjax.errors import UserError, both
 from tftjax.evaluate.files import daily_losses, read_metrics, read_notes, read_predictions
-from tftjax.storage.directories import SweepDirectory
+from tftjax.storage.directories import ForecastDirectory, SweepDirectory
 from tftjax.sweep.members import read_ended, read_members
 from tftjax.sweep.plan import Member
 from tftjax.walkforward.pool import STORMY, folder_name, headlines
@@ -85,22 +85,10 @@ def read_walk(folder: Path) -> Walk:
         raise UserError(f"{folder}: no baseline has a forecast in every fold: there is nothing to report.")
     hardest = baselines["pinball"].idxmin()
     names = [row.Index for row in headlines(list(pooled.itertuples()))]
-    metrics, losses, days = {}, {}, None
-    for name in (*names, *baselines.index):
-        row = pooled.loc[name]
-        seed = None if pd.isna(row["seed"]) else int(row["seed"])
-        directory = walk.pooled_forecast(folder_name(row["kind"], row["config"], seed))
-        predictions = read_predictions(directory.path, "test", REMEDY)
-        found = pd.DatetimeIndex(np.unique(predictions.dates))
-        days = found if days is None else days
-        if not found.equals(days):
-            raise UserError(
-                f"{directory.evaluation.predictions}: damaged: found {len(found)} dates forecast, expected"
-                f" the {len(days)} dates of {names[0]}. Make it anew: {REMEDY}"
-            )
-        losses[name] = daily_losses(predictions, "pinball", str(directory.path))
-        if name in names:
-            metrics[name] = read_metrics(directory.evaluation.metrics, ("test",), REMEDY)["test"]
+    folders = {name: _folder(walk, pooled.loc[name]) for name in (*names, *baselines.index)}
+    metrics = {
+        name: read_metrics(folders[name].evaluation.metrics, ("test",), REMEDY)["test"] for name in names
+    }
     members, ended = read_members(folder), read_ended(folder)
     lost = [member.name for member in members if ended[member.name].status == "diverged"]
     return Walk(
@@ -123,10 +111,33 @@ def read_walk(folder: Path) -> Walk:
             ),
         ),
         metrics=metrics,
-        losses=pd.DataFrame(losses, index=days),
+        losses=_losses(folders),
         hardest=hardest,
         left_out=_left_out(folder, [member for member in members if member.name not in lost]),
     )
+
+
+def _folder(walk: SweepDirectory, row: pd.Series) -> ForecastDirectory:
+    """The folder of the pooled forecast in a row of pooled.csv."""
+    seed = None if pd.isna(row["seed"]) else int(row["seed"])
+    return walk.pooled_forecast(folder_name(row["kind"], row["config"], seed))
+
+
+def _losses(folders: Mapping[str, ForecastDirectory]) -> pd.DataFrame:
+    """The pinball loss of each day, a column a forecast."""
+    losses: dict[str, np.ndarray] = {}
+    days = None
+    for name, directory in folders.items():
+        predictions = read_predictions(directory.path, "test", REMEDY)
+        found = pd.DatetimeIndex(np.unique(predictions.dates))
+        days = found if days is None else days
+        if not found.equals(days):
+            raise UserError(
+                f"{directory.evaluation.predictions}: damaged: found {len(found)} dates forecast, expected"
+                f" the {len(days)} dates of {next(iter(folders))}. Make it anew: {REMEDY}"
+            )
+        losses[name] = daily_losses(predictions, "pinball", str(directory.path))
+    return pd.DataFrame(losses, index=days)
 
 
 def _by_forecast(path: Path, pooled: pd.DataFrame) -> pd.DataFrame:

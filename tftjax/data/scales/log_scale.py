@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from tftjax.data.scales.garch import Garch, filter_variance
 from tftjax.data.volatility import carried_forward, ewma_volatility
@@ -90,6 +90,12 @@ def _calendar(dates: pd.DatetimeIndex) -> dict[str, Column]:
     usual = pd.Series(step).groupby(weekday).expanding().median().droplevel(0).sort_index().to_numpy()
     columns = {"monday": weekday == MONDAY, "friday": weekday == FRIDAY, "after_gap": step > usual}
     return {name: np.where(np.isnan(step), np.nan, values) for name, values in columns.items()}
+
+
+def rows_to_fit(train: range, step: int = 0) -> Int[np.ndarray, " M"]:
+    """Train rows that are `step` rows after the first of a window and have enough rows before them."""
+    burn_in = max(1, min(BURN_IN, len(train) // 2))
+    return np.arange(max(train.start, burn_in) + step, train.stop)
 
 
 def matrix(columns: Mapping[str, Column]) -> Float[np.ndarray, "R F"]:

@@ -95,8 +95,7 @@ def _garch_of(parameters: Mapping[str, Any]) -> Garch:
 
 def _fit_log_scale(source: Source, train: range, name: str | None) -> dict[str, Any]:
     garch = fit_garch(source.returns[train.start : train.stop], "gjr_garch")
-    first = max(train.start, min(log_scale.BURN_IN, len(train) // 2))
-    rows = np.arange(max(first, 1), train.stop)
+    rows = log_scale.rows_to_fit(train)
     fitted = log_scale.fit(_design(source, name, garch)[rows - 1], source.returns[rows])
     if fitted is None:
         return FALLBACK
