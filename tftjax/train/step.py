@@ -166,6 +166,31 @@ def _training_penalties(program: Program) -> dict[str, tuple[str, Callable[..., 
     return penalties
 
 
+def _training_losses(
+    forecast: Float[Array, "B P Q"],
+    outputs: dict[str, Array],
+    targets: Float[Array, "B P"],
+    batch: Inputs,
+    hyperparameters: Hyperparameters,
+    program: Program,
+) -> dict[str, Array]:
+    """`_losses` of a whole batch, with what counts in training alone.
+
+    Args:
+      outputs: the fields of TFTOutput that `_training_penalties` are of.
+    """
+    metrics = _losses(forecast, targets, batch.scale, hyperparameters, program, batch.weight)
+    for name, (of, penalty) in _training_penalties(program).items():
+        # In return units, as the loss is.
+        metrics[name] = hyperparameters.target_std * penalty(outputs[of], hyperparameters)
+        metrics["loss"] += metrics[name]
+    if program.config.loss.objective == "likelihood":
+        score = _log_score(outputs["correction"], targets, batch, program)
+        metrics["log_score"] = hyperparameters.target_std * score
+        metrics["loss"] += metrics["log_score"] - metrics["quantile_loss"]
+    return metrics
+
+
 def _log_score(
     numbers: Float[Array, "B P R"], targets: Float[Array, "B P"], batch: Inputs, program: Program
 ) -> Array:
@@ -291,23 +316,12 @@ def train_step(
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key, impl=KEY_IMPL), state.step)
     noise = Dropout(hyperparameters.dropout_rate, jax.random.bits(key), first + jnp.arange(local))
 
-    penalties = _training_penalties(program)
-
     def local_forecast(tree):
         forecast, output = forecast_batch(program.model, tree, inputs, noise, hyperparameters)
-        return forecast, {name: getattr(output, of) for name, (of, _) in penalties.items()}
+        return forecast, {of: getattr(output, of) for of, _ in _training_penalties(program).values()}
 
     def whole_loss(shares):
-        forecast, outputs = shares
-        metrics = _losses(forecast, targets, batch.scale, hyperparameters, program, batch.weight)
-        for name, (_, penalty) in penalties.items():
-            # In return units, as the loss is.
-            metrics[name] = hyperparameters.target_std * penalty(outputs[name], hyperparameters)
-            metrics["loss"] += metrics[name]
-        if program.config.loss.objective == "likelihood":
-            score = _log_score(outputs["correction_penalty"], targets, batch, program)
-            metrics["log_score"] = hyperparameters.target_std * score
-            metrics["loss"] += metrics["log_score"] - metrics["quantile_loss"]
+        metrics = _training_losses(*shares, targets, batch, hyperparameters, program)
         # In units of target_std gradients are O(1), so that Adam's epsilon and the clip mean what they say.
         return metrics["loss"] / hyperparameters.target_std, metrics
 
