@@ -18,7 +18,6 @@ from tftjax.data.loading import load_panel
 from tftjax.data.prepared import prepare
 from tftjax.errors import UserError
 from tftjax.storage import checkpoint
-from tftjax.sweep.hosts import ALONE
 from tftjax.sweep.members import create_member, read_ended
 from tftjax.sweep.plan import make_plan
 from tftjax.sweep.run import train_program
@@ -80,7 +79,7 @@ class Sweep:
         """Trains to the end; returns how the members ended."""
         ended = read_ended(self.folder)
         show = self.rounds.append
-        train_program(self.folder, 1, self.members, self.data, ended, ALONE, show, NO_FUNCTIONS)
+        train_program(self.folder, 1, self.members, self.data, ended, "", show, NO_FUNCTIONS)
         return read_ended(self.folder)
 
     def trainings(self):
