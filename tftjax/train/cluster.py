@@ -292,7 +292,7 @@ class Cluster:
       ray: the module, connected.
     """
 
-    def __init__(self, ray: ModuleType, layout: Layout):
+    def __init__(self, ray: Any, layout: Layout):
         self.ray, self.layout = ray, layout
         self.workers: list[Worker] = []
         self._failed_starts, self._slowest, self._deaths = 0, None, Counter()
@@ -374,7 +374,9 @@ class Cluster:
         Raises:
           UserError, OutOfMemory: an actor raised it.
         """
-        busy = {worker.answer: worker for worker in self.workers if worker.task}
+        # The oldest first: of several answers one is taken, and no actor shall wait for ever.
+        oldest = sorted(self.workers, key=lambda worker: worker.began)
+        busy = {worker.answer: worker for worker in oldest if worker.task}
         answers, _ = self.ray.wait(list(busy), num_returns=1, timeout=1.0)
         found = [(busy[answer], self._get(answer)) for answer in answers]
         now = time.monotonic()
