@@ -5,7 +5,6 @@ The driver's rules are in tests/train/test_cluster.py, on a stand-in.
 
 import contextlib
 import json
-import resource
 import secrets
 import signal
 import subprocess
@@ -142,20 +141,37 @@ def test_a_driver_that_ends_goes_on(joined, swept, config, commands, tmp_path):
     assert_same_sweep(tmp_path / "tiny", swept)
 
 
+def run_after(code, commands, *arguments):
+    """Runs the sweep in a process, after some Python code; returns the exit code and what it said."""
+    words = [
+        sys.executable,
+        "-c",
+        f"{code}\nfrom tftjax.sweep.__main__ import main\nsys.exit(main(sys.argv[1:]))",
+    ]
+    done = subprocess.run(
+        [*words, *map(str, arguments)],
+        cwd=ROOT,
+        env=commands.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stderr
+
+
 def test_a_full_disk_leaves_what_was_written_whole(joined, swept, config, commands, tmp_path):
     """A limit on the size of files stands for the disk: a checkpoint of all members does not fit."""
-
-    def small():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-
+    limit = "import resource, sys\nresource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))"
     words = [config, "--seeds", SEEDS, "--runs", tmp_path, "--on", "auto", "--actors", 2]
-    process = commands.start("sweep", *words, preexec_fn=small)
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 2, err
-    assert "cannot be written" in err
+    code, err = run_after(limit, commands, *words)
+    assert code == 2, err
+    assert lines(tmp_path) == 1
+    assert "cannot write the checkpoint of epoch 1" in err
     assert "Free space" in err
-    assert "Traceback" not in err
-    started(commands, config, tmp_path, "--resume").communicate(timeout=300)
+    process = started(commands, config, tmp_path, "--resume")
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
     assert_same_sweep(tmp_path / "tiny", swept)
 
 
@@ -168,18 +184,14 @@ def test_a_gpu_that_nobody_has(joined, config, commands, tmp_path):
 
 
 def test_a_cluster_with_other_versions(joined, config, commands, tmp_path):
-    code = (
+    other = (
         "import sys; from tftjax.train import cluster; own = cluster.versions()\n"
-        "cluster.versions = lambda: own | {'jax': '0.0.1'}\n"
-        "from tftjax.sweep.__main__ import main; sys.exit(main(sys.argv[1:]))"
+        "cluster.versions = lambda: own | {'jax': '0.0.1'}"
     )
-    words = [sys.executable, "-c", code, config, "--runs", tmp_path, "--on", "auto"]
-    done = subprocess.run(
-        [*map(str, words)], cwd=ROOT, env=commands.environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2, done.stderr
-    assert "error: the cluster has other versions than this process" in done.stderr
-    assert ", expected jax 0.0.1" in done.stderr
+    code, err = run_after(other, commands, config, "--runs", tmp_path, "--on", "auto")
+    assert code == 2, err
+    assert "error: the cluster has other versions than this process" in err
+    assert ", expected jax 0.0.1" in err
     assert not (tmp_path / "tiny").exists()
 
 
