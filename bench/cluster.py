@@ -1,10 +1,10 @@
 """Sweeps on a local Ray cluster of two actors, beside local ones: `python bench/cluster.py`.
 
-Three questions, each answered by the command in processes of its own:
+Three questions, each answered in processes of their own:
   kills     18 members, actors killed by SIGKILL while they compile, train and return, until --kills are made:
             every sweep must end, with every member, in the bits of a local sweep;
-  overhead  seconds of training of `--on ray` and of a local sweep, in turn; the first epoch, which has the
-            compilation, is left out;
+  overhead  seconds of training and writing, on the cluster and in one process, in turn; the first epoch,
+            which has the compilation, is left out;
   members   peak memory of the driver with 500 members handed out for two epochs.
 """
 
@@ -56,11 +56,6 @@ def bits(folder: Path) -> tuple[bytes, dict[str, list[dict]]]:
         for name, epochs in lines(folder).items()
     }
     return SweepDirectory(folder / "balanced_01").results.read_bytes(), kept
-
-
-def training_seconds(folder: Path) -> float:
-    """Seconds of all epochs but the first; a line's seconds are its member's share of the epoch."""
-    return sum(line["seconds"] for epochs in lines(folder).values() for line in epochs[1:])
 
 
 def actors(process: subprocess.Popen) -> dict[int, str]:
@@ -130,42 +125,24 @@ def kills(number: int, epochs: int, folder: Path) -> bool:
     return good
 
 
-def overhead(repeats: int, epochs: int, folder: Path) -> None:
-    """Prints the seconds of training on Ray and in one process, in turn, and their ratio."""
-    ratios, walls = [], []
-    for repeat in range(repeats):
-        seconds, wall = {}, {}
-        for name, flags in (("local", ()), ("ray", ("--on", "ray", "--actors", "2"))):
-            place, started = folder / f"{name}-time-{repeat}", time.perf_counter()
-            subprocess.run(command(place, epochs, *flags), cwd=ROOT, check=True)
-            wall[name] = time.perf_counter() - started
-            seconds[name] = training_seconds(place)
-        ratios.append(seconds["ray"] / seconds["local"])
-        walls.append(wall["ray"] - wall["local"])
-        print(
-            f"local {seconds['local']:.1f} s, ray {seconds['ray']:.1f} s, ratio {ratios[-1]:.3f}; "
-            f"whole command {wall['local']:.0f} s, {wall['ray']:.0f} s",
-            flush=True,
-        )
-    print(
-        f"overhead of --on ray: {100 * (statistics.median(ratios) - 1):.1f} % (median of {repeats}, from "
-        f"{100 * (min(ratios) - 1):.1f} to {100 * (max(ratios) - 1):.1f} %); the whole command takes "
-        f"{statistics.median(walls):.0f} s longer",
-        flush=True,
-    )
-
-
-def hand_out(num_members: int) -> None:
-    """Trains members for two epochs, in this process as the driver, and prints its peak memory."""
+def train(place: str, num_members: int, epochs: int, years: str) -> None:
+    """Trains members by the loop, with this process as the driver, and prints JSON: see `measured`."""
     from tftjax import runtime
     from tftjax.data.loading import load_panel
     from tftjax.data.prepared import prepare
     from tftjax.sweep.plan import make_plan
     from tftjax.train import Group, Training, engine_on, train_members
 
-    settings = ["data.start=2015-01-01", "data.end=2016-12-31", "train.max_epochs=2"]
-    members = make_plan(["configs/balanced_01.json"], overrides=settings, num_seeds=num_members)
-    with engine_on("ray", actors=2) as engine_type, tempfile.TemporaryDirectory() as folder:
+    start, end = years.split("-")
+    settings = [f"data.start={start}-01-01", f"data.end={end}-12-31", f"train.max_epochs={epochs}"]
+    members = make_plan(
+        ["configs/balanced_01.json"], overrides=[*settings, "train.patience=100"], num_seeds=num_members
+    )
+    on_cluster = {"actors": 2} if place == "ray" else {}
+    with (
+        engine_on(place if place == "ray" else None, **on_cluster) as engine_type,
+        tempfile.TemporaryDirectory() as folder,
+    ):
         runtime.configure()
         data = prepare(load_panel(members[0].config.data), members[0].config)
         trainings = [Training(m.name, m.config, data, Path(folder) / m.name) for m in members]
@@ -174,12 +151,31 @@ def hand_out(num_members: int) -> None:
         ended, seconds = {}, []
         group = Group(trainings, "", Path(folder) / "checkpoints")
         train_members(group, engine_type, ended, lambda done: seconds.append(done.seconds))
-    with open("/proc/self/status") as status:
-        parts = [" ".join(line.split()) for line in status if line.startswith(("VmHWM", "Rss"))]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"ended": len(ended), "seconds": seconds, "peak": peak}))
+
+
+def measured(place: str, num_members: int, epochs: int, years: str) -> dict:
+    """Runs `train` in a process: members that ended, seconds of each epoch with its writing, peak MB."""
+    words = [sys.executable, __file__, "--train", place, str(num_members), str(epochs), years]
+    return json.loads(subprocess.run(words, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def overhead(repeats: int, epochs: int) -> None:
+    """Prints the seconds of training on Ray and in one process, in turn, and their ratio."""
+    ratios = []
+    for repeat in range(repeats):
+        order = ("local", "ray") if repeat % 2 else ("ray", "local")
+        seconds = {
+            place: sum(measured(place, MEMBERS, epochs, "2012-2018")["seconds"][1:]) for place in order
+        }
+        ratios.append(seconds["ray"] / seconds["local"])
+        print(f"local {seconds['local']:.1f} s, ray {seconds['ray']:.1f} s, {ratios[-1]:.3f}", flush=True)
+    median, low, high = (100 * (value - 1) for value in (statistics.median(ratios), min(ratios), max(ratios)))
     print(
-        f"{num_members} members: peak memory of the driver {peak:.0f} MB ({', '.join(parts)}), "
-        f"{len(ended)} ended, epochs of {', '.join(f'{value:.0f}' for value in seconds)} s"
+        f"overhead of --on ray, {MEMBERS} members, epochs 2 to {epochs}: {median:+.1f} % (median of"
+        f" {repeats} pairs, {low:+.1f} to {high:+.1f} %)",
+        flush=True,
     )
 
 
@@ -188,22 +184,28 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--members", type=int, default=500)
-    parser.add_argument("--only", choices=("kills", "overhead", "members", "hand-out"))
+    parser.add_argument("--only", choices=("kills", "overhead", "members"))
+    parser.add_argument("--train", nargs=4, help="place, members, epochs, years: trains here and prints JSON")
     arguments = parser.parse_args()
-    if arguments.only == "hand-out":
-        hand_out(arguments.members)
+    if arguments.train:
+        place, members, epochs, years = arguments.train
+        train(place, int(members), int(epochs), years)
         return 0
     print(f"{platform.platform()}, {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}", flush=True)
     good = True
-    with tempfile.TemporaryDirectory() as folder:
-        if arguments.only in (None, "overhead"):
-            overhead(arguments.repeats, arguments.epochs, Path(folder))
-        if arguments.only in (None, "members"):
-            words = [sys.executable, __file__, "--only", "hand-out", "--members", str(arguments.members)]
-            subprocess.run(words, cwd=ROOT, check=True)
-        if arguments.only in (None, "kills"):
+    if arguments.only in (None, "overhead"):
+        overhead(arguments.repeats, arguments.epochs)
+    if arguments.only in (None, "members"):
+        found = measured("ray", arguments.members, 2, "2015-2016")
+        seconds = ", ".join(f"{value:.0f}" for value in found["seconds"])
+        print(
+            f"{found['ended']} members, two epochs of {seconds} s: driver's peak {found['peak']:.0f} MB",
+            flush=True,
+        )
+    if arguments.only in (None, "kills"):
+        with tempfile.TemporaryDirectory() as folder:
             good = kills(arguments.kills, arguments.epochs, Path(folder))
     return 0 if good else 1
 
