@@ -152,6 +152,18 @@ class DataConfig(Section):
         description="rows left out at the end of train and validation; null: 0 with fractions,"
         " model.prediction_length with dates",
     )
+    val_blocks: int = Field(
+        1,
+        ge=1,
+        le=1000,
+        description="blocks of validation rows; with 4 and a year of validation, the last quarter of each of"
+        " the last four years before the test rows. Scalers and baselines are fitted on all rows before the"
+        " last block",
+    )
+    train_on_val: bool = Field(
+        False,
+        description="validation rows are train rows too, and say nothing about other rows: what --refit sets",
+    )
     final_fit: bool = Field(
         False,
         description="all rows are train rows, from data.split_dates.train on, and none validates or tests:"

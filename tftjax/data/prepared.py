@@ -14,7 +14,17 @@ from tftjax.data.splits import Block, Splits, make_blocks, starts_of
 from tftjax.data.windows import Series, fit_classical, make_series, recency_weights
 
 # Settings of data that `prepare` uses; they change nothing in what `load_panel` reads.
-AFTER_LOADING = ("split", "split_dates", "purge", "scaling", "volatility", "target_scale", "final_fit")
+AFTER_LOADING = (
+    "split",
+    "split_dates",
+    "purge",
+    "val_blocks",
+    "train_on_val",
+    "scaling",
+    "volatility",
+    "target_scale",
+    "final_fit",
+)
 
 
 @dataclass(frozen=True)
