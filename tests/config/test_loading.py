@@ -97,7 +97,7 @@ def test_the_nine_are_short_and_write_their_settings_out(name):
         "data.volatility",
     )
     later += ("train.stop_after", "train.max_steps", "train.ema_decay", "train.keep", "train.half_life")
-    later += ("train.warmup_share", "data.val_blocks", "data.train_on_val")
+    later += ("train.warmup_share", "data.val_blocks", "data.train_on_val", "data.scale_features")
     assert {key for key in left_out if not key.startswith(later)} <= VARIANTS
     assert written <= set(known_keys())
 

@@ -198,6 +198,19 @@ class DataConfig(Section):
         ' both fitted on the train rows, or "column:VIX" (any positive observed column)',
     )
 
+    scale_features: bool = Field(
+        False,
+        description="what the regression of log volatility looks at is an input too: past returns' sizes over"
+        " 1 to 63 rows, volatility's level and changes, the next row's weekday; needs a data.target_scale",
+    )
+
+    @field_validator("scale_features")
+    @classmethod
+    def _features_of_a_scale(cls, scale_features: bool, info: ValidationInfo) -> bool:
+        if scale_features and info.data.get("target_scale") == "none":
+            raise ValueError("false, or set data.target_scale, such as to 'log_scale' (it is 'none')")
+        return scale_features
+
     @field_validator("wide")
     @classmethod
     def _names_of_a_wide_table(cls, wide: bool, info: ValidationInfo) -> bool:

@@ -23,6 +23,7 @@ AFTER_LOADING = (
     "scaling",
     "volatility",
     "target_scale",
+    "scale_features",
     "final_fit",
 )
 
@@ -82,6 +83,7 @@ def prepare(panel: Panel, config: Config, encoding: Encoding | None = None) -> D
             config.data.scaling,
             config.model.attention,
             config.data.volatility,
+            config.data.scale_features,
         )
     panel = with_target_scale(panel, encoding)
     starts = {split: starts_of(blocks, split, *lengths) for split in Splits._fields}
