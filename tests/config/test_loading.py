@@ -95,9 +95,10 @@ def test_the_nine_are_short_and_write_their_settings_out(name):
         "data.events",
         "data.final_fit",
         "data.volatility",
+        "data.unseen",
     )
     later += ("train.stop_after", "train.max_steps", "train.ema_decay", "train.keep", "train.half_life")
-    later += ("train.warmup_share",)
+    later += ("train.warmup_share", "train.static_dropout")
     assert {key for key in left_out if not key.startswith(later)} <= VARIANTS
     assert written <= set(known_keys())
 

@@ -128,15 +128,20 @@ def returns(days):
     return pd.Series(np.random.default_rng(len(days)).normal(0, 0.01, len(days)), days)
 
 
+def block_of(name, rows, *splits):
+    """A block of a series that is trained on."""
+    return Block(name, rows, Splits(*splits), splits[0])
+
+
 def test_splits_fall_on_the_same_dates():
     days = pd.bdate_range("2004-01-01", periods=20)
     panel = panel_of(a=returns(days), b=returns(days[8:]), c=returns(days[15:]))
     # The calendar has 20 days: validation begins with day 10, test with day 15.
     half = DataConfig(split=(0.5, 0.25, 0.25))
-    b_of_two = Block("b", range(20, 32), Splits(range(20, 22), range(22, 27), range(27, 32)))
+    b_of_two = block_of("b", range(20, 32), range(20, 22), range(22, 27), range(27, 32))
     kept, series = make_blocks(panel, half, 1, 1)
     assert series == (
-        Block("a", range(0, 20), Splits(range(0, 10), range(10, 15), range(15, 20))),
+        block_of("a", range(0, 20), range(0, 10), range(10, 15), range(15, 20)),
         b_of_two,
     )
     assert kept.messages[-1] == "left out 1 of 3 series, which have no train window of 1 + 1 rows: c"
@@ -154,8 +159,8 @@ def test_blocks_are_counted_over_the_series_that_stay():
     panel = panel_of(a=returns(days[15:]), b=returns(days[8:]), c=returns(days))
     kept, series = make_blocks(panel, DataConfig(split=(0.5, 0.25, 0.25)), 1, 1)
     assert [block.name for block in series] == ["b", "c"]
-    assert series[0] == Block("b", range(0, 12), Splits(range(0, 2), range(2, 7), range(7, 12)))
-    assert series[1] == Block("c", range(12, 32), Splits(range(12, 22), range(22, 27), range(27, 32)))
+    assert series[0] == block_of("b", range(0, 12), range(0, 2), range(2, 7), range(7, 12))
+    assert series[1] == block_of("c", range(12, 32), range(12, 22), range(22, 27), range(27, 32))
     assert len(kept.frame) == 32
 
 
@@ -283,8 +288,18 @@ def test_prediction_with_some_of_the_series_finds_their_scalers():
     np.testing.assert_array_equal(alone.observed, whole.observed[:, 7:])
     np.testing.assert_array_equal(alone.scale, whole.scale[1:])
     np.testing.assert_array_equal(alone.static_categorical, [[2]])
-    with pytest.raises(UserError, match="found the series b, expected only those of the training run"):
-        make_series(panel, fit_encoding(split_series(panel)[0], [range(0, 3)]))
+
+
+def test_a_series_that_was_not_in_training_has_the_median_scaler_and_code_0():
+    panel = two_series()
+    third = panel.frame.iloc[7:].assign(id="c", y=panel.frame["y"].iloc[7:] * 3)
+    encoding = fit_encoding(panel, [range(0, 3), range(7, 9)])
+    series = make_series(panel_of_two(pd.concat([third, panel.frame.iloc[:7]])), encoding)
+    scales = 0.01 * np.sqrt(2 / 3), 0.01  # of a and b
+    np.testing.assert_allclose(series.scale, [np.mean(scales), scales[0]], rtol=1e-6)
+    np.testing.assert_allclose(series.observed[1, 0], (50 - 26) / ((np.sqrt(2 / 3) + 1) / 2), rtol=1e-6)
+    np.testing.assert_array_equal(series.static_categorical, [[0, 1]])
+    np.testing.assert_array_equal(series.row_series, [0] * 5 + [1] * 7)
 
 
 @given(cutoff=st.integers(3, 6), factor=st.floats(2.0, 9.0), scale=st.sampled_from(["none", "ewma"]))

@@ -26,11 +26,25 @@ class Splits(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A series of a panel: its name, its rows in the panel, and its splits, counted over the whole panel."""
+    """A series of a panel, its rows counted over the whole panel.
+
+    Attributes:
+      name: the series' name.
+      rows: all of its rows.
+      splits: its target rows; of a series of `data.unseen` the test rows alone, and where there is such a
+        series, the others have none.
+      earlier: rows that baselines are estimated on: the train rows, of an unseen series those that would be.
+    """
 
     name: str
     rows: range
     splits: Splits
+    earlier: range
+
+    @property
+    def is_unseen(self) -> bool:
+        """Whether training never sees the series."""
+        return self.earlier != self.splits.train
 
 
 def make_blocks(
@@ -39,7 +53,7 @@ def make_blocks(
     """Cuts every series of a panel into splits, all at the same dates, but those that cannot be trained on.
 
     Left out are series without a window in the train rows, and those whose target never moves there: they
-    give no scaler.
+    give no scaler, and baselines no forecast.
 
     Returns:
       The panel of the series that stay, with a message that names the others; and its blocks.
@@ -50,15 +64,19 @@ def make_blocks(
     lengths = encoder_length, prediction_length
     if panel.id_column is None:
         index = panel.frame.index
-        return panel, (Block("", range(len(index)), make_splits(index, config, *lengths)),)
+        _check_unseen(config, [""])
+        splits = make_splits(index, config, *lengths)
+        return panel, (Block("", range(len(index)), splits, splits.train),)
+    _check_unseen(config, [name for name, _ in blocks(panel.frame, panel.id_column)])
     keys = _cut_keys(panel.frame.index, panel.about.get("frequency"))
     calendar = keys.unique().sort_values()
     target = panel.frame[panel.target].to_numpy()
     kept, short, still = [], [], []
     for name, rows in blocks(panel.frame, panel.id_column):
         splits = _cut(keys[rows.start : rows.stop], config, prediction_length, calendar)
-        block = Block(name, rows, Splits(*(_moved(part, rows.start) for part in splits)))
-        train = block.splits.train
+        splits = Splits(*(_moved(part, rows.start) for part in splits))
+        train = splits.train
+        block = Block(name, rows, _held_out(splits, name, config), train)
         if not len(window_starts(train, rows, *lengths)):
             short.append(name)
         elif np.ptp(target[train.start : train.stop]) == 0:
@@ -71,7 +89,7 @@ def make_blocks(
             f" target rows in any of {len(short) + len(still)} series, or only targets that never move. Use"
             " more rows, other splits or shorter windows."
         )
-    for split in _asked_for(config)[1:]:
+    for split in _asked_for(config)[0 if config.unseen else 1 :]:
         sizes = [_needed(block, split, *lengths) for block in kept]
         if not any(has >= needed for has, needed in sizes):
             has, needed = max(sizes, key=lambda pair: pair[0] - pair[1])
@@ -87,17 +105,49 @@ def make_blocks(
     return _only(panel, kept, messages) if messages else (panel, tuple(kept))
 
 
+def _check_unseen(config: DataConfig, names: Sequence[str]) -> None:
+    """Refuses unseen series that are none of the panel's, and a panel of nothing else."""
+    unknown = [name for name in config.unseen if name not in names]
+    if unknown:
+        raise UserError(
+            f"data.unseen: found {unknown[0]!r}, expected names of series of the data"
+            f" ({', '.join(names[:5]) if any(names) else 'it has no data.columns.id'}). Correct it."
+        )
+    if config.unseen and not set(names) - set(config.unseen):
+        raise UserError(
+            "data.unseen: found all series of the data, expected some to train on. Take some out."
+        )
+
+
+def _held_out(splits: Splits, name: str, config: DataConfig) -> Splits:
+    """The splits of a series where some are unseen: these have the test rows, the others all else."""
+    if not config.unseen or config.final_fit:
+        return splits
+    train, val, test = splits
+    if name in config.unseen:
+        return Splits(train[:0], val[:0], test)
+    return Splits(train, val, test[:0])
+
+
+def seen_only(panel: Panel, blocks: Sequence[Block]) -> tuple[Panel, tuple[Block, ...]]:
+    """The series that are trained on, with their blocks counted over them."""
+    kept = [block for block in blocks if not block.is_unseen]
+    return (panel, tuple(blocks)) if len(kept) == len(blocks) else _only(panel, kept)
+
+
 def _moved(rows: range, offset: int) -> range:
     return range(rows.start + offset, rows.stop + offset)
 
 
-def _only(panel: Panel, blocks: list[Block], messages: tuple[str, ...]) -> tuple[Panel, tuple[Block, ...]]:
+def _only(
+    panel: Panel, blocks: list[Block], messages: tuple[str, ...] = ()
+) -> tuple[Panel, tuple[Block, ...]]:
     """The panel of some blocks alone, and these blocks counted over it."""
     moved, position = [], 0
     for block in blocks:
         offset = position - block.rows.start
         splits = Splits(*(_moved(part, offset) for part in block.splits))
-        moved.append(Block(block.name, _moved(block.rows, offset), splits))
+        moved.append(Block(block.name, _moved(block.rows, offset), splits, _moved(block.earlier, offset)))
         position += len(block.rows)
     rows = np.concatenate([np.arange(block.rows.start, block.rows.stop) for block in blocks])
     return select_rows(panel, rows, messages), tuple(moved)
@@ -123,7 +173,7 @@ def make_splits(
       UserError: a split would hold no window.
     """
     splits = _cut(index, config, prediction_length, index)
-    block = Block("", range(len(index)), splits)
+    block = Block("", range(len(index)), splits, splits.train)
     for split in _asked_for(config):
         has, needed = _needed(block, split, encoder_length, prediction_length)
         if has < needed:
