@@ -71,7 +71,7 @@ def network_forecast(raw: dict, data: Data, seeds: int) -> np.ndarray:
 
 
 def linear_forecast(config: Config, data: Data) -> np.ndarray:
-    """The forecast that the network starts from, [W Q]: the scale times quantiles of train returns over it."""
+    """The forecast that the network starts from, [W Q]: the scale times quantiles of scaled train returns."""
     series, last = data.series, data.starts["test"] + config.model.encoder_length - 1
     number = series.row_series[last]
     center, scale = (part[number] * series.volatility[last] for part in (series.center, series.scale))
