@@ -128,20 +128,15 @@ def returns(days):
     return pd.Series(np.random.default_rng(len(days)).normal(0, 0.01, len(days)), days)
 
 
-def block_of(name, rows, *splits):
-    """A block of a series that is trained on."""
-    return Block(name, rows, Splits(*splits), splits[0])
-
-
 def test_splits_fall_on_the_same_dates():
     days = pd.bdate_range("2004-01-01", periods=20)
     panel = panel_of(a=returns(days), b=returns(days[8:]), c=returns(days[15:]))
     # The calendar has 20 days: validation begins with day 10, test with day 15.
     half = DataConfig(split=(0.5, 0.25, 0.25))
-    b_of_two = block_of("b", range(20, 32), range(20, 22), range(22, 27), range(27, 32))
+    b_of_two = Block("b", range(20, 32), Splits(range(20, 22), range(22, 27), range(27, 32)))
     kept, series = make_blocks(panel, half, 1, 1)
     assert series == (
-        block_of("a", range(0, 20), range(0, 10), range(10, 15), range(15, 20)),
+        Block("a", range(0, 20), Splits(range(0, 10), range(10, 15), range(15, 20))),
         b_of_two,
     )
     assert kept.messages[-1] == "left out 1 of 3 series, which have no train window of 1 + 1 rows: c"
@@ -159,8 +154,8 @@ def test_blocks_are_counted_over_the_series_that_stay():
     panel = panel_of(a=returns(days[15:]), b=returns(days[8:]), c=returns(days))
     kept, series = make_blocks(panel, DataConfig(split=(0.5, 0.25, 0.25)), 1, 1)
     assert [block.name for block in series] == ["b", "c"]
-    assert series[0] == block_of("b", range(0, 12), range(0, 2), range(2, 7), range(7, 12))
-    assert series[1] == block_of("c", range(12, 32), range(12, 22), range(22, 27), range(27, 32))
+    assert series[0] == Block("b", range(0, 12), Splits(range(0, 2), range(2, 7), range(7, 12)))
+    assert series[1] == Block("c", range(12, 32), Splits(range(12, 22), range(22, 27), range(27, 32)))
     assert len(kept.frame) == 32
 
 

@@ -9,6 +9,7 @@ import pytest
 from tftjax.config.evaluation import EvaluationConfig
 from tftjax.config.loading import Config
 from tftjax.config.train import TrainConfig
+from tftjax.evaluate.combination import Weights
 from tftjax.evaluate.files import Predictions
 from tftjax.evaluate.formatting import BASIS_POINTS
 from tftjax.evaluate.metrics import METRICS, Metric
@@ -339,6 +340,33 @@ def test_a_wild_series_has_calm_days_too():
     alone, _ = _gains(wilder, 1)
     np.testing.assert_allclose(gains.loc["stormy", "difference"], alone.loc["stormy", "difference"])
     assert gains.loc["stormy", "windows"] == 40
+
+
+def weighed(folds):
+    """The folds with weights of a's combination with flat, and none of b's in 2006."""
+    first = {"a": Weights({"model": 0.5, "flat": 0.5}, {"flat": 0.25, "odd": 1.0}), "b": None}
+    second = {"a": Weights({"model": 0.25, "flat": 0.75}, {"flat": 0.75})}
+    return [fold._replace(weights=weights) for fold, weights in zip(folds, (first, second), strict=True)]
+
+
+def test_a_combination_by_the_weights_of_each_fold(folds):
+    pool = join_folds(weighed(folds), "VIX")
+    forecasts = pooled_forecasts(pool, members())
+    metrics = judge_all(pool, forecasts, EvaluationConfig(), 252.0)
+    found = metrics["a, ensemble of 2"]
+    # Medians of the ensemble are 0, 0.5, then 1, 3, 0; those of flat 0.
+    medians = [0.0, 0.25, 0.25, 0.75, 0.0]
+    targets = [0.0, 0.0, 0.0, 4.0, 0.0]
+    losses = np.array([losses_by_hand(m, t) for m, t in zip(medians, targets, strict=True)])
+    assert found["combination"]["metrics"]["pinball"] == pytest.approx(losses.mean())
+    assert found["combination"]["weights"] == {"model": 0.375, "flat": 0.625}
+    assert found["combination"]["tests"]["days"] == 5
+    assert list(found["encompassing"]) == ["flat"]
+    assert found["encompassing"]["flat"]["weight"] == 0.5
+    assert "combination" not in metrics["b, ensemble of 2"]
+    assert "combination" not in metrics["a, seed 1"]  # of each config its ensemble alone
+    for place, divided in zip((0, 1), pool.divide(forecasts[0].forecast), strict=True):
+        np.testing.assert_array_equal(divided[:, 0, 1], [[0.0, 0.5], [1.0, 3.0, 0.0]][place])
 
 
 def test_several_series_follow_each_other():

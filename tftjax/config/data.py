@@ -154,6 +154,18 @@ class DataConfig(Section):
         description="rows left out at the end of train and validation; null: 0 with fractions,"
         " model.prediction_length with dates",
     )
+    val_blocks: int = Field(
+        1,
+        ge=1,
+        le=1000,
+        description="blocks of validation rows; with 4 and a year of validation, the last quarter of each of"
+        " the last four years before the test rows. Scalers and baselines are fitted on all rows before the"
+        " last block",
+    )
+    train_on_val: bool = Field(
+        False,
+        description="validation rows are train rows too, and say nothing about other rows: what --refit sets",
+    )
     final_fit: bool = Field(
         False,
         description="all rows are train rows, from data.split_dates.train on, and none validates or tests:"
@@ -204,6 +216,19 @@ class DataConfig(Section):
                 " series that is trained on, so that unseen ones have none"
             )
         return target_scale
+
+    scale_features: bool = Field(
+        False,
+        description="what the regression of log volatility looks at is an input too: past returns' sizes over"
+        " 1 to 63 rows, volatility's level and changes, the next row's weekday; needs a data.target_scale",
+    )
+
+    @field_validator("scale_features")
+    @classmethod
+    def _features_of_a_scale(cls, scale_features: bool, info: ValidationInfo) -> bool:
+        if scale_features and info.data.get("target_scale") == "none":
+            raise ValueError("false, or set data.target_scale, such as to 'log_scale' (it is 'none')")
+        return scale_features
 
     @field_validator("wide")
     @classmethod

@@ -36,7 +36,7 @@ class TrainConfig(Section):
         ge=0,
         lt=1,
         description="decay a step of an exponential average of the parameters, which is validated beside them"
-        " and kept where it is better, and in a final fit; 0: none; sane: 0.9 to 0.999",
+        " and kept where it is better, or by train.keep 'last'; 0: none; sane: 0.9 to 0.999",
     )
     keep: Literal["best", "last"] = Field(
         "best",

@@ -139,6 +139,7 @@ def fit_encoding(
     scalings: Mapping[str, str] | None = None,
     attention: AttentionConfig = PLAIN,
     volatility: str | None = None,
+    scale_features: bool = False,
 ) -> Encoding:
     """Fits the scalers of every real column and the categories of every other on the train rows alone.
 
@@ -151,13 +152,15 @@ def fit_encoding(
       scalings: names in SCALINGS by column; "standard" for the columns left out.
       attention: settings that say whether ages and a regime's column are needed.
       volatility: `data.volatility`.
+      scale_features: `data.scale_features`.
 
     Raises:
       UserError: a setting names a column that the panel lacks, or a column has no value in train rows; see
         `with_scale`, `fit_usual_ages` and `regime_values`.
     """
     scalings = scalings or {}
-    scales = fit_scales(panel, train_rows, target_scale, volatility_column(panel, volatility))
+    column = volatility_column(panel, volatility)
+    scales = fit_scales(panel, train_rows, target_scale, column, scale_features)
     parts = blocks(panel.frame, panel.id_column)
     series = tuple(name for name, _ in parts)
     panel = with_scale(panel, series, target_scale, scales)

@@ -18,10 +18,13 @@ AFTER_LOADING = (
     "split",
     "split_dates",
     "purge",
+    "val_blocks",
+    "train_on_val",
     "unseen",
     "scaling",
     "volatility",
     "target_scale",
+    "scale_features",
     "final_fit",
 )
 
@@ -63,8 +66,15 @@ def train_targets(panel: Panel, blocks: Sequence[Block]) -> dict[str, Float[np.n
 def fit_to_train_rows(panel: Panel, blocks: Sequence[Block], config: Config) -> Encoding:
     """The encoding of a config, fitted on the train rows alone; see `fit_encoding`."""
     panel, blocks = seen_only(panel, blocks)
-    settings = config.data.target_scale, config.data.scaling, config.model.attention, config.data.volatility
-    return fit_encoding(panel, [block.splits.train for block in blocks], *settings)
+    return fit_encoding(
+        panel,
+        [block.splits.train for block in blocks],
+        config.data.target_scale,
+        config.data.scaling,
+        config.model.attention,
+        config.data.volatility,
+        config.data.scale_features,
+    )
 
 
 def prepare(panel: Panel, config: Config, encoding: Encoding | None = None) -> Data:

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from tftjax.config.evaluation import EvaluationConfig
 from tftjax.config.functions import call
 from tftjax.data.conditions import regime_of, regime_values
-from tftjax.data.splits import Block, window_starts
+from tftjax.data.splits import Block, starts_of
 from tftjax.data.volatility import STORMY, known_volatility, storminess, volatility_column
 from tftjax.errors import UserError
 from tftjax.evaluate.baselines import (
@@ -420,8 +420,9 @@ def _by_volatility(run: runs.Run, last_rows: Int[np.ndarray, " W"]) -> Int[np.nd
     volatility, model = known_volatility(run.data.panel), run.config.model
     regime = np.zeros(len(last_rows), np.int64)
     for block in run.data.blocks:
-        lengths = model.encoder_length, model.prediction_length
-        reference = volatility[window_starts(block.earlier, block.rows, *lengths) + model.encoder_length - 1]
+        as_seen = block._replace(splits=block.splits._replace(train=block.earlier))
+        starts = starts_of([as_seen], "train", model.encoder_length, model.prediction_length)
+        reference = volatility[starts + model.encoder_length - 1]
         inside = (last_rows >= block.rows.start) & (last_rows < block.rows.stop)
         regime[inside] = storminess(volatility[last_rows[inside]], reference, (1 / 3, STORMY))
     return regime

@@ -459,7 +459,7 @@ def _validated(
 ) -> tuple[Float[Array, " N"], dict[str, Array]]:
     """The parameters to judge, the current or the averaged ones, and their validation; empty without windows.
 
-    Of both the better are taken; without validation the averaged ones.
+    Of both the better are taken; without validation, or where the last are kept, the averaged ones.
     """
     validates, decay = max(program.val_counts) > 0, program.config.train.ema_decay
     current = validate(state.params, hyperparameters, data, program) if validates else {}
@@ -469,7 +469,7 @@ def _validated(
     if not validates:
         return average, {}
     other = validate(average, hyperparameters, data, program)
-    use = other["loss"] < current["loss"]
+    use = other["loss"] < current["loss"] if program.config.train.keep == "best" else jnp.bool_(True)
     chosen = {name: jnp.where(use, other[name], value) for name, value in current.items()}
     return jnp.where(use, average, state.params), chosen | {"averaged": use.astype(jnp.float32)}
 

@@ -80,6 +80,12 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="train each fold from N seeds: train.seed, train.seed + 1, ...; default: 1",
     )
+    parser.add_argument(
+        "--refit",
+        action="store_true",
+        help="then train every fold anew on its validation rows too, for the epochs that validation chose, as"
+        " a walk-forward of its own in NAME-refit",
+    )
     add_training_flags(parser, "walk-forward", "CONFIG-walk, or 'walk' for several")
     hosts.add_arguments(parser)
     return parser
@@ -102,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Not before the flags are known to be right, and where Ctrl-C is caught: it takes a second.
         from tftjax import runtime
         from tftjax.sweep.run import load_data, sweep
-        from tftjax.walkforward import results
+        from tftjax.walkforward import refit, results
         from tftjax.walkforward.pool import fold_facts
 
         runtime.configure()
@@ -114,6 +120,13 @@ def main(argv: Sequence[str] | None = None) -> int:
                 facts = [fold_facts(data[member.name]) for member in (members[0], members[-1])]
                 num_folds = len({member.fold for member in members})
                 print("\n".join([*_introduction(num_folds, facts), *messages]))
-            sweep(members, data, folder, results.conclude, host=host, **training_flags(arguments))
+            flags = training_flags(arguments) | {"host": host}
+            sweep(members, data, folder, results.conclude, **flags)
+            if arguments.refit:
+                if not arguments.quiet and host.index == 0:
+                    print(
+                        "\ntrained anew on train and validation rows, for the epochs that validation chose:"
+                    )
+                refit.refit(folder, members, data, None, **flags)
 
     return exit_code(command, STOPPED)

@@ -26,6 +26,7 @@ Column = Float[np.ndarray, " R"]
 
 LOG_SCALE = "log_scale"  # name of the column of the scale's logarithm
 FALLBACK = {"fallback": "ewma"}  # parameters of a fit that did not converge
+FEATURES = "features"  # among the parameters, where the features of `log_scale` are columns too
 
 
 class Source(NamedTuple):
@@ -137,6 +138,34 @@ def _by_log_scale(source: Source, parameters: Mapping[str, Any]) -> Column:
     return np.where(np.isnan(source.returns), np.nan, sigma)
 
 
+def _fit_features(sources: Sequence[Source], train: Sequence[range], name: str | None) -> dict[str, Any]:
+    """The column of volatility, and the mean of each feature over the train rows, for where it is missing."""
+    columns = [
+        {key: values[rows.start : rows.stop] for key, values in _features(source, name).items()}
+        for source, rows in zip(sources, train, strict=True)
+    ]
+    of_all = {key: np.concatenate([part[key] for part in columns]) for key in columns[0]}
+    known = {key: values[np.isfinite(values)] for key, values in of_all.items()}
+    means = {key: float(values.mean()) if len(values) else 0.0 for key, values in known.items()}
+    return {FEATURES: {"volatility": name, "means": means}}
+
+
+def _features(source: Source, name: str | None) -> dict[str, Column]:
+    """The features of `log_scale` but that of GJR-GARCH, which has no value where it does not converge."""
+    volatility = None if name is None else source.observed[name]
+    return log_scale.features(source.returns, source.dates, volatility, None)
+
+
+def _by_features(source: Source, parameters: Mapping[str, Any]) -> dict[str, Column]:
+    """The features as columns; NaN in rows of the future."""
+    future = np.isnan(source.returns)
+    means = parameters["means"]
+    return {
+        name: np.where(future, np.nan, np.where(np.isfinite(values), values, means[name]))
+        for name, values in _features(source, parameters["volatility"]).items()
+    }
+
+
 class TargetScale(NamedTuple):
     """A divisor of the target.
 
@@ -180,7 +209,11 @@ def _source(panel: Panel, rows: range) -> Source:
 
 
 def fit_scales(
-    panel: Panel, train_rows: Sequence[range], target_scale: str, volatility: str | None
+    panel: Panel,
+    train_rows: Sequence[range],
+    target_scale: str,
+    volatility: str | None,
+    scale_features: bool = False,
 ) -> tuple[dict[str, Any], ...]:
     """Parameters of the target's scale, as JSON: of each series, or an entry that all share; () for "none".
 
@@ -190,6 +223,7 @@ def fit_scales(
       train_rows: train rows of each series, counted over the whole panel.
       target_scale: `data.target_scale`.
       volatility: the column that counts as implied volatility.
+      scale_features: `data.scale_features`.
     Raises:
       UserError: an unknown column.
     """
@@ -203,12 +237,13 @@ def fit_scales(
         range(train.start - rows.start, train.stop - rows.start)
         for (_, rows), train in zip(parts, train_rows, strict=True)
     ]
-    if scale.shared:
-        fitted = [scale.fit(sources, own, name)]
-        failed = [""] if fitted[0] == FALLBACK else []
-    else:
-        fitted = [scale.fit([source], [train], name) for source, train in zip(sources, own, strict=True)]
-        failed = [series for series, found in zip(names, fitted, strict=True) if found == FALLBACK]
+    alone = [([source], [train]) for source, train in zip(sources, own, strict=True)]
+    groups = {"": (sources, own)} if scale.shared else dict(zip(names, alone, strict=True))
+    failed, fitted = [], []
+    for series, (of_group, train) in groups.items():
+        parameters = scale.fit(of_group, train, name)
+        failed += [series] if parameters == FALLBACK else []
+        fitted.append(parameters | (_fit_features(of_group, train, volatility) if scale_features else {}))
     if failed:
         of = f" for {', '.join(failed[:5])}{', ...' if len(failed) > 5 else ''}" if any(failed) else ""
         log.warning(f"data.target_scale {target_scale!r} could not be fitted{of}: ewma takes its place")
@@ -223,21 +258,19 @@ def has_scale_of_unseen(target_scale: str) -> bool:
 def with_scale(
     panel: Panel, names: Sequence[str], target_scale: str, parameters: Sequence[Mapping[str, Any]]
 ) -> Panel:
-    """The panel with the logarithm of the target's scale as its last observed column, if there is a scale.
+    """The panel with the logarithm of the target's scale as an observed column, if there is a scale.
+
+    The features of `log_scale` follow it where the parameters have them.
 
     Args:
       names: the series in training.
       parameters: what `fit_scales` fitted to them.
     Raises:
-      UserError: a value of a column that is not above 0, a column of that name, or a series that was not in
-        training, where the scale is fitted to each.
+      UserError: a value of a column that is not above 0, a column of one of these names, or a series that was
+        not in training, where the scale is fitted to each.
     """
     if target_scale == "none" or panel.about.get("scaled"):
         return panel
-    if LOG_SCALE in panel.frame:
-        raise UserError(
-            f"panel: found a column {LOG_SCALE!r}, the name that the target's scale gets. Rename it."
-        )
     shared, parts = scale_of(target_scale).shared, []
     for series, rows in blocks(panel.frame, panel.id_column):
         if not shared and series not in names:
@@ -246,9 +279,16 @@ def with_scale(
                 f" {target_scale!r}, which is fitted to each series. Leave the series out, or train with"
                 " 'pooled_log_scale' or 'ewma'."
             )
-        own = parameters[0 if shared else names.index(series)]
-        apply = TARGET_SCALES["ewma"].apply if own == FALLBACK else scale_of(target_scale).apply
-        parts.append(np.log(np.maximum(apply(_source(panel, rows), own), MIN_VOLATILITY)))
-    frame = panel.frame.assign(**{LOG_SCALE: np.concatenate(parts)})
-    observed = (*panel.observed, LOG_SCALE)
+        source, own = _source(panel, rows), parameters[0 if shared else names.index(series)]
+        apply = TARGET_SCALES["ewma"].apply if "fallback" in own else scale_of(target_scale).apply
+        columns = {LOG_SCALE: np.log(np.maximum(apply(source, own), MIN_VOLATILITY))}
+        parts.append(columns | (_by_features(source, own[FEATURES]) if FEATURES in own else {}))
+    taken = [name for name in parts[0] if name in panel.frame]
+    if taken:
+        raise UserError(
+            f"panel: found a column {taken[0]!r}, a name that the target's scale needs. Rename it."
+        )
+    added = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    observed = (*panel.observed, *added)
+    frame = panel.frame.assign(**added)
     return replace(panel, frame=frame, observed=observed, about=panel.about | {"scaled": True})
