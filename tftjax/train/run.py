@@ -216,7 +216,7 @@ def train(
         outcome = fit(config, data, directory, quiet, functions)
         run = runs.open_run(directory, data, functions)  # a large panel is not held twice
         evaluated = evaluate(run)
-        pictures.draw(run, evaluated)
+        pictures.draw(pictures.pictures_of(run, evaluated))
     if not quiet:
         folder = RunDirectory(directory).evaluation.path
         epoch_text = wrapped(_epoch_text(outcome, config.train))
