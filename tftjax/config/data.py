@@ -9,6 +9,8 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from tftjax.config.section import Fraction, Section
 
+OF_EACH_SERIES = ("gjr", "log_scale")  # values of target_scale with parameters of each series
+
 
 class ColumnsConfig(Section):
     """The roles of the columns of a table of one's own."""
@@ -169,6 +171,12 @@ class DataConfig(Section):
         description="all rows are train rows, from data.split_dates.train on, and none validates or tests:"
         " what --final sets",
     )
+    unseen: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (),
+        description="names of series that training and validation never see; the test rows are theirs alone,"
+        " and show how the model forecasts series that are new to it. Baselines learn from the earlier rows"
+        " of these series all the same. Needs train.static_dropout",
+    )
     missing: Literal["refuse", "mask"] = Field(
         "refuse",
         description="what an observed column's missing value is: an error, or without selection weight",
@@ -192,11 +200,22 @@ class DataConfig(Section):
     )
     target_scale: str = Field(
         "none",
-        pattern=r"^(none|ewma|gjr|log_scale|column:.+)$",
+        pattern=r"^(none|ewma|gjr|log_scale|pooled_log_scale|column:.+)$",
         description='what the target is divided by, undone on output; its logarithm is an input: "none",'
         ' "ewma" (its moving volatility), "gjr" (GJR-GARCH), "log_scale" (a regression of log volatility),'
-        ' both fitted on the train rows, or "column:VIX" (any positive observed column)',
+        ' both fitted on the train rows of each series, "pooled_log_scale" (one regression of all series,'
+        ' which holds for unseen ones too), or "column:VIX" (any positive observed column)',
     )
+
+    @field_validator("target_scale")
+    @classmethod
+    def _scale_of_unseen_series(cls, target_scale: str, info: ValidationInfo) -> str:
+        if info.data.get("unseen") and target_scale in OF_EACH_SERIES:
+            raise ValueError(
+                f"'pooled_log_scale', 'ewma' or a column with data.unseen: {target_scale!r} is fitted to each"
+                " series that is trained on, so that unseen ones have none"
+            )
+        return target_scale
 
     scale_features: bool = Field(
         False,

@@ -46,6 +46,14 @@ class TrainConfig(Section):
     half_life: Annotated[float, Field(gt=0, le=1000)] | None = Field(
         None, description="years after which a train window counts half as much in the loss; null: all alike"
     )
+    static_dropout: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of train windows in which a static category, the id too, is hidden, as in a series"
+        " that was not in training: needed to forecast such; 0: none; 1: the model never sees one; sane: 0,"
+        " or 0.1 to 1",
+    )
     warmup_epochs: int = Field(
         0,
         ge=0,

@@ -104,7 +104,7 @@ class Encoding(NamedTuple):
       scaler: scalers of real columns by column, an entry a series.
       categories: distinct values of categorical columns, by column.
       target_scale: `data.target_scale`; unless "none", the target's scaler is of return over volatility.
-      scales: parameters of the target's scale, by series; see `fit_scales`.
+      scales: parameters of the target's scale; see `fit_scales`.
       staleness: `model.attention.staleness.mode`.
       usual_ages: days, by low-frequency column; empty under mode "none".
       regime_column: `model.attention.regime.column`.
@@ -241,6 +241,21 @@ def _filled(fitted: Float64[np.ndarray, "2 S"], name: str) -> Float64[np.ndarray
             " Leave the column out, or let the train rows begin or end later."
         )
     return np.where(np.isnan(fitted), np.nanmedian(fitted, axis=1, keepdims=True), fitted)
+
+
+def scalers_of(encoding: Encoding, names: Sequence[str]) -> dict[str, Scaler]:
+    """The scalers of some series, an entry each; one that was not in training has the median series'.
+
+    Args:
+      names: the series.
+    """
+    place = {name: number for number, name in enumerate(encoding.series)}
+    numbers = [place.get(name, len(place)) for name in names]
+
+    def chosen(values: Float64[np.ndarray, " S"]) -> Float64[np.ndarray, " _"]:
+        return np.append(values, np.median(values))[numbers]
+
+    return {name: Scaler(*map(chosen, scaler)) for name, scaler in encoding.scaler.items()}
 
 
 def with_target_scale(panel: Panel, encoding: Encoding) -> Panel:

@@ -35,6 +35,8 @@ class Block(NamedTuple):
       splits: ranges of its target rows.
       held_out: target rows inside the train rows that validate (`data.val_blocks`).
       purge: rows before and after these that are left out.
+      history: of a series of `data.unseen`, which has only test rows, those that would be its train rows;
+        None of a series that is trained on.
     """
 
     name: str
@@ -42,6 +44,17 @@ class Block(NamedTuple):
     splits: Splits
     held_out: tuple[range, ...] = ()
     purge: int = 0
+    history: range | None = None
+
+    @property
+    def is_unseen(self) -> bool:
+        """Whether training never sees the series."""
+        return self.history is not None
+
+    @property
+    def earlier(self) -> range:
+        """The rows that baselines are estimated on, of an unseen series too."""
+        return self.splits.train if self.history is None else self.history
 
     def stretches(self, split: str) -> tuple[range, ...]:
         """The target rows of a split's windows, a range a stretch.
@@ -66,7 +79,7 @@ def make_blocks(
     """Cuts every series of a panel into splits, all at the same dates, but those that cannot be trained on.
 
     Left out are series without a window in the train rows, and those whose target never moves there: they
-    give no scaler.
+    give no scaler, and baselines no forecast.
 
     Returns:
       The panel of the series that stay, with a message that names the others; and its blocks.
@@ -75,6 +88,7 @@ def make_blocks(
       UserError: a split that the config asks for would hold no window of any of them.
     """
     lengths = encoder_length, prediction_length
+    _check_unseen(config, [name for name, _ in blocks(panel.frame, panel.id_column)])
     if panel.id_column is None:
         return panel, (_single(panel.frame.index, config, *lengths),)
     keys = _cut_keys(panel.frame.index, panel.about.get("frequency"))
@@ -89,14 +103,14 @@ def make_blocks(
         elif np.ptp(target[train.start : train.stop]) == 0:
             still.append(name)
         else:
-            kept.append(block)
+            kept.append(_held_out(block, config))
     if not kept:
         raise UserError(
             f"data.split: found no train window of {encoder_length} encoder rows and {prediction_length}"
             f" target rows in any of {len(short) + len(still)} series, or only targets that never move. Use"
             " more rows, other splits or shorter windows."
         )
-    for split in _asked_for(config)[1:]:
+    for split in _asked_for(config)[0 if config.unseen else 1 :]:
         sizes = [_needed(block, split, *lengths) for block in kept]
         if not any(has >= needed for has, needed in sizes):
             has, needed = max(sizes, key=lambda pair: pair[0] - pair[1])
@@ -112,6 +126,36 @@ def make_blocks(
     return _only(panel, kept, messages) if messages else (panel, tuple(kept))
 
 
+def _check_unseen(config: DataConfig, names: Sequence[str]) -> None:
+    """Refuses unseen series that are none of the panel's, and a panel of nothing else."""
+    unknown = [name for name in config.unseen if name not in names]
+    if unknown:
+        raise UserError(
+            f"data.unseen: found {unknown[0]!r}, expected names of series of the data"
+            f" ({', '.join(names[:5]) if any(names) else 'it has no data.columns.id'}). Correct it."
+        )
+    if config.unseen and not set(names) - set(config.unseen):
+        raise UserError(
+            "data.unseen: found all series of the data, expected some to train on. Take some out."
+        )
+
+
+def _held_out(block: Block, config: DataConfig) -> Block:
+    """A series where some are unseen: these have the test rows alone, the others all but those."""
+    if not config.unseen or config.final_fit:
+        return block
+    train, val, test = block.splits
+    if block.name in config.unseen:
+        return block._replace(splits=Splits(train[:0], val[:0], test), held_out=(), history=train)
+    return block._replace(splits=Splits(train, val, test[:0]))
+
+
+def seen_only(panel: Panel, blocks: Sequence[Block]) -> tuple[Panel, tuple[Block, ...]]:
+    """The series that are trained on, with their blocks counted over them."""
+    kept = [block for block in blocks if not block.is_unseen]
+    return (panel, tuple(blocks)) if len(kept) == len(blocks) else _only(panel, kept)
+
+
 def _moved(block: Block, offset: int) -> Block:
     """A block of rows that are counted from another row."""
 
@@ -119,10 +163,13 @@ def _moved(block: Block, offset: int) -> Block:
         return range(rows.start + offset, rows.stop + offset)
 
     splits, held_out = Splits(*map(moved, block.splits)), tuple(map(moved, block.held_out))
-    return block._replace(rows=moved(block.rows), splits=splits, held_out=held_out)
+    history = None if block.history is None else moved(block.history)
+    return block._replace(rows=moved(block.rows), splits=splits, held_out=held_out, history=history)
 
 
-def _only(panel: Panel, blocks: list[Block], messages: tuple[str, ...]) -> tuple[Panel, tuple[Block, ...]]:
+def _only(
+    panel: Panel, blocks: list[Block], messages: tuple[str, ...] = ()
+) -> tuple[Panel, tuple[Block, ...]]:
     """The panel of some blocks alone, and these blocks counted over it."""
     moved, position = [], 0
     for block in blocks:

@@ -164,11 +164,12 @@ def judge_combination(
 def parts_of(pool: Pool) -> Iterator[tuple[str, Bool[np.ndarray, " N"], Bool[np.ndarray, " Q"]]]:
     """Each part that is not empty: its name, its windows and its levels.
 
-    Before a stormy window the volatility was above its median over the pool, which nobody knew beforehand: it
-    is fit to describe, not to trade on. A window without a volatility counts as calm.
+    Before a stormy window the volatility was above its series' median over the pool, which nobody knew
+    beforehand: it is fit to describe, not to trade on. A window without a volatility counts as calm.
     """
     levels = np.asarray(pool.quantiles)
-    stormy = storminess(pool.volatility, pool.volatility, (STORMY,)) == 1
+    of_series = [pool.volatility[part] for part in pool.windows.series]
+    stormy = np.concatenate([storminess(values, values, (STORMY,)) == 1 for values in of_series])
     tails = (levels <= TAIL + 1e-9) | (levels >= 1 - TAIL - 1e-9)
     days = {"calm": ~stormy, "stormy": stormy}
     places = {"centre": ~tails, "tails": tails}

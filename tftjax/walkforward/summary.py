@@ -130,10 +130,10 @@ def gains(walk: Walk) -> Table:
 def parts_text(volatility: str) -> str:
     """The meaning of the parts into which gains are divided."""
     return (
-        f"Stormy: {volatility} on the row before was above its median over these dates. Tails: levels up to"
-        f" {TAIL:g} and from {1 - TAIL:g} on. Each part is its contribution to the gain, in percent of the"
-        " baseline's whole pinball loss: the quarters sum to all, and so do calm and stormy, and centre and"
-        " tails."
+        f"Stormy: {volatility} on the row before was above its series' median over these dates. Tails: levels"
+        f" up to {TAIL:g} and from {1 - TAIL:g} on. Each part is its contribution to the gain, in percent of"
+        " the baseline's whole pinball loss: the quarters sum to all, and so do calm and stormy, and centre"
+        " and tails."
     )
 
 

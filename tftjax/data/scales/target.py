@@ -1,8 +1,8 @@
 """Scales of the target: the volatility known at each row, by which the next return is divided.
 
-A scale is fitted on the train rows of a series and applied to all its rows, each from what is known at its
-end. Its logarithm is a column that the network sees. To add one: a function for each, and a line of
-TARGET_SCALES; its name in config/data.py.
+A scale is fitted on the train rows of a series, or of all together, and applied to all rows of a series, each
+from what is known at its end. Its logarithm is a column that the network sees. To add one: a function for
+each, and a line of TARGET_SCALES; its name in config/data.py.
 """
 
 import logging
@@ -43,7 +43,7 @@ class Source(NamedTuple):
     dates: pd.DatetimeIndex
 
 
-def _fit_nothing(source: Source, train: range, name: str | None) -> dict[str, Any]:
+def _fit_nothing(sources: Sequence[Source], train: Sequence[range], name: str | None) -> dict[str, Any]:
     return {}
 
 
@@ -51,11 +51,11 @@ def _by_ewma(source: Source, parameters: Mapping[str, Any]) -> Column:
     return ewma_volatility(source.returns)
 
 
-def _fit_column(source: Source, train: range, name: str | None) -> dict[str, Any]:
-    if name not in source.observed:
+def _fit_column(sources: Sequence[Source], train: Sequence[range], name: str | None) -> dict[str, Any]:
+    if name not in sources[0].observed:
         raise UserError(
             f"data.target_scale: found 'column:{name}', expected an observed column of the panel:"
-            f" {', '.join(source.observed)}. Correct the name."
+            f" {', '.join(sources[0].observed)}. Correct the name."
         )
     return {"column": name}
 
@@ -80,9 +80,13 @@ def _by_column(source: Source, parameters: Mapping[str, Any]) -> Column:
     return values
 
 
-def _fit_gjr(source: Source, train: range, name: str | None) -> dict[str, Any]:
-    fitted = fit_garch(source.returns[train.start : train.stop], "gjr_garch")
+def _fit_gjr(sources: Sequence[Source], train: Sequence[range], name: str | None) -> dict[str, Any]:
+    fitted = _garch_fit(sources[0], train[0])
     return FALLBACK if fitted is None else fitted._asdict()
+
+
+def _garch_fit(source: Source, train: range) -> Garch | None:
+    return fit_garch(source.returns[train.start : train.stop], "gjr_garch")
 
 
 def _by_gjr(source: Source, parameters: Mapping[str, Any]) -> Column:
@@ -94,10 +98,24 @@ def _garch_of(parameters: Mapping[str, Any]) -> Garch:
     return Garch(**{**parameters, "shape": tuple(parameters["shape"])})
 
 
-def _fit_log_scale(source: Source, train: range, name: str | None) -> dict[str, Any]:
-    garch = fit_garch(source.returns[train.start : train.stop], "gjr_garch")
-    rows = log_scale.rows_to_fit(train)
-    fitted = log_scale.fit(_design(source, name, garch)[rows - 1], source.returns[rows])
+def _fit_log_scale(sources: Sequence[Source], train: Sequence[range], name: str | None) -> dict[str, Any]:
+    return _fit_regression(sources, train, name, _garch_fit(sources[0], train[0]))
+
+
+def _fit_pooled(sources: Sequence[Source], train: Sequence[range], name: str | None) -> dict[str, Any]:
+    """One regression for all series, which has no number of any of them.
+
+    So a series that was not in training is treated as the others are. Sigma of GJR-GARCH, which has numbers
+    of a series, is no feature.
+    """
+    return _fit_regression(sources, train, name, None)
+
+
+def _fit_regression(
+    sources: Sequence[Source], train: Sequence[range], name: str | None, garch: Garch | None
+) -> dict[str, Any]:
+    designs = [_design(source, name, garch) for source in sources]
+    fitted = log_scale.fit(*log_scale.rows_of_all(designs, [source.returns for source in sources], train))
     if fitted is None:
         return FALLBACK
     numbers = {key: np.asarray(value).tolist() for key, value in fitted._asdict().items()}
@@ -120,11 +138,14 @@ def _by_log_scale(source: Source, parameters: Mapping[str, Any]) -> Column:
     return np.where(np.isnan(source.returns), np.nan, sigma)
 
 
-def _fit_features(source: Source, train: range, name: str | None) -> dict[str, Any]:
+def _fit_features(sources: Sequence[Source], train: Sequence[range], name: str | None) -> dict[str, Any]:
     """The column of volatility, and the mean of each feature over the train rows, for where it is missing."""
-    columns = _features(source, name)
-    rows = {key: values[train.start : train.stop] for key, values in columns.items()}
-    known = {key: values[np.isfinite(values)] for key, values in rows.items()}
+    columns = [
+        {key: values[rows.start : rows.stop] for key, values in _features(source, name).items()}
+        for source, rows in zip(sources, train, strict=True)
+    ]
+    of_all = {key: np.concatenate([part[key] for part in columns]) for key in columns[0]}
+    known = {key: values[np.isfinite(values)] for key, values in of_all.items()}
     means = {key: float(values.mean()) if len(values) else 0.0 for key, values in known.items()}
     return {FEATURES: {"volatility": name, "means": means}}
 
@@ -149,17 +170,20 @@ class TargetScale(NamedTuple):
     """A divisor of the target.
 
     Attributes:
-      fit: maps a series, its train rows and a column to parameters, as JSON; the column is the text after the
+      fit: maps series, their train rows and a column to parameters, as JSON; the column is the text after the
         colon of `data.target_scale`, or else the column of volatility.
       apply: maps a series and the parameters to the scale known at each row.
       burn_in: number of a series' first rows whose scale is too uncertain to fit a scaler on.
       rows: number of past rows after which a scale has forgotten where the data begin.
+      shared: whether all series are fitted together, and have the same parameters: those that were not in
+        training too. Else each is fitted alone.
     """
 
-    fit: Callable[[Source, range, str | None], dict[str, Any]]
+    fit: Callable[[Sequence[Source], Sequence[range], str | None], dict[str, Any]]
     apply: Callable[[Source, Mapping[str, Any]], Column]
     burn_in: int = 1  # a return is divided by the scale of the row before it
     rows: int = 1
+    shared: bool = True
 
 
 # By the text of `data.target_scale` up to a colon; config/data.py has the names too, for the JSON schema.
@@ -167,8 +191,9 @@ class TargetScale(NamedTuple):
 TARGET_SCALES = {
     "ewma": TargetScale(_fit_nothing, _by_ewma, EWMA_BURN_IN, 75),
     "column": TargetScale(_fit_column, _by_column),
-    "gjr": TargetScale(_fit_gjr, _by_gjr, EWMA_BURN_IN, 250),
-    "log_scale": TargetScale(_fit_log_scale, _by_log_scale, log_scale.BURN_IN, 250),
+    "gjr": TargetScale(_fit_gjr, _by_gjr, EWMA_BURN_IN, 250, shared=False),
+    "log_scale": TargetScale(_fit_log_scale, _by_log_scale, log_scale.BURN_IN, 250, shared=False),
+    "pooled_log_scale": TargetScale(_fit_pooled, _by_log_scale, log_scale.BURN_IN, 75),
 }
 
 
@@ -190,7 +215,7 @@ def fit_scales(
     volatility: str | None,
     scale_features: bool = False,
 ) -> tuple[dict[str, Any], ...]:
-    """Parameters of the target's scale for each series, as JSON; none for "none".
+    """Parameters of the target's scale, as JSON: of each series, or an entry that all share; () for "none".
 
     A fit that does not converge falls back to the moving volatility, and that is logged.
 
@@ -204,17 +229,30 @@ def fit_scales(
     """
     if target_scale == "none":
         return ()
-    name = target_scale.partition(":")[2] or volatility
-    parts, failed, fitted = blocks(panel.frame, panel.id_column), [], []
-    for (series, rows), train in zip(parts, train_rows, strict=True):
-        own, source = range(train.start - rows.start, train.stop - rows.start), _source(panel, rows)
-        parameters = scale_of(target_scale).fit(source, own, name)
+    name, scale = target_scale.partition(":")[2] or volatility, scale_of(target_scale)
+    parts = blocks(panel.frame, panel.id_column)
+    names = [series for series, _ in parts]
+    sources = [_source(panel, rows) for _, rows in parts]
+    own = [
+        range(train.start - rows.start, train.stop - rows.start)
+        for (_, rows), train in zip(parts, train_rows, strict=True)
+    ]
+    alone = [([source], [train]) for source, train in zip(sources, own, strict=True)]
+    groups = {"": (sources, own)} if scale.shared else dict(zip(names, alone, strict=True))
+    failed, fitted = [], []
+    for series, (of_group, train) in groups.items():
+        parameters = scale.fit(of_group, train, name)
         failed += [series] if parameters == FALLBACK else []
-        fitted.append(parameters | (_fit_features(source, own, volatility) if scale_features else {}))
+        fitted.append(parameters | (_fit_features(of_group, train, volatility) if scale_features else {}))
     if failed:
         of = f" for {', '.join(failed[:5])}{', ...' if len(failed) > 5 else ''}" if any(failed) else ""
         log.warning(f"data.target_scale {target_scale!r} could not be fitted{of}: ewma takes its place")
     return tuple(fitted)
+
+
+def has_scale_of_unseen(target_scale: str) -> bool:
+    """Whether a series that was not in training has a scale: unless it would have to be fitted to it."""
+    return target_scale == "none" or scale_of(target_scale).shared
 
 
 def with_scale(
@@ -225,16 +263,23 @@ def with_scale(
     The features of `log_scale` follow it where the parameters have them.
 
     Args:
-      names: the series that the parameters belong to.
+      names: the series in training.
+      parameters: what `fit_scales` fitted to them.
     Raises:
-      UserError: a value of a column that is not above 0, or a column of one of these names.
+      UserError: a value of a column that is not above 0, a column of one of these names, or a series that was
+        not in training, where the scale is fitted to each.
     """
     if target_scale == "none" or panel.about.get("scaled"):
         return panel
-    by_name = dict(zip(names, parameters, strict=True))
-    parts = []
+    shared, parts = scale_of(target_scale).shared, []
     for series, rows in blocks(panel.frame, panel.id_column):
-        source, own = _source(panel, rows), by_name[series]
+        if not shared and series not in names:
+            raise UserError(
+                f"panel: found the series {series!r}, which was not in training, and data.target_scale"
+                f" {target_scale!r}, which is fitted to each series. Leave the series out, or train with"
+                " 'pooled_log_scale' or 'ewma'."
+            )
+        source, own = _source(panel, rows), parameters[0 if shared else names.index(series)]
         apply = TARGET_SCALES["ewma"].apply if "fallback" in own else scale_of(target_scale).apply
         columns = {LOG_SCALE: np.log(np.maximum(apply(source, own), MIN_VOLATILITY))}
         parts.append(columns | (_by_features(source, own[FEATURES]) if FEATURES in own else {}))
