@@ -18,6 +18,7 @@ from tftjax.data.panel import Panel
 from tftjax.data.prepared import AFTER_LOADING, Data, prepare
 from tftjax.errors import UserError
 from tftjax.evaluate.evaluation import evaluate
+from tftjax.evaluate.processes import beside
 from tftjax.evaluate.scoring import BaselineScores
 from tftjax.storage import runs
 from tftjax.storage.directories import SweepDirectory, lock
@@ -110,7 +111,8 @@ def sweep(
             if member.name not in ended or not ended[member.name].evaluated:
                 locks.enter_context(lock(SweepDirectory(folder).member(member.name)))
         label = part.label if part else ""
-        train_share(folder, programs, own, data, ended, baselines, quiet, functions, label, engine)
+        if own:  # a part of more than there are members has none
+            train_share(folder, programs, own, data, ended, baselines, quiet, functions, label, engine)
         if part is None:
             text = conclude(Trained(folder, members, data, baselines, functions))
             if not quiet:
@@ -140,16 +142,24 @@ def train_share(
             if own:
                 update = display.update
                 train_program(folder, view.program, own, data, ended, part, update, functions, engine)
-    for member in members:
-        outcome, directory = ended[member.name], SweepDirectory(folder).member(member.name)
-        is_evaluated = outcome.evaluated and directory.evaluation.metrics.exists()
-        if outcome.status != "diverged" and not is_evaluated:
-            run = runs.open_run(directory.path, data[member.name], functions)
+
+    def is_evaluated(member: Member) -> bool:
+        written = SweepDirectory(folder).member(member.name).evaluation.metrics.exists()
+        return ended[member.name].status == "diverged" or (ended[member.name].evaluated and written)
+
+    def note(member: Member) -> None:
+        ended[member.name] = ended[member.name]._replace(evaluated=True)
+        write_ended(folder, part, ended)
+
+    left = [member for member in members if not is_evaluated(member)]
+    with beside(0 if members[0].fold else len(left)) as call:
+        for member in left:
+            run = runs.open_run(SweepDirectory(folder).member(member.name).path, data[member.name], functions)
             evaluated = evaluate(run, baselines)
-            if not member.fold:  # nobody looks at hundreds of folds one by one: who does, evaluates one anew
-                pictures.draw(run, evaluated)
-            ended[member.name] = outcome._replace(evaluated=True)
-            write_ended(folder, part, ended)
+            if member.fold:  # nobody looks at hundreds of folds one by one: who does, evaluates one anew
+                note(member)
+            else:
+                call(pictures.draw, pictures.pictures_of(run, evaluated), functools.partial(note, member))
 
 
 def train_program(
