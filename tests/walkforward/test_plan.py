@@ -294,6 +294,21 @@ def test_a_refit_has_the_validation_rows_and_the_chosen_epochs(walked, configs, 
     assert contents(tmp_path) == before
 
 
+@pytest.mark.slow
+def test_parts_are_concluded_as_one(walked, configs, commands, tmp_path):
+    for part in ("2/2", "1/2"):
+        out, err = commands.run("walkforward", *configs, *WALK, "--runs", tmp_path, "--part", part, "--quiet")
+        assert (out, err) == ("", "")
+    _, err = commands.run("sweep", "--conclude", tmp_path / "walk", code=2)
+    assert "found a walk-forward, expected a sweep. Use tftjax walkforward --conclude" in err
+    _, err = commands.run("walkforward", *configs, *WALK, "--part", "1/2", "--refit", code=2)
+    assert "--refit needs all folds: leave it out of --part, and give it to --conclude" in err
+    _, err = commands.run("walkforward", "--conclude", tmp_path / "walk")
+    assert err == ""
+    for name in ("pooled.csv", "gains.csv", "folds.csv", "summary.md"):
+        assert (tmp_path / "walk" / name).read_bytes() == (walked[0] / name).read_bytes()
+
+
 # ---- Its page --------------------------------------------------------------------------------------------
 
 
