@@ -28,6 +28,7 @@ COMMANDS = {
     "init": "look at a table and write the config to train on it",
     "train": "train and evaluate a run",
     "sweep": "train many configs and seeds side by side",
+    "tune": "search for the best settings of a config",
     "walkforward": "train for every test year, and judge all years together",
     "evaluate": "judge a run's forecasts beside baselines",
     "compare": "ask whether one run is worse than another",
