@@ -89,6 +89,7 @@ class TrainingDirectory(Directory):
       checkpoints: folder of a run's checkpoints; in a sweep such a folder for each program and part.
       report: a page for reading.
       final: record of what a final fit was chosen by; only a final fit has one.
+      tensorboard, mlflow: what trackers keep, see train/tracking.py.
       lock_file: the file that the process that trains there keeps locked.
     """
 
@@ -97,6 +98,8 @@ class TrainingDirectory(Directory):
     checkpoints = Inside("checkpoints")
     report = Inside("report.html")
     final = Inside("final.json")
+    tensorboard = Inside("tensorboard")
+    mlflow = Inside("mlflow.json")
     lock_file = Inside("lock")
 
     def _read_identity(self) -> dict[str, Any]:

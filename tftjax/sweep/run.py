@@ -32,7 +32,8 @@ from tftjax.train import pictures, progress
 from tftjax.train.cluster import EngineType
 from tftjax.train.engine import MembersEngine, Training, data_shapes
 from tftjax.train.loop import Group, Round, train_members
-from tftjax.train.run import OWN_SPREAD, check_functions, check_parameters
+from tftjax.train.run import OWN_SPREAD, check_functions, check_parameters, each
+from tftjax.train.tracking import FAILED, Tracking, check_trackers, kept_files
 
 
 class Trained(NamedTuple):
@@ -64,6 +65,7 @@ def sweep(
     part: Part | None = None,
     engine: EngineType = MembersEngine,
     functions: Functions = NO_FUNCTIONS,
+    track: Sequence[str] = (),
 ) -> None:
     """Trains members, each into a run directory of its own, evaluates them and summarises the results.
 
@@ -78,9 +80,11 @@ def sweep(
       part: trains and evaluates only these members, beside other parts; nothing is summarised.
       engine: on what members are trained.
       functions: functions that were handed in, which the members' configs record.
+      track: names in `train.tracking.TRACKERS`.
     Raises:
       UserError: see the parts; nothing that a user made is lost.
     """
+    check_trackers(track)
     for config in {member.group: member.config for member in members}.values():
         check_functions(config, functions)
     given = members
@@ -110,9 +114,11 @@ def sweep(
             if member.name not in ended or not ended[member.name].evaluated:
                 locks.enter_context(lock(SweepDirectory(folder).member(member.name)))
         label = part.label if part else ""
-        train_share(folder, programs, own, data, ended, baselines, quiet, functions, label, engine)
+        tracking = locks.enter_context(Tracking(track, SweepDirectory(folder), folder.name))
+        train_share(folder, programs, own, data, ended, baselines, quiet, functions, label, engine, tracking)
         if part is None:
             text = conclude(Trained(folder, members, data, baselines, functions))
+            tracking.end(kept=kept_files(SweepDirectory(folder)))
             if not quiet:
                 print(f"\n{text}\nresults, summary and plots in {folder}")
         elif not quiet:
@@ -130,6 +136,7 @@ def train_share(
     functions: Functions,
     part: str,
     engine: EngineType,
+    tracking: Tracking,
 ) -> None:
     """Trains and evaluates some members of programs; adds to `ended` and `baselines`."""
     groups = {member.name: member.group for member in members}
@@ -138,7 +145,9 @@ def train_share(
         for view.program, program in enumerate(programs, start=1):
             own = [member for member in program if member.name in groups]
             if own:
-                update = display.update
+                configs = {member.name: member.config for member in own}
+                track = functools.partial(tracking.update, configs=configs.__getitem__)
+                update = each(display.update, track)
                 train_program(folder, view.program, own, data, ended, part, update, functions, engine)
     for member in members:
         outcome, directory = ended[member.name], SweepDirectory(folder).member(member.name)
@@ -150,6 +159,9 @@ def train_share(
                 pictures.draw(run, evaluated)
             ended[member.name] = outcome._replace(evaluated=True)
             write_ended(folder, part, ended)
+            tracking.end(member.name, kept_files(directory))
+        elif outcome.status == "diverged":
+            tracking.end(member.name, status=FAILED)
 
 
 def train_program(

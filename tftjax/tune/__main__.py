@@ -28,7 +28,7 @@ def make_parser() -> argparse.ArgumentParser:
         running.
         """,
         "configs/control.json --space space.json --trials 64",
-        "configs/control.json --space space.json --trials 200 --seeds 3 --hours 2",
+        "configs/control.json --space space.json --trials 200 --hours 2",
         "configs/control.json --space space.json --trials 200 --resume",
     )
     parser.add_argument("config", help="a JSON file, such as configs/control.json")

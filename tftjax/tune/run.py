@@ -36,9 +36,10 @@ from tftjax.sweep.plan import MAX_SEEDS, static_settings
 from tftjax.sweep.run import load_data
 from tftjax.train import progress
 from tftjax.train.engine import MembersEngine, Training
-from tftjax.train.loop import Group, train_members
+from tftjax.train.loop import Group, Round, train_members
 from tftjax.train.monitor import read_history
-from tftjax.train.run import check_functions, check_parameters
+from tftjax.train.run import check_functions, check_parameters, each
+from tftjax.train.tracking import FAILED, FINISHED, STOPPED, Tracking, check_trackers, kept_files
 from tftjax.tune import results
 from tftjax.tune.space import (
     Space,
@@ -66,6 +67,7 @@ LOSS_NAME = "val/quantile_loss"
 BUSY = 0.9  # the least share of the devices that a batch keeps busy
 GPU_MEMBERS = 32  # that a GPU trains at once
 BATCH_WIDTHS = 4  # trials of a batch of one choice of static settings, in those at once
+SEED_STEP = 1_000_003  # from one trial's proposal to the next
 ASKING_SECONDS = 60.0  # for another process to take its next trial
 WITHOUT_EFFECT = ("name", "notes", "train.checkpoint_every")  # and the section evaluation: on the trials
 
@@ -99,7 +101,7 @@ class Programs:
       functions: functions that were handed in.
       folder: the search's directory.
       data: the prepared data, by the JSON of the static settings.
-      engines: the last engine of these, which has the compiled program.
+      engines: the engine of these, which has the compiled program.
     """
 
     panel: Panel
@@ -126,12 +128,12 @@ class Programs:
         ]
 
     def engine(self, members: Sequence[Training], devices: int | None = None) -> MembersEngine:
-        """An engine of members that `trainings` has returned; it has the program of the batch before."""
-        key, engine = static_key(members[0].config), MembersEngine(members)
-        if key in self.engines:
-            engine.executable = self.engines[key].executable
-        self.engines[key] = engine
-        return engine
+        """The engine of members that `trainings` has returned; it has the program of the batch before."""
+        key = static_key(members[0].config)
+        if key not in self.engines:
+            self.engines[key] = MembersEngine(members)
+        self.engines[key].numbers = [0] * len(members)  # they share one data set
+        return self.engines[key]
 
 
 def static_key(config: Config) -> str:
@@ -195,11 +197,14 @@ class Batch:
       until: the time, by the monotonic clock, after which no trial begins.
       points: the points of a grid; None of another sampler.
       view: gets a line a trial that has ended.
+      tracking: gets every epoch.
       left: trials that may still begin in this batch.
       exhausted: whether no trial is left for any batch of this process.
       static: the static settings as they were drawn; None before the first trial.
       flights: trials in training.
       ended: how members ended, by name.
+      configs: the members' configs, by name.
+      over: how members ended that `tracking` has not been told of yet, in its words.
     """
 
     search: Search
@@ -211,11 +216,14 @@ class Batch:
     until: float
     points: Sequence[Values] | None
     view: SearchView
-    left: float
+    tracking: Tracking
+    left: int | float
     exhausted: bool = False
     static: Values | None = None
     flights: list[Flight] = field(default_factory=list)
     ended: dict[str, Ended] = field(default_factory=dict)
+    configs: dict[str, Config] = field(default_factory=dict)
+    over: dict[str, str] = field(default_factory=dict)
 
     def judge(self, records: Mapping[str, dict], diverged: Mapping[str, str]) -> dict[str, str]:
         """Ends the members of trials that are pruned or have failed: see `train.loop.Group`."""
@@ -269,7 +277,8 @@ class Batch:
             point = self._point(number)
             if self.static and any(point.get(key, value) != value for key, value in self.static.items()):
                 return None  # another batch's
-            trial = ask(self.study, self.search.space, {**point, **(self.static or {})}, number)
+            seed = (self.search.config.train.seed + number * SEED_STEP) % 2**32
+            trial = ask(self.study, self.search.space, {**point, **(self.static or {})}, seed)
             space = self.search.space
             values = {key: as_setting(key, space[key], trial.params[key]) for key in space}
             trial.set_user_attr("values", values)
@@ -295,6 +304,7 @@ class Batch:
             self.static = {key: trial.params[key] for key in static_keys(search.space)}
         for training in trainings:
             directories.make(training.directory)
+            self.configs[training.name] = training.config
         self.flights.append(Flight(trial, trainings))
         return trainings
 
@@ -311,10 +321,19 @@ class Batch:
             self.flights.remove(flight)
             if flight.failure:
                 self._tell(flight.trial, "FAIL", message=flight.failure)
+                self.over |= dict.fromkeys(names, FAILED)
                 continue
-            statuses = {self.ended[name].status for name in names}
+            pruned = "pruned" in {self.ended[name].status for name in names}
             losses = [flight.last_loss(name) for name in names]
-            self._tell(flight.trial, "PRUNED" if "pruned" in statuses else "COMPLETE", losses)
+            self._tell(flight.trial, "PRUNED" if pruned else "COMPLETE", losses)
+            self.over |= dict.fromkeys(names, STOPPED if pruned else FINISHED)
+
+    def track(self, round_: Round) -> None:
+        """Gives a round to the trackers, and what has ended in it."""
+        self.tracking.update(round_, self.configs.__getitem__)
+        for name, status in self.over.items():
+            self.tracking.end(name, status=status)
+        self.over.clear()
 
     def _tell(self, trial: Any, state: str, losses: Sequence[float] = (), message: str = "") -> None:
         study, states = self.study.study, self.study.optuna.trial.TrialState
@@ -341,6 +360,7 @@ def tune(
     quiet: bool = False,
     panel: Panel | None = None,
     functions: Functions = NO_FUNCTIONS,
+    track: Sequence[str] = (),
 ) -> None:
     """Searches a space for the config of the lowest validation loss, and writes the results.
 
@@ -354,10 +374,12 @@ def tune(
       quiet: print nothing but the messages that need action.
       panel: the data; None loads what the config names.
       functions: functions that were handed in, which the config records.
+      track: names in `train.tracking.TRACKERS`.
     Raises:
       UserError: see the parts; or every trial failed.
     """
     check_search(search, trials, hours)
+    check_trackers(track)
     optuna = import_optuna()
     points = grid_points(search.space, "the space") if search.sampler == "grid" else None
     trials = trials if points is None else min(trials, len(points))
@@ -382,9 +404,12 @@ def tune(
         def batch() -> Batch:
             left = BATCH_WIDTHS * width if static_keys(search.space) else math.inf
             where = study, programs, directory, processes[0]
-            return Batch(search, *where, trials, until, points, view, left)
+            return Batch(search, *where, trials, until, points, view, tracking, left)
 
-        with progress.display(view, quiet) as display:
+        with (
+            Tracking(track, directory, folder.name) as tracking,
+            progress.display(view, quiet) as display,
+        ):
             while True:
                 now = batch()
                 members = now.go_on(left_over.pop(0)) if left_over else []
@@ -399,9 +424,11 @@ def tune(
                     join=now.join,
                     keep_ended=False,
                 )
-                train_members(group, programs.engine, now.ended, display.update)
+                train_members(group, programs.engine, now.ended, each(now.track, display.update))
                 now.settle()
-        text = results.write_results(directory, search.config, search.space, search.seeds, study, folder.name)
+            given = search.config, search.space, search.seeds
+            text = results.write_results(directory, *given, study, folder.name)
+            tracking.end(kept=kept_files(directory))
     if not quiet:
         print(f"\n{text}\nresults in {folder}")
 

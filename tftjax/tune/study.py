@@ -23,6 +23,7 @@ SAMPLERS: dict[str, Callable[[ModuleType, int], Any]] = {
     "random": lambda optuna, seed: optuna.samplers.RandomSampler(seed=seed),
     "grid": lambda optuna, seed: optuna.samplers.RandomSampler(seed=seed),
 }
+NAME = "tftjax"  # of the only study in a file
 LEAST_BEST = 5  # trials that importance is about
 STARTUP_TRIALS = 4  # that are trained to the end before any is pruned
 
@@ -114,14 +115,10 @@ def open_study(optuna: ModuleType, directory: SearchDirectory, sampler: str, pru
         with filelock.FileLock(directory.storage_lock):
             _cut_half_line(directory.storage)
         backend = optuna.storages.journal.JournalFileBackend(str(directory.storage), lock)
-        study = optuna.create_study(
-            storage=optuna.storages.JournalStorage(backend),
-            study_name="tftjax",
-            pruner=pruner,
-            direction="minimize",
-            load_if_exists=True,
-        )
-        study.get_trials(deepcopy=False)
+        storage = optuna.storages.JournalStorage(backend)
+        if not storage.get_all_studies():
+            optuna.create_study(storage=storage, study_name=NAME, direction="minimize")
+        study = optuna.load_study(storage=storage, study_name=NAME, pruner=pruner)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
             f"{directory.storage}: cannot be used ({error}). Bring a copy back, or search under another"
@@ -177,12 +174,13 @@ def running(study: Study) -> list[Any]:
 def is_pruned(trial: Any, epoch: int, loss: float) -> bool:
     """Reports a trial's loss after an epoch; returns whether it should end.
 
-    An epoch that was reported before a kill, and is trained again, is not reported twice.
+    An epoch that was reported before a kill, and is trained again, is not reported twice; nor is a trial
+    judged before it is again where it was.
     """
-    if epoch in trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values:
-        return False
-    trial.report(loss, epoch)
-    return trial.should_prune()
+    reported = max(trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values, default=0)
+    if epoch > reported:
+        trial.report(loss, epoch)
+    return epoch >= reported and bool(trial.should_prune())
 
 
 def importance(study: Study) -> dict[str, float]:
