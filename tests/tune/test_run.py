@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from tiny import HEALTHY, contents, make_rows, write_config
 
+import tftjax
 from tftjax.config.loading import load
 from tftjax.data.loading import load_panel
 from tftjax.errors import UserError
@@ -381,3 +382,29 @@ def test_a_damaged_file_of_trials(stand):
     SearchDirectory(stand.folder).storage.write_text("nonsense\n")
     with pytest.raises(UserError, match=r"trials.log: cannot be used .*Bring a copy back"):
         stand.tune(resume=True)
+
+
+# ---- The face for Python ---------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_search_from_python(stand, tmp_path):
+    space = {"train.learning_rate": {"low": 1e-4, "high": np.float64(1e-1), "log": True}}
+    flags = {"space": space, "trials": 12, "directory": tmp_path / "s", "max_epochs": 3, "quiet": True}
+    rows = make_rows()
+    found = tftjax.search(rows, stand.config, track="tensorboard", **flags)
+    assert found.trials.index.tolist() == list(range(12))
+    complete = found.trials[found.trials["state"] == "complete"]
+    assert found.best.train.learning_rate == complete["train.learning_rate"][complete["pinball"].idxmin()]
+    assert found.best.train.max_epochs == 3
+    assert found.importance.to_dict() == {"train.learning_rate": 1.0}
+    assert "12 trials were compared" in found.summary
+    assert isinstance(tftjax.load(tmp_path / "s"), tftjax.Search)
+    assert repr(found.save(tmp_path / "copy")).endswith("copy': 12 trials)")
+    with pytest.raises(tftjax.UserError, match="resume=True"):
+        tftjax.search(rows, stand.config, **flags)
+    with pytest.raises(tftjax.UserError, match="trials: found 0"):
+        tftjax.search(rows, stand.config, **flags | {"trials": 0})
+    # Every member has its own folder, with an event file for the epochs that it was trained.
+    members = {path.name for path in (tmp_path / "s" / "tensorboard").iterdir()}
+    assert members == {f"t{number}-s{seed}" for number in range(12) for seed in (42, 43, 44)} | {"sweep"}

@@ -13,13 +13,14 @@ from numpy import ndarray
 
 from tftjax import files
 from tftjax.config.loading import Config
-from tftjax.errors import UserError
+from tftjax.errors import UserError, both
 from tftjax.evaluate.formatting import LOSS, counted, share
 from tftjax.evaluate.tables import Cell, Summary, Table
 from tftjax.storage.directories import SearchDirectory
 from tftjax.tune.space import Space, best_config, given_point
 from tftjax.tune.study import Study, importance
 
+AGAIN = f"Go on with the search, which writes it anew ({both('--resume')})."
 SHOWN = 10  # trials in the summary
 STATES = {
     "COMPLETE": "complete",
@@ -90,6 +91,26 @@ def trials_table(study: Study, keys: Sequence[str]) -> pd.DataFrame:
         }
         rows.append(row | {key: attrs.get("values", {}).get(key) for key in keys})
     return pd.DataFrame(rows, columns=[*COLUMNS, *keys])
+
+
+def read_trials(directory: SearchDirectory) -> pd.DataFrame:
+    """Reads the trials of a search: state, mean and spread over seeds of the pinball loss, epochs, values.
+
+    Raises:
+      UserError: the file is missing or damaged.
+    """
+    numbers = ("trial", "pinball", "seed_sd", "epochs")
+    return files.read_csv(directory.table, AGAIN, texts=("state",), numbers=numbers).set_index("trial")
+
+
+def read_importance(directory: SearchDirectory) -> pd.Series:
+    """Reads the importance of each setting.
+
+    Raises:
+      UserError: the file is missing or damaged.
+    """
+    table = files.read_csv(directory.importance, AGAIN, texts=("setting",), numbers=("importance",))
+    return table.set_index("setting")["importance"]
 
 
 def expected_lead(count: int) -> float:
