@@ -282,6 +282,7 @@ def test_chunks():
         waiting -= chunks[-1]
     assert chunks == [4, 3, 2, 2, 1, 1, 1, 1, 1, 1, 1]
     assert [chunk_size(waiting, 17, 2, vectorised=True) for waiting in (17, 8)] == [9, 9]
+    assert chunk_size(500, 500, 2, vectorised=False) == 16
 
 
 def test_time_allowed():

@@ -266,6 +266,10 @@ class SearchDirectory(TrainingDirectory):
         """The folder of a process that takes part, counted from 0."""
         return TrainingDirectory(self.processes / str(number))
 
+    def all_checkpoints(self, number: int) -> list[Path]:
+        """The folders of a process's joint checkpoints, see `train.loop`."""
+        return sorted(self.process(number).path.glob("checkpoints*"))
+
     def trial(self, name: str) -> RunDirectory:
         """The folder of a trial's seed; it holds no run that could be opened."""
         return RunDirectory(self.trials / name)

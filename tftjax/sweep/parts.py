@@ -8,12 +8,14 @@ import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from tftjax.errors import UserError, listed
 from tftjax.storage.directories import SweepDirectory, lock
 from tftjax.sweep.members import plan_differences, read_ended, read_members, write_ended
 from tftjax.sweep.plan import Member
+
+T = TypeVar("T")
 
 
 class Part(NamedTuple):
@@ -31,7 +33,7 @@ class Part(NamedTuple):
         """
         return f"{self.number}-of-{self.count}"
 
-    def share(self, members: Sequence[Member]) -> list[Member]:
+    def share(self, members: Sequence[T]) -> list[T]:
         """The part's members.
 
         >>> Part(2, 3).share("abcdefgh")

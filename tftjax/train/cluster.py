@@ -16,12 +16,15 @@ import platform
 import re
 import secrets
 import socket
+import tempfile
 import time
+import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -43,7 +46,9 @@ COMPILE_SECONDS = (
 )
 # A chunk counts as hung after PATIENCE times as long a member as the slowest so far, and SPARE_SECONDS.
 PATIENCE, SPARE_SECONDS = 10.0, 60.0
+MOST_AT_ONCE = 16  # members that a CPU's actor gets at once: what is on the way lies in memory besides
 MOST_DEATHS = 5  # of actors with one member in hand, and of actors in a row before any has a program
+TOKEN = Path("~/.ray/auth_token")  # Ray's file of the token that a cluster asks for
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "tftjax")
 NUMERIC = (  # jax's settings that decide bits, which an actor takes over from the driver
     "jax_enable_x64",
@@ -231,7 +236,7 @@ def chunk_size(waiting: int, live: int, actors: int, *, vectorised: bool) -> int
       waiting: members that are still to be handed out in this epoch.
       live: all members of the epoch.
     """
-    return -(-live // actors) if vectorised else max(1, waiting // (2 * actors))
+    return -(-live // actors) if vectorised else min(max(1, waiting // (2 * actors)), MOST_AT_ONCE)
 
 
 def seconds_allowed(task: str, num_members: int, slowest: float | None) -> float:
@@ -522,11 +527,13 @@ def _import_ray(place: str) -> ModuleType:
         raise UserError(f"--on {place}: expected ray, ray://HOST:PORT or auto.")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_CLIENT_MAX_CONNECTION_TIMEOUT_S", f"{ANSWER_SECONDS:.0f}")
     if place == "ray":
         # Read when Ray is imported: without it, a cluster of one machine listens on all interfaces too.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & {*os.environ} or TOKEN.expanduser().is_file():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # unset, a client sends none
     try:
         import ray
     except ImportError as error:
@@ -544,7 +551,7 @@ def _connect(ray: ModuleType, place: str) -> None:
       UserError: it does not answer, or is refused.
     """
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    address = os.environ.get("RAY_ADDRESS", "auto") if place == "auto" else place
+    address = _known_address() if place == "auto" else place
     try:
         if place == "ray":
             ray.init("local", num_cpus=runtime.available_cores(), include_dashboard=False, **quiet)
@@ -553,13 +560,23 @@ def _connect(ray: ModuleType, place: str) -> None:
             host, port = address.removeprefix("ray://").rsplit(":", 1)
             with socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS):
                 pass
-        ray.init(address, **quiet)
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # what the error says too
+            ray.init(address, **quiet)
     except (OSError, OverflowError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise UserError(
             f"--on {place}: no cluster to use{'' if address == place else f' at {address}'}"
             f" ({_first_line(error)}). Start one (`ray start --head` on its first machine; the client's port"
-            " is 10001), or give its address."
+            " is 10001), or give its address; one that asks for a token takes that of RAY_AUTH_TOKEN or"
+            f" {TOKEN}."
         ) from error
+
+
+def _known_address() -> str:
+    """The address of the cluster that this machine is part of; "auto" where Ray has noted none."""
+    noted = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir())) / "ray" / "ray_current_cluster"
+    with contextlib.suppress(OSError):
+        return os.environ.get("RAY_ADDRESS") or noted.read_text(encoding="utf-8").strip() or "auto"
+    return "auto"
 
 
 def _node_name(node: Mapping[str, Any]) -> str:

@@ -399,7 +399,6 @@ def tune(
             print(f"{trials} trials of {search.seeds} seeds, at most, in {folder}")
         width = trials_at_once(search.seeds)
         view = SearchView(trials)
-        restored = [directory.process(number).checkpoints for number in processes]
 
         def batch() -> Batch:
             left = BATCH_WIDTHS * width if static_keys(search.space) else math.inf
@@ -418,8 +417,8 @@ def tune(
                     break
                 group = Group(
                     members,
-                    checkpoints=restored[0],
-                    restored=restored,
+                    checkpoints=directory.process(processes[0]).checkpoints,
+                    restored=[path for number in processes for path in directory.all_checkpoints(number)],
                     judge=now.judge,
                     join=now.join,
                     keep_ended=False,
