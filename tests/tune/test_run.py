@@ -230,6 +230,13 @@ def test_the_trials_of_a_process_that_ended_are_taken_over(stand):
     assert set(table["state"]) <= {"complete", "pruned"}
 
 
+def test_hyperband(stand):
+    table = stand.tune(trials=18, search=stand.search(pruner="hyperband", sampler="random"))
+    assert table["state"].value_counts()["pruned"] >= 4
+    assert (table["epochs"][table["state"] == "complete"] == EPOCHS).all()
+    assert table["epochs"].isin([1, 3, EPOCHS]).all()  # by thirds, from one epoch on
+
+
 def test_no_trial_begins_after_the_hours(stand, monkeypatch):
     now = [0.0]
     monkeypatch.setattr("tftjax.tune.run.time.monotonic", lambda: now[0])
