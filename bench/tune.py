@@ -64,7 +64,7 @@ def main() -> None:
     runtime.configure()
     from tftjax.config.loading import load
     from tftjax.data.loading import load_panel
-    from tftjax.tune.run import Search
+    from tftjax.tune.folder import Search
 
     epochs, rows = arguments.epochs, []
     with tempfile.TemporaryDirectory() as temporary:

@@ -30,7 +30,8 @@ from tftjax.sweep.ensembles import open_runs
 from tftjax.sweep.plan import Member, check_space, make_plan
 from tftjax.sweep.run import Trained, conclude, load_data, sweep
 from tftjax.train.run import train
-from tftjax.tune import run as tuning
+from tftjax.tune import folder as searches
+from tftjax.tune.run import tune
 from tftjax.walkforward import results as walk_results
 from tftjax.walkforward.plan import check_history, folds, with_folds
 
@@ -267,11 +268,11 @@ def search(
     space = as_json(space, "space")
     check_space(space, "space")
     place = _place(directory)
-    searched = tuning.Search(config, space, seeds, sampler, pruner)
+    searched = searches.Search(config, space, seeds, sampler, pruner)
     flags = _flags(resume, overwrite, quiet, functions, track)
     panel = _loaded(frame, panel, config)
     hours = None if hours is None else float(hours)
-    tuning.tune(searched, place, trials=trials, hours=hours, panel=panel, **flags)
+    tune(searched, place, trials=trials, hours=hours, panel=panel, **flags)
     return Search(place)
 
 

@@ -80,7 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     def command() -> None:
         # Not before the flags are known to be right, and where Ctrl-C is caught: it takes a second.
         from tftjax import runtime
-        from tftjax.tune.run import Search, tune
+        from tftjax.tune.folder import Search
+        from tftjax.tune.run import tune
 
         config = load(arguments.config, arguments.set)
         name = arguments.name if arguments.name is not None else f"{config.name}-search"
