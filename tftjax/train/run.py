@@ -316,12 +316,17 @@ def refit(
             fit(config, data, directory, quiet, source.functions, update)
         run = runs.open_run(directory, data, source.functions)
     if not quiet:
-        print(
-            f"\nfinal fit to {final.trained_until}: {counted(final.epochs, 'epoch')}, the steps of epoch"
-            f" {final.chosen_epoch} of {source.config.name}, chosen to {final.chosen_until}\n"
-            f"Test rows of {source.config.name}: {final.verdict}"
-        )
+        print(_final_text(final, source.config.name))
     return run
+
+
+def _final_text(final: runs.Final, name: str) -> str:
+    """What a final fit is, by the name of the run that it comes from."""
+    return (
+        f"\nfinal fit to {final.trained_until}: {counted(final.epochs, 'epoch')}, the steps of epoch"
+        f" {final.chosen_epoch} of {name}, chosen to {final.chosen_until}\n"
+        f"Test rows of {name}: {final.verdict}"
+    )
 
 
 def _record(source: runs.Run, directory: Path, config: Config, data: Data) -> runs.Final:

@@ -258,9 +258,8 @@ class Batch:
         """The values of a trial that are not the sampler's: a grid's; the first is the config as given."""
         if self.setting.points is not None:
             return self.setting.points[number]
-        return (
-            (given_point(self.setting.search.space, self.setting.search.config) or {}) if number == 0 else {}
-        )
+        search = self.setting.search
+        return (given_point(search.space, search.config) or {}) if number == 0 else {}
 
     def _begin(self, trial: Any) -> list[Training]:
         """The members of a trial; none of one whose config is refused, which fails."""
