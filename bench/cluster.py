@@ -161,7 +161,7 @@ def train(place: str, num_members: int, epochs: int, years: str) -> None:
 
 
 def core_seconds() -> float:
-    """Seconds of cores that this process and those that it started, Ray's own among them, have used so far."""
+    """Seconds of cores that this process and those that it started, Ray's own too, have used so far."""
     own = psutil.Process()
     return sum(sum(process.cpu_times()[:2]) for process in (own, *own.children(recursive=True)))
 
@@ -170,8 +170,8 @@ def measured(place: str, num_members: int, epochs: int, years: str) -> dict:
     """Runs `train` in a process.
 
     Returns:
-      "ended", the number of members; "seconds" of each epoch with its writing; "cores", the seconds of cores of
-      all epochs but the first; "peak" of the driver's memory in MB.
+      "ended", the number of members; "seconds" of each epoch with its writing; "cores", the seconds of cores
+      of all epochs but the first; "peak" of the driver's memory in MB.
     """
     words = [sys.executable, __file__, "--train", place, str(num_members), str(epochs), years]
     return json.loads(subprocess.run(words, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout)
@@ -180,8 +180,8 @@ def measured(place: str, num_members: int, epochs: int, years: str) -> dict:
 def overhead(repeats: int, epochs: int) -> None:
     """Prints what training takes on Ray and in one process, in turn, and the ratios.
 
-    Where others use the machine, seconds of the clock say how the system divides it among processes; seconds of
-    cores say what is done.
+    Where others use the machine, seconds of the clock say how the system divides it among processes; seconds
+    of cores say what is done.
     """
     ratios = {"clock": [], "cores": []}
     for repeat in range(repeats):

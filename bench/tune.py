@@ -43,7 +43,7 @@ def measure(search, folder: Path, trials: int, panel) -> dict[str, float]:
     tune(search, folder, trials=trials, panel=panel, quiet=True)
     seconds = time.perf_counter() - started
     table = pd.read_csv(folder / "trials.csv")
-    best = table.loc[table["state"] == "complete", "pinball"].min()
+    best = float(table.loc[table["state"] == "complete", "pinball"].min())
     return {"best": best, "epochs": int(table["epochs"].sum()), "seconds": seconds, "trials": trials}
 
 

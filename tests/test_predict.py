@@ -629,7 +629,7 @@ def test_going_on_keeps_the_scale_that_was_fitted(scaled_run, tmp_path, monkeypa
     def refuse(*_):
         raise AssertionError("fitted anew")
 
-    monkeypatch.setattr("tftjax.data.prepared.fit_encoding", refuse)
-    monkeypatch.setattr("tftjax.data.checks.fit_encoding", lambda *_: None)
+    monkeypatch.setattr("tftjax.data.prepared.fit_to_train_rows", refuse)
+    monkeypatch.setattr("tftjax.data.checks.fit_to_train_rows", lambda *_: None)
     train.train(config, copy, resume=True, quiet=True)
     assert len((copy / "metrics.jsonl").read_text().splitlines()) == 2

@@ -8,7 +8,7 @@ import argparse
 import datetime
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +34,7 @@ from tftjax.data.panel import (
     with_rows,
 )
 from tftjax.data.prepared import cardinalities, target_days, train_targets
-from tftjax.data.scales.target import scale_of
+from tftjax.data.scales.target import has_scale_of_unseen, scale_of
 from tftjax.data.tables.future import ended, read_future, steps_ahead, with_future
 from tftjax.data.tables.transforms import in_return_unit, to_levels
 from tftjax.data.windows import make_series, windows_alone
@@ -72,42 +72,17 @@ def predict(run: runs.Run, panel: Panel, future: pd.DataFrame | None = None) -> 
 
 
 def forecastable(run: runs.Run, panel: Panel) -> Panel:
-    """The series of a panel that a run can forecast; what is left out is logged.
+    """The series of a panel that a run can forecast; what is left out, or was not in training, is logged.
 
     Raises:
-      UserError: fewer rows than the encoder needs, or no series that was trained on.
+      UserError: fewer rows than the encoder or the scale needs, no series that the run can forecast, or an
+        unknown static category for a model that has not learned to do without.
     """
-    model_config, encoding = run.config.model, run.data.encoding
-    needed = model_config.encoder_length
-    trained = {name: run.data.panel.frame.index[rows.start] for name, rows in _series_of(run)}
     parts = {name_of(part): part for part in split_series(panel)}
-    unknown = [name for name in parts if name not in encoding.series]
-    if len(unknown) == len(parts):
-        raise UserError(
-            f"prediction: found the series {', '.join(unknown[:5])}, and none that the run was trained on"
-            f" ({', '.join(encoding.series[:5])}): their scalers are unknown. Give data of those series."
-        )
-    if unknown:
-        log.warning(f"left out {len(unknown)} series that the run was not trained on: {', '.join(unknown)}")
-    # A scale remembers the rows before: fewer than it needs are enough if they are all that there ever were.
-    rows_of_scale = 1 if encoding.target_scale == "none" else scale_of(encoding.target_scale).rows
-    remembered = {
-        name: max(needed, rows_of_scale if parts[name].frame.index[0] > trained[name] else 1)
-        for name in parts
-        if name not in unknown
-    }
-    short = [name for name, rows in remembered.items() if len(parts[name].frame) < rows]
-    needed = max(remembered.values())
-    long_enough = [part for name, part in parts.items() if name not in (*unknown, *short)]
-    if not long_enough:
-        raise UserError(
-            f"prediction: found {len(panel.frame)} rows to {panel.frame.index[-1].date()}, the run's "
-            f"model.encoder_length is {model_config.encoder_length}, its data.target_scale"
-            f" {encoding.target_scale!r}: expected at least {needed} rows. Give more rows, or a later"
-            f" {both('--as-of')}."
-        )
-    if short:
-        log.warning(f"left out {len(short)} series with fewer than {needed} rows: {', '.join(short)}")
+    unseen = _check_unseen(run, [name for name in parts if name not in run.data.encoding.series], len(parts))
+    parts = {name: part for name, part in parts.items() if name in run.data.encoding.series or unseen}
+    _check_categories(run, parts)
+    long_enough = _long_enough(run, parts)
     panel = join_series(long_enough)
     newest = panel.frame.index.max()
     ended = {name_of(part): part.frame.index[-1] for part in long_enough}
@@ -116,6 +91,104 @@ def forecastable(run: runs.Run, panel: Panel) -> Panel:
         names = ", ".join(early)
         log.warning(f"series that end before {newest.date()}, forecast from their own last rows: {names}")
     return panel
+
+
+def _check_unseen(run: runs.Run, unknown: Sequence[str], num_series: int) -> bool:
+    """Whether series that were not in training are forecast; they are logged.
+
+    Args:
+      unknown: names of these series.
+      num_series: how many series there are, known or not.
+    Raises:
+      UserError: they are all that there is, and cannot be forecast.
+    """
+    encoding, reasons = run.data.encoding, []
+    if not run.config.train.static_dropout:
+        reasons.append("the embedding of an unknown id is not trained (train.static_dropout is 0)")
+    if not has_scale_of_unseen(encoding.target_scale):
+        reasons.append(f"data.target_scale {encoding.target_scale!r} is fitted to each series")
+    if reasons and len(unknown) == num_series:
+        raise UserError(
+            f"prediction: found the series {', '.join(unknown[:5])}, and none that the run was trained on"
+            f" ({', '.join(encoding.series[:5])}), and it cannot forecast others: {' and '.join(reasons)}."
+            " Give data of those series, or train with train.static_dropout above 0 and data.target_scale"
+            " 'pooled_log_scale' or 'ewma'."
+        )
+    if unknown and reasons:
+        names = ", ".join(unknown)
+        log.warning(f"left out {len(unknown)} series that the run was not trained on: {names}")
+    elif unknown:
+        scaled = encoding.target_scale != "none"
+        how = "" if scaled else ", with the spread of the median series (data.target_scale is 'none')"
+        log.warning(
+            f"{len(unknown)} series were not in training, forecast as unseen{how}: {', '.join(unknown)}"
+        )
+    return not reasons
+
+
+def _check_categories(run: runs.Run, parts: Mapping[str, Panel]) -> None:
+    """Refuses values of static columns, but the id, that no train row had; or logs them.
+
+    Raises:
+      UserError: such a value, and a model that was trained without `train.static_dropout`.
+    """
+    unknown = []
+    for name, part in parts.items():
+        for column in part.static_categorical:
+            value, known = part.frame[column].iloc[0], run.data.encoding.categories[column]
+            if column != part.id_column and value not in known:
+                unknown.append((name, column, value, known))
+    if not unknown:
+        return
+    name, column, value, known = unknown[0]
+    if not run.config.train.static_dropout:
+        series = f"series {name!r}, " if name else ""
+        raise UserError(
+            f"prediction: {series}static column {column!r}: found {cut(repr(value))}, which no train row had,"
+            f" expected one of {', '.join(map(str, known[:10]))}. Correct it, or train with"
+            " train.static_dropout above 0, which makes a model do without."
+        )
+    words = ", ".join(f"{value} ({column} of {name})" for name, column, value, _ in unknown)
+    log.warning(f"static categories that were not in training count as unknown: {words}")
+
+
+def _long_enough(run: runs.Run, parts: Mapping[str, Panel]) -> list[Panel]:
+    """The series that have the rows which encoder and scale need; the others are logged.
+
+    A scale remembers the rows before: fewer than it needs are enough if they are all that there ever were,
+    which is known of the series in training.
+
+    Raises:
+      UserError: none has them.
+    """
+    model_config, encoding = run.config.model, run.data.encoding
+    trained = {
+        name: run.data.panel.frame.index[rows.start]
+        for name, rows in _series_of(run)
+        if name in encoding.series
+    }
+    rows_of_scale = 1 if encoding.target_scale == "none" else scale_of(encoding.target_scale).rows
+    needed = {
+        name: model_config.encoder_length
+        if name in trained and part.frame.index[0] <= trained[name]
+        else max(model_config.encoder_length, rows_of_scale)
+        for name, part in parts.items()
+    }
+    short = [name for name, part in parts.items() if len(part.frame) < needed[name]]
+    if len(short) == len(parts):
+        rows = sum(len(part.frame) for part in parts.values())
+        last = max(part.frame.index[-1] for part in parts.values()).date()
+        each = f" of {len(parts)} series" if len(parts) > 1 else ""
+        raise UserError(
+            f"prediction: found {rows} rows{each} to {last}, the run's model.encoder_length is"
+            f" {model_config.encoder_length}, its data.target_scale"
+            f" {encoding.target_scale!r}: expected at least {max(needed.values())} rows. Give more rows, or a"
+            f" later {both('--as-of')}."
+        )
+    if short:
+        rows = max(needed[name] for name in short)
+        log.warning(f"left out {len(short)} series with fewer than {rows} rows: {', '.join(short)}")
+    return [part for name, part in parts.items() if name not in short]
 
 
 def _series_of(run: runs.Run) -> tuple[tuple[str, range], ...]:

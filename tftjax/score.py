@@ -60,7 +60,7 @@ class Scored(NamedTuple):
       rows: as_of, date (of the outcome), series, step (from 1), actual, and the quality `mode` of the rolling
         window that ends there: a place in MODES, or -1 where there are fewer rows before.
       forecast: logged quantiles.
-      baseline: quantiles of the run's train rows of the same series.
+      baseline: quantiles of the run's train rows of the same series, or of all where it was not in training.
       quantiles: levels.
     """
 
@@ -130,7 +130,11 @@ def score(seeds: Sequence[runs.Run], logged: pd.DataFrame, panel: Panel) -> Scor
     unit = 100.0 if run.config.data.return_unit == "percent" else 1.0
     forecast = rows[[f"{q:g}" for q in quantiles]].to_numpy(np.float64)[:, None] / unit
     train = train_targets(run.data.panel, run.data.blocks)
-    flat = {name: unconditional_quantiles(values, quantiles, 1, 1)[0] for name, values in train.items()}
+    of_all = np.concatenate([*train.values()])
+    flat = {
+        name: unconditional_quantiles(train.get(name, of_all), quantiles, 1, 1)[0]
+        for name in rows["series"].unique()
+    }
     baseline = np.array([flat[name] for name in rows["series"]]).reshape(forecast.shape)
     rows = rows.assign(date=rows["came"], mode=_modes(rows, forecast, quantiles, run.config.evaluation))
     kept = ["as_of", "date", "series", "step", "actual", "mode"]

@@ -283,8 +283,18 @@ def test_prediction_with_some_of_the_series_finds_their_scalers():
     np.testing.assert_array_equal(alone.observed, whole.observed[:, 7:])
     np.testing.assert_array_equal(alone.scale, whole.scale[1:])
     np.testing.assert_array_equal(alone.static_categorical, [[2]])
-    with pytest.raises(UserError, match="found the series b, expected only those of the training run"):
-        make_series(panel, fit_encoding(split_series(panel)[0], [range(0, 3)]))
+
+
+def test_a_series_that_was_not_in_training_has_the_median_scaler_and_code_0():
+    panel = two_series()
+    third = panel.frame.iloc[7:].assign(id="c", y=panel.frame["y"].iloc[7:] * 3)
+    encoding = fit_encoding(panel, [range(0, 3), range(7, 9)])
+    series = make_series(panel_of_two(pd.concat([third, panel.frame.iloc[:7]])), encoding)
+    scales = 0.01 * np.sqrt(2 / 3), 0.01  # of a and b
+    np.testing.assert_allclose(series.scale, [np.mean(scales), scales[0]], rtol=1e-6)
+    np.testing.assert_allclose(series.observed[1, 0], (50 - 26) / ((np.sqrt(2 / 3) + 1) / 2), rtol=1e-6)
+    np.testing.assert_array_equal(series.static_categorical, [[0, 1]])
+    np.testing.assert_array_equal(series.row_series, [0] * 5 + [1] * 7)
 
 
 @given(cutoff=st.integers(3, 6), factor=st.floats(2.0, 9.0), scale=st.sampled_from(["none", "ewma"]))

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from tftjax.config.data import DataConfig, SplitDates
 from tftjax.config.loading import from_dict
-from tftjax.data.splits import Splits, make_splits, window_starts
+from tftjax.data.panel import make_panel
+from tftjax.data.splits import Splits, make_blocks, make_splits, starts_of, window_starts
 from tftjax.errors import UserError
 from tftjax.walkforward.plan import folds
 
@@ -168,3 +169,63 @@ def test_no_stretch_of_training_targets_overlaps_a_later_window_s(
         first, last = index[targets[2].min()].date(), index[targets[2].max()].date()
         assert dates.test <= first <= last < dates.end
         assert index[targets[0].min()].date() >= dates.train
+
+
+def test_blocks_of_validation_by_hand():
+    # 40 rows: 20 train, 10 validate, 10 test. Of 2 blocks of 5 rows the last ends at row 30, the other at 20.
+    index = pd.bdate_range("2018-01-01", periods=40)
+    panel = make_panel(pd.DataFrame({"y": np.arange(40.0)}, index), target="y", observed=("y",))
+    config = DataConfig(split=(0.5, 0.25, 0.25), val_blocks=2, purge=1)
+    _, (block,) = make_blocks(panel, config, 3, 1)
+    assert block.splits == Splits(range(0, 24), range(25, 29), range(30, 40))
+    assert block.held_out == (range(15, 19),)
+    # Rows 14 and 19 are as near to what validates as those before and after a split.
+    assert block.stretches("train") == (range(0, 14), range(20, 24))
+    assert starts_of([block], "train", 3, 1).tolist() == [*range(0, 11), *range(17, 21)]
+    assert starts_of([block], "val", 3, 1).tolist() == [*range(12, 16), *range(22, 26)]
+    assert starts_of([block], "test", 3, 1).tolist() == [*range(27, 37)]
+
+
+def test_blocks_of_validation_by_dates_and_in_short_series():
+    days = pd.bdate_range("2018-01-01", periods=40)
+    dates = SplitDates(train=days[2].date(), val=days[20].date(), test=days[26].date())
+    config = DataConfig(split_dates=dates, val_blocks=3)
+    frame = pd.concat(
+        [
+            pd.DataFrame({"y": np.arange(float(len(index))), "id": name}, index)
+            for name, index in (("long", days), ("short", days[13:]))
+        ]
+    )
+    panel = make_panel(frame, target="y", observed=("y",), static_categorical=("id",), id_column="id")
+    _, (long, short) = make_blocks(panel, config, 2, 1)
+    assert long.splits == Splits(range(2, 23), range(24, 25), range(26, 40))
+    assert long.held_out == (range(12, 13), range(18, 19))
+    # The short one begins inside of the first block, which it has no part in.
+    assert short.splits == Splits(range(40, 50), range(51, 52), range(53, 67))
+    assert short.held_out == (range(45, 46),)
+    with pytest.raises(UserError, match=r"data\.val_blocks: found 5, expected at most 4.* of 24 before"):
+        make_blocks(panel, config.model_copy(update={"val_blocks": 5}), 2, 1)
+
+
+def test_no_train_target_is_near_a_validation_target():
+    index = pd.bdate_range("2010-01-01", periods=331)
+    panel = make_panel(pd.DataFrame({"y": np.arange(331.0)}, index), target="y", observed=("y",))
+    steps, encoder_length = 3, 7
+    config = DataConfig(val_blocks=4, purge=steps)
+    _, blocks = make_blocks(panel, config, encoder_length, steps)
+    targets = {
+        split: starts_of(blocks, split, encoder_length, steps)[:, None] + encoder_length + np.arange(steps)
+        for split in Splits._fields
+    }
+    apart = np.abs(targets["train"].reshape(-1, 1) - targets["val"].reshape(1, -1))
+    assert apart.min() == steps + 1
+    assert len(np.unique(targets["val"])) == 4 * (49 // 4 - steps)  # 49 rows validate, 12 in each block
+    assert targets["val"].max() < targets["test"].min() - steps
+
+
+def test_validation_rows_can_be_train_rows():
+    index = pd.bdate_range("2018-01-01", periods=23)
+    config = DataConfig(split=(0.7, 0.15, 0.15), train_on_val=True, val_blocks=3)
+    assert make_splits(index, config, 5, 2) == Splits(range(0, 19), range(16, 19), range(19, 23))
+    purged = config.model_copy(update={"purge": 2})
+    assert make_splits(index, purged, 5, 1) == Splits(range(0, 17), range(16, 17), range(19, 23))

@@ -63,6 +63,36 @@ def test_baselines_are_the_same_in_another_process_which_starts_no_jax(monkeypat
         np.testing.assert_array_equal(ours, BASELINES["log_scale"](task))
 
 
+@pytest.mark.parametrize("num_calls", [3, 4])
+def test_calls_beside_this_process(num_calls, monkeypatch, tmp_path):
+    """In order, each followed by what comes after it; few are made here."""
+    monkeypatch.setattr("tftjax.runtime.available_cores", lambda: 2)
+    ended = []
+    with processes.beside(num_calls) as call:
+        for number in range(num_calls):
+            path = f"__import__('pathlib').Path({str(tmp_path / str(number))!r})"
+            code = f"{path}.write_text(str(__import__('os').getpid()))"
+            call(eval, code, lambda number=number: ended.append(number))
+    assert ended == list(range(num_calls))
+    written = {(tmp_path / str(number)).read_text() for number in range(num_calls)}
+    assert len(written) == 1
+    assert (written == {str(os.getpid())}) == (num_calls == 3)
+
+
+def test_an_error_beside_this_process_is_raised_and_what_follows_is_not_done(monkeypatch):
+    monkeypatch.setattr("tftjax.runtime.available_cores", lambda: 2)
+    ended = []
+
+    def several():
+        with processes.beside(4) as call:
+            call(eval, "1 + 1", lambda: ended.append(1))
+            call(eval, "1 / 0", lambda: ended.append(2))
+
+    with pytest.raises(ZeroDivisionError):
+        several()
+    assert ended == [1]
+
+
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
 def test_no_process_outlives_its_parent_or_runs_its_script(tmp_path, end):
     script = tmp_path / "script.py"

@@ -234,6 +234,17 @@ def test_a_cluster_that_is_busy(begun):
         train(actors)
 
 
+@pytest.mark.parametrize(("gpus", "at_once"), [(0, [2, 4]), (1, [2, 250])])
+def test_an_actor_without_a_gpu_gets_few_at_once(gpus, at_once, monkeypatch):
+    monkeypatch.setattr(cluster, "MembersEngine", lambda members: SimpleNamespace(program="program"))
+    loaded = []
+    actors = Cluster(SimpleNamespace(put=len), Layout(2, 1, gpus))
+    actors.load = lambda members, count: loaded.append((members, count))
+    engine = cluster.RayEngine(actors, [])
+    assert [engine.prepare(count) for count in (3, 500)] == [3, 500]
+    assert loaded == [(0, count) for count in at_once]
+
+
 # ---- Rules -----------------------------------------------------------------------------------------------
 
 
@@ -282,7 +293,6 @@ def test_chunks():
         waiting -= chunks[-1]
     assert chunks == [4, 3, 2, 2, 1, 1, 1, 1, 1, 1, 1]
     assert [chunk_size(waiting, 17, 2, vectorised=True) for waiting in (17, 8)] == [9, 9]
-    assert chunk_size(500, 500, 2, vectorised=False) == 16
 
 
 def test_time_allowed():

@@ -269,6 +269,46 @@ def test_predict_takes_the_newest_fold(walked, commands):
     assert "control or tiny" in err
 
 
+@pytest.mark.slow
+def test_a_refit_has_the_validation_rows_and_the_chosen_epochs(walked, configs, commands, tmp_path):
+    """In a folder of its own; what was there before stays, and what has no validation has no combination."""
+    folder = Path(shutil.copytree(walked[0], tmp_path / "walk"))
+    before = contents(folder)
+    arguments = [*configs, *WALK, "--runs", tmp_path, "--resume", "--refit"]
+    out, _ = commands.run("walkforward", *arguments)
+    assert "trained anew on train and validation rows, for the epochs that validation chose" in out
+    assert contents(folder) == before
+    chosen, again = (tmp_path / name / "members" / "tiny-2006-s43" for name in ("walk", "walk-refit"))
+    first, second = (runs.open_run(path) for path in (chosen, again))
+    windows = [len(run.data.starts["train"]) for run in (first, second)]
+    assert windows[1] - windows[0] == 260  # the weekdays of 2005: the purged one is now before the test rows
+    assert second.data.blocks[0].splits.test == first.data.blocks[0].splits.test
+    steps, more = (count // 64 for count in windows)
+    epochs = max(1, round(first.best_epoch * steps / more))
+    assert (second.config.train.stop_after, second.best_epoch) == (epochs, epochs)
+    tested = [json.loads((path / "evaluation/metrics.json").read_text())["test"] for path in (chosen, again)]
+    assert ["combination" in values for values in tested] == [True, False]
+    assert len(read_walk(tmp_path / "walk-refit").folds.index.unique("fold")) == 2
+    before = contents(tmp_path)
+    commands.run("walkforward", *arguments, "--quiet")
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.slow
+def test_parts_are_concluded_as_one(walked, configs, commands, tmp_path):
+    for part in ("2/2", "1/2"):
+        out, err = commands.run("walkforward", *configs, *WALK, "--runs", tmp_path, "--part", part, "--quiet")
+        assert (out, err) == ("", "")
+    _, err = commands.run("sweep", "--conclude", tmp_path / "walk", code=2)
+    assert "found a walk-forward, expected a sweep. Use tftjax walkforward --conclude" in err
+    _, err = commands.run("walkforward", *configs, *WALK, "--part", "1/2", "--refit", code=2)
+    assert "--refit needs all folds: leave it out of --part, and give it to --conclude" in err
+    _, err = commands.run("walkforward", "--conclude", tmp_path / "walk")
+    assert err == ""
+    for name in ("pooled.csv", "gains.csv", "folds.csv", "summary.md"):
+        assert (tmp_path / "walk" / name).read_bytes() == (walked[0] / name).read_bytes()
+
+
 # ---- Its page --------------------------------------------------------------------------------------------
 
 
@@ -309,7 +349,7 @@ def test_the_page_says_what_the_files_hold(walked, page):
     for part in QUARTERS:
         gain = -100 * rows.loc[part, "difference"] / rows.loc["all", "baseline_pinball"]
         assert found.row(part)[1].startswith(f"{gain:+.2f} [")
-    assert "Stormy: Realized_Vol_21d on the row before was above its median" in found.text
+    assert "Stormy: Realized_Vol_21d on the row before was above its series' median" in found.text
     assert found.row("control")[1:] == ["0.0", "0.0"]  # the settings that vary
 
 

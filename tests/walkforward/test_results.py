@@ -9,6 +9,7 @@ import pytest
 from tftjax.config.evaluation import EvaluationConfig
 from tftjax.config.loading import Config
 from tftjax.config.train import TrainConfig
+from tftjax.evaluate.combination import Weights
 from tftjax.evaluate.files import Predictions
 from tftjax.evaluate.formatting import BASIS_POINTS
 from tftjax.evaluate.metrics import METRICS, Metric
@@ -288,6 +289,84 @@ def test_a_new_metric_is_in_every_table(pooled, tmp_path, monkeypatch):
     assert row_of(text, "a, ensemble of 2")[place] == "3.0"
     assert row_of(text, "flat")[place] == "**0.0**"
     assert "reach" in summary.terminal()
+
+
+def _gains(volatility, num_series):
+    """The tests of a forecast against a baseline in a panel of series with the same 40 days twice."""
+    rng, names = np.random.default_rng(3), "xyz"[:num_series]
+    folds = []
+    for year in ("2005", "2006"):
+        days = [f"{year}-03-{day + 1:02}" for day in range(20)]
+        target, medians = rng.normal(size=(2, 20)).tolist()
+        folds.append(
+            make_fold(
+                year,
+                days * num_series,
+                target * num_series,
+                np.concatenate([volatility(number, days) for number in range(num_series)]),
+                series=np.repeat([*names], 20).tolist() if num_series > 1 else None,
+                **{f"a_{year}_s1": medians * num_series, "flat": [0.0] * 20 * num_series},
+            )
+        )
+    pool = join_folds(folds, EWMA)
+    only = [Member(f"a-{year}-s1", "a", Config(train=TrainConfig(seed=1)), year) for year in ("2005", "2006")]
+    forecasts = pooled_forecasts(pool, only)
+    gains = gains_table(pool, forecasts)
+    judged = judge_all(pool, forecasts, EvaluationConfig(), 252.0)["a, seed 1"]["tests"]
+    return gains.set_index("part"), judged["diebold_mariano"]["flat"]
+
+
+def test_p_is_clustered_by_day():
+    """Three series that are alike tell no more than one: what is tested is the mean of each day."""
+
+    def same(_, days):
+        return np.arange(len(days)) * 1.0
+
+    columns = ["difference", "low", "high", "t", "p", "lags"]
+    (one, judged_one), (three, judged_three) = _gains(same, 1), _gains(same, 3)
+    np.testing.assert_allclose(three[columns].to_numpy(float), one[columns].to_numpy(float), rtol=1e-9)
+    assert three["windows"].tolist() == (3 * one["windows"]).tolist()
+    np.testing.assert_allclose([*judged_three.values()], [*judged_one.values()], rtol=1e-9)
+    assert 0 < judged_one["p"] < 1
+
+
+def test_a_wild_series_has_calm_days_too():
+    """Stormy is told from calm by each series' own median."""
+
+    def wilder(number, days):
+        return 10.0**number * (1 + np.arange(len(days)))
+
+    gains, _ = _gains(wilder, 2)
+    alone, _ = _gains(wilder, 1)
+    np.testing.assert_allclose(gains.loc["stormy", "difference"], alone.loc["stormy", "difference"])
+    assert gains.loc["stormy", "windows"] == 40
+
+
+def weighed(folds):
+    """The folds with weights of a's combination with flat, and none of b's in 2006."""
+    first = {"a": Weights({"model": 0.5, "flat": 0.5}, {"flat": 0.25, "odd": 1.0}), "b": None}
+    second = {"a": Weights({"model": 0.25, "flat": 0.75}, {"flat": 0.75})}
+    return [fold._replace(weights=weights) for fold, weights in zip(folds, (first, second), strict=True)]
+
+
+def test_a_combination_by_the_weights_of_each_fold(folds):
+    pool = join_folds(weighed(folds), "VIX")
+    forecasts = pooled_forecasts(pool, members())
+    metrics = judge_all(pool, forecasts, EvaluationConfig(), 252.0)
+    found = metrics["a, ensemble of 2"]
+    # Medians of the ensemble are 0, 0.5, then 1, 3, 0; those of flat 0.
+    medians = [0.0, 0.25, 0.25, 0.75, 0.0]
+    targets = [0.0, 0.0, 0.0, 4.0, 0.0]
+    losses = np.array([losses_by_hand(m, t) for m, t in zip(medians, targets, strict=True)])
+    assert found["combination"]["metrics"]["pinball"] == pytest.approx(losses.mean())
+    assert found["combination"]["weights"] == {"model": 0.375, "flat": 0.625}
+    assert found["combination"]["tests"]["days"] == 5
+    assert list(found["encompassing"]) == ["flat"]
+    assert found["encompassing"]["flat"]["weight"] == 0.5
+    assert "combination" not in metrics["b, ensemble of 2"]
+    assert "combination" not in metrics["a, seed 1"]  # of each config its ensemble alone
+    for place, divided in zip((0, 1), pool.divide(forecasts[0].forecast), strict=True):
+        np.testing.assert_array_equal(divided[:, 0, 1], [[0.0, 0.5], [1.0, 3.0, 0.0]][place])
 
 
 def test_several_series_follow_each_other():

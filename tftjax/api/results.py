@@ -136,6 +136,9 @@ class Run:
     ) -> pd.DataFrame:
         """Forecasts the steps after the last row, of each series.
 
+        Series that were not in training are forecast if `train.static_dropout` was above 0 and the target's
+        scale is not one that is fitted to each series; which they are is logged.
+
         Args:
           data: rows up to the day of the forecast and at least the encoder's: a frame, a file or a folder;
             None reads the run's data set anew, or takes the frame that it was trained on.
@@ -149,7 +152,7 @@ class Run:
           Quantiles that cross are sorted, which is logged; so is a model that learned long before the rows.
 
         Raises:
-          UserError: too few rows, columns that are missing, or other series than the run's.
+          UserError: too few rows, columns that are missing, or series that the run cannot forecast.
         """
         first, *_ = self.trained
         panel = load_rows(first, _table(data), _date(as_of), _table(future))
@@ -173,7 +176,7 @@ class Run:
         foreign = read_foreign(run, forecasts)
         own = [forecast_splits(trained) for trained in self.trained]
         averaged = {split: average([part[split] for part in own]) for split in SPLITS}
-        pictures.draw(run, evaluate_forecasts(run, averaged, foreign=foreign))
+        pictures.draw(pictures.pictures_of(run, evaluate_forecasts(run, averaged, foreign=foreign)))
         return self.metrics
 
     def importance(self, split: str = "test") -> pd.DataFrame:

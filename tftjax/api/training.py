@@ -20,6 +20,7 @@ from tftjax.config.functions import Functions
 from tftjax.config.loading import Config
 from tftjax.data.loading import FRAME, load_panel, use_panel
 from tftjax.data.panel import Panel
+from tftjax.data.prepared import Data
 from tftjax.data.tables.frames import to_pandas
 from tftjax.errors import UserError
 from tftjax.plots import drop_absent_backend
@@ -34,6 +35,7 @@ from tftjax.tune import folder as searches
 from tftjax.tune.run import tune
 from tftjax.walkforward import results as walk_results
 from tftjax.walkforward.plan import check_history, folds, with_folds
+from tftjax.walkforward.refit import refit as refit_folds
 
 log = logging.getLogger(__name__)
 
@@ -164,6 +166,7 @@ def backtest(
     val_years: int = 1,
     test_years: int = 1,
     expanding: bool = False,
+    refit: bool = False,
     seeds: int = 1,
     directory: str | Path | None = None,
     penalties: Own | None = None,
@@ -187,6 +190,8 @@ def backtest(
       val_years: years before the test years that choose the epoch.
       test_years: years that each training forecasts.
       expanding: trains on all years before, from the first fold's on.
+      refit: trains every fold once more, on its validation rows too, for the epochs that were chosen. The
+        walk-forward of these is returned; it lies beside the first, in DIRECTORY-refit.
       seeds, directory, penalties, metrics, baselines, head: see `fit`.
       resume, overwrite, quiet, track, fields: see `fit`.
 
@@ -215,8 +220,8 @@ def backtest(
     members = with_folds(make_plan([config], num_seeds=seeds), dates)
     flags = _flags(resume, overwrite, quiet, functions, track)
     place = _place(directory)
-    _sweep(members, panel, place, walk_results.conclude, flags)
-    return Backtest(place)
+    prepared = _sweep(members, panel, place, walk_results.conclude, flags)
+    return Backtest(refit_folds(place, members, prepared, panel, **flags) if refit else place)
 
 
 def search(
@@ -385,13 +390,14 @@ def _sweep(
     place: Path,
     ending: Callable[[Trained], str],
     flags: Mapping[str, Any],
-) -> None:
+) -> dict[str, Data]:
     data = load_data(members, mixed_data=False, panel=panel)
     if members[0].fold:
         days = {name: values.panel.frame.index for name, values in data.items()}
         for message in check_history(members, days):
             log.warning(message)
     sweep(members, data, place, ending, **flags)
+    return data
 
 
 def _place(directory: str | Path | None) -> Path:

@@ -9,6 +9,8 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from tftjax.config.section import Fraction, Section
 
+OF_EACH_SERIES = ("gjr", "log_scale")  # values of target_scale with parameters of each series
+
 
 class ColumnsConfig(Section):
     """The roles of the columns of a table of one's own."""
@@ -152,10 +154,28 @@ class DataConfig(Section):
         description="rows left out at the end of train and validation; null: 0 with fractions,"
         " model.prediction_length with dates",
     )
+    val_blocks: int = Field(
+        1,
+        ge=1,
+        le=1000,
+        description="blocks of validation rows; with 4 and a year of validation, the last quarter of each of"
+        " the last four years before the test rows. Scalers and baselines are fitted on all rows before the"
+        " last block",
+    )
+    train_on_val: bool = Field(
+        False,
+        description="validation rows are train rows too, and say nothing about other rows: what --refit sets",
+    )
     final_fit: bool = Field(
         False,
         description="all rows are train rows, from data.split_dates.train on, and none validates or tests:"
         " what --final sets",
+    )
+    unseen: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (),
+        description="names of series that training and validation never see; the test rows are theirs alone,"
+        " and show how the model forecasts series that are new to it. Baselines learn from the earlier rows"
+        " of these series all the same. Needs train.static_dropout",
     )
     missing: Literal["refuse", "mask"] = Field(
         "refuse",
@@ -180,11 +200,35 @@ class DataConfig(Section):
     )
     target_scale: str = Field(
         "none",
-        pattern=r"^(none|ewma|gjr|log_scale|column:.+)$",
+        pattern=r"^(none|ewma|gjr|log_scale|pooled_log_scale|column:.+)$",
         description='what the target is divided by, undone on output; its logarithm is an input: "none",'
         ' "ewma" (its moving volatility), "gjr" (GJR-GARCH), "log_scale" (a regression of log volatility),'
-        ' both fitted on the train rows, or "column:VIX" (any positive observed column)',
+        ' both fitted on the train rows of each series, "pooled_log_scale" (one regression of all series,'
+        ' which holds for unseen ones too), or "column:VIX" (any positive observed column)',
     )
+
+    @field_validator("target_scale")
+    @classmethod
+    def _scale_of_unseen_series(cls, target_scale: str, info: ValidationInfo) -> str:
+        if info.data.get("unseen") and target_scale in OF_EACH_SERIES:
+            raise ValueError(
+                f"'pooled_log_scale', 'ewma' or a column with data.unseen: {target_scale!r} is fitted to each"
+                " series that is trained on, so that unseen ones have none"
+            )
+        return target_scale
+
+    scale_features: bool = Field(
+        False,
+        description="what the regression of log volatility looks at is an input too: past returns' sizes over"
+        " 1 to 63 rows, volatility's level and changes, the next row's weekday; needs a data.target_scale",
+    )
+
+    @field_validator("scale_features")
+    @classmethod
+    def _features_of_a_scale(cls, scale_features: bool, info: ValidationInfo) -> bool:
+        if scale_features and info.data.get("target_scale") == "none":
+            raise ValueError("false, or set data.target_scale, such as to 'log_scale' (it is 'none')")
+        return scale_features
 
     @field_validator("wide")
     @classmethod

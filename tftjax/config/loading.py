@@ -57,6 +57,17 @@ class Config(Section):
             )
         return loss
 
+    @field_validator("train")
+    @classmethod
+    def _unseen_series_are_trained_for(cls, train: TrainConfig, info: ValidationInfo) -> TrainConfig:
+        data = info.data.get("data")
+        if data is not None and data.unseen and not train.static_dropout:
+            raise ValueError(
+                "static_dropout above 0 with data.unseen: the embedding of an unseen series is not trained"
+                " without"
+            )
+        return train
+
     @field_validator("functions")
     @classmethod
     def _one_head(cls, functions: FunctionsConfig, info: ValidationInfo) -> FunctionsConfig:

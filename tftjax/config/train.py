@@ -36,7 +36,7 @@ class TrainConfig(Section):
         ge=0,
         lt=1,
         description="decay a step of an exponential average of the parameters, which is validated beside them"
-        " and kept where it is better, and in a final fit; 0: none; sane: 0.9 to 0.999",
+        " and kept where it is better, or by train.keep 'last'; 0: none; sane: 0.9 to 0.999",
     )
     keep: Literal["best", "last"] = Field(
         "best",
@@ -45,6 +45,14 @@ class TrainConfig(Section):
     )
     half_life: Annotated[float, Field(gt=0, le=1000)] | None = Field(
         None, description="years after which a train window counts half as much in the loss; null: all alike"
+    )
+    static_dropout: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of train windows in which a static category, the id too, is hidden, as in a series"
+        " that was not in training: needed to forecast such; 0: none; 1: the model never sees one; sane: 0,"
+        " or 0.1 to 1",
     )
     warmup_epochs: int = Field(
         0,

@@ -12,11 +12,10 @@ from tftjax.config.data import DataConfig
 from tftjax.config.loading import Config
 from tftjax.config.model import RegimeConfig
 from tftjax.data.conditions import regime_of, regime_values
-from tftjax.data.encoding import fit_encoding
 from tftjax.data.feature_sets import lag_of
 from tftjax.data.loading import date_column, feature_set_of, find_dataset, load_panel, table_of
 from tftjax.data.panel import ROLES_FILE, Panel
-from tftjax.data.prepared import Data, train_targets
+from tftjax.data.prepared import Data, fit_to_train_rows, train_targets
 from tftjax.data.raw.fred_csv import read_fred_csv
 from tftjax.data.splits import Block, make_blocks, starts_of
 from tftjax.data.tables.table import check_table
@@ -68,10 +67,8 @@ def _check_panel(panel: Panel, config: Config) -> list[str]:
         panel, blocks = make_blocks(panel, config.data, *lengths)
     except UserError as error:
         return [str(error)]
-    data, train_rows = config.data, [block.splits.train for block in blocks]
-    settings = data.target_scale, data.scaling, config.model.attention, data.volatility
     checks = _checks(config, panel, blocks, starts_of(blocks, "train", *lengths))
-    checks.append(partial(fit_encoding, panel, train_rows, *settings))  # in training, `prepare` does it
+    checks.append(partial(fit_to_train_rows, panel, blocks, config))  # in training, `prepare` does it
     # Two of them refuse a regime's column that the panel lacks.
     return list(dict.fromkeys(message for check in checks for message in _error_of(check)))
 

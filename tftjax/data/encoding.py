@@ -104,7 +104,7 @@ class Encoding(NamedTuple):
       scaler: scalers of real columns by column, an entry a series.
       categories: distinct values of categorical columns, by column.
       target_scale: `data.target_scale`; unless "none", the target's scaler is of return over volatility.
-      scales: parameters of the target's scale, by series; see `fit_scales`.
+      scales: parameters of the target's scale; see `fit_scales`.
       staleness: `model.attention.staleness.mode`.
       usual_ages: days, by low-frequency column; empty under mode "none".
       regime_column: `model.attention.regime.column`.
@@ -139,6 +139,7 @@ def fit_encoding(
     scalings: Mapping[str, str] | None = None,
     attention: AttentionConfig = PLAIN,
     volatility: str | None = None,
+    scale_features: bool = False,
 ) -> Encoding:
     """Fits the scalers of every real column and the categories of every other on the train rows alone.
 
@@ -151,13 +152,15 @@ def fit_encoding(
       scalings: names in SCALINGS by column; "standard" for the columns left out.
       attention: settings that say whether ages and a regime's column are needed.
       volatility: `data.volatility`.
+      scale_features: `data.scale_features`.
 
     Raises:
       UserError: a setting names a column that the panel lacks, or a column has no value in train rows; see
         `with_scale`, `fit_usual_ages` and `regime_values`.
     """
     scalings = scalings or {}
-    scales = fit_scales(panel, train_rows, target_scale, volatility_column(panel, volatility))
+    column = volatility_column(panel, volatility)
+    scales = fit_scales(panel, train_rows, target_scale, column, scale_features)
     parts = blocks(panel.frame, panel.id_column)
     series = tuple(name for name, _ in parts)
     panel = with_scale(panel, series, target_scale, scales)
@@ -238,6 +241,21 @@ def _filled(fitted: Float64[np.ndarray, "2 S"], name: str) -> Float64[np.ndarray
             " Leave the column out, or let the train rows begin or end later."
         )
     return np.where(np.isnan(fitted), np.nanmedian(fitted, axis=1, keepdims=True), fitted)
+
+
+def scalers_of(encoding: Encoding, names: Sequence[str]) -> dict[str, Scaler]:
+    """The scalers of some series, an entry each; one that was not in training has the median series'.
+
+    Args:
+      names: the series.
+    """
+    place = {name: number for number, name in enumerate(encoding.series)}
+    numbers = [place.get(name, len(place)) for name in names]
+
+    def chosen(values: Float64[np.ndarray, " S"]) -> Float64[np.ndarray, " _"]:
+        return np.append(values, np.median(values))[numbers]
+
+    return {name: Scaler(*map(chosen, scaler)) for name, scaler in encoding.scaler.items()}
 
 
 def with_target_scale(panel: Panel, encoding: Encoding) -> Panel:

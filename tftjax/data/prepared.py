@@ -10,11 +10,23 @@ from jaxtyping import Float, Int
 from tftjax.config.loading import Config
 from tftjax.data.encoding import Encoding, fit_encoding, with_target_scale
 from tftjax.data.panel import Panel
-from tftjax.data.splits import Block, Splits, make_blocks, starts_of
+from tftjax.data.splits import Block, Splits, make_blocks, seen_only, starts_of
 from tftjax.data.windows import Series, fit_classical, make_series, recency_weights
 
 # Settings of data that `prepare` uses; they change nothing in what `load_panel` reads.
-AFTER_LOADING = ("split", "split_dates", "purge", "scaling", "volatility", "target_scale", "final_fit")
+AFTER_LOADING = (
+    "split",
+    "split_dates",
+    "purge",
+    "val_blocks",
+    "train_on_val",
+    "unseen",
+    "scaling",
+    "volatility",
+    "target_scale",
+    "scale_features",
+    "final_fit",
+)
 
 
 @dataclass(frozen=True)
@@ -23,7 +35,7 @@ class Data:
 
     Attributes:
       whole: the panel as it was loaded; a run stores it, so that it is cut at the same dates again.
-      panel: the series that can be trained on, with the target's scale as a column if there is one.
+      panel: the series that can be used, with the target's scale as a column if there is one.
       encoding: scalers and categories.
       series: `panel` encoded, as arrays.
       blocks: series of `panel` with their target rows of train, val and test.
@@ -45,10 +57,24 @@ def target_days(panel: Panel, blocks: Sequence[Block], split: str) -> list[datet
 
 
 def train_targets(panel: Panel, blocks: Sequence[Block]) -> dict[str, Float[np.ndarray, " M"]]:
-    """Returns in the train rows as decimals, by series."""
+    """Returns in the train rows as decimals, by series that is trained on."""
     target = panel.frame[panel.target].to_numpy(np.float64)
-    rows = ((block.name, block.splits.train) for block in blocks)
+    rows = ((block.name, block.splits.train) for block in blocks if not block.is_unseen)
     return {name: target[train.start : train.stop] for name, train in rows}
+
+
+def fit_to_train_rows(panel: Panel, blocks: Sequence[Block], config: Config) -> Encoding:
+    """The encoding of a config, fitted on the train rows alone; see `fit_encoding`."""
+    panel, blocks = seen_only(panel, blocks)
+    return fit_encoding(
+        panel,
+        [block.splits.train for block in blocks],
+        config.data.target_scale,
+        config.data.scaling,
+        config.model.attention,
+        config.data.volatility,
+        config.data.scale_features,
+    )
 
 
 def prepare(panel: Panel, config: Config, encoding: Encoding | None = None) -> Data:
@@ -64,15 +90,7 @@ def prepare(panel: Panel, config: Config, encoding: Encoding | None = None) -> D
     whole = panel
     panel, blocks = make_blocks(whole, config.data, *lengths)
     if encoding is None:
-        train_rows = [block.splits.train for block in blocks]
-        encoding = fit_encoding(
-            panel,
-            train_rows,
-            config.data.target_scale,
-            config.data.scaling,
-            config.model.attention,
-            config.data.volatility,
-        )
+        encoding = fit_to_train_rows(panel, blocks, config)
     panel = with_target_scale(panel, encoding)
     starts = {split: starts_of(blocks, split, *lengths) for split in Splits._fields}
     series = make_series(panel, encoding)

@@ -1,6 +1,6 @@
 """Series as arrays, features first, and windows gathered from them by their start rows, on the device."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -17,6 +17,7 @@ from tftjax.data.encoding import (
     categorical_columns,
     encode_categories,
     real_columns,
+    scalers_of,
     with_target_scale,
 )
 from tftjax.data.panel import Panel, blocks
@@ -184,17 +185,13 @@ def recency_weights(
 def make_series(panel: Panel, encoding: Encoding) -> Series:
     """The panel encoded, as numpy arrays (float32, int32), rows in the panel's order.
 
+    A series that was not in training has code 0 and the scalers of the median series.
+
     Raises:
       UserError: the panel's columns are not those, in that order, that the encoding was fitted on (a model's
-        weights belong to positions), or a series is none of the encoding's.
+        weights belong to positions), or see `with_scale`.
     """
     parts = blocks(panel.frame, panel.id_column)
-    unknown = [name for name, _ in parts if name not in encoding.series]
-    if unknown:
-        raise UserError(
-            f"panel: found the series {', '.join(unknown[:5])}, expected only those of the training run, of"
-            " which a scaler was fitted. Leave them out, or train with them."
-        )
     panel = with_target_scale(panel, encoding)
     fitted = (*encoding.scaler, *encoding.categories)
     columns = real_columns(panel) + categorical_columns(panel)
@@ -203,29 +200,29 @@ def make_series(panel: Panel, encoding: Encoding) -> Series:
             f"panel: found the columns {', '.join(columns)}, expected those that the encoding was fitted"
             f" on, in that order: {', '.join(fitted)}. Use the data and the feature set of the training run."
         )
-    numbers = [encoding.series.index(name) for name, _ in parts]
+    scalers = scalers_of(encoding, [name for name, _ in parts])
     lengths = [len(rows) for _, rows in parts]
-    observed = _scaled(panel.frame, panel.observed, encoding, numbers, lengths)
+    observed = _scaled(panel.frame, panel.observed, scalers, lengths)
     target = panel.frame[panel.target].to_numpy(np.float64)
-    target_scaler, volatility = encoding.scaler[panel.target], None
+    target_scaler, volatility = scalers[panel.target], None
     if encoding.target_scale != "none":
         # Divided by the scaler here, by the window's volatility in `gather`. The center stays away: it is no
         # constant once the volatility is undone, and a fiftieth of the scale.
-        observed[0] = target / np.repeat(target_scaler.scale[numbers], lengths)
+        observed[0] = target / np.repeat(target_scaler.scale, lengths)
         volatility = np.exp(panel.frame[LOG_SCALE].to_numpy(np.float64)).astype(np.float32)
     missing = np.isnan(observed)
     in_past = missing[1:] & ~missing[:1]  # rows of the future have no target, and lie in no window's past
     static = panel.frame.iloc[[rows.start for _, rows in parts]]
     return Series(
         observed=np.where(missing, np.float32(0.0), observed),
-        known_real=_scaled(panel.frame, panel.known_real, encoding, numbers, lengths),
+        known_real=_scaled(panel.frame, panel.known_real, scalers, lengths),
         known_categorical=_encoded(panel.frame, panel.known_categorical, encoding),
-        static_real=_scaled(static, panel.static_real, encoding, numbers, [1] * len(parts)),
+        static_real=_scaled(static, panel.static_real, scalers, [1] * len(parts)),
         static_categorical=_encoded(static, panel.static_categorical, encoding),
         target=target.astype(np.float32),
         row_series=np.repeat(np.arange(len(parts), dtype=np.int32), lengths),
-        center=target_scaler.center[numbers].astype(np.float32),
-        scale=target_scaler.scale[numbers].astype(np.float32),
+        center=target_scaler.center.astype(np.float32),
+        scale=target_scaler.scale.astype(np.float32),
         volatility=volatility,
         present=~missing if in_past.any() else None,
         age=ages_of(panel, encoding.staleness, encoding.usual_ages),
@@ -237,12 +234,12 @@ def make_series(panel: Panel, encoding: Encoding) -> Series:
 
 
 def _scaled(
-    frame: pd.DataFrame, names: Sequence[str], encoding: Encoding, numbers: list[int], lengths: list[int]
+    frame: pd.DataFrame, names: Sequence[str], scalers: Mapping[str, Scaler], lengths: list[int]
 ) -> Float32[np.ndarray, "V N"]:
-    """Columns in units of their scalers; `lengths` rows of each of the series `numbers` follow each other."""
+    """Columns in units of their scalers; `lengths` rows of each series follow each other."""
     scaled = np.empty((len(names), len(frame)), np.float32)
     for row, name in enumerate(names):
-        scaler = Scaler(*(np.repeat(part[numbers], lengths) for part in encoding.scaler[name]))
+        scaler = Scaler(*(np.repeat(part, lengths) for part in scalers[name]))
         scaled[row] = apply_scaler(scaler, frame[name].to_numpy(np.float64))
     return scaled
 

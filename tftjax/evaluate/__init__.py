@@ -12,6 +12,7 @@ from tftjax import face
 __all__, __getattr__ = face(
     __name__,
     baselines="BASELINES",
+    combination="",
     evaluation="Evaluated evaluate",
     files="Evaluation read_evaluation",
     foreign="ForeignForecast read_foreign",

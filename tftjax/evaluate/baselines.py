@@ -333,11 +333,9 @@ def _log_linear(
       fit_shocks: gives quantiles of shocks by features, from those of the train rows.
     """
     forecasts = [np.empty((*task.target_rows.shape, len(task.quantiles))) for task in tasks]
+    scaled = [task.returns / unit for task, unit in zip(tasks, units, strict=True)]
     for step in range(forecasts[0].shape[1]):
-        rows = [regression.rows_to_fit(task.train_rows, step) for task in tasks]
-        known = np.concatenate([design[r - step - 1] for design, r in zip(designs, rows, strict=True)])
-        returns = [task.returns[r] / unit for task, r, unit in zip(tasks, rows, units, strict=True)]
-        returns = np.concatenate(returns)
+        known, returns = regression.rows_of_all(designs, scaled, [task.train_rows for task in tasks], step)
         model = regression.fit(known, returns)
         if model is None:
             raise Unavailable(

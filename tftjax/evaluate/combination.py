@@ -1,7 +1,8 @@
 """Whether a model adds anything: its quantiles combined with others', and tests of encompassing.
 
 A combination is the weighted mean of quantiles, level by level. Validation rows choose its weights, test rows
-judge it. It is made of a single series, as of several the baselines' forecasts are not kept.
+judge it; in a walk-forward those of each fold. It is made of a single series, as of several the baselines'
+forecasts are not kept.
 """
 
 import itertools
@@ -89,6 +90,81 @@ def encompassing(
     return Encompassing(weight, test.difference, test.t, p)
 
 
+class Weights(NamedTuple):
+    """Weights that validation rows choose.
+
+    Attributes:
+      weights: of the model and of the two others that are best on validation, by name, the model's first.
+      beside: by name of another forecast, the model's weight beside it alone.
+    """
+
+    weights: dict[str, float]
+    beside: dict[str, float]
+
+
+def chosen_weights(
+    windows: Windows,
+    forecasts: Mapping[str, Forecast],
+    losses: Mapping[str, float],
+    quantiles: Sequence[float],
+) -> Weights | None:
+    """The weights of a combination, chosen on validation rows; None if there is nothing to combine with.
+
+    Args:
+      windows: of the validation rows.
+      forecasts: theirs by name; the model's as "model".
+      losses: mean pinball loss of each.
+    """
+    ranked = sorted(set(forecasts) - {"model"}, key=lambda name: losses[name])
+    if not ranked:
+        return None
+
+    def weights(names: Sequence[str]) -> tuple[float, ...]:
+        return convex_weights([forecasts[name] for name in names], windows.target, quantiles)
+
+    names = ["model", *ranked[:NUM_OTHERS]]
+    beside = {name: weights(["model", name])[0] for name in ranked}
+    return Weights(dict(zip(names, weights(names), strict=True)), beside)
+
+
+def judge_combined(
+    windows: Windows,
+    combination: Forecast,
+    weights: Mapping[str, float],
+    forecasts: Mapping[str, Forecast],
+    scores: Mapping[str, Score],
+    beside: Mapping[str, float | None],
+    quantiles: Sequence[float],
+    own_metrics: Mapping[str, MetricFunction] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """A combination judged on test rows, and what the model adds to other forecasts.
+
+    Args:
+      windows: of the test rows.
+      combination: its quantiles.
+      weights: see `Weights`.
+      forecasts: those of the model, as "model", and of the others in `beside`.
+      scores: of the model and of every other forecast.
+      beside: by name of a forecast to which the model may add something, its weight on validation rows.
+    Returns:
+      `combination` and `encompassing`, as metrics.json has them.
+    """
+    scored = score(windows, combination, quantiles, own_metrics)
+    tests = tests_against(scored, scores, windows.target.shape[1])
+    added = {
+        name: encompassing(windows, forecasts["model"], forecasts[name], quantiles, weight)._asdict()
+        for name, weight in beside.items()
+    }
+    return {
+        "combination": {
+            "weights": dict(weights),
+            "metrics": scored.metrics,
+            "tests": {"days": len(scored.losses), "model": tests.pop("model"), "diebold_mariano": tests},
+        },
+        "encompassing": added,
+    }
+
+
 def judge_combination(
     windows: Mapping[str, Windows],
     forecasts: Mapping[str, Mapping[str, Forecast]],
@@ -101,40 +177,21 @@ def judge_combination(
 
     Args:
       windows: of each split.
-      forecasts: by split and name; the model's first, as "model".
+      forecasts: by split and name; the model's as "model".
       scores: theirs.
       foreign: names of the foreign forecasts.
     Returns:
-      `combination`: weights, metrics, tests; and `encompassing` by the best baseline and each foreign
-      forecast, as metrics.json has them. Nothing if no other forecast has validation rows.
+      What `judge_combined` returns, `encompassing` by the best baseline and each foreign forecast. Nothing if
+      no other forecast has validation rows.
     """
-    val, test = forecasts["val"], forecasts["test"]
-    ranked = sorted(set(val) - {"model"}, key=lambda name: scores["val"][name].metrics["pinball"])
-    if not ranked:
+    losses = {name: scored.metrics["pinball"] for name, scored in scores["val"].items()}
+    chosen = chosen_weights(windows["val"], forecasts["val"], losses, quantiles)
+    if chosen is None:
         return {}
-
-    def weights(names: Sequence[str]) -> tuple[float, ...]:
-        return convex_weights([val[name] for name in names], windows["val"].target, quantiles)
-
-    names = ["model", *ranked[:NUM_OTHERS]]
-    chosen = weights(names)
-    scored = score(windows["test"], combined([test[name] for name in names], chosen), quantiles, own_metrics)
-    tests = tests_against(scored, scores["test"], windows["test"].target.shape[1])
-    best = [name for name in ranked if name not in foreign][:1]
-    return {
-        "combination": {
-            "weights": dict(zip(names, chosen, strict=True)),
-            "metrics": scored.metrics,
-            "tests": {"days": len(scored.losses), "model": tests.pop("model"), "diebold_mariano": tests},
-        },
-        "encompassing": {
-            name: encompassing(
-                windows["test"],
-                test["model"],
-                test[name],
-                quantiles,
-                weights(["model", name])[0] if name in val else None,
-            )._asdict()
-            for name in (*best, *(name for name in test if name in foreign))
-        },
-    }
+    test = forecasts["test"]
+    mixed = combined([test[name] for name in chosen.weights], list(chosen.weights.values()))
+    best = [name for name in chosen.beside if name not in foreign][:1]
+    beside = {name: chosen.beside.get(name) for name in (*best, *(name for name in test if name in foreign))}
+    return judge_combined(
+        windows["test"], mixed, chosen.weights, test, scores["test"], beside, quantiles, own_metrics
+    )

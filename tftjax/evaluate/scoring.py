@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from tftjax.config.evaluation import EvaluationConfig
 from tftjax.config.functions import call
 from tftjax.data.conditions import regime_of, regime_values
-from tftjax.data.splits import Block
+from tftjax.data.splits import Block, starts_of
 from tftjax.data.volatility import STORMY, known_volatility, storminess, volatility_column
 from tftjax.errors import UserError
 from tftjax.evaluate.baselines import (
@@ -358,7 +358,7 @@ def _tasks(run: runs.Run) -> tuple[list[Task], list[int]]:
     windows = {split: dict(rows_by_series(run, rows[split])) for split in SPLITS}
     tasks, num_val = [], []
     for block in run.data.blocks:
-        first, train = block.rows.start, block.splits.train
+        first, train = block.rows.start, block.earlier
         val, test = (rows[split][windows[split].get(block, slice(0))] for split in SPLITS)
         series = {column: values[first : block.rows.stop] for column, values in columns.items()}
         tasks.append(
@@ -413,15 +413,17 @@ def divisions(run: runs.Run, last_rows: Int[np.ndarray, " W"]) -> list[Division]
 
 
 def _by_volatility(run: runs.Run, last_rows: Int[np.ndarray, " W"]) -> Int[np.ndarray, " W"]:
-    """The third of its series' train windows in which a window's moving volatility lies."""
-    volatility = known_volatility(run.data.panel)
-    train_rows = run.data.starts["train"] + run.config.model.encoder_length - 1
+    """The third of its series' train windows in which a window's moving volatility lies.
+
+    Of a series that is unseen in training, those that its earlier rows would have.
+    """
+    volatility, model = known_volatility(run.data.panel), run.config.model
     regime = np.zeros(len(last_rows), np.int64)
     for block in run.data.blocks:
-        inside_train, inside = (
-            (rows >= block.rows.start) & (rows < block.rows.stop) for rows in (train_rows, last_rows)
-        )
-        reference = volatility[train_rows[inside_train]]
+        as_seen = block._replace(splits=block.splits._replace(train=block.earlier))
+        starts = starts_of([as_seen], "train", model.encoder_length, model.prediction_length)
+        reference = volatility[starts + model.encoder_length - 1]
+        inside = (last_rows >= block.rows.start) & (last_rows < block.rows.stop)
         regime[inside] = storminess(volatility[last_rows[inside]], reference, (1 / 3, STORMY))
     return regime
 

@@ -262,7 +262,7 @@ def combination(metrics: Metrics) -> Table | None:
         return None
     values = metrics["combination"]
     everyone = {"combination": values["metrics"], "model": metrics}
-    weights = ", ".join(f"{name} {weight:g}" for name, weight in values["weights"].items())
+    weights = ", ".join(f"{name} {weight:.2g}" for name, weight in values["weights"].items())
     title = f"Combination: {weights}"
     order = "Quantiles averaged level by level, weights chosen on the validation rows"
     tests = {"model": values["tests"]["model"]}

@@ -60,7 +60,7 @@ def combination_line(metrics: Metrics) -> str:
     if "combination" not in metrics:
         return ""
     weights, tests = (metrics["combination"][name] for name in ("weights", "tests"))
-    named = ", ".join(f"{name} {weight:g}" for name, weight in weights.items() if weight)
+    named = ", ".join(f"{name} {weight:.2g}" for name, weight in weights.items() if weight)
     beaten = count_beaten({"tests": tests, "foreign": metrics.get("foreign", {})})
     said = f"beats {beaten} of {len(_tests(metrics))} baselines, the model alone {count_beaten(metrics)}"
     difference = percent_of(tests["model"], metrics["pinball"]) or "undefined"
@@ -75,7 +75,7 @@ def combination_line(metrics: Metrics) -> str:
 
 def _added(name: str, test: Mapping[str, Any]) -> str:
     """What the model adds to another forecast, by the test of encompassing."""
-    weight = "" if test["weight"] is None else f"weight {test['weight']:g} on validation, "
+    weight = "" if test["weight"] is None else f"weight {test['weight']:.2g} on validation, "
     if test["p"] is None:
         return f"no test of what the model adds to {name} ({weight}too few dates, or the same forecast)"
     adds = "the model adds to" if test["p"] < ALPHA else "it is not shown that the model adds to"

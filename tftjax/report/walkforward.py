@@ -10,7 +10,15 @@ from tftjax.data.panel import Panel, read_panel
 from tftjax.evaluate import tables
 from tftjax.evaluate.formatting import LOSS, Metrics, counted
 from tftjax.evaluate.tables import Cell, Table
-from tftjax.evaluate.verdict import Verdict, count_beaten, headline, percent_of, quality_text, verdict
+from tftjax.evaluate.verdict import (
+    Verdict,
+    combination_line,
+    count_beaten,
+    headline,
+    percent_of,
+    quality_text,
+    verdict,
+)
 from tftjax.plots import forecasts as figures
 from tftjax.plots.walkforward import gain_picture
 from tftjax.report.page import Chapter, Details, Facts, Items, Page, Part, Text
@@ -67,6 +75,7 @@ def verdict_of(walk: Walk) -> Verdict:
         sentence += f": at most {most} of {total} baselines beaten"
     points = [f"{name} {verdict(values)}." for name, values in metrics.items()]
     points += [_against_hardest(walk)]
+    points += [f"{name}. {line}" for name, values in metrics.items() if (line := combination_line(values))]
     if len(metrics) > 1:
         points.append(
             "No config was chosen by a test row, and all are here; the best of several is better by chance"
@@ -100,6 +109,11 @@ def _together(walk: Walk) -> list[Part]:
         _differences(walk, summary.hardest_tests(walk), title),
         summary.together(walk)._replace(title="Configs and baselines"),
         summary.all_at_once(walk),
+        *(
+            table._replace(title=f"{name}. {table.title}")
+            for name, values in walk.metrics.items()
+            if (table := tables.combination(values))
+        ),
         summary.gains(walk),
         Items(summary.left_out(walk)),
         _folded(summary.seeds(walk)),

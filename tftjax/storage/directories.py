@@ -89,7 +89,7 @@ class TrainingDirectory(Directory):
       checkpoints: folder of a run's checkpoints; in a sweep such a folder for each program and part.
       report: a page for reading.
       final: record of what a final fit was chosen by; only a final fit has one.
-      tensorboard, mlflow: what trackers keep, see train/tracking.py.
+      tensorboard, mlflow, mlflow_lock: what trackers keep, see train/tracking.py.
       lock_file: the file that the process that trains there keeps locked.
     """
 
@@ -100,6 +100,7 @@ class TrainingDirectory(Directory):
     final = Inside("final.json")
     tensorboard = Inside("tensorboard")
     mlflow = Inside("mlflow.json")
+    mlflow_lock = Inside("mlflow.lock")
     lock_file = Inside("lock")
 
     def _read_identity(self) -> dict[str, Any]:

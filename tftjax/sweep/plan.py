@@ -21,6 +21,7 @@ from tftjax.errors import UserError, both
 NOT_SWEPT = {"name": "--name", "notes": "nothing", "train.seed": "--seeds", "evaluation": "--set"}
 MAX_SEEDS = 10_000
 STATE_KEYS = ("train.init_from",)  # settings that a member's first state follows from, and nothing else
+STOP_KEYS = ("train.stop_after", "train.patience")  # settings that the loop reads, and no compiled program
 
 
 class Member(NamedTuple):
@@ -261,7 +262,9 @@ def programs(members: Sequence[Member], shapes: Mapping[str, Any]) -> list[list[
 
 def static_settings(config: Config) -> dict[str, Any]:
     """The settings that members of one compiled program share, by dotted key; data comes in by its shapes."""
-    varied = {*MARKS, *NOT_SWEPT, *STATE_KEYS, "data"}
+    varied = {*MARKS, *NOT_SWEPT, *STATE_KEYS, *STOP_KEYS, "data"}
+    if config.train.schedule == "constant":
+        varied.add("train.max_epochs")
     return {
         key: value for key, value in settings(config).items() if not {key, key.partition(".")[0]} & varied
     }

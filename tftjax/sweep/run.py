@@ -18,6 +18,7 @@ from tftjax.data.panel import Panel
 from tftjax.data.prepared import AFTER_LOADING, Data, prepare
 from tftjax.errors import UserError
 from tftjax.evaluate.evaluation import evaluate
+from tftjax.evaluate.processes import beside
 from tftjax.evaluate.scoring import BaselineScores
 from tftjax.storage import runs
 from tftjax.storage.directories import SweepDirectory, lock
@@ -115,7 +116,9 @@ def sweep(
                 locks.enter_context(lock(SweepDirectory(folder).member(member.name)))
         label = part.label if part else ""
         tracking = locks.enter_context(Tracking(track, SweepDirectory(folder), folder.name))
-        train_share(folder, programs, own, data, ended, baselines, quiet, functions, label, engine, tracking)
+        if own:  # a part of more than there are members has none
+            where = label, engine, tracking
+            train_share(folder, programs, own, data, ended, baselines, quiet, functions, *where)
         if part is None:
             text = conclude(Trained(folder, members, data, baselines, functions))
             tracking.end(kept=kept_files(SweepDirectory(folder)))
@@ -149,19 +152,28 @@ def train_share(
                 track = functools.partial(tracking.update, configs=configs.__getitem__)
                 update = each(display.update, track)
                 train_program(folder, view.program, own, data, ended, part, update, functions, engine)
+
+    def is_evaluated(member: Member) -> bool:
+        written = SweepDirectory(folder).member(member.name).evaluation.metrics.exists()
+        return ended[member.name].status == "diverged" or (ended[member.name].evaluated and written)
+
+    def note(member: Member) -> None:
+        ended[member.name] = ended[member.name]._replace(evaluated=True)
+        write_ended(folder, part, ended)
+        tracking.end(member.name, kept_files(SweepDirectory(folder).member(member.name)))
+
     for member in members:
-        outcome, directory = ended[member.name], SweepDirectory(folder).member(member.name)
-        is_evaluated = outcome.evaluated and directory.evaluation.metrics.exists()
-        if outcome.status != "diverged" and not is_evaluated:
-            run = runs.open_run(directory.path, data[member.name], functions)
-            evaluated = evaluate(run, baselines)
-            if not member.fold:  # nobody looks at hundreds of folds one by one: who does, evaluates one anew
-                pictures.draw(run, evaluated)
-            ended[member.name] = outcome._replace(evaluated=True)
-            write_ended(folder, part, ended)
-            tracking.end(member.name, kept_files(directory))
-        elif outcome.status == "diverged":
+        if ended[member.name].status == "diverged":
             tracking.end(member.name, status=FAILED)
+    left = [member for member in members if not is_evaluated(member)]
+    with beside(0 if members[0].fold else len(left)) as call:
+        for member in left:
+            run = runs.open_run(SweepDirectory(folder).member(member.name).path, data[member.name], functions)
+            evaluated = evaluate(run, baselines)
+            if member.fold:  # nobody looks at hundreds of folds one by one: who does, evaluates one anew
+                note(member)
+            else:
+                call(pictures.draw, pictures.pictures_of(run, evaluated), functools.partial(note, member))
 
 
 def train_program(

@@ -46,7 +46,9 @@ COMPILE_SECONDS = (
 )
 # A chunk counts as hung after PATIENCE times as long a member as the slowest so far, and SPARE_SECONDS.
 PATIENCE, SPARE_SECONDS = 10.0, 60.0
-MOST_AT_ONCE = 16  # members that a CPU's actor gets at once: what is on the way lies in memory besides
+# Members that an actor without a GPU gets at once. Its program copies the states of all its slots, frozen or
+# not; and what is on the way lies in the driver's memory besides.
+MOST_AT_ONCE = 4
 MOST_DEATHS = 5  # of actors with one member in hand, and of actors in a row before any has a program
 TOKEN = Path("~/.ray/auth_token")  # Ray's file of the token that a cluster asks for
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "tftjax")
@@ -236,7 +238,7 @@ def chunk_size(waiting: int, live: int, actors: int, *, vectorised: bool) -> int
       waiting: members that are still to be handed out in this epoch.
       live: all members of the epoch.
     """
-    return -(-live // actors) if vectorised else min(max(1, waiting // (2 * actors)), MOST_AT_ONCE)
+    return -(-live // actors) if vectorised else max(1, waiting // (2 * actors))
 
 
 def seconds_allowed(task: str, num_members: int, slowest: float | None) -> float:
@@ -457,7 +459,10 @@ class RayEngine:
 
     def prepare(self, count: int) -> int:
         """Takes any number, as actors get a few at a time; they compile while the first epoch begins."""
-        self._cluster.load(self._members, -(-count // self._cluster.layout.actors))
+        at_once = -(-count // self._cluster.layout.actors)
+        self._cluster.load(
+            self._members, at_once if self._cluster.layout.gpus else min(at_once, MOST_AT_ONCE)
+        )
         return count
 
     def epoch(

@@ -261,7 +261,7 @@ def _train_chunk(
             if live and unsaved >= config.checkpoint_every:
                 _save(group, engine, live, states, unsaved)
                 unsaved = 0
-            epochs_left = sum(config.last_epoch - int(states[member.name].epoch) for member in live)
+            epochs_left = sum(m.config.train.last_epoch - int(states[m.name].epoch) for m in live)
             epochs_left += num_waiting * config.last_epoch
             show(Round(records, time.perf_counter() - started, len(live), epochs_left))
     except KeyboardInterrupt:

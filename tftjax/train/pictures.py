@@ -1,6 +1,7 @@
 """Pictures of an evaluated run, beside its tables: evaluation/{fan_chart,calibration,monitor}.png."""
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxtyping import Float
 from numpy import ndarray
@@ -16,7 +17,36 @@ if TYPE_CHECKING:
     from tftjax.plots.theme import Drawing
 
 
-def draw(run: runs.Run, evaluated: Evaluated) -> None:
+class Pictures(NamedTuple):
+    """What the pictures of a run are drawn from; it can be sent to another process.
+
+    Attributes:
+      directory: the run's directory.
+      name: the run's name, for titles.
+      test: the test windows.
+      shares: see `Evaluated`.
+      best: name of the baseline that was best on validation.
+      records: the epochs' lines of metrics.jsonl; none of what no training made.
+      best_epoch: the epoch whose parameters are kept.
+    """
+
+    directory: Path
+    name: str
+    test: Predictions
+    shares: dict[str, Float[ndarray, " Q"]]
+    best: str | None
+    records: list[dict[str, Any]]
+    best_epoch: int
+
+
+def pictures_of(run: runs.Run, evaluated: Evaluated) -> Pictures:
+    """What the pictures of an evaluated run are drawn from."""
+    best, records = hardest(evaluated.metrics["val"]["baselines"]), read_history(run.directory)
+    parts = run.config.name, evaluated.test, evaluated.shares, best, records, run.best_epoch
+    return Pictures(run.directory, *parts)
+
+
+def draw(pictures: Pictures) -> None:
     """Draws the first step's forecasts of the test rows, and the course of training, if any.
 
     The fan is that of the first series.
@@ -26,13 +56,11 @@ def draw(run: runs.Run, evaluated: Evaluated) -> None:
     """
     from tftjax.plots import theme, training  # matplotlib takes half a second to import
 
-    folder, name, test = RunDirectory(run.directory).evaluation, run.config.name, evaluated.test
+    folder, name, test = RunDirectory(pictures.directory).evaluation, pictures.name, pictures.test
     theme.save(folder.fan_chart, fan(name, test, test.series[0]))
-    best = hardest(evaluated.metrics["val"]["baselines"])
-    theme.save(folder.calibration, calibration(name, test, evaluated.shares, best))
-    records = read_history(run.directory)
-    if records:
-        theme.save(folder.monitor, training.course_drawing(records, run.best_epoch, name))
+    theme.save(folder.calibration, calibration(name, test, pictures.shares, pictures.best))
+    if pictures.records:
+        theme.save(folder.monitor, training.course_drawing(pictures.records, pictures.best_epoch, name))
 
 
 def fan(name: str, test: Predictions, series: str) -> "Drawing":

@@ -1,6 +1,7 @@
 """A run from its config to its evaluation."""
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -238,7 +239,7 @@ def train(
             outcome = fit(config, data, directory, quiet, functions, update)
             run = runs.open_run(directory, data, functions)  # a large panel is not held twice
             evaluated = evaluate(run)
-            pictures.draw(run, evaluated)
+            pictures.draw(pictures.pictures_of(run, evaluated))
             tracking.end(config.name, kept_files(RunDirectory(directory)))
     if not quiet:
         folder = RunDirectory(directory).evaluation.path
@@ -353,15 +354,35 @@ def _on_all_rows(source: runs.Run, name: str, panel: Panel) -> tuple[Config, Dat
     raw = source.config.model_dump(mode="json")
     raw |= {"name": name, "data": raw["data"] | {"final_fit": True}}
     data = prepare(panel, from_dict(raw, f"the final fit of {source.directory}"))
-    train, batch = source.config.train, source.config.train.batch_size
     windows = len(source.data.starts["train"]), len(data.starts["train"])
-    steps, steps_of_all = (count // batch for count in windows)
-    # Fewer windows than a batch are refused by `check_data`.
-    ratio = steps / max(steps_of_all, 1)
-    epochs = max(1, round(source.best_epoch * ratio))
-    raw["train"] |= {"stop_after": epochs, "max_epochs": max(epochs, round(train.max_epochs * ratio))}
-    raw["train"]["warmup_epochs"] = min(round(train.warmup_epochs * ratio), raw["train"]["max_epochs"] - 1)
+    raw["train"] |= chosen_steps(source.config.train, source.directory, source.best_epoch, windows)
     return from_dict(raw, f"the final fit of {source.directory}"), data
+
+
+def chosen_steps(train: TrainConfig, directory: Path, best_epoch: int, windows: tuple[int, int]) -> dict:
+    """Settings of `train` with which more rows get the optimizer steps that a run's validation chose.
+
+    Args:
+      train: the run's settings.
+      directory: its directory; its metrics say whether the averaged parameters were kept.
+      best_epoch: the epoch that validation chose.
+      windows: numbers of train windows, the run's and those of more rows.
+    """
+    # Fewer windows than a batch are refused by `check_data`.
+    steps, steps_now = (max(count // train.batch_size, 1) for count in windows)
+    ratio = steps / steps_now
+    epochs = max(1, round(best_epoch * ratio))
+    if train.max_steps is not None:
+        epochs = min(epochs, math.ceil(train.max_steps / steps_now))
+    last = max(epochs, round(train.max_epochs * ratio))
+    best = [record for record in monitor.read_history(directory) if record["epoch"] == best_epoch]
+    raw = any(record.get("val/averaged") == 0 for record in best)
+    return {
+        "stop_after": epochs,
+        "max_epochs": last,
+        "warmup_epochs": min(round(train.warmup_epochs * ratio), last - 1),
+        "ema_decay": 0.0 if raw else train.ema_decay,
+    }
 
 
 def check_same_config(config: Config, run: runs.Run) -> None:

@@ -201,6 +201,24 @@ def _log_score(
     return jnp.mean(scores if batch.weight is None else batch.weight[:, None] * scores)
 
 
+def hide_categories(
+    codes: Int32[Array, "Vsc B"], rate: float, key: Key[Array, ""], first: int | Int32[Array, ""], whole: int
+) -> Int32[Array, "Vsc B"]:
+    """Static categories, a share of them 0 at random, the code of what was not in training.
+
+    Each variable is hidden by itself, so that a model learns to do without an id where it knows a sector.
+
+    Args:
+      codes: of this device's windows.
+      rate: share of windows in which a variable is hidden.
+      first: position in the whole batch of the first window, so that what is hidden does not depend on how
+        a batch is divided over devices.
+      whole: number of windows of the whole batch.
+    """
+    kept = jax.random.uniform(key, (codes.shape[0], whole)) >= rate
+    return jnp.where(lax.dynamic_slice_in_dim(kept, first, codes.shape[1], axis=1), codes, 0)
+
+
 def _norms(gradient: Array, updates: Array, layout: Layout) -> dict[str, Array]:
     """Norms of the loss's gradient, before any scale or clip, and of the update: whole and by part."""
     norms = {}
@@ -315,6 +333,13 @@ def train_step(
     batch, targets = gather(data.series, starts, *lengths)
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key, impl=KEY_IMPL), state.step)
     noise = Dropout(hyperparameters.dropout_rate, jax.random.bits(key), first + jnp.arange(local))
+    rate = program.config.train.static_dropout
+    if rate:
+        # A stream of its own: dropout takes its bits from the key itself.
+        hidden = hide_categories(
+            inputs.static_categorical, rate, jax.random.fold_in(key, 0), first, starts.shape[0]
+        )
+        inputs = inputs._replace(static_categorical=hidden)
 
     def local_forecast(tree):
         forecast, output = forecast_batch(program.model, tree, inputs, noise, hyperparameters)
@@ -434,7 +459,7 @@ def _validated(
 ) -> tuple[Float[Array, " N"], dict[str, Array]]:
     """The parameters to judge, the current or the averaged ones, and their validation; empty without windows.
 
-    Of both the better are taken; without validation the averaged ones.
+    Of both the better are taken; without validation, or where the last are kept, the averaged ones.
     """
     validates, decay = max(program.val_counts) > 0, program.config.train.ema_decay
     current = validate(state.params, hyperparameters, data, program) if validates else {}
@@ -444,7 +469,7 @@ def _validated(
     if not validates:
         return average, {}
     other = validate(average, hyperparameters, data, program)
-    use = other["loss"] < current["loss"]
+    use = other["loss"] < current["loss"] if program.config.train.keep == "best" else jnp.bool_(True)
     chosen = {name: jnp.where(use, other[name], value) for name, value in current.items()}
     return jnp.where(use, average, state.params), chosen | {"averaged": use.astype(jnp.float32)}
 

@@ -23,6 +23,7 @@ from tftjax.train.loop import Round
 
 WHOLE = ""  # the name of a sweep's or a search's own log, which its members' lie below
 SHOWN = ("val/loss", "val/quantile_loss")  # what TensorBoard's table of settings shows beside them
+LOCK_SECONDS = 60.0
 MLFLOW_BATCH = 100  # values that MLflow takes at once
 FINISHED, STOPPED, FAILED = "FINISHED", "KILLED", "FAILED"
 
@@ -112,7 +113,11 @@ def mlflow(directory: TrainingDirectory, name: str, alone: bool) -> Sink:
     from mlflow.entities import Metric, Param
 
     client, path = MlflowClient(), directory.mlflow
-    runs = dict(files.read_json(path, "Delete it: new runs are made.")) if path.is_file() else {}
+
+    def known_runs() -> dict[str, str]:
+        return dict(files.read_json(path, "Delete it: new runs are made.")) if path.is_file() else {}
+
+    runs = known_runs()
 
     def experiment() -> str:
         title = os.environ.get("MLFLOW_EXPERIMENT_NAME", "tftjax")
@@ -120,12 +125,16 @@ def mlflow(directory: TrainingDirectory, name: str, alone: bool) -> Sink:
         return client.create_experiment(title) if known is None else known.experiment_id
 
     def run_of(member: str) -> str:
+        nested = not (alone or member == WHOLE)
+        parent = {"mlflow.parentRunId": run_of(WHOLE)} if nested else {}
         if member not in runs:
-            nested = not (alone or member == WHOLE)
-            tags = {"mlflow.parentRunId": run_of(WHOLE)} if nested else {}
-            made = client.create_run(experiment(), tags=tags, run_name=member if nested else name)
-            runs[member] = made.info.run_id
-            files.write_json(path, runs)
+            busy = f"{path}: another process holds it."
+            with files.lock(directory.mlflow_lock, LOCK_SECONDS, busy):  # parts of a sweep share the file
+                runs.update(known_runs())
+                if member not in runs:
+                    made = client.create_run(experiment(), tags=parent, run_name=member if nested else name)
+                    runs[member] = made.info.run_id
+                    files.write_json(path, runs)
         return runs[member]
 
     def begin(member: str, values: Mapping[str, Any]) -> None:

@@ -86,6 +86,12 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="train each fold from N seeds: train.seed, train.seed + 1, ...; default: 1",
     )
+    parser.add_argument(
+        "--refit",
+        action="store_true",
+        help="then train every fold anew on its validation rows too, for the epochs that validation chose, as"
+        " a walk-forward of its own in NAME-refit",
+    )
     add_training_flags(parser, "walk-forward", "CONFIG-walk, or 'walk' for several")
     add_sharing_flags(parser, "walk-forward")
     return parser
@@ -104,7 +110,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Trains configs x folds x seeds side by side, and judges them on all test years together."""
     parser = make_parser()
     arguments = parser.parse_args(argv)
-    check_sharing(parser, arguments, ["config", "first_test", "last_test"])
+    check_sharing(parser, arguments, ["config", "first_test", "last_test"], ["refit"])
+    if arguments.part and arguments.refit:
+        parser.error("--refit needs all folds: leave it out of --part, and give it to --conclude")
 
     def command() -> None:
         # Not before the flags are known to be right, and where Ctrl-C is caught: it takes a second.
@@ -112,14 +120,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         from tftjax.sweep.parts import gather, read_part
         from tftjax.sweep.run import load_data, sweep
         from tftjax.train import engine_on
-        from tftjax.walkforward import results
+        from tftjax.walkforward import refit, results
         from tftjax.walkforward.pool import fold_facts
+
+        def fit_anew(folder, members, data, flags) -> None:
+            if not arguments.quiet:
+                print("\ntrained anew on train and validation rows, for the epochs that validation chose:")
+            refit.refit(folder, members, data, None, **flags)
 
         if arguments.conclude:
             runtime.configure()
             members = gather(arguments.conclude, "walk-forward")
             data = load_data(members, mixed_data=False)
-            sweep(members, data, arguments.conclude[0], results.conclude, resume=True, quiet=arguments.quiet)
+            flags = {"resume": True, "quiet": arguments.quiet}
+            sweep(members, data, arguments.conclude[0], results.conclude, **flags)
+            if arguments.refit:
+                fit_anew(arguments.conclude[0], members, data, flags)
             return
         part = read_part(arguments.part) if arguments.part else None
         members, folder = plan_of(arguments)
@@ -132,7 +148,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 facts = [fold_facts(data[member.name]) for member in (members[0], members[-1])]
                 num_folds = len({member.fold for member in members})
                 print("\n".join([*_introduction(num_folds, facts), *messages]))
-            flags = training_flags(arguments)
-            sweep(members, data, folder, results.conclude, part=part, engine=engine, **flags)
+            flags = training_flags(arguments) | {"engine": engine}
+            sweep(members, data, folder, results.conclude, part=part, **flags)
+            if arguments.refit:
+                fit_anew(folder, members, data, flags)
 
     return exit_code(command, STOPPED)

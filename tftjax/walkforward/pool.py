@@ -3,6 +3,8 @@
 import itertools
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,13 +15,21 @@ from tftjax.data.panel import Panel
 from tftjax.data.prepared import Data
 from tftjax.data.volatility import known_volatility, volatility_column
 from tftjax.errors import UserError
+from tftjax.evaluate.combination import Weights, chosen_weights
 from tftjax.evaluate.files import Predictions, check_comparable, read_predictions
-from tftjax.evaluate.metrics import Forecast
+from tftjax.evaluate.metrics import Forecast, pinball
 from tftjax.evaluate.processes import divided
-from tftjax.evaluate.scoring import Windows, baseline_forecasts, score_baselines, split_windows, target_rows
+from tftjax.evaluate.scoring import (
+    BaselineScores,
+    Windows,
+    baseline_forecasts,
+    score_baselines,
+    split_windows,
+    target_rows,
+)
 from tftjax.storage.directories import SweepDirectory
 from tftjax.storage.runs import Ended
-from tftjax.sweep.ensembles import average, stand_in, title
+from tftjax.sweep.ensembles import average, forecasts_of, stand_in, title
 from tftjax.sweep.plan import Member
 from tftjax.sweep.run import Trained
 
@@ -41,6 +51,7 @@ class Fold(NamedTuple):
       test: predictions of the first member, for their dates, series and targets.
       volatility: volatility known before each window; see `Pool`.
       forecasts: forecasts by name of a member or a baseline.
+      weights: by config, those of its combination with baselines, if there is one.
     """
 
     name: str
@@ -48,6 +59,7 @@ class Fold(NamedTuple):
     test: Predictions
     volatility: Float[np.ndarray, " N"]
     forecasts: dict[str, Forecast]
+    weights: Mapping[str, Weights] = MappingProxyType({})
 
 
 class Pool(NamedTuple):
@@ -74,6 +86,12 @@ class Pool(NamedTuple):
     volatility: Float[np.ndarray, " N"]
     volatility_name: str
     quantiles: tuple[float, ...]
+
+    def divide(self, forecast: Forecast) -> list[Float[np.ndarray, "_ P Q"]]:
+        """The forecast of each fold, from one of the pool: what `join` undoes."""
+        whole = np.empty_like(forecast)
+        whole[self.order] = forecast
+        return np.split(whole, np.cumsum([len(fold.test.dates) for fold in self.folds])[:-1])
 
     def join(self, forecasts: Sequence[Float[np.ndarray, "_ P Q"]]) -> Forecast:
         """A forecast of the pool, from one of each fold."""
@@ -129,7 +147,11 @@ def make_fold(trained: Trained, members: Sequence[Member], ended: Mapping[str, E
     run = stand_in(trained.folder, first.fold, first, data, trained.functions)
     windows = {split: split_windows(run, split) for split in ("val", "test")}
     scored = score_baselines(run, windows, trained.baselines)
-    baselines = scored.forecasts["test"]
+    baselines, weights = scored.forecasts["test"], {}
+    if len(data.blocks) == 1 and not first.config.data.train_on_val:
+        for config in dict.fromkeys(member.group for member in alive):
+            seeds = [member for member in alive if member.group == config]
+            weights[config] = _weights(trained.folder, seeds, scored, windows["val"])
     if len(data.blocks) > 1:  # of several series they are not kept
         with divided(len(data.blocks)) as apply:
             baselines = {name: baseline_forecasts(run, name, apply)["test"] for name in scored.scores["test"]}
@@ -140,7 +162,18 @@ def make_fold(trained: Trained, members: Sequence[Member], ended: Mapping[str, E
         test=predictions[first.name],
         volatility=volatility[target_rows(run, "test")[:, 0] - 1],
         forecasts=baselines | {name: values.forecast for name, values in predictions.items()},
+        weights={config: chosen for config, chosen in weights.items() if chosen is not None},
     )
+
+
+def _weights(
+    folder: Path, seeds: Sequence[Member], scored: BaselineScores, windows: Windows
+) -> Weights | None:
+    """The weights of a config's ensemble, or of its only seed, and of baselines on validation rows."""
+    quantiles, model = seeds[0].config.model.quantiles, average(forecasts_of(folder, seeds, "val"))
+    losses = {name: score.metrics["pinball"] for name, score in scored.scores["val"].items()}
+    losses["model"] = pinball(model, windows.target, quantiles)
+    return chosen_weights(windows, {"model": model, **scored.forecasts["val"]}, losses, quantiles)
 
 
 def fold_facts(data: Data) -> dict[str, str | int]:

@@ -27,6 +27,7 @@ from tftjax.data.calendar import periods_a_year
 from tftjax.data.panel import calendar_of
 from tftjax.data.volatility import storminess
 from tftjax.errors import UserError
+from tftjax.evaluate.combination import combined, judge_combined
 from tftjax.evaluate.metrics import MetricFunction, evaluate_forecast, flatten, pinball_losses
 from tftjax.evaluate.scoring import Score, by_day, judge, modes_by_series, score
 from tftjax.evaluate.significance import diebold_mariano
@@ -125,17 +126,50 @@ def judge_all(
                 settings=settings,
                 periods_a_year=periods_a_year,
             )
+    for pooled in headlines(forecasts):
+        metrics[pooled.name] |= judge_combination(pool, pooled, baselines_of(forecasts), scores, own_metrics)
     return metrics
+
+
+def judge_combination(
+    pool: Pool,
+    model: Pooled,
+    baselines: Mapping[str, Pooled],
+    scores: Mapping[str, Score],
+    own_metrics: Mapping[str, MetricFunction],
+) -> dict[str, Any]:
+    """A config's combination with baselines over all folds, by the weights that each fold's validation chose.
+
+    Returns:
+      See `judge_combined`, with the mean weights of the folds, and `encompassing` by the hardest baseline;
+      nothing where a fold has no weights.
+    """
+    chosen = [fold.weights.get(model.config) for fold in pool.folds]
+    if not baselines or not all(chosen):
+        return {}
+    mixed = []
+    for fold, weights, forecast in zip(pool.folds, chosen, pool.divide(model.forecast), strict=True):
+        known = {**fold.forecasts, "model": forecast}
+        mixed.append(combined([known[name] for name in weights.weights], list(weights.weights.values())))
+    names = dict.fromkeys(name for weights in chosen for name in weights.weights)
+    mean = {name: float(np.mean([w.weights.get(name, 0.0) for w in chosen])) for name in names}
+    hardest = min(baselines, key=lambda name: scores[name].metrics["pinball"])
+    beside = float(np.mean([weights.beside[hardest] for weights in chosen]))
+    judged = {"model": scores[model.name], **{name: scores[name] for name in baselines}}
+    forecasts = {"model": model.forecast, hardest: baselines[hardest].forecast}
+    arguments = forecasts, judged, {hardest: beside}, pool.quantiles, own_metrics
+    return judge_combined(pool.windows, pool.join(mixed), mean, *arguments)
 
 
 def parts_of(pool: Pool) -> Iterator[tuple[str, Bool[np.ndarray, " N"], Bool[np.ndarray, " Q"]]]:
     """Each part that is not empty: its name, its windows and its levels.
 
-    Before a stormy window the volatility was above its median over the pool, which nobody knew beforehand: it
-    is fit to describe, not to trade on. A window without a volatility counts as calm.
+    Before a stormy window the volatility was above its series' median over the pool, which nobody knew
+    beforehand: it is fit to describe, not to trade on. A window without a volatility counts as calm.
     """
     levels = np.asarray(pool.quantiles)
-    stormy = storminess(pool.volatility, pool.volatility, (STORMY,)) == 1
+    of_series = [pool.volatility[part] for part in pool.windows.series]
+    stormy = np.concatenate([storminess(values, values, (STORMY,)) == 1 for values in of_series])
     tails = (levels <= TAIL + 1e-9) | (levels >= 1 - TAIL - 1e-9)
     days = {"calm": ~stormy, "stormy": stormy}
     places = {"centre": ~tails, "tails": tails}

@@ -11,7 +11,7 @@ from tftjax.evaluate.formatting import GAIN, LOSS, PERCENT, Format, counted, is_
 from tftjax.evaluate.metrics import columns
 from tftjax.evaluate.significance import MIN_DAYS
 from tftjax.evaluate.tables import Cell, Summary, Table, at_once, best_of, compared, gain_cell, metric_cells
-from tftjax.evaluate.verdict import verdict
+from tftjax.evaluate.verdict import combination_line, verdict
 from tftjax.sweep.results import diverged_text
 from tftjax.walkforward.files import Walk, skills
 from tftjax.walkforward.pool import GAIN_PARTS, TAIL
@@ -37,6 +37,9 @@ def make_summary(walk: Walk, volatility: str) -> Summary:
     parts += [*diverged_text(walk.lost), *left_out(walk)]
     parts += [f"- {name}: {verdict(values)}" for name, values in walk.metrics.items()]
     set_of_best = all_at_once(walk)
+    parts += [
+        f"- {name}. {line}" for name, values in walk.metrics.items() if (line := combination_line(values))
+    ]
     parts += [together(walk), *([set_of_best] if set_of_best else []), seeds(walk), gains(walk)]
     parts += [parts_text(volatility)]
     parts += [*gains_by_part(walk).values(), skill(walk), directions(walk)]
@@ -127,10 +130,10 @@ def gains(walk: Walk) -> Table:
 def parts_text(volatility: str) -> str:
     """The meaning of the parts into which gains are divided."""
     return (
-        f"Stormy: {volatility} on the row before was above its median over these dates. Tails: levels up to"
-        f" {TAIL:g} and from {1 - TAIL:g} on. Each part is its contribution to the gain, in percent of the"
-        " baseline's whole pinball loss: the quarters sum to all, and so do calm and stormy, and centre and"
-        " tails."
+        f"Stormy: {volatility} on the row before was above its series' median over these dates. Tails: levels"
+        f" up to {TAIL:g} and from {1 - TAIL:g} on. Each part is its contribution to the gain, in percent of"
+        " the baseline's whole pinball loss: the quarters sum to all, and so do calm and stormy, and centre"
+        " and tails."
     )
 
 

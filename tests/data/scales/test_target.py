@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 
 from tftjax.config.data import DataConfig
+from tftjax.config.loading import from_dict
 from tftjax.data.encoding import encoding_from_json, encoding_to_json, fit_encoding, with_target_scale
 from tftjax.data.panel import make_panel
+from tftjax.data.scales import log_scale
 from tftjax.data.scales.target import LOG_SCALE, TARGET_SCALES
 from tftjax.data.windows import make_series
 from tftjax.errors import UserError
@@ -90,7 +92,7 @@ def test_a_column_of_that_name_is_refused():
     panel = panel_of(returns, vix)
     taken = panel.frame.assign(**{LOG_SCALE: 1})
     panel = make_panel(taken, target="y", observed=("y", "VIX"), known_categorical=(LOG_SCALE,))
-    with pytest.raises(UserError, match="found a column 'log_scale', the name that the target's scale gets"):
+    with pytest.raises(UserError, match="found a column 'log_scale', a name that the target's scale needs"):
         fit_encoding(panel, [TRAIN], "ewma")
 
 
@@ -106,5 +108,53 @@ def test_the_config_has_the_names_of_the_target_scales():
 def test_an_observed_column_of_that_name_is_refused_too():
     returns, vix = calm_and_stormy()
     panel = panel_of(returns, vix, **{LOG_SCALE: np.arange(ROWS) * 1.0})
-    with pytest.raises(UserError, match="found a column 'log_scale', the name that the target's scale gets"):
+    with pytest.raises(UserError, match="found a column 'log_scale', a name that the target's scale needs"):
         fit_encoding(panel, [TRAIN], "ewma")
+
+
+def features_of(returns, vix):
+    """The encoding with features, and the panel that it gives."""
+    panel = panel_of(returns, vix)
+    encoding = fit_encoding(panel, [TRAIN], "log_scale", scale_features=True)
+    again = encoding_from_json(json.loads(json.dumps(encoding_to_json(encoding), allow_nan=False)))
+    return panel, encoding, with_target_scale(panel, again)
+
+
+def test_features_of_the_scale_are_inputs():
+    returns, vix = calm_and_stormy()
+    panel, encoding, made = features_of(returns, vix)
+    expected = log_scale.features(returns, panel.frame.index, vix, None)
+    assert made.observed == ("y", "VIX", LOG_SCALE, *expected)
+    for name, values in expected.items():
+        found, known = made.frame[name].to_numpy(), np.isfinite(values)
+        np.testing.assert_array_equal(found[known], values[known])
+        mean = values[: TRAIN.stop][known[: TRAIN.stop]].mean()
+        np.testing.assert_allclose(found[~known], mean)
+        scaler = encoding.scaler[name]
+        np.testing.assert_allclose(scaler.center[0], found[: TRAIN.stop].mean())
+    assert not np.isfinite(expected["log_volatility_change_5"][:5]).any()  # the means do stand for something
+    # The scale itself does not change.
+    plain = with_target_scale(panel, fit_encoding(panel, [TRAIN], "log_scale"))
+    np.testing.assert_array_equal(plain.frame[LOG_SCALE], made.frame[LOG_SCALE])
+
+
+def test_features_see_no_later_row():
+    returns, vix = calm_and_stormy()
+    _, _, before = features_of(returns, vix)
+    row = TRAIN.stop + 20
+    returns[row:], vix[row:] = 0.07, 91.0
+    _, _, after = features_of(returns, vix)
+    pd.testing.assert_frame_equal(before.frame.iloc[:row], after.frame.iloc[:row])
+    assert not before.frame.iloc[row].equals(after.frame.iloc[row])
+
+
+def test_features_need_a_scale_and_names_of_their_own():
+    with pytest.raises(UserError, match=r"data\.scale_features: .*set data\.target_scale"):
+        from_dict({"data": {"scale_features": True}}, "test")
+    returns, vix = calm_and_stormy()
+    panel = panel_of(returns, vix, monday=vix)
+    with pytest.raises(UserError, match="found a column 'monday', a name that the target's scale needs"):
+        fit_encoding(panel, [TRAIN], "ewma", scale_features=True)
+    # A scale that could not be fitted has its features all the same.
+    short = fit_encoding(panel_of(returns, vix), [range(0, 23)], "log_scale", scale_features=True)
+    assert with_target_scale(panel_of(returns, vix), short).frame["monday"].notna().all()

@@ -5,7 +5,7 @@ quantiles beat those of GJR-GARCH and of the VIX.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -96,6 +96,26 @@ def rows_to_fit(train: range, step: int = 0) -> Int[np.ndarray, " M"]:
     """Train rows that are `step` rows after the first of a window and have enough rows before them."""
     burn_in = max(1, min(BURN_IN, len(train) // 2))
     return np.arange(max(train.start, burn_in) + step, train.stop)
+
+
+def rows_of_all(
+    designs: Sequence[Float[np.ndarray, "_ F"]],
+    returns: Sequence[Float[np.ndarray, " _"]],
+    train_rows: Sequence[range],
+    step: int = 0,
+) -> tuple[Float[np.ndarray, "M F"], Float[np.ndarray, " M"]]:
+    """What the regression of one or more series is fitted to: train returns, and the features before them.
+
+    Args:
+      designs: features of all rows of each series.
+      returns: all returns of each series.
+      train_rows: train rows of each series.
+      step: number of rows from a window's first target to the one that is forecast.
+    """
+    rows = [rows_to_fit(train, step) for train in train_rows]
+    known = [design[of_series - step - 1] for design, of_series in zip(designs, rows, strict=True)]
+    targets = [values[of_series] for values, of_series in zip(returns, rows, strict=True)]
+    return np.concatenate(known), np.concatenate(targets)
 
 
 def matrix(columns: Mapping[str, Column]) -> Float[np.ndarray, "R F"]:

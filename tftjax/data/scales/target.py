@@ -1,8 +1,8 @@
 """Scales of the target: the volatility known at each row, by which the next return is divided.
 
-A scale is fitted on the train rows of a series and applied to all its rows, each from what is known at its
-end. Its logarithm is a column that the network sees. To add one: a function for each, and a line of
-TARGET_SCALES; its name in config/data.py.
+A scale is fitted on the train rows of a series, or of all together, and applied to all rows of a series, each
+from what is known at its end. Its logarithm is a column that the network sees. To add one: a function for
+each, and a line of TARGET_SCALES; its name in config/data.py.
 """
 
 import logging
@@ -26,6 +26,7 @@ Column = Float[np.ndarray, " R"]
 
 LOG_SCALE = "log_scale"  # name of the column of the scale's logarithm
 FALLBACK = {"fallback": "ewma"}  # parameters of a fit that did not converge
+FEATURES = "features"  # among the parameters, where the features of `log_scale` are columns too
 
 
 class Source(NamedTuple):
@@ -42,7 +43,7 @@ class Source(NamedTuple):
     dates: pd.DatetimeIndex
 
 
-def _fit_nothing(source: Source, train: range, name: str | None) -> dict[str, Any]:
+def _fit_nothing(sources: Sequence[Source], train: Sequence[range], name: str | None) -> dict[str, Any]:
     return {}
 
 
@@ -50,11 +51,11 @@ def _by_ewma(source: Source, parameters: Mapping[str, Any]) -> Column:
     return ewma_volatility(source.returns)
 
 
-def _fit_column(source: Source, train: range, name: str | None) -> dict[str, Any]:
-    if name not in source.observed:
+def _fit_column(sources: Sequence[Source], train: Sequence[range], name: str | None) -> dict[str, Any]:
+    if name not in sources[0].observed:
         raise UserError(
             f"data.target_scale: found 'column:{name}', expected an observed column of the panel:"
-            f" {', '.join(source.observed)}. Correct the name."
+            f" {', '.join(sources[0].observed)}. Correct the name."
         )
     return {"column": name}
 
@@ -79,9 +80,13 @@ def _by_column(source: Source, parameters: Mapping[str, Any]) -> Column:
     return values
 
 
-def _fit_gjr(source: Source, train: range, name: str | None) -> dict[str, Any]:
-    fitted = fit_garch(source.returns[train.start : train.stop], "gjr_garch")
+def _fit_gjr(sources: Sequence[Source], train: Sequence[range], name: str | None) -> dict[str, Any]:
+    fitted = _garch_fit(sources[0], train[0])
     return FALLBACK if fitted is None else fitted._asdict()
+
+
+def _garch_fit(source: Source, train: range) -> Garch | None:
+    return fit_garch(source.returns[train.start : train.stop], "gjr_garch")
 
 
 def _by_gjr(source: Source, parameters: Mapping[str, Any]) -> Column:
@@ -93,10 +98,24 @@ def _garch_of(parameters: Mapping[str, Any]) -> Garch:
     return Garch(**{**parameters, "shape": tuple(parameters["shape"])})
 
 
-def _fit_log_scale(source: Source, train: range, name: str | None) -> dict[str, Any]:
-    garch = fit_garch(source.returns[train.start : train.stop], "gjr_garch")
-    rows = log_scale.rows_to_fit(train)
-    fitted = log_scale.fit(_design(source, name, garch)[rows - 1], source.returns[rows])
+def _fit_log_scale(sources: Sequence[Source], train: Sequence[range], name: str | None) -> dict[str, Any]:
+    return _fit_regression(sources, train, name, _garch_fit(sources[0], train[0]))
+
+
+def _fit_pooled(sources: Sequence[Source], train: Sequence[range], name: str | None) -> dict[str, Any]:
+    """One regression for all series, which has no number of any of them.
+
+    So a series that was not in training is treated as the others are. Sigma of GJR-GARCH, which has numbers
+    of a series, is no feature.
+    """
+    return _fit_regression(sources, train, name, None)
+
+
+def _fit_regression(
+    sources: Sequence[Source], train: Sequence[range], name: str | None, garch: Garch | None
+) -> dict[str, Any]:
+    designs = [_design(source, name, garch) for source in sources]
+    fitted = log_scale.fit(*log_scale.rows_of_all(designs, [source.returns for source in sources], train))
     if fitted is None:
         return FALLBACK
     numbers = {key: np.asarray(value).tolist() for key, value in fitted._asdict().items()}
@@ -119,21 +138,52 @@ def _by_log_scale(source: Source, parameters: Mapping[str, Any]) -> Column:
     return np.where(np.isnan(source.returns), np.nan, sigma)
 
 
+def _fit_features(sources: Sequence[Source], train: Sequence[range], name: str | None) -> dict[str, Any]:
+    """The column of volatility, and the mean of each feature over the train rows, for where it is missing."""
+    columns = [
+        {key: values[rows.start : rows.stop] for key, values in _features(source, name).items()}
+        for source, rows in zip(sources, train, strict=True)
+    ]
+    of_all = {key: np.concatenate([part[key] for part in columns]) for key in columns[0]}
+    known = {key: values[np.isfinite(values)] for key, values in of_all.items()}
+    means = {key: float(values.mean()) if len(values) else 0.0 for key, values in known.items()}
+    return {FEATURES: {"volatility": name, "means": means}}
+
+
+def _features(source: Source, name: str | None) -> dict[str, Column]:
+    """The features of `log_scale` but that of GJR-GARCH, which has no value where it does not converge."""
+    volatility = None if name is None else source.observed[name]
+    return log_scale.features(source.returns, source.dates, volatility, None)
+
+
+def _by_features(source: Source, parameters: Mapping[str, Any]) -> dict[str, Column]:
+    """The features as columns; NaN in rows of the future."""
+    future = np.isnan(source.returns)
+    means = parameters["means"]
+    return {
+        name: np.where(future, np.nan, np.where(np.isfinite(values), values, means[name]))
+        for name, values in _features(source, parameters["volatility"]).items()
+    }
+
+
 class TargetScale(NamedTuple):
     """A divisor of the target.
 
     Attributes:
-      fit: maps a series, its train rows and a column to parameters, as JSON; the column is the text after the
+      fit: maps series, their train rows and a column to parameters, as JSON; the column is the text after the
         colon of `data.target_scale`, or else the column of volatility.
       apply: maps a series and the parameters to the scale known at each row.
       burn_in: number of a series' first rows whose scale is too uncertain to fit a scaler on.
       rows: number of past rows after which a scale has forgotten where the data begin.
+      shared: whether all series are fitted together, and have the same parameters: those that were not in
+        training too. Else each is fitted alone.
     """
 
-    fit: Callable[[Source, range, str | None], dict[str, Any]]
+    fit: Callable[[Sequence[Source], Sequence[range], str | None], dict[str, Any]]
     apply: Callable[[Source, Mapping[str, Any]], Column]
     burn_in: int = 1  # a return is divided by the scale of the row before it
     rows: int = 1
+    shared: bool = True
 
 
 # By the text of `data.target_scale` up to a colon; config/data.py has the names too, for the JSON schema.
@@ -141,8 +191,9 @@ class TargetScale(NamedTuple):
 TARGET_SCALES = {
     "ewma": TargetScale(_fit_nothing, _by_ewma, EWMA_BURN_IN, 75),
     "column": TargetScale(_fit_column, _by_column),
-    "gjr": TargetScale(_fit_gjr, _by_gjr, EWMA_BURN_IN, 250),
-    "log_scale": TargetScale(_fit_log_scale, _by_log_scale, log_scale.BURN_IN, 250),
+    "gjr": TargetScale(_fit_gjr, _by_gjr, EWMA_BURN_IN, 250, shared=False),
+    "log_scale": TargetScale(_fit_log_scale, _by_log_scale, log_scale.BURN_IN, 250, shared=False),
+    "pooled_log_scale": TargetScale(_fit_pooled, _by_log_scale, log_scale.BURN_IN, 75),
 }
 
 
@@ -158,9 +209,13 @@ def _source(panel: Panel, rows: range) -> Source:
 
 
 def fit_scales(
-    panel: Panel, train_rows: Sequence[range], target_scale: str, volatility: str | None
+    panel: Panel,
+    train_rows: Sequence[range],
+    target_scale: str,
+    volatility: str | None,
+    scale_features: bool = False,
 ) -> tuple[dict[str, Any], ...]:
-    """Parameters of the target's scale for each series, as JSON; none for "none".
+    """Parameters of the target's scale, as JSON: of each series, or an entry that all share; () for "none".
 
     A fit that does not converge falls back to the moving volatility, and that is logged.
 
@@ -168,45 +223,72 @@ def fit_scales(
       train_rows: train rows of each series, counted over the whole panel.
       target_scale: `data.target_scale`.
       volatility: the column that counts as implied volatility.
+      scale_features: `data.scale_features`.
     Raises:
       UserError: an unknown column.
     """
     if target_scale == "none":
         return ()
-    name = target_scale.partition(":")[2] or volatility
-    parts, failed, fitted = blocks(panel.frame, panel.id_column), [], []
-    for (series, rows), train in zip(parts, train_rows, strict=True):
-        own = range(train.start - rows.start, train.stop - rows.start)
-        fitted.append(scale_of(target_scale).fit(_source(panel, rows), own, name))
-        failed += [series] if fitted[-1] == FALLBACK else []
+    name, scale = target_scale.partition(":")[2] or volatility, scale_of(target_scale)
+    parts = blocks(panel.frame, panel.id_column)
+    names = [series for series, _ in parts]
+    sources = [_source(panel, rows) for _, rows in parts]
+    own = [
+        range(train.start - rows.start, train.stop - rows.start)
+        for (_, rows), train in zip(parts, train_rows, strict=True)
+    ]
+    alone = [([source], [train]) for source, train in zip(sources, own, strict=True)]
+    groups = {"": (sources, own)} if scale.shared else dict(zip(names, alone, strict=True))
+    failed, fitted = [], []
+    for series, (of_group, train) in groups.items():
+        parameters = scale.fit(of_group, train, name)
+        failed += [series] if parameters == FALLBACK else []
+        fitted.append(parameters | (_fit_features(of_group, train, volatility) if scale_features else {}))
     if failed:
         of = f" for {', '.join(failed[:5])}{', ...' if len(failed) > 5 else ''}" if any(failed) else ""
         log.warning(f"data.target_scale {target_scale!r} could not be fitted{of}: ewma takes its place")
     return tuple(fitted)
 
 
+def has_scale_of_unseen(target_scale: str) -> bool:
+    """Whether a series that was not in training has a scale: unless it would have to be fitted to it."""
+    return target_scale == "none" or scale_of(target_scale).shared
+
+
 def with_scale(
     panel: Panel, names: Sequence[str], target_scale: str, parameters: Sequence[Mapping[str, Any]]
 ) -> Panel:
-    """The panel with the logarithm of the target's scale as its last observed column, if there is a scale.
+    """The panel with the logarithm of the target's scale as an observed column, if there is a scale.
+
+    The features of `log_scale` follow it where the parameters have them.
 
     Args:
-      names: the series that the parameters belong to.
+      names: the series in training.
+      parameters: what `fit_scales` fitted to them.
     Raises:
-      UserError: a value of a column that is not above 0, or a column of that name.
+      UserError: a value of a column that is not above 0, a column of one of these names, or a series that was
+        not in training, where the scale is fitted to each.
     """
     if target_scale == "none" or panel.about.get("scaled"):
         return panel
-    if LOG_SCALE in panel.frame:
-        raise UserError(
-            f"panel: found a column {LOG_SCALE!r}, the name that the target's scale gets. Rename it."
-        )
-    by_name = dict(zip(names, parameters, strict=True))
-    parts = []
+    shared, parts = scale_of(target_scale).shared, []
     for series, rows in blocks(panel.frame, panel.id_column):
-        own = by_name[series]
-        apply = TARGET_SCALES["ewma"].apply if own == FALLBACK else scale_of(target_scale).apply
-        parts.append(np.log(np.maximum(apply(_source(panel, rows), own), MIN_VOLATILITY)))
-    frame = panel.frame.assign(**{LOG_SCALE: np.concatenate(parts)})
-    observed = (*panel.observed, LOG_SCALE)
+        if not shared and series not in names:
+            raise UserError(
+                f"panel: found the series {series!r}, which was not in training, and data.target_scale"
+                f" {target_scale!r}, which is fitted to each series. Leave the series out, or train with"
+                " 'pooled_log_scale' or 'ewma'."
+            )
+        source, own = _source(panel, rows), parameters[0 if shared else names.index(series)]
+        apply = TARGET_SCALES["ewma"].apply if "fallback" in own else scale_of(target_scale).apply
+        columns = {LOG_SCALE: np.log(np.maximum(apply(source, own), MIN_VOLATILITY))}
+        parts.append(columns | (_by_features(source, own[FEATURES]) if FEATURES in own else {}))
+    taken = [name for name in parts[0] if name in panel.frame]
+    if taken:
+        raise UserError(
+            f"panel: found a column {taken[0]!r}, a name that the target's scale needs. Rename it."
+        )
+    added = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    observed = (*panel.observed, *added)
+    frame = panel.frame.assign(**added)
     return replace(panel, frame=frame, observed=observed, about=panel.about | {"scaled": True})
