@@ -118,6 +118,7 @@ def main() -> None:
     parser.add_argument("--dataset", default="embedded", help="embedded, or the folder of a built panel")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--on", metavar="CLUSTER", help="a Ray cluster, as for tftjax sweep")
     arguments = parser.parse_args()
     sweep = SweepDirectory(arguments.runs / "sweep")
     if not sweep.results.exists():
@@ -127,6 +128,7 @@ def main() -> None:
         command += ["--runs", str(arguments.runs), "--resume"]
         for setting in (f"data.dataset={arguments.dataset}", *arguments.set):
             command += ["--set", setting]
+        command += ["--on", arguments.on] if arguments.on else []
         subprocess.run(command, check=True)
     results = pd.read_csv(sweep.results)
     above = {  # the share of random forecasts of the same spread

@@ -183,6 +183,90 @@ def add_training_flags(parser: argparse.ArgumentParser, kind: str, default_name:
     parser.add_argument("--quiet", action="store_true", help="no progress, no summary")
 
 
+def add_sharing_flags(parser: argparse.ArgumentParser, kind: str) -> None:
+    """Adds the flags of sweep and walkforward that say where members are trained.
+
+    Args:
+      kind: the command's product, such as "sweep".
+    """
+    group = parser.add_argument_group(
+        "several machines",
+        "a cluster of Ray (extra `cluster`), or jobs that know nothing of each other",
+    )
+    group.add_argument(
+        "--on",
+        metavar="CLUSTER",
+        help="train on a cluster of Ray: 'ray' starts one on this machine, which no other can reach;"
+        " 'ray://HOST:PORT' joins the one with its client server there; 'auto' joins the one that this"
+        " machine is part of, or that RAY_ADDRESS names. Only this process writes files: the other machines"
+        " need no folder and no data. Default: train in this process",
+    )
+    group.add_argument(
+        "--actors",
+        type=_at_least(1),
+        metavar="N",
+        help="processes on the cluster; default: all there is room for",
+    )
+    group.add_argument(
+        "--actor-cpus", type=_at_least(1), default=1, metavar="N", help="cores of an actor; default: 1"
+    )
+    group.add_argument(
+        "--actor-gpus",
+        type=_at_least(0),
+        metavar="N",
+        help="GPUs of an actor, 0 to train on cores; default: 1 if the cluster has any",
+    )
+    group.add_argument(
+        "--part",
+        metavar="I/N",
+        help="train every N-th member, from the I-th on, and no other: for an array of jobs, each with an I"
+        " of its own from 1 to N. They may all work in one folder at once, or each in its own (--runs). A"
+        " part that was stopped goes on by the same command",
+    )
+    group.add_argument(
+        "--conclude",
+        type=Path,
+        nargs="+",
+        metavar="FOLDER",
+        help=f"gather the parts of a {kind} from its folder or folders into the first of them, and summarise;"
+        " instead of configs, which the folders know",
+    )
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number of at least {least}")
+        return int(text)
+
+    return number
+
+
+def check_sharing(
+    parser: argparse.ArgumentParser, arguments: argparse.Namespace, required: Sequence[str]
+) -> None:
+    """Ends the process, as argparse does, if flags clash with --conclude or --part, or some are missing.
+
+    Args:
+      required: names of arguments that only --conclude does without.
+    """
+    given = [name for name, value in vars(arguments).items() if value != parser.get_default(name)]
+    flags = {name: f"--{name.replace('_', '-')}" for name in vars(arguments)} | {"config": "config"}
+    if arguments.conclude is not None:
+        idle = [flags[name] for name in given if name not in ("conclude", "quiet") and vars(arguments)[name]]
+        if idle:
+            parser.error(f"--conclude takes all from its folders: leave {', '.join(idle)} out")
+        return
+    missing = [flags[name] for name in required if not vars(arguments)[name]]
+    if missing:
+        parser.error(f"the following arguments are required: {', '.join(missing)}")
+    if arguments.part is not None and arguments.overwrite:
+        parser.error("--part with --overwrite would remove what other parts have trained: leave it out")
+    idle = [flags[name] for name in given if name.startswith("actor")]
+    if arguments.on is None and idle:
+        parser.error(f"{', '.join(idle)}: of a cluster, so only with --on")
+
+
 def training_flags(arguments: argparse.Namespace) -> dict[str, bool]:
     """The flags of `add_training_flags` that `train` and `sweep` take, by name."""
     return {name: getattr(arguments, name) for name in ("resume", "overwrite", "quiet")}

@@ -19,6 +19,7 @@ from tftjax.errors import UserError
 log = logging.getLogger(__name__)
 
 MESH_AXIS = "devices"
+DEVICE_COUNT = "--xla_force_host_platform_device_count"
 MOST_HELD = 2**29  # bytes of exchanged gradients that an epoch may hold
 MIN_SHARE = 16  # windows a device: below, the exchange between devices takes longer than the work
 
@@ -42,7 +43,7 @@ def configure() -> None:
     """
     flags = os.environ.get("XLA_FLAGS", "")
     defaults = {
-        "--xla_force_host_platform_device_count": available_cores(),
+        DEVICE_COUNT: available_cores(),
         "--xla_cpu_multi_thread_eigen": "false",
     }
     added = [f"{flag}={value}" for flag, value in defaults.items() if flag not in flags]
@@ -58,6 +59,16 @@ def configure() -> None:
             "JAX_ENABLE_X64 is on: a seed's numbers are others than without it. Each checkpoint records it."
         )
     _start_backend()
+
+
+def with_devices(flags: str, count: int) -> str:
+    """XLA's flags with another number of virtual CPU devices.
+
+    >>> with_devices("--xla_force_host_platform_device_count=8 --xla_cpu_multi_thread_eigen=false", 2)
+    '--xla_cpu_multi_thread_eigen=false --xla_force_host_platform_device_count=2'
+    """
+    kept = [flag for flag in flags.split() if not flag.startswith(DEVICE_COUNT)]
+    return " ".join([*kept, f"{DEVICE_COUNT}={count}"])
 
 
 def _kind_of_code() -> str:

@@ -33,15 +33,12 @@ def test_places(tmp_path):
     assert run.interpretation.table("importance") == tmp_path / "run" / "interpretation" / "importance.csv"
     assert sweep.member("a-s1").metrics == tmp_path / "members" / "a-s1" / "metrics.jsonl"
     assert sweep.ensemble("a").evaluation.path == tmp_path / "ensembles" / "a" / "evaluation"
-    assert sweep.program_checkpoints(2, 1) == tmp_path / "checkpoints" / "2-1"
-    for name in ("ended-1.json", "ended.json", "ended-x.json"):
+    assert sweep.program_checkpoints(2, "1-of-3") == tmp_path / "checkpoints" / "2-1-of-3"
+    for name in ("ended-1-of-3.json", "ended.json", "ended-x.json"):
         (tmp_path / name).write_text("{}")
-    assert sweep.all_ended() == [sweep.ended(1), sweep.ended(0)]
-    assert [sweep.owns(path.name) for path in (sweep.plan, sweep.ended(3), tmp_path / "ended-x.json")] == [
-        True,
-        True,
-        False,
-    ]
+    assert sweep.all_ended() == [sweep.ended("1-of-3"), sweep.ended()]
+    names = ("sweep.json", "ended-3-of-3.json", "ended-x.json", "ended-1.json")
+    assert [sweep.owns(name) for name in names] == [True, True, False, False]
 
 
 def test_an_existing_run_is_neither_replaced_nor_touched(begun):

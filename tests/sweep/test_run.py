@@ -3,7 +3,6 @@
 import json
 import shutil
 import signal
-import socket
 import time
 from pathlib import Path
 
@@ -172,36 +171,58 @@ def test_ctrl_c_keeps_the_last_epoch_and_a_member_goes_on_alone(swept, configs, 
 
 
 @pytest.mark.slow
-def test_two_processes_one_killed_and_resumed_are_one(swept, configs, commands, tmp_path):
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
-    arguments = [*configs, "--seeds", 2, "--runs", tmp_path, "--resume", "--num-processes", 2]
+def test_parts_at_once_one_killed_and_concluded_are_one(swept, configs, commands, tmp_path):
     folder = tmp_path / "sweep"
 
-    def start(index):
-        return commands.start("sweep", *arguments, "--coordinator", address, "--process-id", index)
+    def start(part):
+        return commands.start("sweep", *configs, "--seeds", 2, "--runs", tmp_path, "--part", part)
 
-    both = [start(0), start(1)]
-    line = folder / "members" / "control-s43" / "metrics.jsonl"  # the second process's
+    both = [start("1/2"), start("2/2")]
+    line = folder / "members" / "control-s43" / "metrics.jsonl"  # the second part's
     while not (line.exists() and len(line.read_text().splitlines()) >= 2):
         assert [process.poll() for process in both] == [None, None]
         time.sleep(0.01)
     both[1].kill()
-    _, err = both[0].communicate(timeout=60)
-    assert both[0].returncode == 2
-    assert err.startswith("error: process 1 of the sweep has ended early")
-    assert not (folder / "results.csv").exists()
     both[1].communicate()
-    both = [start(0), start(1)]
-    outputs = [process.communicate(timeout=300) for process in both]
-    assert [process.returncode for process in both] == [0, 0], outputs
-    assert outputs[1][0] == ""
-    assert {path.name for path in folder.glob("ended*")} == {"ended.json", "ended-1.json"}
+    out, err = both[0].communicate(timeout=300)
+    assert (both[0].returncode, err) == (0, "")
+    assert out.startswith(f"part 1/2, 2 of 4 members in 1 program(s), in {folder}")
+    assert out.endswith(f"part 1/2 is trained. After the last one: --conclude {folder}\n")
+    assert not (folder / "results.csv").exists()
+    _, err = commands.run("sweep", "--conclude", folder, code=2)
+    assert "2 of 4 members have not ended, of part 2/2 (control-s43, tiny-s43)" in err
+    commands.run("sweep", *configs, "--seeds", 2, "--runs", tmp_path, "--part", "2/2")
+    out, err = commands.run("sweep", "--conclude", folder)
+    assert err == ""
+    assert "\nUse " in out
     for name in NAMES:
         assert_same_run(folder / "members" / name, swept[0] / "members" / name)
     for name in ("results.csv", "summary.csv", "summary.md"):
         assert (folder / name).read_bytes() == (swept[0] / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_parts_in_folders_of_their_own(swept, configs, commands, tmp_path):
+    """Another folder lacks a member and its end: what `--part` leaves there."""
+    both = []
+    for number, names in ((1, NAMES[::2]), (2, NAMES[1::2])):
+        folder = Path(shutil.copytree(swept[0], tmp_path / f"part-{number}"))
+        ended = json.loads((folder / "ended.json").read_text())
+        (folder / f"ended-{number}-of-2.json").write_text(json.dumps({name: ended[name] for name in names}))
+        for path in folder.iterdir():
+            if path.name not in ("sweep.json", "members", f"ended-{number}-of-2.json"):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for name in set(NAMES) - set(names):
+            shutil.rmtree(folder / "members" / name)
+        both.append(folder)
+    second = contents(both[1])
+    (both[0] / "members" / "tiny-s43.new").mkdir()  # what a kill left
+    _, err = commands.run("sweep", "--conclude", *both)
+    assert err == ""
+    assert contents(both[1]) == second
+    for name in NAMES:
+        assert_same_run(both[0] / "members" / name, swept[0] / "members" / name)
+    assert (both[0] / "results.csv").read_bytes() == (swept[0] / "results.csv").read_bytes()
 
 
 # ---- Bad input -------------------------------------------------------------------------------------------

@@ -120,6 +120,8 @@ def test_arrangement_is_even():
     assert arrange(list("abcde"), 8, 2) == ["a", "c", "e", None, "b", "d", None, None]
     assert arrange(["a"], 2, 2) == ["a", None]
     assert arrange(list("abc"), 3, 3) == ["a", "b", "c"]
+    assert arrange(list("abc"), 6, 2, busy=1) == ["a", "b", "c", None, None, None]
+    assert arrange(list("abc"), 6, 3, busy=2) == ["a", "c", "b", None, None, None]
 
 
 def test_the_program_calls_no_lapack_and_no_device_waits(swept):

@@ -18,7 +18,6 @@ from tftjax.data.loading import load_panel
 from tftjax.data.prepared import prepare
 from tftjax.errors import UserError
 from tftjax.storage import checkpoint
-from tftjax.sweep.hosts import ALONE
 from tftjax.sweep.members import create_member, read_ended
 from tftjax.sweep.plan import make_plan
 from tftjax.sweep.run import train_program
@@ -80,7 +79,7 @@ class Sweep:
         """Trains to the end; returns how the members ended."""
         ended = read_ended(self.folder)
         show = self.rounds.append
-        train_program(self.folder, 1, self.members, self.data, ended, ALONE, show, NO_FUNCTIONS)
+        train_program(self.folder, 1, self.members, self.data, ended, "", show, NO_FUNCTIONS)
         return read_ended(self.folder)
 
     def trainings(self):
@@ -229,6 +228,21 @@ def test_lines_beyond_the_checkpoint_are_dropped(begun):
     del sweep.events[42, 7]
     sweep.train()
     assert sweep.epochs_seen(43) == WHOLE
+
+
+def test_joint_checkpoints_of_a_few_members_each(begun, monkeypatch):
+    monkeypatch.setattr(loop, "JOINT", 2)
+    sweep = begun(checkpoint_every=2, patience=2)
+    sweep.events |= {(42, epoch): "worse" for epoch in (2, 3)} | {(43, 6): KeyboardInterrupt()}
+    with pytest.raises(KeyboardInterrupt):
+        sweep.train()
+    saved = [checkpoint.restore_latest(path) for path in sorted((sweep.folder / "checkpoints").iterdir())]
+    # After the second epoch three members; then two, of which one had been in the second checkpoint.
+    assert [one.metadata["members"] for one in saved] == [["tiny-s43", "tiny-s44"], ["tiny-s44"]]
+    assert [one.arrays["state"]["epoch"].tolist() for one in saved] == [[5, 5], [2]]
+    del sweep.events[43, 6]
+    sweep.train()
+    assert sweep.epochs_seen(43) == sweep.epochs_seen(44) == WHOLE
 
 
 def test_chunks_that_fit_into_memory(begun, monkeypatch, caplog):

@@ -175,7 +175,7 @@ def walk_of(folder, pool, forecasts):
         pass
     lost = {"b-2006-s2": "diverged"}
     ended = {m.name: Ended(lost.get(m.name, "finished"), 5, 4) for m in members()}
-    write_ended(folder, 0, ended)
+    write_ended(folder, "", ended)
     for member in members():
         directory = folder / "members" / member.name / "evaluation"
         directory.mkdir(parents=True)

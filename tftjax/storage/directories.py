@@ -17,6 +17,7 @@ REMEDY = f"Bring a copy back, or train again under another {both('--name')}."
 
 
 PLACE = both("--name, --runs")
+JOINT_SECONDS = 60.0  # for others that make the same directory to be done
 
 
 class Inside:
@@ -85,7 +86,7 @@ class TrainingDirectory(Directory):
       kind: "run" or "sweep".
       made_by: the commands that make one.
       identity: the file by which one is told from other directories: written first and removed last.
-      checkpoints: folder of a run's checkpoints; in a sweep such a folder for each program and process.
+      checkpoints: folder of a run's checkpoints; in a sweep such a folder for each program and part.
       report: a page for reading.
       final: record of what a final fit was chosen by; only a final fit has one.
       lock_file: the file that the process that trains there keeps locked.
@@ -179,20 +180,20 @@ class SweepDirectory(TrainingDirectory):
         """A forecast over all folds."""
         return ForecastDirectory(self.pooled / name)
 
-    def ended(self, process: int = 0) -> Path:
-        """The file of how members have ended, as far as one of several processes knows."""
-        return self.path / (f"ended-{process}.json" if process else "ended.json")
+    def ended(self, part: str = "") -> Path:
+        """The file of how members have ended, as far as one part knows; see sweep/parts.py for its label."""
+        return self.path / (f"ended-{part}.json" if part else "ended.json")
 
     def all_ended(self) -> list[Path]:
-        """The `ended` files of all processes."""
+        """The `ended` files of all parts."""
         return sorted(path for path in self.path.glob("*") if _ENDED.fullmatch(path.name))
 
-    def program_checkpoints(self, program: int, process: int) -> Path:
-        """Folder of one process's checkpoints of a program's members that have not ended."""
-        return self.checkpoints / f"{program}-{process}"
+    def program_checkpoints(self, program: int, part: str = "") -> Path:
+        """Folder of one part's checkpoints of a program's members that have not ended."""
+        return self.checkpoints / f"{program}-{part or 0}"
 
     def all_checkpoints(self, program: int) -> list[Path]:
-        """The `program_checkpoints` of all processes."""
+        """The `program_checkpoints` of all parts."""
         return sorted(self.checkpoints.glob(f"{program}-*"))
 
     def read(self) -> list[dict[str, Any]]:
@@ -226,7 +227,7 @@ class SweepDirectory(TrainingDirectory):
         parts = [RunDirectory(path) for path in self.members.glob("*")]
         parts += [ForecastDirectory(p) for folder in (self.ensembles, self.pooled) for p in folder.glob("*")]
         for part in parts:
-            stranger = isinstance(part, RunDirectory) and part.path.name not in names
+            stranger = isinstance(part, RunDirectory) and part.path.name.removesuffix(".new") not in names
             if stranger or part.path.is_symlink() or not part.path.is_dir():
                 foreign.append(part.path.name)
             else:
@@ -234,7 +235,7 @@ class SweepDirectory(TrainingDirectory):
         return sorted(foreign)
 
 
-_ENDED = re.compile(r"ended(-\d+)?\.json")
+_ENDED = re.compile(r"ended(-\d+-of-\d+)?\.json")
 
 
 def sweep_of(run: Path) -> SweepDirectory | None:
@@ -258,14 +259,32 @@ def make(path: Path) -> Path:
     return path
 
 
-def lock(directory: TrainingDirectory) -> contextlib.AbstractContextManager[None]:
+def lock(directory: TrainingDirectory, seconds: float = 0.0) -> contextlib.AbstractContextManager[None]:
     """Keeps a directory for one process; see `files.lock`.
 
     Raises:
       UserError: another process is training in the directory, or it cannot be written to.
     """
     busy = f"{directory.path}: another process is training there. Wait for it, or choose another ({PLACE})."
-    return files.lock(directory.lock_file, 0.0, busy)
+    return files.lock(directory.lock_file, seconds, busy)
+
+
+def make_joint(directory: TrainingDirectory, write: Callable[[], Any], check: Callable[[], Any]) -> None:
+    """Makes a directory in which several processes are to train, or finds it made, while the others wait.
+
+    The lock is free again when it is made: to train, each process locks its own runs in the directory.
+
+    Args:
+      write, check: see `claim`; whoever comes first writes.
+    Raises:
+      UserError: the directory has contents that are not to be used, a process trains all that is in it, or it
+        cannot be written to.
+    """
+    if _is_begun(directory):
+        check()  # before a lock file is made in something else
+    make(directory.path)
+    with lock(directory, JOINT_SECONDS):
+        check() if _is_begun(directory) else write()
 
 
 @contextlib.contextmanager

@@ -4,13 +4,22 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from tftjax.cli import STOPPED, add_training_flags, command_parser, exit_code, rerun, training_flags
+from tftjax.cli import (
+    STOPPED,
+    add_sharing_flags,
+    add_training_flags,
+    check_sharing,
+    command_parser,
+    exit_code,
+    rerun,
+    training_flags,
+)
 
 if __name__ == "__main__":  # before the imports that take a second
     rerun("sweep")
 
 from tftjax.config.loading import from_dict
-from tftjax.sweep import hosts, plan
+from tftjax.sweep import plan
 from tftjax.sweep.plan import Member
 
 
@@ -29,8 +38,11 @@ def make_parser() -> argparse.ArgumentParser:
         "configs/*.json --seeds 5",
         "configs/control.json --grid loss.std_weight=0,0.01,0.1 --seeds 3",
         "configs/control.json --sample 20 --space space.json",
+        "configs/*.json --seeds 5 --on ray",
+        "configs/*.json --seeds 5 --part 2/8",
+        "--conclude runs/sweep",
     )
-    parser.add_argument("config", nargs="+", help="JSON files, such as configs/*.json")
+    parser.add_argument("config", nargs="*", help="JSON files, such as configs/*.json")
     parser.add_argument(
         "--seeds",
         type=int,
@@ -62,7 +74,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="let members differ in data and splits, so that their numbers do not compare",
     )
     add_training_flags(parser, "sweep", "the config's, or 'sweep' for several")
-    hosts.add_arguments(parser)
+    add_sharing_flags(parser, "sweep")
     return parser
 
 
@@ -90,17 +102,29 @@ def plan_of(arguments: argparse.Namespace) -> tuple[list[Member], Path]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Trains configs x grid x sample x seeds side by side, evaluates all, and compares them."""
-    arguments = make_parser().parse_args(argv)
+    parser = make_parser()
+    arguments = parser.parse_args(argv)
+    check_sharing(parser, arguments, ["config"])
 
     def command() -> None:
         # Not before the flags are known to be right, and where Ctrl-C is caught: it takes a second.
         from tftjax import runtime
+        from tftjax.sweep.parts import gather, read_part
         from tftjax.sweep.run import conclude, load_data, sweep
+        from tftjax.train import engine_on
 
-        runtime.configure()
+        if arguments.conclude:
+            runtime.configure()
+            members = gather(arguments.conclude, "sweep")
+            data = load_data(members, mixed_data=True)
+            sweep(members, data, arguments.conclude[0], conclude, resume=True, quiet=arguments.quiet)
+            return
+        part = read_part(arguments.part) if arguments.part else None
         members, folder = plan_of(arguments)
-        data = load_data(members, arguments.mixed_data)
-        with hosts.joined(arguments) as host:
-            sweep(members, data, folder, conclude, host=host, **training_flags(arguments))
+        with engine_on(arguments.on, arguments.actors, arguments.actor_cpus, arguments.actor_gpus) as engine:
+            runtime.configure()
+            data = load_data(members, arguments.mixed_data)
+            flags = training_flags(arguments)
+            sweep(members, data, folder, conclude, part=part, engine=engine, **flags)
 
     return exit_code(command, STOPPED)

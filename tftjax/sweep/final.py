@@ -55,7 +55,7 @@ def refit_seeds(
         for run in finals:
             epochs = run.config.train.last_epoch
             ended[run.config.name] = Ended("finished", epochs, epochs)
-        write_ended(directory, 0, ended)
+        write_ended(directory, "", ended)
         record = runs.read_final(finals[0].directory)
         path = runs.path_to_source(source, directory)
         write_json(sweep.final, record._replace(source=path, verdict=verdict)._asdict())

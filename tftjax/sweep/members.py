@@ -1,7 +1,7 @@
 """The members of a sweep on disk: their plan, their runs, and how each ended."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,16 @@ def claim(
         if goes_on:
             write()
         yield
+
+
+def make_joint(folder: Path, members: Sequence[Member]) -> None:
+    """`directories.make_joint` of a sweep's directory, for one of its parts.
+
+    Raises:
+      UserError: see `directories.make_joint`; or the sweep in the directory has other members.
+    """
+    write, check = (partial(step, folder, members) for step in (_write_plan, _check_same))
+    directories.make_joint(SweepDirectory(folder), write, check)
 
 
 def _write_plan(folder: Path, members: Sequence[Member]) -> None:
@@ -65,7 +75,7 @@ def read_members(folder: Path) -> list[Member]:
 
 
 def read_ended(folder: Path) -> dict[str, Ended]:
-    """The members of a sweep that have ended, by name, whichever process trained them.
+    """The members of a sweep that have ended, by name, whichever part trained them.
 
     Raises:
       UserError: a file is damaged.
@@ -80,31 +90,40 @@ def read_ended(folder: Path) -> dict[str, Ended]:
     return ended
 
 
-def write_ended(folder: Path, host: int, ended: dict[str, Ended]) -> None:
-    """Writes how members have ended, as far as this process knows, whole or not at all."""
+def write_ended(folder: Path, part: str, ended: Mapping[str, Ended]) -> None:
+    """Writes how members have ended, as far as a part knows, whole or not at all.
+
+    Args:
+      part: the part's label; empty for a sweep that is not divided.
+    """
     outcomes = {name: outcome._asdict() for name, outcome in ended.items()}
-    files.write_json(SweepDirectory(folder).ended(host), outcomes)
+    files.write_json(SweepDirectory(folder).ended(part), outcomes)
+
+
+def plan_differences(stored: Sequence[Member], planned: Sequence[Member]) -> str:
+    """Lines that say in which members two plans differ; empty if in none."""
+    before, after = ({member.name: member.config for member in plan} for plan in (stored, planned))
+    gone, new = (sorted(a.keys() - b.keys()) for a, b in ((before, after), (after, before)))
+    changed = sorted(name for name in before.keys() & after.keys() if before[name] != after[name])
+    return "".join(
+        f"\n  {what}: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
+        for what, names in (("no longer there", gone), ("new", new), ("with other settings", changed))
+        if names
+    )
 
 
 def _check_same(folder: Path, members: Sequence[Member]) -> None:
     """Refuses members that differ in more than how they are evaluated."""
-    stored, planned = ({m.name: m.config for m in plan} for plan in (read_members(folder), members))
-    for name in stored.keys() & planned.keys():
-        functions = planned[name].functions
-        judged = {kind: getattr(functions, kind) for kind in ("metrics", "baselines")}
-        update = {"evaluation": planned[name].evaluation}
-        update["functions"] = stored[name].functions.model_copy(update=judged)
-        stored[name] = stored[name].model_copy(update=update)
-    if stored == planned:
-        return
-    gone, new = (sorted(a.keys() - b.keys()) for a, b in ((stored, planned), (planned, stored)))
-    changed = sorted(name for name in stored.keys() & planned.keys() if stored[name] != planned[name])
-    lines = [
-        f"\n  {what}: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"
-        for what, names in (("no longer there", gone), ("new", new), ("with other settings", changed))
-        if names
-    ]
-    raise UserError(
-        f"{folder}: {both('--resume')}, with other members:{''.join(lines)}\n"
-        f"Resume with the command that began the sweep, or use another {both('--name')}."
-    )
+    stored, planned = read_members(folder), {member.name: member.config for member in members}
+    for place, member in enumerate(stored):
+        if member.name in planned:
+            functions = planned[member.name].functions
+            judged = {kind: getattr(functions, kind) for kind in ("metrics", "baselines")}
+            update = {"evaluation": planned[member.name].evaluation}
+            update["functions"] = member.config.functions.model_copy(update=judged)
+            stored[place] = member._replace(config=member.config.model_copy(update=update))
+    if differences := plan_differences(stored, members):
+        raise UserError(
+            f"{folder}: {both('--resume')}, with other members:{differences}\n"
+            f"Resume with the command that began the sweep, or use another {both('--name')}."
+        )

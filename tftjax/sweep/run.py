@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import hashlib
 import json
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
@@ -22,15 +21,16 @@ from tftjax.evaluate.evaluation import evaluate
 from tftjax.evaluate.processes import beside
 from tftjax.evaluate.scoring import BaselineScores
 from tftjax.storage import runs
-from tftjax.storage.directories import RunDirectory, SweepDirectory, lock
+from tftjax.storage.directories import SweepDirectory, lock
 from tftjax.storage.runs import Ended
-from tftjax.sweep import hosts, plan
+from tftjax.sweep import plan
 from tftjax.sweep.ensembles import ensembles, evaluate_ensembles
-from tftjax.sweep.hosts import ALONE, Host
-from tftjax.sweep.members import claim, create_member, read_ended, write_ended
+from tftjax.sweep.members import claim, create_member, make_joint, read_ended, write_ended
+from tftjax.sweep.parts import Part
 from tftjax.sweep.plan import Member, static_settings
 from tftjax.sweep.results import ranking, write_results
 from tftjax.train import pictures, progress
+from tftjax.train.cluster import EngineType
 from tftjax.train.engine import MembersEngine, Training, data_shapes
 from tftjax.train.loop import Group, Round, train_members
 from tftjax.train.run import OWN_SPREAD, check_functions, check_parameters
@@ -62,7 +62,8 @@ def sweep(
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
-    host: Host = ALONE,
+    part: Part | None = None,
+    engine: EngineType = MembersEngine,
     functions: Functions = NO_FUNCTIONS,
 ) -> None:
     """Trains members, each into a run directory of its own, evaluates them and summarises the results.
@@ -72,15 +73,15 @@ def sweep(
       data: what `load_data` returns.
       folder: the sweep's directory.
       conclude: writes the results, and returns what to print of them.
-      resume: go on with the sweep in the folder, or begin it.
+      resume: go on with the sweep in the folder, or begin it; of a part always so.
       overwrite: replace the sweep in the folder.
       quiet: print nothing but the messages that need action.
-      host: which of several processes this is; each trains its share, the first one summarises.
+      part: trains and evaluates only these members, beside other parts; nothing is summarised.
+      engine: on what members are trained.
       functions: functions that were handed in, which the members' configs record.
     Raises:
       UserError: see the parts; nothing that a user made is lost.
     """
-    quiet = quiet or host.index > 0
     for config in {member.group: member.config for member in members}.values():
         check_functions(config, functions)
     given = members
@@ -88,49 +89,58 @@ def sweep(
     baselines: dict[Hashable, BaselineScores] = {}  # members on the same data share them
     programs = plan.programs(members, {name: data_shapes(values) for name, values in data.items()})
     if not quiet:
-        print(f"{len(members)} members in {len(programs)} program(s), in {folder}")
+        some = f"part {part.number}/{part.count}, {len(part.share(members))} of " if part else ""
+        print(f"{some}{len(members)} members in {len(programs)} program(s), in {folder}")
         own = [member for member, before in zip(members, given, strict=True) if member != before]
         if own:
             spreads = sorted({member.config.loss.target_std for member in own})
             to = f" to {spreads[-1]:g}" if len(spreads) > 1 else ""
             print(f"loss.target_std {spreads[0]:g}{to} in {len(own)} of them: {OWN_SPREAD}")
-    if not (resume and SweepDirectory(folder).plan.exists()):
+    if not ((resume or part) and SweepDirectory(folder).plan.exists()):
         check_starts(programs, data, folder, functions)
-    with contextlib.ExitStack() as stack:
-        if host.index == 0:
-            stack.enter_context(claim(folder, members, resume=resume, overwrite=overwrite))
-            for member in members:
-                create_member(folder, member, data[member.name].whole, resume=resume)
-        same = hashlib.sha256(repr(list(members)).encode()).hexdigest()[:8]
-        hosts.wait_for_all(host, f"made {same}")  # unless another process has other members
-        train_share(
-            folder, [host.share(group) for group in programs], data, baselines, host, quiet, functions
-        )
-        hosts.wait_for_all(host, "trained")
-        if host.index == 0:
+    own = part.share(members) if part else members
+    with contextlib.ExitStack() as locks:
+        if part:
+            make_joint(folder, members)
+        else:
+            locks.enter_context(claim(folder, members, resume=resume, overwrite=overwrite))
+        for member in own:
+            create_member(folder, member, data[member.name].whole, resume=resume or part is not None)
+        ended = read_ended(folder)
+        for member in own:
+            if member.name not in ended or not ended[member.name].evaluated:
+                locks.enter_context(lock(SweepDirectory(folder).member(member.name)))
+        label = part.label if part else ""
+        train_share(folder, programs, own, data, ended, baselines, quiet, functions, label, engine)
+        if part is None:
             text = conclude(Trained(folder, members, data, baselines, functions))
             if not quiet:
                 print(f"\n{text}\nresults, summary and plots in {folder}")
+        elif not quiet:
+            print(f"\npart {part.number}/{part.count} is trained. After the last one: --conclude {folder}")
 
 
 def train_share(
     folder: Path,
     programs: Sequence[Sequence[Member]],
+    members: Sequence[Member],
     data: Mapping[str, Data],
+    ended: dict[str, Ended],
     baselines: dict[Hashable, BaselineScores],
-    host: Host,
     quiet: bool,
     functions: Functions,
+    part: str,
+    engine: EngineType,
 ) -> None:
-    """Trains and evaluates one process's members of every program; adds to `baselines`."""
-    members = [member for group in programs for member in group]
-    ended = read_ended(folder)
+    """Trains and evaluates some members of programs; adds to `ended` and `baselines`."""
     groups = {member.name: member.group for member in members}
     view = progress.SweepView(groups, ended, len(programs))
     with progress.display(view, quiet) as display:
         for view.program, program in enumerate(programs, start=1):
-            if program:
-                train_program(folder, view.program, program, data, ended, host, display.update, functions)
+            own = [member for member in program if member.name in groups]
+            if own:
+                update = display.update
+                train_program(folder, view.program, own, data, ended, part, update, functions, engine)
 
     def is_evaluated(member: Member) -> bool:
         written = SweepDirectory(folder).member(member.name).evaluation.metrics.exists()
@@ -138,14 +148,15 @@ def train_share(
 
     def note(member: Member) -> None:
         ended[member.name] = ended[member.name]._replace(evaluated=True)
-        write_ended(folder, host.index, ended)
+        write_ended(folder, part, ended)
 
     left = [member for member in members if not is_evaluated(member)]
-    with beside(0 if members[0].fold else len(left)) as call:
+    # Nobody looks at hundreds of folds one by one: who does, evaluates one anew.
+    with beside(sum(not member.fold for member in left)) as call:
         for member in left:
             run = runs.open_run(SweepDirectory(folder).member(member.name).path, data[member.name], functions)
             evaluated = evaluate(run, baselines)
-            if member.fold:  # nobody looks at hundreds of folds one by one: who does, evaluates one anew
+            if member.fold:
                 note(member)
             else:
                 call(pictures.draw, pictures.pictures_of(run, evaluated), functools.partial(note, member))
@@ -157,11 +168,16 @@ def train_program(
     members: Sequence[Member],
     data: Mapping[str, Data],
     ended: dict[str, Ended],
-    host: Host,
+    part: str,
     show: Callable[[Round], Any],
     functions: Functions,
+    engine: EngineType = MembersEngine,
 ) -> None:
-    """Trains one process's members of one program until each has ended; adds to `ended`."""
+    """Trains members of one program until each has ended; adds to `ended`.
+
+    Args:
+      part: label of the part that they are of; empty if the sweep is not divided.
+    """
     sweep = SweepDirectory(folder)
     trainings = [
         Training(member.name, member.config, data[member.name], sweep.member(member.name).path, functions)
@@ -170,15 +186,11 @@ def train_program(
     group = Group(
         trainings,
         label=f"program {number}: ",
-        checkpoints=sweep.program_checkpoints(number, host.index),
+        checkpoints=sweep.program_checkpoints(number, part),
         restored=sweep.all_checkpoints(number),
-        write_ended=functools.partial(write_ended, folder, host.index),
+        write_ended=functools.partial(write_ended, folder, part),
     )
-    with contextlib.ExitStack() as locks:
-        for training in trainings:
-            if training.name not in ended:
-                locks.enter_context(lock(RunDirectory(training.directory)))
-        train_members(group, MembersEngine, ended, show)
+    train_members(group, engine, ended, show)
 
 
 def conclude(trained: Trained) -> str:

@@ -8,6 +8,7 @@ from tftjax import face
 
 __all__, __getattr__ = face(
     __name__,
+    cluster="EngineType engine_on",
     engine="BatchEngine MembersEngine Training",
     loop="Group Round train_members",
     monitor="",

@@ -139,11 +139,13 @@ class MembersEngine:
     Args:
       members: members of one static config and data of one shape.
       devices: not used: a member's sums are never divided.
+      busy: the number of devices that get members; None takes all. XLA compiles a program for one device to
+        other bits than one for several: a process with one core has two devices, of which one is busy.
     """
 
     devices = 1
 
-    def __init__(self, members: Sequence[Training], devices: int | None = None):
+    def __init__(self, members: Sequence[Training], devices: int | None = None, *, busy: int | None = None):
         self.datasets = tuple({id(member.data): member.data for member in members}.values())
         places = {id(data): place for place, data in enumerate(self.datasets)}
         self.numbers = [places[id(member.data)] for member in members]
@@ -153,6 +155,7 @@ class MembersEngine:
         counts = sorted({len(data.starts["val"]) for data in self.datasets})
         self.program = program._replace(val_counts=tuple(counts))
         self.mesh = device_mesh()
+        self.busy = busy or self.mesh.size
         self.vectorised = jax.default_backend() != "cpu"
         self.executable: Executable | None = None
 
@@ -167,7 +170,7 @@ class MembersEngine:
     ) -> Results:
         """Trains an epoch: see the head of this file. Packs the members into fewer slots if that pays."""
         num_slots, started = self.executable.num_slots, time.perf_counter()
-        slots = arrange(range(len(live)), num_slots, self.mesh.size)
+        slots = arrange(range(len(live)), num_slots, self.mesh.size, self.busy)
         filled = [place or 0 for place in slots]
         values = [jax.tree.map(np.float32, member) for member in hyperparameters]
         with _memory_errors():
@@ -187,7 +190,7 @@ class MembersEngine:
     def compile_slots(self, num_members: int) -> Executable:
         """Compiles the program for as many slots as members, rounded up to equal numbers on all devices."""
         started = time.perf_counter()
-        num_slots = -(-num_members // self.mesh.size) * self.mesh.size
+        num_slots = -(-num_members // self.busy) * self.mesh.size
         divided = NamedSharding(self.mesh, PartitionSpec(MESH_AXIS))
         values = jax.tree.map(np.float32, hyperparameters_of(self.program.config))
         example = init_state(self.program, values, 0), values, np.int32(0), np.bool_(True)
@@ -309,19 +312,23 @@ def compile_members(program: Program, mesh: Mesh, *, vectorised: bool):
     return jax.jit(sharded, compiler_options=compiler_options())
 
 
-def arrange(members: Sequence[Slot], num_slots: int, num_devices: int) -> list[Slot | None]:
+def arrange(
+    members: Sequence[Slot], num_slots: int, num_devices: int, busy: int | None = None
+) -> list[Slot | None]:
     """Lays members into slots so that each device has as many, to within one; None is a slot left frozen.
 
     >>> arrange("abc", num_slots=6, num_devices=2)
     ['a', 'c', None, 'b', None, None]
 
     Args:
-      num_slots: a multiple of num_devices, at least as many as members.
+      num_slots: a multiple of num_devices, with room for the members on the busy ones.
+      busy: the number of devices, from the first, that get members; None takes all.
     """
+    busy = busy or num_devices
     per_device = num_slots // num_devices
     slots: list[Slot | None] = []
     for device in range(num_devices):
-        share = list(members[device::num_devices])
+        share = list(members[device::busy]) if device < busy else []
         slots += [*share, *[None] * (per_device - len(share))]
     return slots
 

@@ -29,6 +29,8 @@ from tftjax.train import monitor, warm_start
 from tftjax.train.engine import Engine, OutOfMemory, Training, stack, unstack
 from tftjax.train.step import Program, TrainState, init_state, state_from_arrays, state_to_arrays
 
+JOINT = 64  # members of a joint checkpoint, at most: while it is written, their states lie in memory thrice
+
 log = logging.getLogger(__name__)
 
 
@@ -54,7 +56,8 @@ class Group(NamedTuple):
     Attributes:
       members: members of one static config.
       label: beginning of messages; empty for a run.
-      checkpoints: folder of joint checkpoints of all live members; None for a single run.
+      checkpoints: folder of joint checkpoints of live members, beside those that `_save` makes for more of
+        them; None for a single run.
       restored: folders of joint checkpoints that may hold states of these members.
       write_ended: writes how members ended; None for a single run.
     """
@@ -317,7 +320,9 @@ def save_state(member: Training, state: TrainState, program: Program, devices: i
 def _save(
     group: Group, engine: Engine, live: Sequence[Training], states: Mapping[str, TrainState], rounds: int
 ) -> None:
-    """Writes the states of the live members: a checkpoint of each run, or a joint one.
+    """Writes the states of the live members: a checkpoint of each run, or joint ones of up to JOINT members.
+
+    A member's newest state counts, in whatever joint checkpoint it lies.
 
     Args:
       rounds: epochs since the last time: a joint checkpoint is numbered by the group's epochs.
@@ -326,15 +331,18 @@ def _save(
         for member in live:
             save_state(member, states[member.name], engine.program, engine.devices)
         return
-    arrays = [state_to_arrays(states[member.name], engine.program.layout)["state"] for member in live]
-    metadata = {
-        "members": [member.name for member in live],
-        "data": {member.name: member.data.panel.fingerprint for member in live},
-        "devices": engine.devices,
-        "versions": runs.versions(),
-    }
-    number = max(checkpoint.epochs(group.checkpoints), default=0) + rounds
-    checkpoint.save(group.checkpoints, number, {"state": stack(arrays)}, metadata, best_epoch=None)
+    for begin in range(0, len(live), JOINT):
+        share, first = live[begin : begin + JOINT], group.checkpoints
+        folder = first.with_name(f"{first.name}-{begin // JOINT}") if begin else first
+        arrays = [state_to_arrays(states[member.name], engine.program.layout)["state"] for member in share]
+        metadata = {
+            "members": [member.name for member in share],
+            "data": {member.name: member.data.panel.fingerprint for member in share},
+            "devices": engine.devices,
+            "versions": runs.versions(),
+        }
+        number = max(checkpoint.epochs(folder), default=0) + rounds
+        checkpoint.save(folder, number, {"state": stack(arrays)}, metadata, best_epoch=None)
 
 
 class _Saved(NamedTuple):

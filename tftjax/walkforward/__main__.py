@@ -4,14 +4,22 @@ import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tftjax.cli import STOPPED, add_training_flags, command_parser, exit_code, rerun, training_flags
+from tftjax.cli import (
+    STOPPED,
+    add_sharing_flags,
+    add_training_flags,
+    check_sharing,
+    command_parser,
+    exit_code,
+    rerun,
+    training_flags,
+)
 
 if __name__ == "__main__":  # before the imports that take a second
     rerun("walkforward")
 
 from tftjax.config.loading import from_dict
 from tftjax.data.splits import Splits
-from tftjax.sweep import hosts
 from tftjax.sweep.plan import Member, make_plan
 from tftjax.walkforward.plan import check_history, folds, with_folds
 
@@ -50,13 +58,11 @@ def make_parser() -> argparse.ArgumentParser:
         """,
         "configs/control.json --first-test 2006 --last-test 2018",
     )
-    parser.add_argument("config", nargs="+", help="JSON files, such as configs/control.json")
+    parser.add_argument("config", nargs="*", help="JSON files, such as configs/control.json")
     parser.add_argument(
-        "--first-test", type=int, required=True, metavar="YEAR", help="test year of the first fold"
+        "--first-test", type=int, metavar="YEAR", help="test year of the first fold; required"
     )
-    parser.add_argument(
-        "--last-test", type=int, required=True, metavar="YEAR", help="test year of the last fold"
-    )
+    parser.add_argument("--last-test", type=int, metavar="YEAR", help="test year of the last fold; required")
     parser.add_argument(
         "--train-years", type=int, default=10, metavar="N", help="years to train on; default: 10"
     )
@@ -87,7 +93,7 @@ def make_parser() -> argparse.ArgumentParser:
         " a walk-forward of its own in NAME-refit",
     )
     add_training_flags(parser, "walk-forward", "CONFIG-walk, or 'walk' for several")
-    hosts.add_arguments(parser)
+    add_sharing_flags(parser, "walk-forward")
     return parser
 
 
@@ -102,28 +108,42 @@ def _introduction(num_folds: int, first_and_last: Sequence[Mapping[str, object]]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Trains configs x folds x seeds side by side, and judges them on all test years together."""
-    arguments = make_parser().parse_args(argv)
+    parser = make_parser()
+    arguments = parser.parse_args(argv)
+    check_sharing(parser, arguments, ["config", "first_test", "last_test"])
+    if arguments.part is not None and arguments.refit:
+        parser.error("--refit needs all parts: leave it out, and give it with --resume after --conclude")
 
     def command() -> None:
         # Not before the flags are known to be right, and where Ctrl-C is caught: it takes a second.
         from tftjax import runtime
+        from tftjax.sweep.parts import gather, read_part
         from tftjax.sweep.run import load_data, sweep
+        from tftjax.train import engine_on
         from tftjax.walkforward import refit, results
         from tftjax.walkforward.pool import fold_facts
 
-        runtime.configure()
+        if arguments.conclude:
+            runtime.configure()
+            members = gather(arguments.conclude, "walk-forward")
+            data = load_data(members, mixed_data=False)
+            sweep(members, data, arguments.conclude[0], results.conclude, resume=True, quiet=arguments.quiet)
+            return
+        part = read_part(arguments.part) if arguments.part else None
         members, folder = plan_of(arguments)
-        data = load_data(members, mixed_data=False)
-        messages = check_history(members, {name: values.panel.frame.index for name, values in data.items()})
-        with hosts.joined(arguments) as host:
-            if not arguments.quiet and host.index == 0:
+        with engine_on(arguments.on, arguments.actors, arguments.actor_cpus, arguments.actor_gpus) as engine:
+            runtime.configure()
+            data = load_data(members, mixed_data=False)
+            days = {name: values.panel.frame.index for name, values in data.items()}
+            messages = check_history(members, days)
+            if not arguments.quiet:
                 facts = [fold_facts(data[member.name]) for member in (members[0], members[-1])]
                 num_folds = len({member.fold for member in members})
                 print("\n".join([*_introduction(num_folds, facts), *messages]))
-            flags = training_flags(arguments) | {"host": host}
-            sweep(members, data, folder, results.conclude, **flags)
+            flags = training_flags(arguments) | {"engine": engine}
+            sweep(members, data, folder, results.conclude, part=part, **flags)
             if arguments.refit:
-                if not arguments.quiet and host.index == 0:
+                if not arguments.quiet:
                     print(
                         "\ntrained anew on train and validation rows, for the epochs that validation chose:"
                     )
