@@ -148,35 +148,56 @@ def train(place: str, num_members: int, epochs: int, years: str) -> None:
         trainings = [Training(m.name, m.config, data, Path(folder) / m.name) for m in members]
         for training in trainings:
             training.directory.mkdir()
-        ended, seconds = {}, []
+        ended, seconds, used = {}, [], []
+
+        def note(done):
+            seconds.append(done.seconds)
+            used.append(core_seconds())
+
         group = Group(trainings, "", Path(folder) / "checkpoints")
-        train_members(group, engine_type, ended, lambda done: seconds.append(done.seconds))
+        train_members(group, engine_type, ended, note)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"ended": len(ended), "seconds": seconds, "peak": peak}))
+    print(json.dumps({"ended": len(ended), "seconds": seconds, "cores": used[-1] - used[0], "peak": peak}))
+
+
+def core_seconds() -> float:
+    """Seconds of cores that this process and those that it started, Ray's own too, have used so far."""
+    own = psutil.Process()
+    return sum(sum(process.cpu_times()[:2]) for process in (own, *own.children(recursive=True)))
 
 
 def measured(place: str, num_members: int, epochs: int, years: str) -> dict:
-    """Runs `train` in a process: members that ended, seconds of each epoch with its writing, peak MB."""
+    """Runs `train` in a process.
+
+    Returns:
+      "ended", the number of members; "seconds" of each epoch with its writing; "cores", the seconds of cores
+      of all epochs but the first; "peak" of the driver's memory in MB.
+    """
     words = [sys.executable, __file__, "--train", place, str(num_members), str(epochs), years]
     return json.loads(subprocess.run(words, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout)
 
 
 def overhead(repeats: int, epochs: int) -> None:
-    """Prints the seconds of training on Ray and in one process, in turn, and their ratio."""
-    ratios = []
+    """Prints what training takes on Ray and in one process, in turn, and the ratios.
+
+    Where others use the machine, seconds of the clock say how the system divides it among processes; seconds
+    of cores say what is done.
+    """
+    ratios = {"clock": [], "cores": []}
     for repeat in range(repeats):
-        order = ("local", "ray") if repeat % 2 else ("ray", "local")
-        seconds = {
-            place: sum(measured(place, MEMBERS, epochs, "2012-2018")["seconds"][1:]) for place in order
-        }
-        ratios.append(seconds["ray"] / seconds["local"])
-        print(f"local {seconds['local']:.1f} s, ray {seconds['ray']:.1f} s, {ratios[-1]:.3f}", flush=True)
-    median, low, high = (100 * (value - 1) for value in (statistics.median(ratios), min(ratios), max(ratios)))
-    print(
-        f"overhead of --on ray, {MEMBERS} members, epochs 2 to {epochs}: {median:+.1f} % (median of"
-        f" {repeats} pairs, {low:+.1f} to {high:+.1f} %)",
-        flush=True,
-    )
+        took = {}
+        for place in ("local", "ray") if repeat % 2 else ("ray", "local"):
+            found = measured(place, MEMBERS, epochs, "2012-2018")
+            took[place] = {"clock": sum(found["seconds"][1:]), "cores": found["cores"]}
+        for kind, values in ratios.items():
+            values.append(took["ray"][kind] / took["local"][kind])
+        print(took, flush=True)
+    print(f"{MEMBERS} members, epochs 2 to {epochs}, {repeats} pairs: ray over local")
+    for kind, values in ratios.items():
+        print(
+            f"  {kind}: median {statistics.median(values):.3f}, {min(values):.3f} to {max(values):.3f}",
+            flush=True,
+        )
 
 
 def main() -> int:

@@ -243,17 +243,22 @@ def _at_least(least: int) -> Callable[[str], int]:
 
 
 def check_sharing(
-    parser: argparse.ArgumentParser, arguments: argparse.Namespace, required: Sequence[str]
+    parser: argparse.ArgumentParser,
+    arguments: argparse.Namespace,
+    required: Sequence[str],
+    concluding: Sequence[str] = (),
 ) -> None:
     """Ends the process, as argparse does, if flags clash with --conclude or --part, or some are missing.
 
     Args:
       required: names of arguments that only --conclude does without.
+      concluding: names of others that go with it.
     """
     given = [name for name, value in vars(arguments).items() if value != parser.get_default(name)]
     flags = {name: f"--{name.replace('_', '-')}" for name in vars(arguments)} | {"config": "config"}
     if arguments.conclude is not None:
-        idle = [flags[name] for name in given if name not in ("conclude", "quiet") and vars(arguments)[name]]
+        own = ("conclude", "quiet", *concluding)
+        idle = [flags[name] for name in given if name not in own and vars(arguments)[name]]
         if idle:
             parser.error(f"--conclude takes all from its folders: leave {', '.join(idle)} out")
         return

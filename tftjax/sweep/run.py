@@ -111,7 +111,8 @@ def sweep(
             if member.name not in ended or not ended[member.name].evaluated:
                 locks.enter_context(lock(SweepDirectory(folder).member(member.name)))
         label = part.label if part else ""
-        train_share(folder, programs, own, data, ended, baselines, quiet, functions, label, engine)
+        if own:  # a part of more than there are members has none
+            train_share(folder, programs, own, data, ended, baselines, quiet, functions, label, engine)
         if part is None:
             text = conclude(Trained(folder, members, data, baselines, functions))
             if not quiet:

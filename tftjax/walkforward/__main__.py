@@ -110,9 +110,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Trains configs x folds x seeds side by side, and judges them on all test years together."""
     parser = make_parser()
     arguments = parser.parse_args(argv)
-    check_sharing(parser, arguments, ["config", "first_test", "last_test"])
-    if arguments.part is not None and arguments.refit:
-        parser.error("--refit needs all parts: leave it out, and give it with --resume after --conclude")
+    check_sharing(parser, arguments, ["config", "first_test", "last_test"], ["refit"])
+    if arguments.part and arguments.refit:
+        parser.error("--refit needs all folds: leave it out of --part, and give it to --conclude")
 
     def command() -> None:
         # Not before the flags are known to be right, and where Ctrl-C is caught: it takes a second.
@@ -123,11 +123,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         from tftjax.walkforward import refit, results
         from tftjax.walkforward.pool import fold_facts
 
+        def fit_anew(folder, members, data, flags) -> None:
+            if not arguments.quiet:
+                print("\ntrained anew on train and validation rows, for the epochs that validation chose:")
+            refit.refit(folder, members, data, None, **flags)
+
         if arguments.conclude:
             runtime.configure()
             members = gather(arguments.conclude, "walk-forward")
             data = load_data(members, mixed_data=False)
-            sweep(members, data, arguments.conclude[0], results.conclude, resume=True, quiet=arguments.quiet)
+            flags = {"resume": True, "quiet": arguments.quiet}
+            sweep(members, data, arguments.conclude[0], results.conclude, **flags)
+            if arguments.refit:
+                fit_anew(arguments.conclude[0], members, data, flags)
             return
         part = read_part(arguments.part) if arguments.part else None
         members, folder = plan_of(arguments)
@@ -143,10 +151,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             flags = training_flags(arguments) | {"engine": engine}
             sweep(members, data, folder, results.conclude, part=part, **flags)
             if arguments.refit:
-                if not arguments.quiet:
-                    print(
-                        "\ntrained anew on train and validation rows, for the epochs that validation chose:"
-                    )
-                refit.refit(folder, members, data, None, **flags)
+                fit_anew(folder, members, data, flags)
 
     return exit_code(command, STOPPED)
