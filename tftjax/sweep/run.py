@@ -166,11 +166,12 @@ def train_share(
         if ended[member.name].status == "diverged":
             tracking.end(member.name, status=FAILED)
     left = [member for member in members if not is_evaluated(member)]
-    with beside(0 if members[0].fold else len(left)) as call:
+    # Nobody looks at hundreds of folds one by one: who does, evaluates one anew.
+    with beside(sum(not member.fold for member in left)) as call:
         for member in left:
             run = runs.open_run(SweepDirectory(folder).member(member.name).path, data[member.name], functions)
             evaluated = evaluate(run, baselines)
-            if member.fold:  # nobody looks at hundreds of folds one by one: who does, evaluates one anew
+            if member.fold:
                 note(member)
             else:
                 call(pictures.draw, pictures.pictures_of(run, evaluated), functools.partial(note, member))
