@@ -22,6 +22,7 @@ ORDER = (
     "train",
     "interpret",
     "sweep",
+    "tune",
     "walkforward",
     "predict",
     "score",

@@ -28,6 +28,7 @@ COMMANDS = {
     "init": "look at a table and write the config to train on it",
     "train": "train and evaluate a run",
     "sweep": "train many configs and seeds side by side",
+    "tune": "search for the best settings of a config",
     "walkforward": "train for every test year, and judge all years together",
     "evaluate": "judge a run's forecasts beside baselines",
     "compare": "ask whether one run is worse than another",
@@ -177,6 +178,14 @@ def add_training_flags(parser: argparse.ArgumentParser, kind: str, default_name:
     parser.add_argument(
         "--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder of runs; default: runs"
     )
+    parser.add_argument(
+        "--track",
+        type=lambda text: tuple(text.split(",")),
+        default=(),
+        metavar="NAMES",
+        help="send settings, the metrics of every epoch and pictures to these too, divided by commas:"
+        " tensorboard (extra `tensorboard`), mlflow",
+    )
     exclusive = parser.add_mutually_exclusive_group()
     exclusive.add_argument("--resume", action="store_true", help=f"go on where the {kind} stopped")
     exclusive.add_argument("--overwrite", action="store_true", help=f"replace the {kind} of this name")
@@ -272,9 +281,9 @@ def check_sharing(
         parser.error(f"{', '.join(idle)}: of a cluster, so only with --on")
 
 
-def training_flags(arguments: argparse.Namespace) -> dict[str, bool]:
+def training_flags(arguments: argparse.Namespace) -> dict[str, Any]:
     """The flags of `add_training_flags` that `train` and `sweep` take, by name."""
-    return {name: getattr(arguments, name) for name in ("resume", "overwrite", "quiet")}
+    return {name: getattr(arguments, name) for name in ("resume", "overwrite", "quiet", "track")}
 
 
 def door(command: str) -> ModuleType:

@@ -294,3 +294,53 @@ def test_repacking_pays_or_not(begun, caplog):
         assert members.repacked(2, 40, 4.0) is kept
     members.executable, members.vectorised = executable, False
     assert members.repacked(2, 40, 4.0) is executable
+
+
+# ---- Members that are ended from outside, and those that follow ------------------------------------------
+
+
+def test_a_judged_member_ends_and_another_takes_its_place(begun):
+    sweep = begun()
+    members = sweep.trainings()
+    first, others = members[:2], members[2:]
+    asked, judged = [], []
+
+    def judge(records, diverged):
+        judged.append(sorted(records))
+        assert not diverged
+        return {"tiny-s43": "worse"} if records.get("tiny-s43", {}).get("epoch") == 3 else {}
+
+    def join(count):
+        asked.append(count)
+        return [others.pop()] if others else []
+
+    group = loop.Group(first, checkpoints=sweep.folder / "joint", judge=judge, join=join, keep_ended=False)
+    engines, ended = [], {}
+
+    def make(*arguments):
+        engines.append(Elsewhere(*arguments))
+        return engines[0]
+
+    loop.train_members(group, make, ended, sweep.rounds.append)
+    assert ended["tiny-s43"][:4] == ("pruned", 3, 3, "worse")
+    assert {name: how[:4] for name, how in ended.items() if name != "tiny-s43"} == dict.fromkeys(
+        ("tiny-s42", "tiny-s44"), ("finished", EPOCHS, EPOCHS, "")
+    )
+    assert engines[0].asked == [2]  # once: what joins needs no other program
+    # The third is on the data of the second, and takes its place among the engine's members.
+    assert engines[0].lived == [[0, 1]] * EPOCHS + [[1]] * 3
+    assert judged == [["tiny-s42", "tiny-s43"]] * 3 + [["tiny-s42", "tiny-s44"]] * 5 + [["tiny-s44"]] * 3
+    assert asked == [1, 1, *[1] * 2, 2]
+    assert (sweep.epochs_seen(43), sweep.epochs_seen(44)) == ([1, 2, 3], WHOLE)
+    assert [sweep.saved(seed) for seed in (42, 43, 44)] == [None] * 3
+
+
+def test_an_engine_compiles_the_same_slots_once(begun):
+    sweep = begun()
+    engine = sweep.engine()
+    engine.prepare(3)
+    compiled = engine.executable
+    engine.prepare(4)
+    assert engine.executable is compiled
+    engine.prepare(2)
+    assert engine.executable is not compiled

@@ -1,4 +1,4 @@
-"""The face for Python: `fit`, `fit_sweep`, `backtest` and `load`, and the results that they give.
+"""The face for Python: `fit`, `fit_sweep`, `search`, `backtest` and `load`, and the results that they give.
 
 `arguments` makes a config of keywords, `training` trains, `results` has what came out, as frames and figures.
 """
@@ -7,6 +7,6 @@ from tftjax import face
 
 __all__, __getattr__ = face(
     __name__,
-    results="Backtest Run Sweep",
-    training="backtest fit fit_sweep load",
+    results="Backtest Run Search Sweep",
+    training="backtest fit fit_sweep load search",
 )

@@ -17,6 +17,7 @@ import pandas as pd
 from tftjax.cli import iso_date
 from tftjax.config.functions import NO_FUNCTIONS, Functions
 from tftjax.config.loading import Config
+from tftjax.config.loading import load as load_config
 from tftjax.data.loading import FRAME
 from tftjax.data.panel import read_panel
 from tftjax.data.tables.frames import to_pandas
@@ -33,13 +34,14 @@ from tftjax.interpret.tables import interpret, read_table
 from tftjax.predict import at_quantiles, forecast_seeds, forecastable, load_rows
 from tftjax.report.kinds import report
 from tftjax.storage import runs
-from tftjax.storage.directories import RunDirectory, SweepDirectory, sweep_of
+from tftjax.storage.directories import RunDirectory, SearchDirectory, SweepDirectory, sweep_of
 from tftjax.sweep.ensembles import average, open_runs
 from tftjax.sweep.final import refit_seeds
 from tftjax.sweep.results import ranking, read_results
 from tftjax.train import pictures
 from tftjax.train.monitor import read_history
 from tftjax.train.run import refit
+from tftjax.tune.results import read_importance, read_trials
 from tftjax.walkforward.files import read_walk, stormy_days
 from tftjax.walkforward.summary import gain_data
 
@@ -471,6 +473,48 @@ class Backtest:
 
     def __repr__(self) -> str:
         return f"Backtest({str(self.directory)!r}: {self.verdict})"
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(self.summary)}</pre>"
+
+
+@dataclass(frozen=True, repr=False)
+class Search:
+    """A search for the best settings of a config.
+
+    Attributes:
+      directory: the search's folder.
+    """
+
+    directory: Path
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """A row a trial: its state, pinball loss and values. See `tune.results.read_trials`."""
+        return read_trials(SearchDirectory(self.directory))
+
+    @property
+    def best(self) -> Config:
+        """The config of the best trial, for `fit`."""
+        return load_config(SearchDirectory(self.directory).best)
+
+    @property
+    def importance(self) -> pd.Series:
+        """The importance of each setting; adds up to 1, and is empty after few trials."""
+        return read_importance(SearchDirectory(self.directory))
+
+    @property
+    def summary(self) -> str:
+        """The results in words and tables, as Markdown."""
+        return _text(SearchDirectory(self.directory).summary)
+
+    def save(self, directory: str | Path) -> "Search":
+        """Copies the search to another place, such as out of a temporary folder."""
+        runs.copy_folder(self.directory, Path(directory))
+        return Search(Path(directory))
+
+    def __repr__(self) -> str:
+        return f"Search({str(self.directory)!r}: {len(self.trials)} trials)"
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(self.summary)}</pre>"

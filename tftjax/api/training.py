@@ -15,7 +15,7 @@ import pandas as pd
 
 from tftjax import runtime
 from tftjax.api.arguments import Given, as_json, check_number, make_config
-from tftjax.api.results import Backtest, Run, Sweep
+from tftjax.api.results import Backtest, Run, Search, Sweep
 from tftjax.config.functions import Functions
 from tftjax.config.loading import Config
 from tftjax.data.loading import FRAME, load_panel, use_panel
@@ -26,11 +26,13 @@ from tftjax.errors import UserError
 from tftjax.plots import drop_absent_backend
 from tftjax.report.kinds import kind_of
 from tftjax.storage import runs
-from tftjax.storage.directories import RunDirectory, sweep_of
+from tftjax.storage.directories import RunDirectory, SearchDirectory, sweep_of
 from tftjax.sweep.ensembles import open_runs
 from tftjax.sweep.plan import Member, check_space, make_plan
 from tftjax.sweep.run import Trained, conclude, load_data, sweep
 from tftjax.train.run import train
+from tftjax.tune import folder as searches
+from tftjax.tune.run import tune
 from tftjax.walkforward import results as walk_results
 from tftjax.walkforward.plan import check_history, folds, with_folds
 from tftjax.walkforward.refit import refit as refit_folds
@@ -54,6 +56,7 @@ def fit(
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
+    track: Sequence[str] = (),
     **fields: Any,
 ) -> Run:
     """Trains a Temporal Fusion Transformer and judges its forecasts beside baselines.
@@ -72,6 +75,7 @@ def fit(
       resume: goes on with the run in the directory, or begins it.
       overwrite: replaces the run in the directory.
       quiet: shows no progress and no summary.
+      track: trackers that get every epoch too: "tensorboard", "mlflow".
       fields: settings by their last name (`max_epochs=30`) or dotted (`**{"train.max_epochs": 30}`); and
         `known` and `static`, columns of numbers and categories alike.
 
@@ -85,7 +89,7 @@ def fit(
     place = _place(directory)
     if directory is not None and "name" not in fields:
         config = make_config(config, {"name": place.name}, functions)
-    flags = {"resume": resume, "overwrite": overwrite, "quiet": quiet, "functions": functions}
+    flags = _flags(resume, overwrite, quiet, functions, track)
     if seeds > 1:
         members = make_plan([config], num_seeds=seeds)
         _sweep(members, _loaded(frame, panel, config), place, conclude, flags)
@@ -110,6 +114,7 @@ def fit_sweep(
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
+    track: Sequence[str] = (),
     **fields: Any,
 ) -> Sweep:
     """Trains configs x grid x sample x seeds side by side on the same data, and compares them.
@@ -122,7 +127,7 @@ def fit_sweep(
       grid: values by dotted key, such as `{"loss.std_weight": [0, 0.1]}`.
       space: ranges by dotted key that points are drawn from, as in a file for `--space`.
       num_samples: number of points.
-      penalties, metrics, baselines, head, resume, overwrite, quiet, fields: see `fit`.
+      penalties, metrics, baselines, head, resume, overwrite, quiet, track, fields: see `fit`.
 
     Raises:
       UserError: see the message.
@@ -145,7 +150,7 @@ def fit_sweep(
         num_samples=num_samples,
         num_seeds=seeds,
     )
-    flags = {"resume": resume, "overwrite": overwrite, "quiet": quiet, "functions": functions}
+    flags = _flags(resume, overwrite, quiet, functions, track)
     place = _place(directory)
     _sweep(members, _loaded(frame, panel, first), place, conclude, flags)
     return Sweep(place, functions)
@@ -171,6 +176,7 @@ def backtest(
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
+    track: Sequence[str] = (),
     **fields: Any,
 ) -> Backtest:
     """Trains anew for every test year, and judges the forecasts of all years together.
@@ -186,7 +192,8 @@ def backtest(
       expanding: trains on all years before, from the first fold's on.
       refit: trains every fold once more, on its validation rows too, for the epochs that were chosen. The
         walk-forward of these is returned; it lies beside the first, in DIRECTORY-refit.
-      seeds, directory, penalties, metrics, baselines, head, resume, overwrite, quiet, fields: see `fit`.
+      seeds, directory, penalties, metrics, baselines, head: see `fit`.
+      resume, overwrite, quiet, track, fields: see `fit`.
 
     Raises:
       UserError: see the message.
@@ -211,10 +218,67 @@ def backtest(
         expanding=expanding,
     )
     members = with_folds(make_plan([config], num_seeds=seeds), dates)
-    flags = {"resume": resume, "overwrite": overwrite, "quiet": quiet, "functions": functions}
+    flags = _flags(resume, overwrite, quiet, functions, track)
     place = _place(directory)
     prepared = _sweep(members, panel, place, walk_results.conclude, flags)
     return Backtest(refit_folds(place, members, prepared, panel, **flags) if refit else place)
+
+
+def search(
+    data: Table = None,
+    config: Given = None,
+    *,
+    space: Mapping[str, Any],
+    trials: int,
+    seeds: int = 3,
+    sampler: str = "tpe",
+    pruner: str = "median",
+    hours: float | None = None,
+    directory: str | Path | None = None,
+    penalties: Own | None = None,
+    metrics: Own | None = None,
+    baselines: Own | None = None,
+    head: Callable[..., Any] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+    track: Sequence[str] = (),
+    **fields: Any,
+) -> Search:
+    """Searches a space of settings for the lowest pinball loss of the validation rows: `tftjax tune`.
+
+    Args:
+      data: see `fit`.
+      config: see `fit`.
+      space: ranges by dotted key, as in a file for `--space`.
+      trials: trials of the whole search, at most.
+      seeds: number of seeds of each trial, which is judged by their mean.
+      sampler: "tpe", "random" or "grid".
+      pruner: "median", "hyperband" or "none".
+      hours: no trial begins later than that.
+      resume: goes on with the search in the directory.
+      directory, penalties, metrics, baselines, head, overwrite, quiet, track, fields: see `fit`.
+
+    Returns:
+      The search; `fit(data, search.best)` trains the best config.
+
+    Raises:
+      UserError: see the message.
+    """
+    for name, value in (("trials", trials), ("seeds", seeds)):
+        check_number(name, value, 1)
+    _start()
+    functions = _functions(penalties, metrics, baselines, head)
+    frame, panel, config = _settle(data, config, fields, functions)
+    space = as_json(space, "space")
+    check_space(space, "space")
+    place = _place(directory)
+    searched = searches.Search(config, space, seeds, sampler, pruner)
+    flags = _flags(resume, overwrite, quiet, functions, track)
+    panel = _loaded(frame, panel, config)
+    hours = None if hours is None else float(hours)
+    tune(searched, place, trials=trials, hours=hours, panel=panel, **flags)
+    return Search(place)
 
 
 def load(
@@ -224,11 +288,11 @@ def load(
     metrics: Own | None = None,
     baselines: Own | None = None,
     head: Callable[..., Any] | None = None,
-) -> Run | Sweep | Backtest:
+) -> Run | Sweep | Backtest | Search:
     """Opens what was trained, by Python or by a command.
 
     Args:
-      directory: folder of a run, a sweep, its mean of several seeds, or a walk-forward.
+      directory: folder of a run, a sweep, its mean of several seeds, a walk-forward, or a search.
       penalties, metrics, baselines, head: functions that a run was made with; it opens without them.
 
     Raises:
@@ -238,6 +302,8 @@ def load(
     place, functions = Path(directory), _functions(penalties, metrics, baselines, head)
     if not RunDirectory(place).config.is_file() and (sweep := sweep_of(place)) is not None:
         return Sweep(sweep.path, functions).run(place.name)
+    if SearchDirectory(place).settings.is_file():
+        return Search(place)
     kind = kind_of(place)
     if kind == "run":
         return Run(place, (runs.open_run(place, functions=functions),))
@@ -251,6 +317,15 @@ def load(
             " functions out."
         )
     return Backtest(place)
+
+
+def _flags(
+    resume: bool, overwrite: bool, quiet: bool, functions: Functions, track: Sequence[str]
+) -> dict[str, Any]:
+    """What all trainings take alike."""
+    trackers = (track,) if isinstance(track, str) else tuple(track)
+    flags = {"resume": resume, "overwrite": overwrite, "quiet": quiet}
+    return flags | {"functions": functions, "track": trackers}
 
 
 def _functions(

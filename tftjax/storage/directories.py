@@ -1,4 +1,4 @@
-"""Directories of runs, sweeps and walk-forwards: the name of everything in them; made, locked and removed."""
+"""Directories of runs, sweeps, walk-forwards, searches: the name of all in them; made, locked, removed."""
 
 import contextlib
 import re
@@ -89,6 +89,7 @@ class TrainingDirectory(Directory):
       checkpoints: folder of a run's checkpoints; in a sweep such a folder for each program and part.
       report: a page for reading.
       final: record of what a final fit was chosen by; only a final fit has one.
+      tensorboard, mlflow, mlflow_lock: what trackers keep, see train/tracking.py.
       lock_file: the file that the process that trains there keeps locked.
     """
 
@@ -97,6 +98,9 @@ class TrainingDirectory(Directory):
     checkpoints = Inside("checkpoints")
     report = Inside("report.html")
     final = Inside("final.json")
+    tensorboard = Inside("tensorboard")
+    mlflow = Inside("mlflow.json")
+    mlflow_lock = Inside("mlflow.lock")
     lock_file = Inside("lock")
 
     def _read_identity(self) -> dict[str, Any]:
@@ -107,8 +111,8 @@ class TrainingDirectory(Directory):
             )
         return files.read_json(self.identity, REMEDY)
 
-    def runs(self) -> list["RunDirectory"]:
-        """The runs in the directory that have a lock of their own."""
+    def runs(self) -> list["TrainingDirectory"]:
+        """What in the directory has a lock of its own."""
         return []
 
 
@@ -235,6 +239,55 @@ class SweepDirectory(TrainingDirectory):
         return sorted(foreign)
 
 
+class SearchDirectory(TrainingDirectory):
+    """Directory of a search.
+
+    Attributes:
+      settings: what is searched: config, space, seeds, sampler, pruner, and the data's fingerprint.
+      storage: every trial, in the form of Optuna's journal; a process that writes there keeps storage_lock.
+      asking: kept by a process while it takes its next trial.
+      processes: folder with a folder for each process that takes part: its lock and its checkpoints.
+      trials: folder with a folder for each trial and seed: its metrics.jsonl.
+      table, importance, best, summary: a search's results, see tune/results.py.
+    """
+
+    kind, made_by = "search", "tftjax.tune"
+    settings = identity = Inside("search.json")
+    storage = Inside("trials.log")
+    storage_lock = Inside("trials.log.lock")
+    asking = Inside("asking.lock")
+    processes = Inside("processes")
+    trials = Inside("trials")
+    table = Inside("trials.csv")
+    importance = Inside("importance.csv")
+    best = Inside("best.json")
+    summary = Inside("summary.md")
+
+    def process(self, number: int) -> TrainingDirectory:
+        """The folder of a process that takes part, counted from 0."""
+        return TrainingDirectory(self.processes / str(number))
+
+    def all_checkpoints(self, number: int) -> list[Path]:
+        """The folders of a process's joint checkpoints, see `train.loop`."""
+        return sorted(self.process(number).path.glob("checkpoints*"))
+
+    def trial(self, name: str) -> RunDirectory:
+        """The folder of a trial's seed; it holds no run that could be opened."""
+        return RunDirectory(self.trials / name)
+
+    def runs(self) -> list[TrainingDirectory]:
+        """The folders of the processes."""
+        return [TrainingDirectory(path) for path in sorted(self.processes.glob("*")) if path.is_dir()]
+
+    def read(self) -> dict[str, Any]:
+        """Reads the settings.
+
+        Raises:
+          UserError: they are missing or damaged.
+        """
+        return self._read_identity()
+
+
 _ENDED = re.compile(r"ended(-\d+-of-\d+)?\.json")
 
 
@@ -280,11 +333,11 @@ def make_joint(directory: TrainingDirectory, write: Callable[[], Any], check: Ca
       UserError: the directory has contents that are not to be used, a process trains all that is in it, or it
         cannot be written to.
     """
-    if _is_begun(directory):
+    if is_begun(directory):
         check()  # before a lock file is made in something else
     make(directory.path)
     with lock(directory, JOINT_SECONDS):
-        check() if _is_begun(directory) else write()
+        check() if is_begun(directory) else write()
 
 
 @contextlib.contextmanager
@@ -311,7 +364,7 @@ def claim(
       UserError: the directory has contents that are not to be used, another process is training in it, or it
         cannot be written to.
     """
-    begun = _is_begun(directory)
+    begun = is_begun(directory)
     if begun and resume:
         check()
     elif begun and overwrite:
@@ -323,7 +376,7 @@ def claim(
         )
     make(directory.path)
     with lock(directory):
-        if _is_begun(directory) and not begun:
+        if is_begun(directory) and not begun:
             raise UserError(
                 f"{directory.path}: another process has just trained there. Choose another place ({PLACE})."
             )
@@ -338,7 +391,7 @@ def claim(
         yield begun and resume
 
 
-def _is_begun(directory: TrainingDirectory) -> bool:
+def is_begun(directory: TrainingDirectory) -> bool:
     """Whether the directory has more in it than a kill leaves before `identity` is written."""
     path, first = directory.path, directory.identity.name
     if not path.is_dir():

@@ -54,10 +54,10 @@ class Ended(NamedTuple):
     """The end of a member's training.
 
     Attributes:
-      status: "diverged", or the name of a stop rule.
+      status: "diverged", the name of a stop rule, or "pruned" in a search.
       epoch: number of epochs trained; of a member that diverged, up to the last good one.
       best_epoch: the epoch of the lowest validation loss.
-      message: why the member diverged; else empty.
+      message: why the member diverged or was pruned; else empty.
       evaluated: whether the member's evaluation is written.
     """
 

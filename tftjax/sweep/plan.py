@@ -209,8 +209,11 @@ def _draw_value(rng: np.random.Generator, key: str, range_: Mapping[str, Any]) -
     value = (
         float(np.exp(rng.uniform(np.log(low), np.log(high)))) if range_.get("log") else rng.uniform(low, high)
     )
-    if setting_type(key) is int:
-        return round(value)
+    return round(value) if setting_type(key) is int else rounded(value, low, high)
+
+
+def rounded(value: float, low: float, high: float) -> float:
+    """A number to four digits, within its bounds."""
     return min(max(float(f"{value:.4g}"), low), high)
 
 

@@ -33,7 +33,8 @@ from tftjax.train import pictures, progress
 from tftjax.train.cluster import EngineType
 from tftjax.train.engine import MembersEngine, Training, data_shapes
 from tftjax.train.loop import Group, Round, train_members
-from tftjax.train.run import OWN_SPREAD, check_functions, check_parameters
+from tftjax.train.run import OWN_SPREAD, check_functions, check_parameters, each
+from tftjax.train.tracking import FAILED, Tracking, check_trackers, kept_files
 
 
 class Trained(NamedTuple):
@@ -65,6 +66,7 @@ def sweep(
     part: Part | None = None,
     engine: EngineType = MembersEngine,
     functions: Functions = NO_FUNCTIONS,
+    track: Sequence[str] = (),
 ) -> None:
     """Trains members, each into a run directory of its own, evaluates them and summarises the results.
 
@@ -79,9 +81,11 @@ def sweep(
       part: trains and evaluates only these members, beside other parts; nothing is summarised.
       engine: on what members are trained.
       functions: functions that were handed in, which the members' configs record.
+      track: names in `train.tracking.TRACKERS`.
     Raises:
       UserError: see the parts; nothing that a user made is lost.
     """
+    check_trackers(track)
     for config in {member.group: member.config for member in members}.values():
         check_functions(config, functions)
     given = members
@@ -111,10 +115,13 @@ def sweep(
             if member.name not in ended or not ended[member.name].evaluated:
                 locks.enter_context(lock(SweepDirectory(folder).member(member.name)))
         label = part.label if part else ""
+        tracking = locks.enter_context(Tracking(track, SweepDirectory(folder), folder.name))
         if own:  # a part of more than there are members has none
-            train_share(folder, programs, own, data, ended, baselines, quiet, functions, label, engine)
+            where = label, engine, tracking
+            train_share(folder, programs, own, data, ended, baselines, quiet, functions, *where)
         if part is None:
             text = conclude(Trained(folder, members, data, baselines, functions))
+            tracking.end(kept=kept_files(SweepDirectory(folder)))
             if not quiet:
                 print(f"\n{text}\nresults, summary and plots in {folder}")
         elif not quiet:
@@ -132,6 +139,7 @@ def train_share(
     functions: Functions,
     part: str,
     engine: EngineType,
+    tracking: Tracking,
 ) -> None:
     """Trains and evaluates some members of programs; adds to `ended` and `baselines`."""
     groups = {member.name: member.group for member in members}
@@ -140,7 +148,9 @@ def train_share(
         for view.program, program in enumerate(programs, start=1):
             own = [member for member in program if member.name in groups]
             if own:
-                update = display.update
+                configs = {member.name: member.config for member in own}
+                track = functools.partial(tracking.update, configs=configs.__getitem__)
+                update = each(display.update, track)
                 train_program(folder, view.program, own, data, ended, part, update, functions, engine)
 
     def is_evaluated(member: Member) -> bool:
@@ -150,13 +160,18 @@ def train_share(
     def note(member: Member) -> None:
         ended[member.name] = ended[member.name]._replace(evaluated=True)
         write_ended(folder, part, ended)
+        tracking.end(member.name, kept_files(SweepDirectory(folder).member(member.name)))
 
+    for member in members:
+        if ended[member.name].status == "diverged":
+            tracking.end(member.name, status=FAILED)
     left = [member for member in members if not is_evaluated(member)]
-    with beside(0 if members[0].fold else len(left)) as call:
+    # Nobody looks at hundreds of folds one by one: who does, evaluates one anew.
+    with beside(sum(not member.fold for member in left)) as call:
         for member in left:
             run = runs.open_run(SweepDirectory(folder).member(member.name).path, data[member.name], functions)
             evaluated = evaluate(run, baselines)
-            if member.fold:  # nobody looks at hundreds of folds one by one: who does, evaluates one anew
+            if member.fold:
                 note(member)
             else:
                 call(pictures.draw, pictures.pictures_of(run, evaluated), functools.partial(note, member))

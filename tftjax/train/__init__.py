@@ -15,4 +15,5 @@ __all__, __getattr__ = face(
     pictures="",
     progress="",
     run="train",
+    tracking="Tracking",
 )

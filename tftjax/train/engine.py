@@ -160,10 +160,15 @@ class MembersEngine:
         self.executable: Executable | None = None
 
     def prepare(self, count: int) -> int:
-        """Compiles the program for that many members; returns the number that memory suffices for."""
-        with _memory_errors():
-            self.executable = self.compile_slots(count)
+        """Compiles the program for that many members, unless it is; returns the number that memory takes."""
+        if self.executable is None or self.executable.num_slots != self.slots(count):
+            with _memory_errors():
+                self.executable = self.compile_slots(count)
         return self.members_that_fit(self.executable, count)
+
+    def slots(self, num_members: int) -> int:
+        """As many slots as members, rounded up to equal numbers on all devices."""
+        return -(-num_members // self.busy) * self.mesh.size
 
     def epoch(
         self, states: Sequence[TrainState], hyperparameters: Sequence[Hyperparameters], live: Sequence[int]
@@ -188,9 +193,8 @@ class MembersEngine:
         return ordered
 
     def compile_slots(self, num_members: int) -> Executable:
-        """Compiles the program for as many slots as members, rounded up to equal numbers on all devices."""
-        started = time.perf_counter()
-        num_slots = -(-num_members // self.busy) * self.mesh.size
+        """Compiles the program for the slots of that many members."""
+        started, num_slots = time.perf_counter(), self.slots(num_members)
         divided = NamedSharding(self.mesh, PartitionSpec(MESH_AXIS))
         values = jax.tree.map(np.float32, hyperparameters_of(self.program.config))
         example = init_state(self.program, values, 0), values, np.int32(0), np.bool_(True)

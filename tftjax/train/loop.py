@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +30,7 @@ from tftjax.train import monitor, warm_start
 from tftjax.train.engine import Engine, OutOfMemory, Training, stack, unstack
 from tftjax.train.step import Program, TrainState, init_state, state_from_arrays, state_to_arrays
 
+NOBODY: Mapping[str, str] = MappingProxyType({})
 JOINT = 64  # members of a joint checkpoint, at most: while it is written, their states lie in memory thrice
 
 log = logging.getLogger(__name__)
@@ -60,6 +62,11 @@ class Group(NamedTuple):
         them; None for a single run.
       restored: folders of joint checkpoints that may hold states of these members.
       write_ended: writes how members ended; None for a single run.
+      judge: ends members after an epoch. It gets the epoch's lines of metrics.jsonl, and why members
+        diverged, by name; it returns why others end, by name. None: `STOP_RULES` alone end a member.
+      join: the next members, at most so many, where others have ended; of the members' static config and on
+        data that one of them has. None: nobody follows.
+      keep_ended: whether a member that has ended has a checkpoint in its directory.
     """
 
     members: Sequence[Training]
@@ -67,6 +74,9 @@ class Group(NamedTuple):
     checkpoints: Path | None = None
     restored: Sequence[Path] = ()
     write_ended: Callable[[Mapping[str, Ended]], Any] | None = None
+    judge: Callable[[Mapping[str, dict], Mapping[str, str]], Mapping[str, str]] | None = None
+    join: Callable[[int], Sequence[Training]] | None = None
+    keep_ended: bool = True
 
 
 # ---- Ends of members -------------------------------------------------------------------------------------
@@ -87,7 +97,8 @@ def out_of_patience(state: TrainState, config: TrainConfig) -> bool:
     return int(state.epoch) - int(state.best_epoch) >= config.patience
 
 
-# By `Ended.status`; the first rule that holds counts. A loss that is not finite ends a member too.
+# By `Ended.status`; the first rule that holds counts. A loss that is not finite ends a member too, and
+# `Group.judge` may.
 STOP_RULES: dict[str, Callable[[TrainState, TrainConfig], bool]] = {
     "out of steps": all_steps,
     "finished": all_epochs,
@@ -184,7 +195,7 @@ def train_members(
         epoch = int(states[member.name].epoch) if member.name in states else 0
         truncate_metrics(RunDirectory(member.directory).metrics, epoch)
     restored = [member for member in waiting if member.name in states]
-    _end(group, engine, restored, states, ended, {}, save=False)
+    _end(group, engine, restored, states, ended, save=False)
     waiting = [member for member in waiting if member.name not in ended]
     size, halved = len(waiting), False
     while waiting:
@@ -210,19 +221,23 @@ def train_members(
 def _train_chunk(
     group: Group,
     engine: Engine,
-    chunk: Sequence[Training],
+    chunk: list[Training],
     states: dict[str, TrainState],
     ended: dict[str, Ended],
     show: Callable[[Round], Any],
     num_waiting: int,
 ) -> None:
-    """Trains some members until each has ended; `states` and `ended` are kept up to date."""
+    """Trains some members until each has ended; `states` and `ended` are kept up to date.
+
+    Those that join are added to the chunk, which never has more live members than at first.
+    """
     config = engine.program.config.train
     places = {member.name: place for place, member in enumerate(group.members)}
+    places_of_data = {id(member.data): places[member.name] for member in group.members}
     for member in chunk:
         if member.name not in states:
             states[member.name] = first_state(member, engine.program)
-    live, unsaved = list(chunk), 0
+    live, unsaved, size = list(chunk), 0, len(chunk)
     try:
         while live:
             started = time.perf_counter()
@@ -233,7 +248,16 @@ def _train_chunk(
             )
             unsaved += 1  # before any state of this epoch is taken in: Ctrl-C saves what it then finds
             records = _take_in(group, engine, live, results, states, ended, time.perf_counter() - started)
+            for member in live:
+                if member.name in ended:
+                    del states[member.name]  # the memory is the next one's
             live = [member for member in live if member.name not in ended]
+            joining = group.join(size - len(live)) if group.join and len(live) < size else ()
+            for member in joining:
+                states[member.name] = first_state(member, engine.program)
+                places[member.name] = places_of_data[id(member.data)]
+                chunk.append(member)
+                live.append(member)
             if live and unsaved >= config.checkpoint_every:
                 _save(group, engine, live, states, unsaved)
                 unsaved = 0
@@ -247,8 +271,6 @@ def _train_chunk(
         if unsaved and live:
             _save(group, engine, live, states, unsaved)
         raise
-    for member in chunk:  # the memory is the next chunk's
-        del states[member.name]
 
 
 def _take_in(group, engine, live, results, states, ended, seconds) -> dict[str, dict]:
@@ -265,22 +287,34 @@ def _take_in(group, engine, live, results, states, ended, seconds) -> dict[str, 
         append_line(RunDirectory(member.directory).metrics, record)
         states[member.name] = state  # after its line: an interruption must not leave a state without one
         records[member.name] = record
-    _end(group, engine, live, states, ended, diverged)
+    judged = group.judge(records, diverged) if group.judge else {}
+    _end(group, engine, live, states, ended, diverged, judged)
     return records
 
 
-def _end(group, engine, members, states, ended, diverged: Mapping[str, str], *, save: bool = True) -> None:
-    """Adds members that diverged or that a rule stops to `ended`, after their checkpoints are written."""
-    over = {}
+def _end(
+    group,
+    engine,
+    members,
+    states,
+    ended,
+    diverged: Mapping[str, str] = NOBODY,
+    judged: Mapping[str, str] = NOBODY,
+    *,
+    save: bool = True,
+) -> None:
+    """Adds members that diverged, or that a rule or `judge` ends, to `ended`, after their checkpoints."""
+    over, reasons = {}, {**judged, **diverged}
     for member in members:
         state = states[member.name]
         status = "diverged" if member.name in diverged else ending(state, member.config.train)
+        status = status or ("pruned" if member.name in judged else None)
         if status:
-            message = diverged.get(member.name, "")
+            message = "" if status in STOP_RULES else reasons[member.name]
             over[member.name] = Ended(status, int(state.epoch), int(state.best_epoch), message)
-            if save and int(state.epoch):
+            if save and group.keep_ended and int(state.epoch):
                 save_state(member, state, engine.program, engine.devices)
-            if message and group.label:
+            if status == "diverged" and group.label:
                 log.warning(f"{member.name} diverged and is frozen, the others go on: {message}")
     ended |= over
     if over and group.write_ended:

@@ -2,7 +2,8 @@
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,10 @@ from tftjax.storage.directories import RunDirectory, SweepDirectory, sweep_of
 from tftjax.storage.runs import Ended
 from tftjax.train import monitor, pictures, progress, warm_start
 from tftjax.train.engine import BatchEngine, MembersEngine, Training
-from tftjax.train.loop import Diverged, Group, train_members
+from tftjax.train.loop import Diverged, Group, Round, train_members
 from tftjax.train.losses import PENALTIES
 from tftjax.train.step import make_program
+from tftjax.train.tracking import Tracking, check_trackers, kept_files
 
 log = logging.getLogger(__name__)
 
@@ -142,14 +144,30 @@ def in_sweep(directory: Path) -> list[Path] | None:
     return None if sweep is None else sorted(sweep.checkpoints.glob("*"))
 
 
+def each(*listeners: Callable[[Round], Any]) -> Callable[[Round], None]:
+    """One listener to the rounds of the loop, of several."""
+
+    def listen(round_: Round) -> None:
+        for listener in listeners:
+            listener(round_)
+
+    return listen
+
+
 def fit(
-    config: Config, data: Data, directory: Path, quiet: bool = False, functions: Functions = NO_FUNCTIONS
+    config: Config,
+    data: Data,
+    directory: Path,
+    quiet: bool = False,
+    functions: Functions = NO_FUNCTIONS,
+    track: Callable[[Round], Any] = lambda round_: None,
 ) -> Ended:
     """Trains a run until it has ended; goes on from the newest whole checkpoint.
 
     Args:
       directory: the run's directory, kept by `runs.claim`.
       quiet: whether to show no progress.
+      track: takes each round too.
     Raises:
       Diverged: a loss is not finite; the last good epoch was saved.
       UserError, KeyboardInterrupt: see `train_members`.
@@ -163,7 +181,7 @@ def fit(
     best = min((record["val/loss"] for record in before if "val/loss" in record), default=float("inf"))
     view = progress.RunView(config, finished, best)
     with progress.display(view, quiet) as display:
-        train_members(group, engine, ended, display.update)
+        train_members(group, engine, ended, each(display.update, track))
     outcome = ended[config.name]
     if outcome.status == "diverged":
         raise Diverged(outcome.message)
@@ -179,6 +197,7 @@ def train(
     quiet: bool = False,
     panel: Panel | None = None,
     functions: Functions = NO_FUNCTIONS,
+    track: Sequence[str] = (),
 ) -> dict[str, dict]:
     """Trains a config into a run directory and evaluates it.
 
@@ -188,6 +207,7 @@ def train(
       quiet: print nothing but the messages that need action.
       panel: the data; None loads what the config names.
       functions: functions that were handed in, which the config records.
+      track: names in `TRACKERS`.
     Returns:
       The metrics of `evaluate`.
     Raises:
@@ -198,6 +218,7 @@ def train(
             "data.final_fit: leaves no rows to choose an epoch by. Leave it out, and make a final fit after"
             f" a run has chosen one ({both('--final')})."
         )
+    check_trackers(track)
     check_functions(config, functions)
     saved = checkpoint.restore_latest(RunDirectory(directory).checkpoints) if resume else None
     # Fitted once: another number of threads or version of a library would fit another scale.
@@ -213,10 +234,13 @@ def train(
             _introduce(config, data, directory)
             if config != given:
                 print(f"loss.target_std {config.loss.target_std:g}: {OWN_SPREAD}")
-        outcome = fit(config, data, directory, quiet, functions)
-        run = runs.open_run(directory, data, functions)  # a large panel is not held twice
-        evaluated = evaluate(run)
-        pictures.draw(pictures.pictures_of(run, evaluated))
+        with Tracking(track, RunDirectory(directory), config.name, alone=True) as tracking:
+            update = partial(tracking.update, configs=lambda _: config)
+            outcome = fit(config, data, directory, quiet, functions, update)
+            run = runs.open_run(directory, data, functions)  # a large panel is not held twice
+            evaluated = evaluate(run)
+            pictures.draw(pictures.pictures_of(run, evaluated))
+            tracking.end(config.name, kept_files(RunDirectory(directory)))
     if not quiet:
         folder = RunDirectory(directory).evaluation.path
         epoch_text = wrapped(_epoch_text(outcome, config.train))
@@ -244,6 +268,7 @@ def refit(
     overwrite: bool = False,
     quiet: bool = False,
     within: SweepDirectory | None = None,
+    track: Sequence[str] = (),
 ) -> runs.Run:
     """Trains a run's config anew on all rows, for the epochs that its validation chose: for daily use.
 
@@ -260,10 +285,12 @@ def refit(
       overwrite: replace the final fit in the directory.
       quiet: print nothing but the messages that need action.
       within: the sweep of final fits that the directory lies in.
+      track: names in `TRACKERS`.
     Raises:
       UserError: the run is itself a final fit or is not evaluated, the directory is the run's or in another
         sweep, or the panel has other columns than the run's; or see `train`.
     """
+    check_trackers(track)
     runs.check_judged(source.directory)
     sweep, allowed = sweep_of(directory), within and SweepDirectory(within.path.resolve())
     if directory.resolve() == source.directory.resolve() or sweep != allowed:
@@ -285,15 +312,22 @@ def refit(
         write_json(RunDirectory(directory).final, final._asdict())
         if not quiet:
             _introduce(config, data, directory)
-        fit(config, data, directory, quiet, source.functions)
+        with Tracking(track, RunDirectory(directory), config.name, alone=True) as tracking:
+            update = partial(tracking.update, configs=lambda _: config)
+            fit(config, data, directory, quiet, source.functions, update)
         run = runs.open_run(directory, data, source.functions)
     if not quiet:
-        print(
-            f"\nfinal fit to {final.trained_until}: {counted(final.epochs, 'epoch')}, the steps of epoch"
-            f" {final.chosen_epoch} of {source.config.name}, chosen to {final.chosen_until}\n"
-            f"Test rows of {source.config.name}: {final.verdict}"
-        )
+        print(_final_text(final, source.config.name))
     return run
+
+
+def _final_text(final: runs.Final, name: str) -> str:
+    """What a final fit is, by the name of the run that it comes from."""
+    return (
+        f"\nfinal fit to {final.trained_until}: {counted(final.epochs, 'epoch')}, the steps of epoch"
+        f" {final.chosen_epoch} of {name}, chosen to {final.chosen_until}\n"
+        f"Test rows of {name}: {final.verdict}"
+    )
 
 
 def _record(source: runs.Run, directory: Path, config: Config, data: Data) -> runs.Final:
