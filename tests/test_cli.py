@@ -85,7 +85,7 @@ def test_set_is_explained_where_it_is_a_flag():
         assert "`tftjax config keys` lists the settings" in text
 
 
-HEAVY = "{'jax', 'flax', 'pandas', 'numpy', 'matplotlib', 'scipy', 'rich'} & set(sys.modules)"
+HEAVY = "{'jax', 'flax', 'pandas', 'numpy', 'matplotlib', 'scipy', 'rich', 'ray'} & set(sys.modules)"
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ import psutil
 import pytest
 from tiny import ROOT, assert_same_run, make_rows, write_config
 
-pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
 
 EPOCHS = 20

@@ -238,7 +238,7 @@ def chunk_size(waiting: int, live: int, actors: int, *, vectorised: bool) -> int
       waiting: members that are still to be handed out in this epoch.
       live: all members of the epoch.
     """
-    return -(-live // actors) if vectorised else max(1, waiting // (2 * actors))
+    return -(-live // actors) if vectorised else max(1, waiting // actors)
 
 
 def seconds_allowed(task: str, num_members: int, slowest: float | None) -> float:
