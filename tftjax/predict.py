@@ -34,7 +34,7 @@ from tftjax.data.panel import (
     with_rows,
 )
 from tftjax.data.prepared import cardinalities, target_days, train_targets
-from tftjax.data.scales.target import has_scale_of_unseen, scale_of
+from tftjax.data.scales.target import has_scale_of_unseen, rows_needed
 from tftjax.data.tables.future import ended, read_future, steps_ahead, with_future
 from tftjax.data.tables.transforms import in_return_unit, to_levels
 from tftjax.data.windows import make_series, windows_alone
@@ -132,6 +132,8 @@ def _check_categories(run: runs.Run, parts: Mapping[str, Panel]) -> None:
     Raises:
       UserError: such a value, and a model that was trained without `train.static_dropout`.
     """
+    if run.config.train.static_dropout == 1:  # the model has never seen one
+        return
     unknown = []
     for name, part in parts.items():
         for column in part.static_categorical:
@@ -167,7 +169,7 @@ def _long_enough(run: runs.Run, parts: Mapping[str, Panel]) -> list[Panel]:
         for name, rows in _series_of(run)
         if name in encoding.series
     }
-    rows_of_scale = 1 if encoding.target_scale == "none" else scale_of(encoding.target_scale).rows
+    rows_of_scale = rows_needed(encoding.target_scale, encoding.scales)
     needed = {
         name: model_config.encoder_length
         if name in trained and part.frame.index[0] <= trained[name]

@@ -202,7 +202,8 @@ def test_blocks_of_validation_by_dates_and_in_short_series():
     assert long.held_out == (range(12, 13), range(18, 19))
     # The short one begins inside of the first block, which it has no part in.
     assert short.splits == Splits(range(40, 50), range(51, 52), range(53, 67))
-    assert short.held_out == (range(45, 46),)
+    assert short.held_out == (range(40, 40), range(45, 46))
+    assert short.stretches("train") == (range(40, 39), range(41, 44), range(47, 50))
     with pytest.raises(UserError, match=r"data\.val_blocks: found 5, expected at most 4.* of 24 before"):
         make_blocks(panel, config.model_copy(update={"val_blocks": 5}), 2, 1)
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+import pytest
 
 from tftjax.config.hyperparameters import hyperparameters
 from tftjax.config.loading import from_dict
@@ -40,14 +41,16 @@ def test_what_is_hidden_is_the_same_however_a_batch_is_divided():
     np.testing.assert_array_equal(np.concatenate(shares, axis=1), hidden(0.5))
 
 
-def test_a_step_trains_the_code_of_unseen_series_where_all_are_hidden():
+@pytest.mark.parametrize(("rate", "trained"), [(0.9999, [True, False, False]), (1.0, [True])])
+def test_a_step_trains_the_code_of_unseen_series_where_all_are_hidden(rate, trained):
+    """Where they are always hidden, there is no other code: a known series is forecast as an unseen one."""
     rng = np.random.default_rng(2)
     days = pd.bdate_range("2001-01-01", periods=41)
     parts = [pd.DataFrame({"y": rng.normal(0, 0.01, 41), "id": name}, days) for name in "ab"]
     roles = {"static_categorical": ("id",), "id_column": "id"}
     panel = make_panel(pd.concat(parts), target="y", observed=("y",), **roles)
     content = {"model": {"hidden_size": 4, "encoder_length": 3}}
-    config = from_dict(content | {"train": {"batch_size": 6, "static_dropout": 1.0}}, "test")
+    config = from_dict(content | {"train": {"batch_size": 6, "static_dropout": rate}}, "test")
     data = prepare(panel, config)
     program = make_program(config, data, jax.make_mesh((1,), ("devices",), devices=jax.devices()[:1]))
     rates = jax.tree.map(np.float32, hyperparameters(config))
@@ -56,4 +59,4 @@ def test_a_step_trains_the_code_of_unseen_series_where_all_are_hidden():
     step = jax.jit(lambda *arrays: train_step(*arrays, program))
     after, _ = step(before, starts, rates, train_data(data))
     tables = [to_tree(state.params, program.layout)[TABLE]["embedding"] for state in (before, after)]
-    assert (np.abs(tables[1] - tables[0]).max(axis=1) > 0).tolist() == [True, False, False]
+    assert (np.abs(tables[1] - tables[0]).max(axis=1) > 0).tolist() == trained

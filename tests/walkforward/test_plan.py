@@ -15,7 +15,7 @@ from pages import Reader, assert_shown
 from tiny import contents, make_rows, metric_lines, write_config
 
 from tftjax import compare
-from tftjax.config.loading import load
+from tftjax.config.loading import from_dict, load
 from tftjax.data.loading import load_panel
 from tftjax.data.prepared import prepare as prepare_data
 from tftjax.errors import UserError
@@ -292,6 +292,36 @@ def test_a_refit_has_the_validation_rows_and_the_chosen_epochs(walked, configs, 
     before = contents(tmp_path)
     commands.run("walkforward", *arguments, "--quiet")
     assert contents(tmp_path) == before
+    # Refused before anything is trained, though the first walk-forward is free to begin.
+    shutil.rmtree(folder)
+    _, err = commands.run("walkforward", *configs, *WALK, "--runs", tmp_path, "--refit", code=2)
+    assert "walk-refit: exists. Go on with both walk-forwards (--resume" in err
+    assert not folder.exists()
+
+
+@pytest.mark.slow
+def test_a_refit_without_a_member_that_diverged(walked, configs, commands, tmp_path):
+    folder = Path(shutil.copytree(walked[0], tmp_path / "walk"))
+    name = "tiny-2006-s42"
+    path = folder / "ended.json"
+    ended = json.loads(path.read_text())
+    ended[name]["status"] = "diverged"
+    path.write_text(json.dumps(ended))
+    arguments = [*configs, *WALK, "--runs", tmp_path, "--resume", "--refit", "--quiet"]
+    _, err = commands.run("walkforward", *arguments)
+    assert f"left out of {tmp_path / 'walk-refit'}, as they diverged: {name}" in " ".join(err.split())
+    assert not (tmp_path / "walk-refit" / "members" / name).exists()
+    assert "tiny, seed 43" in read_walk(tmp_path / "walk-refit").pooled.index
+
+
+def test_rows_that_are_trained_on_choose_nothing():
+    for data, train in (({}, {}), ({"val_blocks": 2}, {"keep": "last"})):
+        with pytest.raises(UserError, match=r"train: .*keep 'last'.*with data\.train_on_val"):
+            from_dict({"data": {"train_on_val": True, **data}, "train": train}, "test")
+    config = from_dict({"data": {"train_on_val": True}, "train": {"keep": "last"}}, "test")
+    assert not config.data.validates_alone
+    assert not from_dict({"data": {"val_blocks": 2}}, "test").data.validates_alone
+    assert from_dict({}, "test").data.validates_alone
 
 
 @pytest.mark.slow

@@ -124,6 +124,14 @@ def test_seeds_without_an_ensemble(folds, caplog):
     assert "left out b: no seed of it is trained in every fold" in caplog.messages
 
 
+def test_a_member_that_has_no_plan_is_left_out_as_one_that_diverged(folds, caplog):
+    """A refit has no member of what diverged when validation chose."""
+    kept = [member for member in members() if member.name != "b-2006-s2"]
+    forecasts = pooled_forecasts(join_folds(folds, "VIX"), kept)
+    assert [p.name for p in headlines(forecasts)] == ["a, ensemble of 2", "b, ensemble of 2"]
+    assert "left out b, seed 2: it diverged in the fold 2006" in caplog.messages
+
+
 def losses_by_hand(median, target):
     """Pinball of the levels 0.1, 0.5 and 0.75 at median - 1, median and median + 1."""
     errors = target - (median + np.array([-1.0, 0.0, 1.0]))

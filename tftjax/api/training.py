@@ -35,6 +35,7 @@ from tftjax.tune import folder as searches
 from tftjax.tune.run import tune
 from tftjax.walkforward import results as walk_results
 from tftjax.walkforward.plan import check_history, folds, with_folds
+from tftjax.walkforward.refit import check_free
 from tftjax.walkforward.refit import refit as refit_folds
 
 log = logging.getLogger(__name__)
@@ -220,8 +221,10 @@ def backtest(
     members = with_folds(make_plan([config], num_seeds=seeds), dates)
     flags = _flags(resume, overwrite, quiet, functions, track)
     place = _place(directory)
+    if refit:
+        check_free(place, **flags)
     prepared = _sweep(members, panel, place, walk_results.conclude, flags)
-    return Backtest(refit_folds(place, members, prepared, panel, **flags) if refit else place)
+    return Backtest(refit_folds(place, prepared, panel, **flags) if refit else place)
 
 
 def search(

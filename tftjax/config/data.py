@@ -160,11 +160,12 @@ class DataConfig(Section):
         le=1000,
         description="blocks of validation rows; with 4 and a year of validation, the last quarter of each of"
         " the last four years before the test rows. Scalers and baselines are fitted on all rows before the"
-        " last block",
+        " last block, so that no combination with baselines is made",
     )
     train_on_val: bool = Field(
         False,
-        description="validation rows are train rows too, and say nothing about other rows: what --refit sets",
+        description="validation rows are train rows too, and say nothing about other rows: what --refit sets;"
+        " needs train.keep 'last' and one block of validation",
     )
     final_fit: bool = Field(
         False,
@@ -222,6 +223,11 @@ class DataConfig(Section):
         description="what the regression of log volatility looks at is an input too: past returns' sizes over"
         " 1 to 63 rows, volatility's level and changes, the next row's weekday; needs a data.target_scale",
     )
+
+    @property
+    def validates_alone(self) -> bool:
+        """Whether nothing, baselines included, is fitted on validation rows."""
+        return not self.train_on_val and self.val_blocks == 1
 
     @field_validator("scale_features")
     @classmethod

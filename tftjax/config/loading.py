@@ -68,6 +68,17 @@ class Config(Section):
             )
         return train
 
+    @field_validator("train")
+    @classmethod
+    def _train_rows_choose_nothing(cls, train: TrainConfig, info: ValidationInfo) -> TrainConfig:
+        data = info.data.get("data")
+        if data is not None and data.train_on_val and (train.keep != "last" or data.val_blocks > 1):
+            raise ValueError(
+                f"keep 'last' (now {train.keep!r}) and data.val_blocks 1 (now {data.val_blocks}) with"
+                " data.train_on_val: rows that are trained on cannot choose the epoch"
+            )
+        return train
+
     @field_validator("functions")
     @classmethod
     def _one_head(cls, functions: FunctionsConfig, info: ValidationInfo) -> FunctionsConfig:

@@ -64,9 +64,13 @@ def train_targets(panel: Panel, blocks: Sequence[Block]) -> dict[str, Float[np.n
 
 
 def fit_to_train_rows(panel: Panel, blocks: Sequence[Block], config: Config) -> Encoding:
-    """The encoding of a config, fitted on the train rows alone; see `fit_encoding`."""
+    """The encoding of a config, fitted on the train rows alone; see `fit_encoding`.
+
+    Static categories that training always hides (`train.static_dropout` 1) have no code: known or not, a
+    series is forecast as one that was not in training.
+    """
     panel, blocks = seen_only(panel, blocks)
-    return fit_encoding(
+    encoding = fit_encoding(
         panel,
         [block.splits.train for block in blocks],
         config.data.target_scale,
@@ -75,6 +79,8 @@ def fit_to_train_rows(panel: Panel, blocks: Sequence[Block], config: Config) -> 
         config.data.volatility,
         config.data.scale_features,
     )
+    hidden = panel.static_categorical if config.train.static_dropout == 1 else ()
+    return encoding._replace(categories=encoding.categories | {name: [] for name in hidden})
 
 
 def prepare(panel: Panel, config: Config, encoding: Encoding | None = None) -> Data:

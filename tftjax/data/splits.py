@@ -110,6 +110,12 @@ def make_blocks(
             f" target rows in any of {len(short) + len(still)} series, or only targets that never move. Use"
             " more rows, other splits or shorter windows."
         )
+    if config.unseen and set(config.unseen) <= {*short, *still}:
+        raise UserError(
+            f"data.unseen: found too few rows before the test rows in {', '.join(config.unseen)}, expected a"
+            f" train window of {encoder_length} encoder rows and {prediction_length} target rows in one of"
+            " them, whose target moves: baselines are fitted there. Name other series, or use later splits."
+        )
     for split in _asked_for(config)[0 if config.unseen else 1 :]:
         sizes = [_needed(block, split, *lengths) for block in kept]
         if not any(has >= needed for has, needed in sizes):
@@ -255,7 +261,7 @@ def _cut(
     in_dates = _val_blocks(begin, *bounds, config.val_blocks)
     *held_out, (val, _) = [tuple(map(row_at, block)) for block in in_dates]
     train, test_rows = range(start, max(start, val - purge)), range(test, end)
-    inside = tuple(validating(first, stop) for first, stop in held_out if first > start)
+    inside = tuple(validating(max(first, start), stop) for first, stop in held_out if stop > start)
     return Block("", rows, Splits(train, validating(val, test), test_rows), inside, purge)
 
 
@@ -290,7 +296,8 @@ def _no_window(
     return UserError(
         f"data.split: found {has} {split} rows {among}, expected at least {needed} for one window of"
         f" {encoder_length} encoder rows and {prediction_length} target rows. Use more rows (data.start,"
-        " data.end), a larger fraction or other dates, a smaller data.purge, or shorter windows"
+        " data.end), a larger fraction or other dates, fewer data.val_blocks, a smaller"
+        " data.purge, or shorter windows"
         " (model.encoder_length, model.prediction_length)."
     )
 

@@ -157,7 +157,7 @@ def evaluate_forecasts(
         )
         metrics[split]["regimes"] = regime_metrics(run, target_rows(run, split), everyone[split], foreign)
     all_scores = {split: {"model": scores[split], **baselines.scores[split]} for split in SPLITS}
-    if not run.config.data.train_on_val:  # weights are chosen on rows that nothing was fitted to
+    if run.config.data.validates_alone:  # weights are chosen on rows that nothing was fitted to
         metrics["test"] |= judge_combination(windows, everyone, all_scores, quantiles, own_metrics, foreign)
     files.write_json(directory.metrics, metrics)
     notes = {

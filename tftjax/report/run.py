@@ -188,7 +188,8 @@ def _data_facts(config: Config, panel: Panel) -> list[tuple[str, str]]:
     )
     days = {"rows": panel.frame.index}
     for split in Splits._fields:
-        rows = np.concatenate([np.asarray(getattr(block.splits, split), int) for block in blocks])
+        parts = [part for block in blocks for part in block.stretches(split)]
+        rows = np.concatenate([np.asarray(part, int) for part in parts])
         days[f"{split} rows"] = kept.frame.index[rows]
     facts += [
         (name, f"{len(index):,}, {index.min().date()} to {index.max().date()}")

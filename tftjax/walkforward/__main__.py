@@ -123,10 +123,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from tftjax.walkforward import refit, results
         from tftjax.walkforward.pool import fold_facts
 
-        def fit_anew(folder, members, data, flags) -> None:
+        def fit_anew(folder, data, flags) -> None:
             if not arguments.quiet:
                 print("\ntrained anew on train and validation rows, for the epochs that validation chose:")
-            refit.refit(folder, members, data, None, **flags)
+            refit.refit(folder, data, None, **flags)
 
         if arguments.conclude:
             runtime.configure()
@@ -135,10 +135,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             flags = {"resume": True, "quiet": arguments.quiet}
             sweep(members, data, arguments.conclude[0], results.conclude, **flags)
             if arguments.refit:
-                fit_anew(arguments.conclude[0], members, data, flags)
+                fit_anew(arguments.conclude[0], data, flags)
             return
         part = read_part(arguments.part) if arguments.part else None
         members, folder = plan_of(arguments)
+        if arguments.refit:
+            refit.check_free(folder, **training_flags(arguments))
         with engine_on(arguments.on, arguments.actors, arguments.actor_cpus, arguments.actor_gpus) as engine:
             runtime.configure()
             data = load_data(members, mixed_data=False)
@@ -151,6 +153,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             flags = training_flags(arguments) | {"engine": engine}
             sweep(members, data, folder, results.conclude, part=part, **flags)
             if arguments.refit:
-                fit_anew(folder, members, data, flags)
+                fit_anew(folder, data, flags)
 
     return exit_code(command, STOPPED)

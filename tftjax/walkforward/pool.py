@@ -148,7 +148,7 @@ def make_fold(trained: Trained, members: Sequence[Member], ended: Mapping[str, E
     windows = {split: split_windows(run, split) for split in ("val", "test")}
     scored = score_baselines(run, windows, trained.baselines)
     baselines, weights = scored.forecasts["test"], {}
-    if len(data.blocks) == 1 and not first.config.data.train_on_val:
+    if len(data.blocks) == 1 and first.config.data.validates_alone:
         for config in dict.fromkeys(member.group for member in alive):
             seeds = [member for member in alive if member.group == config]
             weights[config] = _weights(trained.folder, seeds, scored, windows["val"])
@@ -180,7 +180,7 @@ def fold_facts(data: Data) -> dict[str, str | int]:
     """First and last dates of the splits' target rows, and numbers of windows."""
     dates, facts = data.panel.frame.index, {}
     for split, starts in data.starts.items():
-        rows = [getattr(block.splits, split) for block in data.blocks]
+        rows = [part for block in data.blocks for part in block.stretches(split)]
         facts[f"{split}_from"] = str(min(dates[part.start] for part in rows if part).date())
         facts[f"{split}_to"] = str(max(dates[part.stop - 1] for part in rows if part).date())
         facts[f"{split}_windows"] = len(starts)
@@ -261,7 +261,7 @@ def pooled_forecasts(pool: Pool, members: Sequence[Member]) -> list[Pooled]:
             [
                 fold.forecasts[names[fold.name]]
                 for names in seeds.values()
-                if names[fold.name] in fold.forecasts
+                if names.get(fold.name) in fold.forecasts
             ]
             for fold in pool.folds
         ]
@@ -269,7 +269,7 @@ def pooled_forecasts(pool: Pool, members: Sequence[Member]) -> list[Pooled]:
             averaged = pool.join([average(forecasts) for forecasts in by_fold])
             result.append(Pooled(title(config, len(seeds)), "ensemble", config, None, averaged))
         for seed, names in seeds.items():
-            name, keys = f"{config}, seed {seed}", [names[fold.name] for fold in pool.folds]
+            name, keys = f"{config}, seed {seed}", [names.get(fold.name, "") for fold in pool.folds]
             add(name, "seed", config, seed, keys, f"{name}: it diverged")
         if not all(by_fold):
             log.warning(f"left out {config}: no seed of it is trained in every fold")

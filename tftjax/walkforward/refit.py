@@ -6,20 +6,24 @@ What is tested is then what a user would have had who throws no row away. Nothin
 parameter kept is the last. It is a walk-forward of its own, in a folder beside the one that chose.
 """
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tftjax.config.loading import from_dict
 from tftjax.data.panel import Panel
 from tftjax.data.prepared import Data
+from tftjax.errors import UserError, both
 from tftjax.storage.directories import SweepDirectory
 from tftjax.storage.runs import Ended
-from tftjax.sweep.members import read_ended
+from tftjax.sweep.members import read_ended, read_members
 from tftjax.sweep.plan import Member
 from tftjax.sweep.run import load_data, sweep
 from tftjax.train.run import chosen_steps
 from tftjax.walkforward import results
+
+log = logging.getLogger(__name__)
 
 
 def folder_of(folder: Path) -> Path:
@@ -27,14 +31,26 @@ def folder_of(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}-refit")
 
 
-def refit(
-    folder: Path, members: Sequence[Member], data: Mapping[str, Data], panel: Panel | None, **flags: Any
-) -> Path:
+def check_free(folder: Path, *, resume: bool, overwrite: bool, **_: Any) -> None:
+    """Refuses, before the first training, a folder of a refit that is there.
+
+    Raises:
+      UserError: names it.
+    """
+    taken = folder_of(folder)
+    if taken.exists() and not (resume or overwrite):
+        raise UserError(
+            f"{taken}: exists. Go on with both walk-forwards ({both('--resume')}), replace both"
+            f" ({both('--overwrite')}), move it away, or choose another name."
+        )
+
+
+def refit(folder: Path, data: Mapping[str, Data], panel: Panel | None, **flags: Any) -> Path:
     """Trains the members of a walk-forward that has ended once more, in a folder of their own.
 
     Args:
-      folder: the walk-forward's.
-      members, data: its own; those that diverged are left out.
+      folder: the walk-forward's; members of it that diverged are left out, and logged.
+      data: each member's data, by its name.
       panel: the data of all members; None loads what their configs name.
       flags: see `sweep`.
     Returns:
@@ -42,8 +58,11 @@ def refit(
     Raises:
       UserError: see `load_data` and `sweep`.
     """
-    ended = read_ended(folder)
-    kept = [_on_val(member) for member in members if ended[member.name].status != "diverged"]
+    members, ended = read_members(folder), read_ended(folder)
+    lost = [member.name for member in members if ended[member.name].status == "diverged"]
+    if lost:
+        log.warning(f"left out of {folder_of(folder)}, as they diverged: {', '.join(lost)}")
+    kept = [_on_val(member) for member in members if member.name not in lost]
     more = load_data(kept, mixed_data=False, panel=panel)
     again = [_stopped(folder, member, ended[member.name], data, more) for member in kept]
     sweep(again, more, folder_of(folder), results.conclude, **flags)
@@ -52,7 +71,8 @@ def refit(
 
 def _on_val(member: Member) -> Member:
     raw = member.config.model_dump(mode="json")
-    raw["data"]["train_on_val"], raw["train"]["keep"] = True, "last"
+    raw["data"] |= {"train_on_val": True, "val_blocks": 1}
+    raw["train"]["keep"] = "last"
     return member._replace(config=from_dict(raw, f"member {member.name}"))
 
 

@@ -13,7 +13,7 @@ from tftjax.config.loading import from_dict
 from tftjax.data.encoding import encoding_from_json, encoding_to_json, fit_encoding, with_target_scale
 from tftjax.data.panel import make_panel
 from tftjax.data.scales import log_scale
-from tftjax.data.scales.target import LOG_SCALE, TARGET_SCALES
+from tftjax.data.scales.target import LOG_SCALE, TARGET_SCALES, rows_needed
 from tftjax.data.windows import make_series
 from tftjax.errors import UserError
 from tftjax.evaluate.baselines import BASELINES, Task
@@ -112,17 +112,18 @@ def test_an_observed_column_of_that_name_is_refused_too():
         fit_encoding(panel, [TRAIN], "ewma")
 
 
-def features_of(returns, vix):
-    """The encoding with features, and the panel that it gives."""
+def features_of(returns, vix, scale="log_scale"):
+    """The panel, its encoding with features, and the panel that it makes after a way through JSON."""
     panel = panel_of(returns, vix)
-    encoding = fit_encoding(panel, [TRAIN], "log_scale", scale_features=True)
+    encoding = fit_encoding(panel, [TRAIN], scale, scale_features=True)
     again = encoding_from_json(json.loads(json.dumps(encoding_to_json(encoding), allow_nan=False)))
     return panel, encoding, with_target_scale(panel, again)
 
 
-def test_features_of_the_scale_are_inputs():
+@pytest.mark.parametrize("scale", ["ewma", "gjr", "log_scale", "pooled_log_scale", "column:VIX"])
+def test_features_of_the_scale_are_inputs(scale):
     returns, vix = calm_and_stormy()
-    panel, encoding, made = features_of(returns, vix)
+    panel, encoding, made = features_of(returns, vix, scale)
     expected = log_scale.features(returns, panel.frame.index, vix, None)
     assert made.observed == ("y", "VIX", LOG_SCALE, *expected)
     for name, values in expected.items():
@@ -134,8 +135,15 @@ def test_features_of_the_scale_are_inputs():
         np.testing.assert_allclose(scaler.center[0], found[: TRAIN.stop].mean())
     assert not np.isfinite(expected["log_volatility_change_5"][:5]).any()  # the means do stand for something
     # The scale itself does not change.
-    plain = with_target_scale(panel, fit_encoding(panel, [TRAIN], "log_scale"))
+    plain = with_target_scale(panel, fit_encoding(panel, [TRAIN], scale))
     np.testing.assert_array_equal(plain.frame[LOG_SCALE], made.frame[LOG_SCALE])
+
+
+def test_features_need_the_rows_that_they_remember():
+    _, encoding, _ = features_of(*calm_and_stormy(), "column:VIX")
+    assert rows_needed("column:VIX", encoding.scales) == 75
+    assert rows_needed("column:VIX", [{"column": "VIX"}]) == rows_needed("none", ()) == 1
+    assert rows_needed("gjr", encoding.scales) == 250
 
 
 def test_features_see_no_later_row():

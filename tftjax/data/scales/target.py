@@ -95,7 +95,8 @@ def _by_gjr(source: Source, parameters: Mapping[str, Any]) -> Column:
 
 
 def _garch_of(parameters: Mapping[str, Any]) -> Garch:
-    return Garch(**{**parameters, "shape": tuple(parameters["shape"])})
+    own = {name: parameters[name] for name in Garch._fields}
+    return Garch(**{**own, "shape": tuple(own["shape"])})
 
 
 def _fit_log_scale(sources: Sequence[Source], train: Sequence[range], name: str | None) -> dict[str, Any]:
@@ -200,6 +201,14 @@ TARGET_SCALES = {
 def scale_of(target_scale: str) -> TargetScale:
     """The entry of TARGET_SCALES that `data.target_scale`, such as "column:VIX", names."""
     return TARGET_SCALES[target_scale.partition(":")[0]]
+
+
+def rows_needed(target_scale: str, parameters: Sequence[Mapping[str, Any]]) -> int:
+    """Number of past rows after which the scale, and the features beside it, forget where the data begin."""
+    if target_scale == "none":
+        return 1
+    features = TARGET_SCALES["ewma"].rows if any(FEATURES in one for one in parameters) else 1
+    return max(scale_of(target_scale).rows, features)
 
 
 def _source(panel: Panel, rows: range) -> Source:
