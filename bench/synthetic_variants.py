@@ -21,10 +21,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from seeds import seeds_of, train_seeds
 
 from tftjax import runtime
-from tftjax.config.hyperparameters import hyperparameters
-from tftjax.config.loading import Config, from_dict
+from tftjax.config.loading import Config
 from tftjax.data.panel import Panel, make_panel
 from tftjax.data.prepared import Data, cardinalities, prepare
 from tftjax.evaluate.metrics import pinball
@@ -32,8 +32,6 @@ from tftjax.interpret.weights import attention_summary, collect, learned
 from tftjax.model.forecast import forecast_rows
 from tftjax.model.parameters import build_model, to_tree
 from tftjax.storage import runs
-from tftjax.train.engine import MembersEngine, Training
-from tftjax.train.step import init_state
 
 ROWS = 3000
 UNIT = 0.01  # of returns
@@ -88,21 +86,10 @@ def regime_panel(momentum: int, seed: int) -> Panel:
 
 def train(panel: Panel, raw: dict, epochs: int, seeds: int) -> list[dict]:
     """Trains seeds side by side; for each the test pinball at its best epoch and the learned numbers."""
-    configs = [from_dict(raw | {"train": raw["train"] | {"seed": seed}}, "bench") for seed in range(seeds)]
+    configs = seeds_of(raw, seeds)
     data = prepare(panel, configs[0])
-    engine = MembersEngine([Training(f"s{config.train.seed}", config, data, Path()) for config in configs])
-    engine.prepare(seeds)
-    numbers = [hyperparameters(config) for config in configs]
-    states = [
-        init_state(engine.program, values, config.train.seed)
-        for values, config in zip(numbers, configs, strict=True)
-    ]
-    for _ in range(epochs):
-        states = [state for state, _ in engine.epoch(states, numbers, range(seeds))]
-    return [
-        _outcome(config, data, state, engine.program.layout)
-        for config, state in zip(configs, states, strict=True)
-    ]
+    states, layout = train_seeds(configs, data, epochs)
+    return [_outcome(config, data, state, layout) for config, state in zip(configs, states, strict=True)]
 
 
 def _outcome(config: Config, data: Data, state, layout) -> dict:

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from seeds import seeds_of, train_seeds
 
 from tftjax import runtime
-from tftjax.config.hyperparameters import hyperparameters
 from tftjax.config.loading import Config, apply_overrides, from_dict
 from tftjax.data.panel import Panel, make_panel
 from tftjax.data.prepared import Data, cardinalities, prepare
@@ -29,8 +29,6 @@ from tftjax.evaluate.metrics import pinball_losses
 from tftjax.evaluate.significance import diebold_mariano
 from tftjax.model.forecast import forecast_rows
 from tftjax.model.parameters import build_model, to_tree
-from tftjax.train.engine import MembersEngine, Training
-from tftjax.train.step import init_state
 
 CONFIG = Path(__file__).parent / "forecast_truth" / "unseen.json"
 DAYS = 500  # of a stock's history that the shorter GJR-GARCH is fitted to
@@ -51,18 +49,10 @@ def read_stocks(prices: Path, vix: Path | None) -> Panel:
 
 def network_forecast(raw: dict, data: Data, seeds: int) -> np.ndarray:
     """The mean of the seeds' quantiles of the test windows, [W Q], in order."""
-    configs = [from_dict(raw | {"train": raw["train"] | {"seed": seed}}, "bench") for seed in range(seeds)]
-    engine = MembersEngine([Training(f"s{config.train.seed}", config, data, Path()) for config in configs])
-    engine.prepare(seeds)
-    numbers = [hyperparameters(config) for config in configs]
-    states = [
-        init_state(engine.program, values, config.train.seed)
-        for values, config in zip(numbers, configs, strict=True)
-    ]
-    for _ in range(configs[0].train.max_epochs):
-        states = [state for state, _ in engine.epoch(states, numbers, range(seeds))]
+    configs = seeds_of(raw, seeds)
+    states, layout = train_seeds(configs, data, configs[0].train.max_epochs)
     model = build_model(configs[0], *cardinalities(data.panel, data.encoding))
-    layout, starts = engine.program.layout, data.starts["test"]
+    starts = data.starts["test"]
     forecasts = [
         forecast_rows(model, to_tree(state.best_params, layout), data.series, starts) for state in states
     ]

@@ -199,25 +199,17 @@ def backtest(
     Raises:
       UserError: see the message.
     """
-    last_year = first_test if last_test is None else last_test
-    numbers = {"first_test": first_test, "last_test": last_year, "train_years": train_years}
-    numbers |= {"val_years": val_years, "test_years": test_years, "seeds": seeds}
+    lengths = {"train_years": train_years, "val_years": val_years, "test_years": test_years}
+    numbers = {"first_test": first_test, "seeds": seeds, **lengths}
+    numbers |= {} if last_test is None else {"last_test": last_test}
     for name, value in numbers.items():
         check_number(name, value, 1)
     _start()
     functions = _functions(penalties, metrics, baselines, head)
     frame, panel, config = _settle(data, config, fields, functions)
     panel = _loaded(frame, panel, config) or load_panel(config.data)
-    last = panel.frame.index.max()
-    whole = last.year if (last + pd.Timedelta(days=7)).year > last.year else last.year - 1
-    dates = folds(
-        first_test,
-        whole if last_test is None else last_test,
-        train_years=train_years,
-        val_years=val_years,
-        test_years=test_years,
-        expanding=expanding,
-    )
+    last_year = _last_whole_year(panel) if last_test is None else last_test
+    dates = folds(first_test, last_year, **lengths, expanding=expanding)
     members = with_folds(make_plan([config], num_seeds=seeds), dates)
     flags = _flags(resume, overwrite, quiet, functions, track)
     place = _place(directory)
@@ -225,6 +217,12 @@ def backtest(
         check_free(place, **flags)
     prepared = _sweep(members, panel, place, walk_results.conclude, flags)
     return Backtest(refit_folds(place, prepared, panel, **flags) if refit else place)
+
+
+def _last_whole_year(panel: Panel) -> int:
+    """The last year of which a panel has all rows, but for a week of holidays."""
+    last = panel.frame.index.max()
+    return last.year if (last + pd.Timedelta(days=7)).year > last.year else last.year - 1
 
 
 def search(

@@ -170,17 +170,9 @@ def fit_encoding(
         raise UserError(
             f"data.scaling: found the column {unknown[0]!r}, expected one of {', '.join(names)}. Correct it."
         )
-    fitted = [
-        _fit_series(panel, rows, train, target_scale, scalings)
-        for (_, rows), train in zip(parts, train_rows, strict=True)
-    ]
-    scaler = {
-        name: Scaler(*_filled(np.concatenate([one[name] for one in fitted], axis=1), name))
-        for name in fitted[0]
-    }
-    scaler |= _static_scalers(
-        panel.frame.iloc[[rows.start for _, rows in parts]], panel.static_real, scalings
-    )
+    rows = [rows for _, rows in parts]
+    scaler = _series_scalers(panel, rows, train_rows, target_scale, scalings)
+    scaler |= _static_scalers(panel.frame.iloc[[of.start for of in rows]], panel.static_real, scalings)
     train = np.concatenate([np.arange(rows.start, rows.stop) for rows in train_rows])
     seen = panel.frame[list(categorical_columns(panel))].iloc[train]
     categories = {name: fit_categories(values.to_numpy()) for name, values in seen.items()}
@@ -195,6 +187,24 @@ def fit_encoding(
         fit_usual_ages(panel, train_rows, attention.staleness),
         attention.regime.column,
     )
+
+
+def _series_scalers(
+    panel: Panel,
+    rows: Sequence[range],
+    train_rows: Sequence[range],
+    target_scale: str,
+    scalings: Mapping[str, str],
+) -> dict[str, Scaler]:
+    """The scalers of each observed and known real column, an entry a series."""
+    fitted = [
+        _fit_series(panel, of, train, target_scale, scalings)
+        for of, train in zip(rows, train_rows, strict=True)
+    ]
+    return {
+        name: Scaler(*_filled(np.concatenate([one[name] for one in fitted], axis=1), name))
+        for name in fitted[0]
+    }
 
 
 def _static_scalers(

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import json
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,33 +92,22 @@ def sweep(
     members = [member._replace(config=with_own_spread(member.config, data[member.name])) for member in given]
     baselines: dict[Hashable, BaselineScores] = {}  # members on the same data share them
     programs = plan.programs(members, {name: data_shapes(values) for name, values in data.items()})
+    own = part.share(members) if part else members
     if not quiet:
-        some = f"part {part.number}/{part.count}, {len(part.share(members))} of " if part else ""
-        print(f"{some}{len(members)} members in {len(programs)} program(s), in {folder}")
-        own = [member for member, before in zip(members, given, strict=True) if member != before]
-        if own:
-            spreads = sorted({member.config.loss.target_std for member in own})
-            to = f" to {spreads[-1]:g}" if len(spreads) > 1 else ""
-            print(f"loss.target_std {spreads[0]:g}{to} in {len(own)} of them: {OWN_SPREAD}")
+        _introduce(given, members, part, f"{len(programs)} program(s), in {folder}")
     if not ((resume or part) and SweepDirectory(folder).plan.exists()):
         check_starts(programs, data, folder, functions)
-    own = part.share(members) if part else members
     with contextlib.ExitStack() as locks:
         if part:
             make_joint(folder, members)
         else:
             locks.enter_context(claim(folder, members, resume=resume, overwrite=overwrite))
-        for member in own:
-            create_member(folder, member, data[member.name].whole, resume=resume or part is not None)
-        ended = read_ended(folder)
-        for member in own:
-            if member.name not in ended or not ended[member.name].evaluated:
-                locks.enter_context(lock(SweepDirectory(folder).member(member.name)))
+        ended = locks.enter_context(_own_members(folder, own, data, resume=resume or part is not None))
         label = part.label if part else ""
         tracking = locks.enter_context(Tracking(track, SweepDirectory(folder), folder.name))
         if own:  # a part of more than there are members has none
-            where = label, engine, tracking
-            train_share(folder, programs, own, data, ended, baselines, quiet, functions, *where)
+            train_share(folder, programs, own, data, ended, quiet, functions, label, engine, tracking)
+            evaluate_share(folder, own, data, ended, baselines, functions, label, tracking)
         if part is None:
             text = conclude(Trained(folder, members, data, baselines, functions))
             tracking.end(kept=kept_files(SweepDirectory(folder)))
@@ -128,20 +117,45 @@ def sweep(
             print(f"\npart {part.number}/{part.count} is trained. After the last one: --conclude {folder}")
 
 
+@contextlib.contextmanager
+def _own_members(
+    folder: Path, members: Sequence[Member], data: Mapping[str, Data], *, resume: bool
+) -> Iterator[dict[str, Ended]]:
+    """Makes members' directories, and locks those that are not done; gives who has ended."""
+    for member in members:
+        create_member(folder, member, data[member.name].whole, resume=resume)
+    ended = read_ended(folder)
+    with contextlib.ExitStack() as locks:
+        for member in members:
+            if member.name not in ended or not ended[member.name].evaluated:
+                locks.enter_context(lock(SweepDirectory(folder).member(member.name)))
+        yield ended
+
+
+def _introduce(given: Sequence[Member], members: Sequence[Member], part: Part | None, where: str) -> None:
+    """Prints how many members there are, and the target_std of those that got that of their train rows."""
+    some = f"part {part.number}/{part.count}, {len(part.share(members))} of " if part else ""
+    print(f"{some}{len(members)} members in {where}")
+    own = [member for member, before in zip(members, given, strict=True) if member != before]
+    if own:
+        spreads = sorted({member.config.loss.target_std for member in own})
+        to = f" to {spreads[-1]:g}" if len(spreads) > 1 else ""
+        print(f"loss.target_std {spreads[0]:g}{to} in {len(own)} of them: {OWN_SPREAD}")
+
+
 def train_share(
     folder: Path,
     programs: Sequence[Sequence[Member]],
     members: Sequence[Member],
     data: Mapping[str, Data],
     ended: dict[str, Ended],
-    baselines: dict[Hashable, BaselineScores],
     quiet: bool,
     functions: Functions,
     part: str,
     engine: EngineType,
     tracking: Tracking,
 ) -> None:
-    """Trains and evaluates some members of programs; adds to `ended` and `baselines`."""
+    """Trains some members of programs; adds to `ended`."""
     groups = {member.name: member.group for member in members}
     view = progress.SweepView(groups, ended, len(programs))
     with progress.display(view, quiet) as display:
@@ -152,6 +166,19 @@ def train_share(
                 track = functools.partial(tracking.update, configs=configs.__getitem__)
                 update = each(display.update, track)
                 train_program(folder, view.program, own, data, ended, part, update, functions, engine)
+
+
+def evaluate_share(
+    folder: Path,
+    members: Sequence[Member],
+    data: Mapping[str, Data],
+    ended: dict[str, Ended],
+    baselines: dict[Hashable, BaselineScores],
+    functions: Functions,
+    part: str,
+    tracking: Tracking,
+) -> None:
+    """Evaluates and draws members that have ended, as far as that is not done; adds to `baselines`."""
 
     def is_evaluated(member: Member) -> bool:
         written = SweepDirectory(folder).member(member.name).evaluation.metrics.exists()

@@ -431,8 +431,8 @@ class Cluster:
             what = f"with the same {len(members)} member(s)" if members else "before any had a program"
             raise UserError(
                 f"actors are lost again and again {what}; the last one, {where}: {reason}. Ray's logs on"
-                " that node (/tmp/ray/session_latest/logs) say more; if its memory is used up, lower"
-                " --actors. Then --resume."
+                " that node (session_latest/logs in Ray's temporary folder) say more; if its memory is used"
+                " up, lower --actors. Then --resume."
             )
         goes_on = f"; its {len(members)} member(s) go on from their last epoch" if members else ""
         log.warning(f"an actor {where} is lost ({reason}) and replaced{goes_on}")
