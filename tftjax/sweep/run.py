@@ -92,7 +92,7 @@ def sweep(
     members = [member._replace(config=with_own_spread(member.config, data[member.name])) for member in given]
     baselines: dict[Hashable, BaselineScores] = {}  # members on the same data share them
     programs = plan.programs(members, {name: data_shapes(values) for name, values in data.items()})
-    own = part.share(members) if part else members
+    own, label = (part.share(members), part.label) if part else (members, "")
     if not quiet:
         _introduce(given, members, part, f"{len(programs)} program(s), in {folder}")
     if not ((resume or part) and SweepDirectory(folder).plan.exists()):
@@ -103,7 +103,6 @@ def sweep(
         else:
             locks.enter_context(claim(folder, members, resume=resume, overwrite=overwrite))
         ended = locks.enter_context(_own_members(folder, own, data, resume=resume or part is not None))
-        label = part.label if part else ""
         tracking = locks.enter_context(Tracking(track, SweepDirectory(folder), folder.name))
         if own:  # a part of more than there are members has none
             train_share(folder, programs, own, data, ended, quiet, functions, label, engine, tracking)
