@@ -3,8 +3,11 @@ package.
 """
 
 import ast
+import asyncio
 import contextlib
+import gc
 import json
+import logging
 import os
 import random
 import shutil
@@ -15,6 +18,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -368,9 +372,33 @@ def test_a_really_full_disk_is_a_user_error(run):
     )
     assert out.returncode == 1
     assert "Event loop" not in out.stderr
+    assert "never retrieved" not in out.stderr
     assert f"UserError: cannot write the checkpoint of epoch 5 in {run}" in out.stderr
     assert sorted(p.name for p in run.iterdir()) == ["3", "4"]
     assert checkpoint.restore_latest(run).epoch == 4
+
+
+def test_what_nobody_awaited_is_not_printed_after_a_failure(run, monkeypatch, caplog):
+    def drop():
+        loop = asyncio.new_event_loop()
+        loop.create_future().set_exception(ValueError("a write that failed"))
+        loop.close()
+        gc.collect()
+
+    def fail(*_, **__):
+        drop()
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(logging.getLogger("asyncio"), "filters", [])
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    drop()
+    assert "a write that failed" in caplog.text
+    caplog.clear()
+    monkeypatch.setattr(checkpoint, "_checkpointer", lambda: SimpleNamespace(save=fail))
+    with pytest.raises(UserError, match="the disk is full"):
+        save(run, 5)
+    drop()
+    assert not caplog.text
 
 
 ALONE = """

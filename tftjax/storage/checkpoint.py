@@ -307,23 +307,30 @@ def _quiet() -> Iterator[None]:
     """Keeps Orbax's own lines off stderr for one call: its failures are raised, and reported in our words.
 
     When one of many writes fails, TensorStore's threads report the others to an event loop that is gone, and
-    Python prints a traceback for each. These may come late, so after a failure that filter stays.
+    asyncio reports what nobody awaited: Python prints a traceback for each. These may come late, so after a
+    failure both filters stay.
     """
-    from absl import logging
+    from absl import logging as absl_logging
 
-    verbosity, hook = logging.get_verbosity(), sys.unraisablehook
+    verbosity, hook = absl_logging.get_verbosity(), sys.unraisablehook
+    loops = logging.getLogger("asyncio")
 
     def all_but_the_closed_loop(unraisable: Any) -> None:
         if "Event loop is closed" not in str(unraisable.exc_value):
             hook(unraisable)
 
+    def all_but_what_nobody_awaited(record: logging.LogRecord) -> bool:
+        return "exception was never retrieved" not in record.getMessage()
+
     sys.unraisablehook = all_but_the_closed_loop
-    logging.set_verbosity(logging.FATAL)
+    absl_logging.set_verbosity(absl_logging.FATAL)
+    loops.addFilter(all_but_what_nobody_awaited)
     try:
         yield
         sys.unraisablehook = hook
+        loops.removeFilter(all_but_what_nobody_awaited)
     finally:
-        logging.set_verbosity(verbosity)
+        absl_logging.set_verbosity(verbosity)
 
 
 def _reason(error: Exception) -> str:
