@@ -39,7 +39,7 @@ def work(config_path: str, overrides: list[str]) -> None:
     from tftjax.config.loading import load
     from tftjax.data.loading import load_panel
     from tftjax.data.prepared import prepare
-    from tftjax.train.step import compile_epoch, init_state, make_program, train_data
+    from tftjax.train.step import compile_epoch, init_state, make_program, rebuilt, train_data
 
     jax.config.update("jax_enable_compilation_cache", False)
     config = load(config_path, overrides)
@@ -48,7 +48,7 @@ def work(config_path: str, overrides: list[str]) -> None:
     numbers = jax.tree.map(np.float32, hyperparameters(config))
     state = init_state(program, numbers, config.train.seed)
     started = time.perf_counter()
-    epoch = compile_epoch(program).lower(state, numbers, train_data(data)).compile()
+    epoch = compile_epoch(program, emitters=True).lower(state, numbers, train_data(data)).compile()
     facts = {
         "compile_s": time.perf_counter() - started,
         "hlo_lines": len(epoch.as_text().splitlines()),
@@ -59,7 +59,7 @@ def work(config_path: str, overrides: list[str]) -> None:
     arrays = jax.device_put(train_data(data))
     for _ in sys.stdin:
         started = time.perf_counter(), time.process_time()
-        state, _ = jax.block_until_ready(epoch(state, numbers, arrays))
+        state, _ = rebuilt(jax.block_until_ready(epoch(state, numbers, arrays)), state)
         spent = time.perf_counter() - started[0], time.process_time() - started[1]
         print(json.dumps(spent), flush=True)
 

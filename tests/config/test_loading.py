@@ -404,7 +404,7 @@ class LossConfig(tftjax.config.loss.LossConfig):
 tftjax.config.loss.LossConfig = LossConfig
 from tftjax.config.hyperparameters import hyperparameters
 from tftjax.config.loading import Config
-from tftjax.sweep.plan import static_settings
+from tftjax.config.hyperparameters import static_settings
 values, shared = hyperparameters(Config()), static_settings(Config())
 assert (values.new_weight, values.other_name, values.target_std) == (0.25, 0.5, 0.01)
 assert not {"new_scale", "unmarked"} & set(values._fields)

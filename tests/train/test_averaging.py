@@ -37,7 +37,7 @@ def trained():
     assert len(data.starts["train"]) // BATCH == 10
     program = make_program(config, data, device_mesh())
     rates = jax.tree.map(np.float32, hyperparameters(config))
-    epoch = compile_epoch(program)
+    epoch = compile_epoch(program, emitters=False)
     states, metrics = [init_state(program, rates, seed=3)], [None]
     for _ in range(2):
         state, numbers = jax.device_get(epoch(states[-1], rates, train_data(data)))

@@ -241,13 +241,14 @@ def test_a_cluster_that_is_busy(begun):
 
 @pytest.mark.parametrize(("gpus", "at_once"), [(0, [2, 4]), (1, [2, 250])])
 def test_an_actor_without_a_gpu_gets_few_at_once(gpus, at_once, monkeypatch):
-    monkeypatch.setattr(cluster, "MembersEngine", lambda members: SimpleNamespace(program="program"))
+    local = SimpleNamespace(program="program", rounding="rounding")
+    monkeypatch.setattr(cluster, "MembersEngine", lambda members, begun: local)
     loaded = []
-    actors = Cluster(SimpleNamespace(put=len), Layout(2, 1, gpus))
+    actors = Cluster(SimpleNamespace(put=lambda given: given), Layout(2, 1, gpus))
     actors.load = lambda members, count: loaded.append((members, count))
     engine = cluster.RayEngine(actors, [])
     assert [engine.prepare(count) for count in (3, 500)] == [3, 500]
-    assert loaded == [(0, count) for count in at_once]
+    assert loaded == [(([], "rounding"), count) for count in at_once]
 
 
 # ---- Rules -----------------------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ def train(head, loss):
     program = make_program(config, data, device_mesh())
     rates = jax.tree.map(np.float32, hyperparameters(config))
     start = init_state(program, rates, seed=3)
-    state, metrics = jax.device_get(compile_epoch(program)(start, rates, train_data(data)))
+    state, metrics = jax.device_get(compile_epoch(program, emitters=False)(start, rates, train_data(data)))
     return SimpleNamespace(
         config=config, data=data, program=program, start=start, state=state, metrics=metrics
     )

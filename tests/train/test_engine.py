@@ -28,7 +28,10 @@ def swept():
     program = make_program(config, datasets[0], device_mesh(1))
     assert (program.mesh.size, device_mesh().size, program.val_counts) == (1, 2, (14,))
     stacked, shared = stack_data(datasets), program._replace(val_counts=(14, 24))
-    compiled = {kind: compile_members(shared, device_mesh(), vectorised=kind) for kind in (False, True)}
+    compiled = {
+        kind: compile_members(shared, device_mesh(), vectorised=kind, emitters=False)
+        for kind in (False, True)
+    }
 
     def settings(member):
         number, seed, learning_rate, dropout_rate, std_weight = member
@@ -52,7 +55,7 @@ def swept():
     def single(member):
         state, hyperparameters, number = settings(member)
         data = train_data(datasets[number])
-        epoch, history = compile_epoch(program._replace(val_counts=(int(data.num_val),))), []
+        epoch, history = compile_epoch(program._replace(val_counts=(int(data.num_val),)), emitters=False), []
         for _ in range(EPOCHS):
             state, metrics = jax.device_get(epoch(state, hyperparameters, data))
             history.append((state, metrics))

@@ -106,10 +106,9 @@ def begun(tmp_path, monkeypatch):
 class Elsewhere:
     """Another engine: it takes two members at once, and adds its number of epochs to the parameters."""
 
-    devices = 1
-
-    def __init__(self, members, devices=None):
-        self.program = MembersEngine(members).program
+    def __init__(self, members, begun=None):
+        local = MembersEngine(members, begun)
+        self.program, self.rounding = local.program, local.rounding
         self.asked, self.lived = [], []
 
     def prepare(self, count):

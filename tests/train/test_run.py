@@ -59,7 +59,7 @@ def begun(tmp_path):
 def stand_in(happens):
     """An epoch's program: counts epochs, always improves; `happens` maps an epoch to what goes wrong."""
 
-    def compile_epoch(program):
+    def compile_epoch(program, *, emitters):
         def run_epoch(state, rates, arrays):
             epoch = int(state.epoch) + 1
             event = happens.get(epoch)

@@ -82,7 +82,7 @@ def trained():
     program = make_program(CONFIG, data, device_mesh())
     assert program.mesh.size == 2
     start = init_state(program, RATES, seed=3)
-    compiled = compile_epoch(program)
+    compiled = compile_epoch(program, emitters=False)
     text = compiled.lower(start, rates(), train_data(data)).compile().as_text()
 
     def run(epochs, state=start, values=None, **changes):
@@ -116,7 +116,7 @@ def stepped(trained):
                     out_specs=PartitionSpec(),
                     check_vma=False,
                 ),
-                compiler_options=compiler_options(),
+                compiler_options=compiler_options(emitters=False),
             )
         state = init_state(program, RATES, seed=3) if state is None else state
         result = compiled[devices, train](state, starts, rates(**changes), train_data(trained.data))

@@ -12,16 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tftjax.config.hyperparameters import MARKS
+from tftjax.config.hyperparameters import NOT_SWEPT, static_settings
 from tftjax.config.loading import Config, from_dict, known_keys, load, read_users_json, setting_type, settings
 from tftjax.config.section import nearest_key, show
 from tftjax.errors import UserError, both
 
-# Settings that a grid or a sample cannot vary, each with what sets it.
-NOT_SWEPT = {"name": "--name", "notes": "nothing", "train.seed": "--seeds", "evaluation": "--set"}
 MAX_SEEDS = 10_000
-STATE_KEYS = ("train.init_from",)  # settings that a member's first state follows from, and nothing else
-STOP_KEYS = ("train.stop_after", "train.patience")  # settings that the loop reads, and no compiled program
 
 
 class Member(NamedTuple):
@@ -258,16 +254,6 @@ def programs(members: Sequence[Member], shapes: Mapping[str, Any]) -> list[list[
         constants = static_settings(member.config), shapes[member.name]
         groups.setdefault(json.dumps(constants, sort_keys=True), []).append(member)
     return list(groups.values())
-
-
-def static_settings(config: Config) -> dict[str, Any]:
-    """The settings that members of one compiled program share, by dotted key; data comes in by its shapes."""
-    varied = {*MARKS, *NOT_SWEPT, *STATE_KEYS, *STOP_KEYS, "data"}
-    if config.train.schedule == "constant":
-        varied.add("train.max_epochs")
-    return {
-        key: value for key, value in settings(config).items() if not {key, key.partition(".")[0]} & varied
-    }
 
 
 def varied_settings(members: Sequence[Member]) -> list[str]:

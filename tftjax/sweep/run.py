@@ -12,6 +12,7 @@ import pandas as pd
 
 from tftjax.config.data import DataConfig
 from tftjax.config.functions import NO_FUNCTIONS, Functions
+from tftjax.config.hyperparameters import static_settings
 from tftjax.data.checks import check_data, with_own_spread
 from tftjax.data.loading import load_panel
 from tftjax.data.panel import Panel
@@ -27,7 +28,7 @@ from tftjax.sweep import plan
 from tftjax.sweep.ensembles import ensembles, evaluate_ensembles
 from tftjax.sweep.members import claim, create_member, make_joint, read_ended, write_ended
 from tftjax.sweep.parts import Part
-from tftjax.sweep.plan import Member, static_settings
+from tftjax.sweep.plan import Member
 from tftjax.sweep.results import ranking, write_results
 from tftjax.train import pictures, progress
 from tftjax.train.cluster import EngineType

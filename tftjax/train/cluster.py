@@ -34,10 +34,10 @@ import numpy as np
 from tftjax import runtime
 from tftjax.config.hyperparameters import Hyperparameters
 from tftjax.errors import UserError, listed
-from tftjax.train.engine import Engine, MembersEngine, OutOfMemory, Results, Training
+from tftjax.train.engine import Engine, MembersEngine, OutOfMemory, Results, Rounding, Training
 from tftjax.train.step import TrainState
 
-EngineType = Callable[[Sequence[Training], int | None], Engine]
+EngineType = Callable[[Sequence[Training], Rounding | None], Engine]
 
 ANSWER_SECONDS = 5.0  # for an address to answer
 START_SECONDS = 120.0  # for a process to start on a node, and for the first of all actors
@@ -120,13 +120,13 @@ class Actor:
         self._cores = settings.cores
         return Facts(os.getpid(), platform.node(), versions())
 
-    def compile(self, members: Sequence[Training], count: int) -> Ready:
-        """Compiles the members' program, for `count` at once.
+    def compile(self, given: tuple[Sequence[Training], Rounding], count: int) -> Ready:
+        """Compiles the program of members, for `count` at once, to round as the driver says.
 
         Raises:
           OutOfMemory: see `Engine`.
         """
-        self._engine = MembersEngine(members, busy=self._cores)
+        self._engine = MembersEngine(*given, busy=self._cores)
         takes = self._engine.prepare(count)
         return Ready(takes, self._engine.vectorised)
 
@@ -447,15 +447,15 @@ class RayEngine:
     Args:
       cluster: the actors.
       members: members of one static config and data of one shape.
-      devices: not used: a member's sums are never divided.
+      begun: how they have begun; see `MembersEngine`.
     """
 
-    devices = 1
-
-    def __init__(self, cluster: Cluster, members: Sequence[Training], devices: int | None = None):
-        self.program = MembersEngine(members).program
+    def __init__(self, cluster: Cluster, members: Sequence[Training], begun: Rounding | None = None):
+        local = MembersEngine(members, begun)
+        self.program, self.rounding = local.program, local.rounding
         self._cluster = cluster
-        self._members = cluster.ray.put(list(members))  # goes to each node once, whatever its actors
+        # Goes to each node once, whatever its actors.
+        self._members = cluster.ray.put((list(members), self.rounding))
 
     def prepare(self, count: int) -> int:
         """Takes any number, as actors get a few at a time; they compile while the first epoch begins."""

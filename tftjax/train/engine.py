@@ -2,7 +2,7 @@
 
 An engine is made for members of one static config (`Training`), and has
   program             the static side of their training,
-  devices             the number of devices that one member's sums are divided over: it decides the last bits,
+  rounding            what decides the last bits of a member (`Rounding`),
   prepare(count)      makes ready for that many members at once; returns the number it takes, at least one,
   epoch(states, hyperparameters, live)
                       trains an epoch of each live member: their next states and metrics, in that order.
@@ -11,6 +11,7 @@ Another engine, on a cluster for example, needs no more, and the loop does not c
 
 import contextlib
 import functools
+import inspect
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,18 +30,23 @@ from tftjax.config.hyperparameters import Hyperparameters
 from tftjax.config.hyperparameters import hyperparameters as hyperparameters_of
 from tftjax.config.loading import Config
 from tftjax.data.prepared import Data, cardinalities
-from tftjax.runtime import MESH_AXIS, compiler_options, device_mesh, mesh_for_epoch
+from tftjax.runtime import MESH_AXIS, OnMesh, device_mesh, mesh_for_epoch
 from tftjax.train.step import (
     Program,
     TrainData,
     TrainState,
     compile_epoch,
+    decided_by,
     init_state,
     make_program,
+    rebuilt,
     train_data,
     train_epoch,
 )
 
+EMITTERS_FROM = (
+    1000  # windows an epoch: XLA's fusion emitters save 30 us a window, and cost some seconds once
+)
 HOST_COPIES = 6  # of a state, at most: old, new, stacked, in and out of the program, being written
 Slot = TypeVar("Slot")
 Results = list[tuple[TrainState, dict[str, Any]]]
@@ -66,12 +72,32 @@ class Training(NamedTuple):
     functions: Functions = NO_FUNCTIONS
 
 
+class Rounding(NamedTuple):
+    """What decides the last bits of a member, besides its config; training goes on as it began.
+
+    Attributes:
+      devices: the number of devices that a member's sums are divided over.
+      emitters: whether XLA's fusion emitters make the code: see `runtime.compiler_options`.
+    """
+
+    devices: int
+    emitters: bool
+
+
+def pays_for_emitters(members: Sequence[Training]) -> bool:
+    """Whether an epoch is long enough for code that takes longer to compile and less time to run.
+
+    The program is kept on the disk, and serves all runs of its shapes.
+    """
+    return max(len(member.data.starts["train"]) for member in members) >= EMITTERS_FROM
+
+
 @runtime_checkable
 class Engine(Protocol):
     """The interface of an engine: see the head of this file."""
 
     program: Program
-    devices: int
+    rounding: Rounding
 
     def prepare(self, count: int) -> int: ...
 
@@ -89,20 +115,20 @@ class BatchEngine:
 
     Args:
       members: a single member.
-      devices: the most devices to use; None uses all that the batch can be divided over.
+      begun: how it has begun, with the most devices to use; None takes all that the batch is divided over.
     """
 
-    def __init__(self, members: Sequence[Training], devices: int | None = None):
+    def __init__(self, members: Sequence[Training], begun: Rounding | None = None):
         (member,) = members
         config, data = member.config, member.data
-        mesh = device_mesh(config.train.batch_size, devices)
+        mesh = device_mesh(config.train.batch_size, begun and begun.devices)
         program = make_program(config, data, mesh, member.functions)
         num_steps = len(data.starts["train"]) // config.train.batch_size
         mesh = mesh_for_epoch(mesh, program.layout.size, num_steps)
-        self.program, self.devices = program._replace(mesh=mesh), mesh.size
-        self._everywhere = NamedSharding(mesh, PartitionSpec())
-        self._arrays = jax.device_put(train_data(data), self._everywhere)
-        self._run = compile_epoch(self.program)
+        self.program = program._replace(mesh=mesh)
+        self.rounding = Rounding(mesh.size, begun.emitters if begun else pays_for_emitters(members))
+        self._arrays = jax.device_put(train_data(data), NamedSharding(mesh, PartitionSpec()))
+        self._run = compile_epoch(self.program, emitters=self.rounding.emitters)
 
     def prepare(self, count: int) -> int:
         """Takes one member, whatever the count; the program is compiled by its first epoch."""
@@ -113,7 +139,7 @@ class BatchEngine:
     ) -> Results:
         """Trains an epoch: see the head of this file."""
         inputs = states[0], jax.tree.map(np.float32, hyperparameters[0])
-        return [jax.device_get(self._run(*jax.device_put(inputs, self._everywhere), self._arrays))]
+        return [self._run(*inputs, self._arrays)]
 
 
 class Executable(NamedTuple):
@@ -138,14 +164,15 @@ class MembersEngine:
 
     Args:
       members: members of one static config and data of one shape.
-      devices: not used: a member's sums are never divided.
+      begun: how they have begun, of which the devices are not used: a member's sums are never divided.
       busy: the number of devices that get members; None takes all. XLA compiles a program for one device to
         other bits than one for several: a process with one core has two devices, of which one is busy.
     """
 
-    devices = 1
-
-    def __init__(self, members: Sequence[Training], devices: int | None = None, *, busy: int | None = None):
+    def __init__(
+        self, members: Sequence[Training], begun: Rounding | None = None, *, busy: int | None = None
+    ):
+        self.rounding = Rounding(1, begun.emitters if begun else pays_for_emitters(members))
         self.datasets = tuple({id(member.data): member.data for member in members}.values())
         places = {id(data): place for place, data in enumerate(self.datasets)}
         self.numbers = [places[id(member.data)] for member in members]
@@ -195,23 +222,19 @@ class MembersEngine:
     def compile_slots(self, num_members: int) -> Executable:
         """Compiles the program for the slots of that many members."""
         started, num_slots = time.perf_counter(), self.slots(num_members)
-        divided = NamedSharding(self.mesh, PartitionSpec(MESH_AXIS))
         values = jax.tree.map(np.float32, hyperparameters_of(self.program.config))
         example = init_state(self.program, values, 0), values, np.int32(0), np.bool_(True)
-        slots = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct((num_slots, *leaf.shape), leaf.dtype, sharding=divided), example
-        )
+        slots = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((num_slots, *leaf.shape), leaf.dtype), example)
         arrays = jax.device_put(stack_data(self.datasets), NamedSharding(self.mesh, PartitionSpec()))
-        members = compile_members(self.program, self.mesh, vectorised=self.vectorised)
-        compiled = members.lower(*slots, arrays).compile()
+        members = compile_members(
+            self.program, self.mesh, vectorised=self.vectorised, emitters=self.rounding.emitters
+        )
+        compiled = members.executable(*slots, arrays)
 
-        def run(states, hyperparameters, numbers, live):
-            inputs = jax.device_put((states, hyperparameters, numbers, live), divided)
-            return jax.device_get(compiled(*inputs, arrays))
+        def run(*slots):
+            return compiled.run(*slots, arrays)
 
-        sizes = compiled.memory_analysis()
-        memory = sizes.temp_size_in_bytes + sizes.argument_size_in_bytes + sizes.output_size_in_bytes
-        return Executable(run, num_slots, time.perf_counter() - started, memory)
+        return Executable(run, num_slots, time.perf_counter() - started, compiled.memory)
 
     def members_that_fit(self, executable: Executable, num_members: int) -> int:
         """The number of members that memory suffices for: those asked for, or fewer, but at least one."""
@@ -275,21 +298,22 @@ def train_if_live(
       number: the place of the member's data set along the first axis of `datasets`.
     """
 
-    def epoch():
+    def own_data():
         # A single data set is never copied: it may be large.
         place = 0 if datasets.num_train.shape[0] == 1 else number
-        data = jax.tree.map(lambda leaf: jnp.asarray(leaf)[place], datasets)
-        return train_epoch(state, hyperparameters, data, program=program)
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf)[place], datasets)
 
-    _, metrics = jax.eval_shape(epoch)
+    epoch = jax.jit(functools.partial(train_epoch, program=program))  # traced once, for shapes and for use
+    _, metrics = jax.eval_shape(epoch, state, hyperparameters, jax.eval_shape(own_data))
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), metrics)
-    return jax.lax.cond(live, epoch, lambda: (state, zeros))
+    return jax.lax.cond(live, lambda: epoch(state, hyperparameters, own_data()), lambda: (state, zeros))
 
 
-def compile_members(program: Program, mesh: Mesh, *, vectorised: bool):
+def compile_members(program: Program, mesh: Mesh, *, vectorised: bool, emitters: bool) -> OnMesh:
     """`train_if_live` as a compiled function of (states, hyperparameters, numbers, live, datasets).
 
-    All but the last have a leading axis of slots, a multiple of the mesh's size, divided over its devices. No
+    All but the last have a leading axis of slots,
+    a multiple of the mesh's size, divided over its devices. No
     member ever sees another, and no device waits for another.
 
     Args:
@@ -301,19 +325,19 @@ def compile_members(program: Program, mesh: Mesh, *, vectorised: bool):
 
     def members(states, hyperparameters, numbers, live, datasets):
         member = functools.partial(train_if_live, datasets=datasets, program=program)
+        slots = states, hyperparameters, numbers, live
         if vectorised:
-            return jax.vmap(member)(states, hyperparameters, numbers, live)
-        return jax.lax.map(lambda slot: member(*slot), (states, hyperparameters, numbers, live))
+            states, metrics = jax.vmap(member)(*slots)
+        else:
+            states, metrics = jax.lax.map(lambda slot: member(*slot), slots)
+        return jax.tree.leaves(states), metrics
 
     divided, everywhere = PartitionSpec(MESH_AXIS), PartitionSpec()
-    sharded = jax.shard_map(
-        members,
-        mesh=mesh,
-        in_specs=(divided, divided, divided, divided, everywhere),
-        out_specs=divided,
-        check_vma=False,
+    decides, specs = (
+        (inspect.unwrap(compile_members).__code__, train_if_live, vectorised, *decided_by(program)),
+        (*[divided] * 4, everywhere),
     )
-    return jax.jit(sharded, compiler_options=compiler_options())
+    return OnMesh(members, decides, mesh, specs, divided, rebuild=rebuilt, emitters=emitters)
 
 
 def arrange(

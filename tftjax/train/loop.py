@@ -27,7 +27,7 @@ from tftjax.storage import checkpoint, runs
 from tftjax.storage.directories import RunDirectory
 from tftjax.storage.runs import Ended
 from tftjax.train import monitor, warm_start
-from tftjax.train.engine import Engine, OutOfMemory, Training, stack, unstack
+from tftjax.train.engine import Engine, OutOfMemory, Rounding, Training, stack, unstack
 from tftjax.train.step import Program, TrainState, init_state, state_from_arrays, state_to_arrays
 
 NOBODY: Mapping[str, str] = MappingProxyType({})
@@ -163,7 +163,7 @@ def epoch_record(
 
 def train_members(
     group: Group,
-    engine_type: Callable[[Sequence[Training], int | None], Engine],
+    engine_type: Callable[[Sequence[Training], Rounding | None], Engine],
     ended: dict[str, Ended],
     show: Callable[[Round], Any],
 ) -> None:
@@ -174,7 +174,7 @@ def train_members(
 
     Args:
       group: the members; their run directories are made and locked by the caller.
-      engine_type: makes the engine, of the members and the number of devices that a checkpoint names.
+      engine_type: makes the engine, of the members and the rounding that a checkpoint names.
       ended: how members ended, by name; added to.
       show: shows a round.
     Raises:
@@ -186,7 +186,7 @@ def train_members(
     if not waiting:
         return
     saved = _restore(group, waiting)
-    begun = {one.devices for one in saved.values()}
+    begun = {one.rounding for one in saved.values()}
     engine = engine_type(group.members, min(begun, default=None))
     template = init_state(engine.program, hyperparameters(waiting[0].config), 0)
     states = {name: state_from_arrays(one.arrays, template) for name, one in saved.items()}
@@ -313,7 +313,7 @@ def _end(
             message = "" if status in STOP_RULES else reasons[member.name]
             over[member.name] = Ended(status, int(state.epoch), int(state.best_epoch), message)
             if save and group.keep_ended and int(state.epoch):
-                save_state(member, state, engine.program, engine.devices)
+                save_state(member, state, engine.program, engine.rounding)
             if status == "diverged" and group.label:
                 log.warning(f"{member.name} diverged and is frozen, the others go on: {message}")
     ended |= over
@@ -340,14 +340,10 @@ def first_state(member: Training, program: Program) -> TrainState:
 # ---- Files -----------------------------------------------------------------------------------------------
 
 
-def save_state(member: Training, state: TrainState, program: Program, devices: int) -> None:
-    """Writes the checkpoint of a run into the member's directory.
-
-    Args:
-      devices: the number of devices over which the member's sums are divided.
-    """
+def save_state(member: Training, state: TrainState, program: Program, rounding: Rounding) -> None:
+    """Writes the checkpoint of a run into the member's directory."""
     folder, arrays = RunDirectory(member.directory).checkpoints, state_to_arrays(state, program.layout)
-    metadata = runs.checkpoint_metadata(member.config, member.data) | {"devices": devices}
+    metadata = runs.checkpoint_metadata(member.config, member.data) | rounding._asdict()
     checkpoint.save(folder, int(state.epoch), arrays, metadata, best_epoch=int(state.best_epoch))
 
 
@@ -363,7 +359,7 @@ def _save(
     """
     if group.checkpoints is None:
         for member in live:
-            save_state(member, states[member.name], engine.program, engine.devices)
+            save_state(member, states[member.name], engine.program, engine.rounding)
         return
     for begin in range(0, len(live), JOINT):
         share, first = live[begin : begin + JOINT], group.checkpoints
@@ -372,7 +368,7 @@ def _save(
         metadata = {
             "members": [member.name for member in share],
             "data": {member.name: member.data.panel.fingerprint for member in share},
-            "devices": engine.devices,
+            **engine.rounding._asdict(),
             "versions": runs.versions(),
         }
         number = max(checkpoint.epochs(folder), default=0) + rounds
@@ -384,20 +380,21 @@ class _Saved(NamedTuple):
 
     Attributes:
       arrays: the state's arrays, under "state".
-      devices: the number of devices over which the member's sums were divided.
+      rounding: how the member was trained.
     """
 
     arrays: dict[str, Any]
-    devices: int
+    rounding: Rounding
 
 
 def _restore(group: Group, waiting: Sequence[Training]) -> dict[str, _Saved]:
     """The newest states of these members in any checkpoint, by name; the others begin anew."""
     saved: dict[str, _Saved] = {}
 
-    def take(name: str, state: dict[str, Any], devices: int) -> None:
+    def take(name: str, state: dict[str, Any], metadata: Mapping[str, Any]) -> None:
         if name not in saved or int(state["epoch"]) >= int(saved[name].arrays["state"]["epoch"]):
-            saved[name] = _Saved({"state": state}, devices)
+            rounding = Rounding(metadata["devices"], metadata.get("emitters", False))
+            saved[name] = _Saved({"state": state}, rounding)
 
     for folder in group.restored:
         together = checkpoint.restore_latest(folder)
@@ -411,28 +408,29 @@ def _restore(group: Group, waiting: Sequence[Training]) -> dict[str, _Saved]:
                         " Bring back the sweep's own, or remove them: its members begin anew."
                     )
                 state = unstack(together.arrays["state"], names.index(member.name))
-                take(member.name, state, 1)  # several members are trained on one device each
+                take(member.name, state, together.metadata)
     for member in waiting:
         alone = checkpoint.restore_latest(RunDirectory(member.directory).checkpoints)
         if alone is not None:
             runs.check_own_config(member.directory, alone, member.config)
             runs.check_own_data(member.directory, alone, member.data)
-            take(member.name, alone.arrays["state"], alone.metadata["devices"])
+            take(member.name, alone.arrays["state"], alone.metadata)
     return saved
 
 
-def _say_begun(group: Group, states: Mapping[str, TrainState], begun: set[int], engine: Engine) -> None:
+def _say_begun(group: Group, states: Mapping[str, TrainState], begun: set[Rounding], engine: Engine) -> None:
     """Logs the epoch that training goes on from, and whether it can end in the same bits."""
     if not states:
         return
     first = min(int(state.epoch) for state in states.values())
     several = f", {len(states)} members" if len(states) > 1 else ""
     log.info(f"{group.label}going on after epoch {first}{several}")
-    if begun != {engine.devices}:
-        devices = "device" if max(begun) == 1 else "devices"
+    if begun != {engine.rounding}:
+        most = max(begun).devices
+        devices = "device" if most == 1 else "devices"
         log.warning(
-            f"begun on {max(begun)} {devices}, going on with {engine.devices}: sums are rounded differently, "
-            "so the result will not be the same to the last bit"
+            f"begun on {most} {devices}, going on with {engine.rounding.devices}:"
+            " sums are rounded differently, so the result will not be the same to the last bit"
         )
 
 

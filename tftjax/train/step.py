@@ -6,6 +6,7 @@ loss, whose moments are those of the whole batch.
 """
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Float32, Int32, Key, UInt32
 
 from tftjax.config.functions import NO_FUNCTIONS, Functions
-from tftjax.config.hyperparameters import Hyperparameters
+from tftjax.config.hyperparameters import Hyperparameters, static_settings
 from tftjax.config.loading import Config
 from tftjax.data.prepared import Data, cardinalities
 from tftjax.data.windows import Inputs, Series, gather
@@ -37,7 +38,7 @@ from tftjax.model.parameters import (
 )
 from tftjax.model.regime import balance_penalty
 from tftjax.model.tft import TemporalFusionTransformer
-from tftjax.runtime import MESH_AXIS, compiler_options
+from tftjax.runtime import MESH_AXIS, OnMesh
 from tftjax.train.losses import median_of, t_log_score, total_loss
 from tftjax.train.monitor import distinct, entropies
 from tftjax.train.optimizer import averaged, make_optimizer
@@ -252,19 +253,32 @@ def _metric_names(state: TrainState, hyperparameters: Hyperparameters, program: 
     return list(jax.eval_shape(metrics))
 
 
-def compile_epoch(program: Program):
+def decided_by(program: Program) -> tuple[Any, ...]:
+    """What a program of training depends on besides the shapes of its arguments: functions and values."""
+    model = program.model
+    sizes = model.known_cardinalities, model.static_cardinalities, program.layout, program.val_counts
+    return type(model), model.head, program.functions, sizes, static_settings(program.config)
+
+
+def rebuilt(results: tuple[list, dict], state: TrainState, *_: Any) -> tuple[TrainState, dict]:
+    """The state and metrics of the leaves of a state, and metrics."""
+    leaves, metrics = results
+    return jax.tree.unflatten(jax.tree.structure(state), leaves), metrics
+
+
+def compile_epoch(program: Program, *, emitters: bool) -> OnMesh:
     """`train_epoch` as a compiled function of (state, hyperparameters, data)."""
 
     def epoch(state, hyperparameters, data):
-        return train_epoch(state, hyperparameters, data, program=program)
+        state, metrics = train_epoch(state, hyperparameters, data, program=program)
+        return jax.tree.leaves(state), metrics
 
     everywhere = PartitionSpec()
-    # Devices stay in step because each applies the same summed gradient; the checker cannot follow that
-    # through the optimizer.
-    sharded = jax.shard_map(
-        epoch, mesh=program.mesh, in_specs=everywhere, out_specs=everywhere, check_vma=False
+    decides, specs = (
+        (inspect.unwrap(compile_epoch).__code__, train_epoch, *decided_by(program)),
+        (everywhere,) * 3,
     )
-    return jax.jit(sharded, compiler_options=compiler_options())
+    return OnMesh(epoch, decides, program.mesh, specs, everywhere, rebuild=rebuilt, emitters=emitters)
 
 
 def state_to_arrays(state: TrainState, layout: Layout) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import jax
 
 from tftjax import files, runtime
 from tftjax.config.functions import Functions
+from tftjax.config.hyperparameters import static_settings
 from tftjax.config.loading import Config
 from tftjax.data.checks import with_own_spread
 from tftjax.data.panel import Panel
@@ -29,9 +30,9 @@ from tftjax.evaluate.formatting import LOSS
 from tftjax.storage import directories
 from tftjax.storage.directories import SearchDirectory
 from tftjax.storage.runs import Ended
-from tftjax.sweep.plan import Member, static_settings
+from tftjax.sweep.plan import Member
 from tftjax.sweep.run import load_data
-from tftjax.train.engine import MembersEngine, Training
+from tftjax.train.engine import MembersEngine, Rounding, Training
 from tftjax.train.loop import Round
 from tftjax.train.monitor import read_history
 from tftjax.train.run import check_parameters
@@ -86,11 +87,11 @@ class Programs:
             for m in members
         ]
 
-    def engine(self, members: Sequence[Training], devices: int | None = None) -> MembersEngine:
+    def engine(self, members: Sequence[Training], begun: Rounding | None = None) -> MembersEngine:
         """The engine of members that `trainings` has returned; it has the program of the batch before."""
         key = static_key(members[0].config)
         if key not in self.engines:
-            self.engines[key] = MembersEngine(members)
+            self.engines[key] = MembersEngine(members, begun)
         self.engines[key].numbers = [0] * len(members)  # they share one data set
         return self.engines[key]
 

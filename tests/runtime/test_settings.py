@@ -25,7 +25,7 @@ def clean(monkeypatch, tmp_path):
     for name in ("XLA_FLAGS", "JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(runtime, "available_cores", lambda: 3)
+    monkeypatch.setattr(runtime.settings, "available_cores", lambda: 3)
     jax.config.update(CACHE, None)
     yield tmp_path
     for name, value in before.items():

@@ -1,4 +1,4 @@
-"""Settings before jax starts its backend: CPU flags, the compilation cache; and the device mesh.
+"""Settings before jax starts its backend: CPU flags, the compilation cache.
 
 Entry points call `configure()` before their first array operation. Importing jax does not start a backend.
 """
@@ -12,16 +12,12 @@ from importlib import metadata
 from pathlib import Path
 
 import jax
-from jax.sharding import AxisType, Mesh
 
 from tftjax.errors import UserError
 
 log = logging.getLogger(__name__)
 
-MESH_AXIS = "devices"
 DEVICE_COUNT = "--xla_force_host_platform_device_count"
-MOST_HELD = 2**29  # bytes of exchanged gradients that an epoch may hold
-MIN_SHARE = 16  # windows a device: below, the exchange between devices takes longer than the work
 
 
 def available_cores() -> int:
@@ -51,7 +47,7 @@ def configure() -> None:
     if jax.config.jax_compilation_cache_dir is None:
         with contextlib.suppress(RuntimeError):  # no HOME and no entry in passwd, as in some containers
             home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-            jax.config.update("jax_compilation_cache_dir", str(home / "tftjax" / _kind_of_code()))
+            jax.config.update("jax_compilation_cache_dir", str(home / "tftjax" / kind_of_code()))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     if jax.config.jax_enable_x64:
@@ -71,7 +67,7 @@ def with_devices(flags: str, count: int) -> str:
     return " ".join([*kept, f"{DEVICE_COUNT}={count}"])
 
 
-def _kind_of_code() -> str:
+def kind_of_code() -> str:
     """The jaxlib and the kind of CPU that compiled code is for: XLA warns of code for another CPU."""
     cpu = platform.processor()
     with contextlib.suppress(OSError):  # Linux alone has the file
@@ -92,39 +88,16 @@ def _start_backend() -> None:
         ) from error
 
 
-def device_mesh(batch_size: int | None = None, most: int | None = None) -> Mesh:
-    """A 1-D mesh of as many devices as divide the batch into equal shares that are worth a device.
-
-    Args:
-      batch_size: windows a step; None takes all devices.
-      most: the most devices to take; None sets no limit.
-    """
-    devices = jax.local_devices()[:most]
-    count = len(devices)
-    while batch_size is not None and count > 1 and (batch_size % count or batch_size // count < MIN_SHARE):
-        count -= 1
-    return jax.make_mesh((count,), (MESH_AXIS,), (AxisType.Auto,), devices=devices[:count])
-
-
-def mesh_for_epoch(mesh: Mesh, num_parameters: int, num_steps: int) -> Mesh:
-    """The mesh, or only its first device where exchanging gradients between CPU devices would fill memory.
-
-    XLA's collectives on the CPU hold what each device gave and got, at every step, until the program ends:
-    0.4 MB a step at 25,369 parameters on two devices (jax 0.10.2).
-    """
-    held = 2 * 4 * num_parameters * mesh.size * num_steps
-    if mesh.size == 1 or mesh.devices.flat[0].platform != "cpu" or held <= MOST_HELD:
-        return mesh
-    return jax.make_mesh((1,), (MESH_AXIS,), (AxisType.Auto,), devices=list(mesh.devices.flat)[:1])
-
-
-def compiler_options() -> dict[str, bool]:
+def compiler_options(*, emitters: bool) -> dict[str, bool]:
     """XLA options for programs of many small operations, for the backend in use.
 
-    On a CPU the older code generator for fusions compiles in two thirds of the time, and what it makes runs
-    as fast. jaxlib 0.12 no longer has the choice, and refuses what it does not know: hence the trial.
+    jaxlib 0.12 no longer has the choice, and refuses what it does not know: hence the trial.
+
+    Args:
+      emitters: whether a CPU's code for fusions is made by XLA's fusion emitters; by the older generator it
+        compiles in two thirds of the time, and a step takes a quarter longer.
     """
-    if jax.default_backend() != "cpu":
+    if emitters or jax.default_backend() != "cpu":
         return {}
     options = {"xla_cpu_use_fusion_emitters": False}
     try:

@@ -1,0 +1,232 @@
+"""Compiled programs that stay on the disk: where one is at hand nothing is traced, lowered or compiled.
+
+An entry lies in the folder `programs` of the compilation cache. Its key is made of everything that decides
+the program: the code of the traced functions as it is in memory and the values that they use, shapes and
+places of the arguments, versions, devices, flags and jax's settings. So a function that was changed at run
+time, or handed in, has another key. An entry is a line of JSON and the machine code as XLA writes it, never a
+pickle; one that is damaged or does not load is ignored. A program of something that cannot be told by what
+it holds is compiled, and not kept.
+"""
+
+import contextlib
+import functools
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from tftjax import files
+from tftjax.runtime.fingerprint import Opaque, fingerprint
+from tftjax.runtime.settings import compiler_options, kind_of_code
+
+log = logging.getLogger(__name__)
+
+KEPT = 64  # newest entries that stay
+VERSIONED = ("tftjax", "jax", "jaxlib", "flax", "optax", "numpy")
+# Of jax's settings those that say what is kept or printed: no part of a program.
+NO_PART = ("cache", "log", "traceback", "dump", "explain", "profiler")
+
+
+class Executable(NamedTuple):
+    """A compiled program.
+
+    Attributes:
+      run: a function of the arguments, on the host or on the devices; its result lies on the host.
+      memory: bytes on one device while the program runs.
+    """
+
+    run: Callable[..., Any]
+    memory: int
+
+
+class OnMesh:
+    """A pure function over a mesh of devices, compiled for the shapes of its arguments at the first call.
+
+    Args:
+      function: what each device computes; returns dicts and lists of arrays.
+      rebuild: makes the result of these, on the host, and of the arguments.
+      decides: what the function's program depends on besides shapes: functions, and values that they use.
+      mesh: the devices.
+      in_specs: how each argument is divided over them.
+      out_spec: how all results are: replicated, or divided along the first axis.
+      emitters: see `compiler_options`.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        decides: tuple[Any, ...],
+        mesh: Mesh,
+        in_specs: tuple[PartitionSpec, ...],
+        out_spec: PartitionSpec,
+        *,
+        rebuild: Callable[..., Any] = lambda results, *arguments: results,
+        emitters: bool = True,
+    ):
+        self.function, self.decides, self.mesh = function, decides, mesh
+        self.in_specs, self.out_spec = in_specs, out_spec
+        self.rebuild, self.emitters = rebuild, emitters
+        self._shardings = tuple(NamedSharding(mesh, spec) for spec in in_specs)
+        self._ready: dict[Any, Executable] = {}
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Runs the program; the result lies on the host."""
+        return self.executable(*arguments).run(*arguments)
+
+    def executable(self, *arguments: Any) -> Executable:
+        """The program for arguments of these shapes, which may be `jax.ShapeDtypeStruct`."""
+        leaves, structure = jax.tree.flatten(arguments)
+        shapes = structure, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
+        if shapes not in self._ready:
+            self._ready[shapes] = self._executable(arguments, str(shapes))
+        return self._ready[shapes]
+
+    def put(self, *arguments: Any) -> tuple[Any, ...]:
+        """The arguments on the devices; what lies there as the program wants it is not moved."""
+        return tuple(map(jax.device_put, arguments, self._shardings))
+
+    def lower(self, *arguments: Any, name: str = "program") -> jax.stages.Lowered:
+        """The function, lowered for arguments of these shapes."""
+        # Devices stay in step because each applies the same summed gradient; the checker cannot follow that
+        # through the optimizer.
+        sharded = jax.shard_map(
+            self.function, mesh=self.mesh, in_specs=self.in_specs, out_specs=self.out_spec, check_vma=False
+        )
+        sharded.__name__ = name
+
+        def placed(argument, sharding):
+            shape = functools.partial(jax.ShapeDtypeStruct, sharding=sharding)
+            return jax.tree.map(lambda leaf: shape(leaf.shape, leaf.dtype), argument)
+
+        options = compiler_options(emitters=self.emitters)
+        return jax.jit(sharded, keep_unused=True, compiler_options=options).lower(
+            *map(placed, arguments, self._shardings)
+        )
+
+    def _executable(self, arguments: tuple[Any, ...], shapes: str) -> Executable:
+        path = self._path(shapes)
+        entry = read(path) if path else None
+        if entry is not None:
+            tree, code = entry
+            try:
+                return self._wrapped(load(code, self.mesh), tree)
+            except Exception as error:  # whatever XLA makes of another machine's code
+                log.debug(f"{path}: not used, as it does not load: {error}")
+        if path is None:
+            compiled = self.lower(*arguments).compile()
+        else:
+            # Under a name of its own, and without jax's cache: on a CPU what that gives cannot be kept again.
+            lowered = self.lower(*arguments, name=f"program_{path.name[:16]}")
+            with _beside_the_cache():
+                compiled = lowered.compile()
+        numbers = jax.tree.unflatten(compiled.out_tree, range(compiled.out_tree.num_leaves))
+        loaded = compiled.runtime_executable()
+        if path is not None:
+            keep(path, numbers, loaded.serialize())
+        return self._wrapped(loaded, numbers)
+
+    def _wrapped(self, loaded: Any, numbers: Any) -> Executable:
+        """The executable with host arrays for results.
+
+        Args:
+          numbers: the results' dicts and lists, with the number of each array in its stead.
+        """
+        divided = self.out_spec != PartitionSpec()
+
+        def run(*arguments: Any) -> Any:
+            results = loaded.execute_sharded(jax.tree.leaves(self.put(*arguments)))
+            shares = results.disassemble_into_single_device_arrays()
+            whole = [
+                np.concatenate([np.asarray(share) for share in each]) if divided else np.asarray(each[0])
+                for each in shares
+            ]
+            return self.rebuild(jax.tree.map(whole.__getitem__, numbers), *arguments)
+
+        sizes = loaded.get_compiled_memory_stats()
+        memory = sizes.temp_size_in_bytes + sizes.argument_size_in_bytes + sizes.output_size_in_bytes
+        return Executable(run, memory)
+
+    def _path(self, shapes: str) -> Path | None:
+        """Where the program is kept; None if nothing is."""
+        folder = jax.config.jax_compilation_cache_dir
+        if folder is None or not jax.config.jax_enable_compilation_cache or jax.process_count() > 1:
+            return None
+        try:
+            own = fingerprint(*self.decides)
+        except Opaque as error:
+            log.debug(f"a program is not kept: {error}")
+            return None
+        devices = [(str(device.platform), str(device.device_kind)) for device in self.mesh.devices.flat]
+        places = devices, self.mesh.axis_names, str(self.in_specs), str(self.out_spec)
+        parts = own, shapes, places, self.emitters, surroundings()
+        key = hashlib.sha256(repr(parts).encode()).hexdigest()
+        return Path(folder) / "programs" / key
+
+
+def surroundings() -> tuple[Any, ...]:
+    """What a program depends on besides its function: versions, flags, jax's settings, the kind of CPU."""
+    settings = {
+        name: repr(value)
+        for name, value in sorted(jax.config.values.items())
+        if not any(word in name for word in NO_PART)
+    }
+    versions = {name: metadata.version(name) for name in VERSIONED}
+    flags = os.environ.get("XLA_FLAGS", "")
+    return versions, flags, settings, kind_of_code(), len(jax.local_devices())
+
+
+def load(code: bytes, mesh: Mesh) -> Any:
+    """XLA's executable from its machine code."""
+    from jaxlib import xla_client
+
+    devices = xla_client.DeviceList(tuple(mesh.devices.flat))
+    client = mesh.devices.flat[0].client
+    return client.deserialize_executable(code, executable_devices=devices, compile_options=None)
+
+
+def keep(path: Path, numbers: Any, code: bytes) -> None:
+    """Writes an entry and removes the oldest beyond `KEPT`; a folder that cannot be written to is left."""
+    head = json.dumps({"results": numbers, "sha256": hashlib.sha256(code).hexdigest()})
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.replace_file(path, lambda new: new.write_bytes(head.encode() + b"\n" + code))
+        newest = sorted(path.parent.iterdir(), key=lambda file: file.stat().st_mtime, reverse=True)
+        for old in newest[KEPT:]:
+            old.unlink(missing_ok=True)
+
+
+def read(path: Path) -> tuple[Any, bytes] | None:
+    """An entry's results and machine code; None if there is none, or a damaged one."""
+    try:
+        head, _, code = path.read_bytes().partition(b"\n")
+        entry = json.loads(head)
+        if entry["sha256"] != hashlib.sha256(code).hexdigest():
+            raise ValueError("its contents do not match their checksum")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.debug(f"{path}: not used, as it is damaged: {error}")
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(path)  # the newest stay
+    return entry["results"], code
+
+
+@contextlib.contextmanager
+def _beside_the_cache() -> Iterator[None]:
+    """Keeps jax's own cache from taking in what is compiled meanwhile."""
+    name = "jax_persistent_cache_min_compile_time_secs"
+    before = getattr(jax.config, name)
+    jax.config.update(name, float("inf"))
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
