@@ -197,3 +197,21 @@ def test_the_newest_stay(folder, monkeypatch):
 def test_a_folder_that_cannot_be_written_to_is_left(folder):
     folder.path.write_text("a file in the folder's place")
     assert on_two()(X, Y)["all"] == 15
+
+
+def test_what_was_made_once_is_remembered(folder):
+    made = []
+
+    def make():
+        made.append(1)
+        return [FACTOR], {"a": (1, 2)}
+
+    for _ in range(2):
+        assert programs.remembered(make, 1, "a") == [[3.0], {"a": [1, 2]}]
+    assert len(made) == 1
+    programs.remembered(make, 2, "a")
+    assert len(made) == 2
+    lock = iter([1])
+    for _ in range(2):
+        programs.remembered(make, lock)
+    assert len(made) == 4

@@ -22,6 +22,7 @@ from tftjax.config.train import TrainConfig
 from tftjax.data.windows import Inputs
 from tftjax.errors import UserError
 from tftjax.model.tft import CORRECTION, TemporalFusionTransformer
+from tftjax.runtime import remembered
 
 Tree = Mapping[str, Any]
 
@@ -75,12 +76,17 @@ def build_model(
 
 def parameter_layout(model: TemporalFusionTransformer, inputs: Inputs) -> Layout:
     """Names and shapes of the model's parameters for inputs, arrays or only shapes; computes nothing."""
-    shapes = jax.eval_shape(model.init, jax.random.key(0), inputs)["params"]
-    leaves, _ = jax.tree.flatten_with_path(shapes)
-    return Layout(
-        paths=tuple(tuple(key.key for key in path) for path, _ in leaves),
-        shapes=tuple(leaf.shape for _, leaf in leaves),
-    )
+
+    def make():
+        leaves, _ = jax.tree.flatten_with_path(
+            jax.eval_shape(model.init, jax.random.key(0), inputs)["params"]
+        )
+        return [[key.key for key in path] for path, _ in leaves], [leaf.shape for _, leaf in leaves]
+
+    sizes = model.known_cardinalities, model.static_cardinalities
+    of = [(leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(inputs)], str(jax.tree.structure(inputs))
+    paths, shapes = remembered(make, type(model), model.config, model.head, sizes, of)
+    return Layout(tuple(map(tuple, paths)), tuple(map(tuple, shapes)))
 
 
 def _glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:

@@ -10,6 +10,6 @@ __all__, __getattr__ = face(
     __name__,
     fingerprint="",
     mesh="MESH_AXIS device_mesh mesh_for_epoch",
-    programs="OnMesh",
+    programs="OnMesh remembered",
     settings="available_cores compiler_options configure with_devices",
 )

@@ -29,7 +29,7 @@ from tftjax.runtime.settings import compiler_options, kind_of_code
 
 log = logging.getLogger(__name__)
 
-KEPT = 64  # newest entries that stay
+KEPT = 128  # newest entries that stay
 VERSIONED = ("tftjax", "jax", "jaxlib", "flax", "optax", "numpy")
 # Of jax's settings those that say what is kept or printed: no part of a program.
 NO_PART = ("cache", "log", "traceback", "dump", "explain", "profiler")
@@ -155,20 +155,44 @@ class OnMesh:
         return Executable(run, memory)
 
     def _path(self, shapes: str) -> Path | None:
-        """Where the program is kept; None if nothing is."""
-        folder = jax.config.jax_compilation_cache_dir
-        if folder is None or not jax.config.jax_enable_compilation_cache or jax.process_count() > 1:
-            return None
-        try:
-            own = fingerprint(*self.decides)
-        except Opaque as error:
-            log.debug(f"a program is not kept: {error}")
-            return None
         devices = [(str(device.platform), str(device.device_kind)) for device in self.mesh.devices.flat]
         places = devices, self.mesh.axis_names, str(self.in_specs), str(self.out_spec)
-        parts = own, shapes, places, self.emitters, surroundings()
-        key = hashlib.sha256(repr(parts).encode()).hexdigest()
-        return Path(folder) / "programs" / key
+        return path_of(self.decides, (shapes, places, self.emitters))
+
+
+def remembered(make: Callable[[], Any], *decides: Any) -> Any:
+    """What a function makes, as JSON gives it back: from the disk where it was made of the same before.
+
+    Args:
+      make: makes dicts, lists, strings and numbers.
+      decides: functions and values that the result depends on.
+    """
+    path = path_of(decides)
+    entry = read(path) if path else None
+    if entry is not None:
+        return json.loads(entry[1])
+    text = json.dumps(make())
+    if path:
+        keep(path, None, text.encode())
+    return json.loads(text)
+
+
+def path_of(decides: tuple[Any, ...], words: tuple[Any, ...] = ()) -> Path | None:
+    """Where something is kept; None if nothing is.
+
+    Args:
+      decides: functions and values that it depends on.
+      words: what else it depends on, as it is written.
+    """
+    folder = jax.config.jax_compilation_cache_dir
+    if folder is None or not jax.config.jax_enable_compilation_cache or jax.process_count() > 1:
+        return None
+    try:
+        key = repr((fingerprint(*decides), words, surroundings()))
+    except Opaque as error:
+        log.debug(f"not kept: {error}")
+        return None
+    return Path(folder) / "programs" / hashlib.sha256(key.encode()).hexdigest()
 
 
 def surroundings() -> tuple[Any, ...]:
@@ -193,7 +217,11 @@ def load(code: bytes, mesh: Mesh) -> Any:
 
 
 def keep(path: Path, numbers: Any, code: bytes) -> None:
-    """Writes an entry and removes the oldest beyond `KEPT`; a folder that cannot be written to is left."""
+    """Writes an entry and removes the oldest beyond `KEPT`; a folder that cannot be written to is left.
+
+    Args:
+      numbers: see `OnMesh._wrapped`.
+    """
     head = json.dumps({"results": numbers, "sha256": hashlib.sha256(code).hexdigest()})
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
