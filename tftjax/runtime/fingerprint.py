@@ -23,6 +23,7 @@ import numpy as np
 
 PACKAGES = {"absl", "annotated_types", "beartype", "flax", "jax", "jaxlib", "jaxtyping", "numpy", "optax"}
 PACKAGES |= {"pydantic", "pydantic_core"}
+CHECKERS = {"beartype", "jaxtyping"}  # of types: what they wrap computes the same without them
 LIBRARIES = sys.stdlib_module_names | PACKAGES
 # Of a class: where it stands, what it is for, and what Python makes of the rest.
 _NO_PART = frozenset(
@@ -101,12 +102,14 @@ def _is_in(packages: Set[str], module: str | None) -> bool:
 
 def _function(function: types.FunctionType) -> _Look:
     """A function's code, defaults and what it closes over; its globals by the names that the code uses."""
-    code, library = function.__code__, _is_in(LIBRARIES, function.__globals__.get("__name__"))
+    module, wrapped = function.__globals__.get("__name__"), getattr(function, "__wrapped__", None)
+    if wrapped is not None and _is_in(CHECKERS, module):
+        return (), (wrapped,)
     cells = tuple(cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell))
-    parts = (code, function.__defaults__, function.__kwdefaults__, *cells)
-    wrapped = getattr(function, "__wrapped__", None)
-    named = () if library else tuple(_named(function.__globals__, list(_names(code))))
-    return (), (*parts, wrapped, *named)
+    named = ()
+    if not _is_in(LIBRARIES, module):
+        named = tuple(_named(function.__globals__, list(_names(function.__code__))))
+    return (), (function.__code__, function.__defaults__, function.__kwdefaults__, *cells, wrapped, *named)
 
 
 def _is_filled(cell: types.CellType) -> bool:
@@ -123,15 +126,14 @@ def _names(code: types.CodeType) -> Iterator[str]:
             yield from _names(constant)
 
 
-def _named(scope: Mapping[str, Any], names: list[str]) -> Iterator[Any]:
-    """The values that names have in a scope, and in the modules among them."""
+def _named(scope: Mapping[str, Any], names: list[str], *, library: bool = False) -> Iterator[Any]:
+    """The values that names have in a scope and in the modules in it; of a library, what can be called."""
     for name in names:
-        if name not in scope:
-            continue
-        value = scope[name]
+        value = scope.get(name)
         if isinstance(value, types.ModuleType):
-            yield from _named(vars(value), [other for other in names if other != name])
-        else:
+            inside, others = _is_in(LIBRARIES, value.__name__), [other for other in names if other != name]
+            yield from _named(vars(value), others, library=inside)
+        elif name in scope and (callable(value) or not library):
             yield name
             yield value
 

@@ -128,6 +128,7 @@ class OnMesh:
             with _beside_the_cache():
                 compiled = lowered.compile()
         numbers = jax.tree.unflatten(compiled.out_tree, range(compiled.out_tree.num_leaves))
+        numbers = json.loads(json.dumps(numbers))  # as an entry gives them back
         loaded = compiled.runtime_executable()
         if path is not None:
             keep(path, numbers, loaded.serialize())

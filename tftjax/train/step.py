@@ -260,7 +260,7 @@ def decided_by(program: Program) -> tuple[Any, ...]:
     return type(model), model.head, program.functions, sizes, static_settings(program.config)
 
 
-def rebuilt(results: tuple[list, dict], state: TrainState, *_: Any) -> tuple[TrainState, dict]:
+def rebuilt(results: list, state: TrainState, *_: Any) -> tuple[TrainState, dict]:
     """The state and metrics of the leaves of a state, and metrics."""
     leaves, metrics = results
     return jax.tree.unflatten(jax.tree.structure(state), leaves), metrics
