@@ -7,13 +7,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from tftjax.config.hyperparameters import Hyperparameters
 from tftjax.data.windows import Inputs, Series, gather
 from tftjax.model.layers import Dropout
-from tftjax.model.tft import TemporalFusionTransformer, TFTOutput
+from tftjax.model.tft import Selected, TemporalFusionTransformer, TFTOutput
 from tftjax.runtime import MESH_AXIS, OnMesh, device_mesh
 
 CHUNK = 64  # windows at a time: as fast as larger chunks, in less memory
@@ -43,6 +44,68 @@ def forecast_batch(
     return to_returns(inputs, output), output
 
 
+def places_of(starts: Int[Array, " W"], length: int) -> Int[Array, " W"]:
+    """Where each window begins when rows are laid end to end that successive windows share once.
+
+    >>> places_of(jnp.array([5, 6, 9, 20, 3]), length=4).tolist()
+    [0, 1, 4, 8, 12]
+
+    Args:
+      starts: first row of each window, in any order: sharing is best where they ascend.
+      length: rows of a window.
+    """
+    ahead = jnp.diff(starts, prepend=starts[:1])
+    return jnp.cumsum(jnp.where((ahead >= 0) & (ahead < length), ahead, length).at[0].set(0))
+
+
+def select_once(
+    model: TemporalFusionTransformer,
+    parameters: dict,
+    series: Series,
+    starts: Int[Array, " W"],
+    hyperparameters: Hyperparameters | None = None,
+) -> Selected:
+    """What the network makes of single rows, of the steps of windows; a row that they share is computed once.
+
+    Rows are computed in rounds of as many as windows that follow each other have. How many there are need not
+    be known when it is compiled: there are rounds for windows that share none, and those without rows are
+    skipped.
+
+    Args:
+      series: one without a volatility, see `map_windows`.
+      starts, hyperparameters: see `map_windows`.
+    """
+    encoder_length = model.config.encoder_length
+    length = encoder_length + model.config.prediction_length
+    places, num_windows = places_of(starts, length), starts.shape[0]
+    at_once = num_windows + length - 1
+
+    def select(first):
+        place = first + jnp.arange(at_once)
+        window = jnp.searchsorted(places, place, side="right") - 1
+        row = starts[window] + jnp.minimum(place - places[window], length - 1)
+        rows, _ = gather(series._replace(weight=None), row, 1, 0)
+        return model.apply({"params": parameters}, rows, hyperparameters, method=model.select)
+
+    shapes = jax.eval_shape(select, 0)
+
+    def select_if_any(first):
+        filling = jax.tree.map(lambda part: jnp.zeros(part.shape, part.dtype), shapes)
+        return lax.cond(first < places[-1] + length, select, lambda _: filling, first)
+
+    most = -(-num_windows * length // at_once)
+    rounds = lax.map(select_if_any, at_once * jnp.arange(most))  # each D 1 at_once
+    rows = jax.tree.map(lambda part: jnp.moveaxis(part[:, :, 0], 0, 1).reshape(part.shape[1], -1), rounds)
+    steps = places[None] + jnp.arange(length)[:, None]  # T W
+    past, future, first = steps[:encoder_length], steps[encoder_length:], steps[:1]
+    at = Selected(past, future, past, future, first, first)
+
+    def take(steps, parts):
+        return jax.tree.map(lambda part: part.at[:, steps].get(mode="promise_in_bounds"), parts)
+
+    return Selected(*map(take, at, rows))
+
+
 def map_windows(
     model: TemporalFusionTransformer,
     parameters: dict,
@@ -54,7 +117,8 @@ def map_windows(
     """Applies the model to any number of windows, a chunk at a time; to be jitted.
 
     Args:
-      starts: first row of each window.
+      starts: first row of each window; successive ones that overlap share what is made of single rows, unless
+        the series has a volatility.
       of: makes arrays whose first axis is the window of the inputs and the output of a chunk.
       hyperparameters: see `forecast_batch`.
     Returns:
@@ -68,9 +132,12 @@ def map_windows(
     def of_chunk(chunk_starts):
         lengths = model.config.encoder_length, model.config.prediction_length
         inputs, _ = gather(series, chunk_starts, *lengths)
-        return of(inputs, model.apply({"params": parameters}, inputs, None, hyperparameters))
+        selected = None
+        if series.volatility is None:  # else a row is another one in each window: in units of its own
+            selected = select_once(model, parameters, series, chunk_starts, hyperparameters)
+        return of(inputs, model.apply({"params": parameters}, inputs, None, hyperparameters, selected))
 
-    kept = jax.lax.map(of_chunk, padded.reshape(num_chunks, chunk))
+    kept = lax.map(of_chunk, padded.reshape(num_chunks, chunk))
     return jax.tree.map(lambda x: x.reshape(num_chunks * chunk, *x.shape[2:])[:num_windows], kept)
 
 

@@ -95,7 +95,7 @@ class Embedded(NamedTuple):
         """D."""
         return self.matrices[0].shape[-1]
 
-    def steps(self, first: int, stop: int) -> "Embedded":
+    def steps(self, first: int, stop: int | None) -> "Embedded":
         """The same variables at some of the steps."""
         return self._replace(rows=tuple(rows[:, :, first:stop] for rows in self.rows))
 

@@ -60,6 +60,100 @@ class TFTOutput(NamedTuple):
     correction: Float[Array, "B P C"] | None = None
 
 
+class Selected(NamedTuple):
+    """What the network makes of each row by itself, of the steps of windows.
+
+    Attributes:
+      past: mix of the observed and known variables at each encoder step.
+      future: mix of the known variables at each prediction step; None without known inputs.
+      encoder_weights: weight of each observed, then known variable in `past`.
+      decoder_weights: weight of each known variable in `future`; None without known inputs.
+      contexts: what static inputs give to the network; None without static inputs.
+      static_weights: weight of each static variable; None without static inputs.
+    """
+
+    past: Float[Array, "D E B"]
+    future: Float[Array, "D P B"] | None
+    encoder_weights: Float[Array, "V E B"]
+    decoder_weights: Float[Array, "Vk P B"] | None
+    contexts: StaticContexts | None
+    static_weights: Float[Array, "Vs 1 B"] | None
+
+
+class RowNetwork(nn.Module):
+    """The part of the network that sees one row at a time: embeddings, static contexts, variable selection.
+
+    Of windows of a single row it makes what is `past` and what is `future` there.
+
+    Attributes:
+      config, known_cardinalities, static_cardinalities: see `TemporalFusionTransformer`.
+    """
+
+    config: ModelConfig
+    known_cardinalities: tuple[int, ...] = ()
+    static_cardinalities: tuple[int, ...] = ()
+
+    @nn.compact
+    def __call__(self, inputs: Inputs, noise: Dropout | None, hyperparameters: Hyperparameters) -> Selected:
+        size, encoder_length = self.config.hidden_size, self.config.encoder_length
+        observed, known, static = self._embed(inputs)
+        contexts, static_weights = None, None
+        if static is not None:
+            contexts, static_weights = StaticEncoder(size, name="static_encoder")(static, noise)
+
+        selection_context = contexts.selection if contexts else None
+        past, present = observed, inputs.present
+        if known is not None:
+            past = join([past, known.steps(0, encoder_length)])
+            if present is not None:
+                present = jnp.pad(present, ((0, known.num_variables), (0, 0), (0, 0)), constant_values=True)
+        penalty = self._variable_penalty(inputs, past.num_variables, hyperparameters)
+        selected, encoder_weights = VariableSelection(size, name="encoder_selection")(
+            past, noise, selection_context, present, penalty
+        )
+        future, decoder_weights = None, None
+        if known is not None:
+            future, decoder_weights = VariableSelection(size, name="decoder_selection")(
+                known.steps(-self.config.prediction_length, None), noise, selection_context
+            )
+        return Selected(selected, future, encoder_weights, decoder_weights, contexts, static_weights)
+
+    def _embed(self, inputs: Inputs) -> tuple[Embedded, Embedded | None, Embedded | None]:
+        """Embeds observed, known and static variables; None for a kind without any."""
+        size = self.config.hidden_size
+
+        def both(name, real, categorical, cardinalities):
+            parts = []
+            if real.shape[0]:
+                parts.append(RealEmbedding(size, name=f"{name}_real")(real))
+            if categorical.shape[0]:
+                embedding = CategoricalEmbedding(size, cardinalities, name=f"{name}_categorical")
+                parts.append(embedding(categorical))
+            return join(parts) if parts else None
+
+        observed = RealEmbedding(size, name="embedding_observed")(inputs.observed, inputs.present)
+        known = both("embedding_known", inputs.known_real, inputs.known_categorical, self.known_cardinalities)
+        static = both(
+            "embedding_static",
+            inputs.static_real[:, None],
+            inputs.static_categorical[:, None],
+            self.static_cardinalities,
+        )
+        return observed, known, static
+
+    def _variable_penalty(
+        self, inputs: Inputs, num_variables: int, hyperparameters: Hyperparameters
+    ) -> Float[Array, "V E B"] | None:
+        """Penalties on the selection of each observed, then known variable; known ones are never old."""
+        staleness = self.config.attention.staleness
+        if staleness.mode != "variable_selection":
+            return None
+        penalty = VariableStaleness(staleness, name="encoder_selection_staleness")(
+            inputs.age, hyperparameters
+        )
+        return jnp.pad(penalty, ((0, num_variables - len(penalty)), (0, 0), (0, 0)))
+
+
 class TemporalFusionTransformer(nn.Module):
     """Network that forecasts quantiles of the target for each of the next steps.
 
@@ -77,38 +171,29 @@ class TemporalFusionTransformer(nn.Module):
     static_cardinalities: tuple[int, ...] = ()
     head: Callable[..., Any] | None = None
 
+    def setup(self):
+        self.row_network = RowNetwork(self.config, self.known_cardinalities, self.static_cardinalities)
+        nn.share_scope(self, self.row_network)  # its parameters stand beside the others
+
     @nn.compact
     def __call__(
-        self, inputs: Inputs, noise: Dropout | None = None, hyperparameters: Hyperparameters | None = None
+        self,
+        inputs: Inputs,
+        noise: Dropout | None = None,
+        hyperparameters: Hyperparameters | None = None,
+        selected: Selected | None = None,
     ) -> TFTOutput:
+        """Forecasts windows; `selected` is what `select` made of their rows, None makes it here."""
         size, encoder_length = self.config.hidden_size, self.config.encoder_length
         if hyperparameters is None:
             hyperparameters = hyperparameters_of(Config(model=self.config))
-        observed, known, static = self._embed(inputs)
-        contexts, static_weights = None, None
-        if static is not None:
-            contexts, static_weights = StaticEncoder(size, name="static_encoder")(static, noise)
-
-        selection_context = contexts.selection if contexts else None
-        past, present = observed, inputs.present
-        if known is not None:
-            past = join([past, known.steps(0, encoder_length)])
-            if present is not None:
-                present = jnp.pad(present, ((0, known.num_variables), (0, 0), (0, 0)), constant_values=True)
-        penalty = self._variable_penalty(inputs, past.num_variables, hyperparameters)
-        selected, encoder_weights = VariableSelection(size, name="encoder_selection")(
-            past, noise, selection_context, present, penalty
-        )
-        if known is None:
-            future, decoder_weights = jnp.zeros_like(selected[:, :1]), None
+        if selected is None:
+            selected = self.row_network(inputs, noise, hyperparameters)
+        past, future, encoder_weights, decoder_weights, contexts, static_weights = selected
+        if future is None:
+            future = jnp.zeros_like(past[:, :1])
             future = jnp.repeat(future, self.config.prediction_length, axis=1)
-        else:
-            future, decoder_weights = VariableSelection(size, name="decoder_selection")(
-                known.steps(encoder_length, encoder_length + self.config.prediction_length),
-                noise,
-                selection_context,
-            )
-        temporal = self._locality_enhancement(selected, future, contexts, noise)
+        temporal = self._locality_enhancement(past, future, contexts, noise)
 
         enrichment_context = contexts.enrichment if contexts else None
         enriched = GatedResidualNetwork(size, size, name="static_enrichment")(
@@ -136,6 +221,12 @@ class TemporalFusionTransformer(nn.Module):
             correction=None if correction is None else correction.transpose(2, 1, 0),
         )
 
+    def select(self, inputs: Inputs, hyperparameters: Hyperparameters | None = None) -> Selected:
+        """What the network makes of each row by itself, without dropout; see `RowNetwork`."""
+        if hyperparameters is None:
+            hyperparameters = hyperparameters_of(Config(model=self.config))
+        return self.row_network(inputs, None, hyperparameters)
+
     def _head(
         self, decoded: Float[Array, "D P B"], inputs: Inputs
     ) -> tuple[Float[Array, "Q P B"], Float[Array, "R P B"] | None]:
@@ -146,29 +237,6 @@ class TemporalFusionTransformer(nn.Module):
         head = HEADS[self.config.quantile_head]
         raw = Dense(head.outputs(len(levels)), name=CORRECTION if head.corrects else "output")(decoded)
         return head.quantiles(raw, levels, inputs.classical), raw if head.corrects else None
-
-    def _embed(self, inputs: Inputs) -> tuple[Embedded, Embedded | None, Embedded | None]:
-        """Embeds observed, known and static variables; None for a kind without any."""
-        size = self.config.hidden_size
-
-        def both(name, real, categorical, cardinalities):
-            parts = []
-            if real.shape[0]:
-                parts.append(RealEmbedding(size, name=f"{name}_real")(real))
-            if categorical.shape[0]:
-                embedding = CategoricalEmbedding(size, cardinalities, name=f"{name}_categorical")
-                parts.append(embedding(categorical))
-            return join(parts) if parts else None
-
-        observed = RealEmbedding(size, name="embedding_observed")(inputs.observed, inputs.present)
-        known = both("embedding_known", inputs.known_real, inputs.known_categorical, self.known_cardinalities)
-        static = both(
-            "embedding_static",
-            inputs.static_real[:, None],
-            inputs.static_categorical[:, None],
-            self.static_cardinalities,
-        )
-        return observed, known, static
 
     def _locality_enhancement(
         self,
@@ -191,18 +259,6 @@ class TemporalFusionTransformer(nn.Module):
         inputs = jnp.concatenate([past, future], axis=1)
         outputs = jnp.concatenate([encoded, decoded], axis=1)
         return GateAddNorm(name="lstm_gate")(outputs, inputs, noise)
-
-    def _variable_penalty(
-        self, inputs: Inputs, num_variables: int, hyperparameters: Hyperparameters
-    ) -> Float[Array, "V E B"] | None:
-        """Penalties on the selection of each observed, then known variable; known ones are never old."""
-        staleness = self.config.attention.staleness
-        if staleness.mode != "variable_selection":
-            return None
-        penalty = VariableStaleness(staleness, name="encoder_selection_staleness")(
-            inputs.age, hyperparameters
-        )
-        return jnp.pad(penalty, ((0, num_variables - len(penalty)), (0, 0), (0, 0)))
 
     def _step_penalty(self, inputs: Inputs, hyperparameters: Hyperparameters) -> Float[Array, "H T B"] | None:
         staleness = self.config.attention.staleness
