@@ -107,6 +107,10 @@ def test_a_function_of_a_function_that_was_changed_at_run_time(monkeypatch):
 class Point(NamedTuple):
     x: float
 
+    @property
+    def doubled(self):
+        return 2 * self.x
+
 
 class Layer(nn.Module):
     width: int = 3
@@ -136,6 +140,9 @@ def test_objects_count_by_class_and_by_what_they_hold(monkeypatch):
         len({fingerprint(value) for value in (Own(1.0), Own(2.0), Point(1.0), (1.0,), Own(1.0).__call__)})
         == 5
     )
+    before = fingerprint(Point(1.0))
+    monkeypatch.setattr(Point, "doubled", property(lambda self: 3 * self.x))
+    assert fingerprint(Point(1.0)) != before
     before = fingerprint(Own(1.0)), fingerprint(Layer)
     monkeypatch.setattr(Own, "factor", 3.0)
     assert fingerprint(Own(1.0)) != before[0]

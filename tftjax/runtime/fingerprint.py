@@ -181,7 +181,7 @@ _LOOKS: dict[Any, Callable[[Any], _Look]] = {
     (staticmethod, classmethod): lambda value: ((), (value.__func__,)),
     (np.ndarray, jax.Array): _array,
     Mapping: lambda value: ((), (*value.keys(), *value.values())),
-    (list, tuple): lambda value: ((), tuple(value)),
+    (list, tuple): lambda value: ((), (*(type(value),) * (type(value) not in (list, tuple)), *value)),
     (set, frozenset): lambda value: (tuple(sorted(map(repr, value))), ()),
     logging.Logger: lambda value: ((value.name,), ()),
     PurePath: lambda value: ((str(value),), ()),
