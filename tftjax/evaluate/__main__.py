@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         run = runs.open_run(arguments.run)
         foreign = read_foreign(run, by_stem(arguments.forecasts))
         evaluated = evaluate(run, foreign=foreign)
-        pictures.draw(pictures.pictures_of(run, evaluated))
+        pictures.draw(run, evaluated)
         print(summary(evaluated.metrics))
 
     return exit_code(command)

@@ -178,6 +178,7 @@ def evaluate_share(
     tracking: Tracking,
 ) -> None:
     """Evaluates and draws members that have ended, as far as that is not done; adds to `baselines`."""
+    from tftjax.plots import theme  # matplotlib takes half a second to import: only where it is needed
 
     def is_evaluated(member: Member) -> bool:
         written = SweepDirectory(folder).member(member.name).evaluation.metrics.exists()
@@ -200,7 +201,7 @@ def evaluate_share(
             if member.fold:
                 note(member)
             else:
-                call(pictures.draw, pictures.pictures_of(run, evaluated), functools.partial(note, member))
+                call(theme.save_each, pictures.drawings(run, evaluated), functools.partial(note, member))
 
 
 def train_program(
