@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt
 
 MIN_DAYS = 30  # below, the large-sample distributions of these tests are no guide
 ALPHA = 0.05  # of the verdict, and of the intervals
@@ -264,7 +264,7 @@ def resampled_means(table: Float[np.ndarray, "T K"], block: int) -> Float[np.nda
 
 
 @functools.lru_cache(maxsize=8)  # members of a sweep, and what is asked of each of them, have the same
-def _resamples(count: int, block: int) -> Int[np.ndarray, "R T"]:
+def _resamples(count: int, block: int) -> UInt[np.ndarray, "R T"]:
     from arch.bootstrap import StationaryBootstrap  # a second to import, and only evaluation needs it
 
     sampler = StationaryBootstrap(block, np.empty(count), seed=0)

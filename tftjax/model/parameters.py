@@ -26,6 +26,7 @@ from tftjax.model.tft import CORRECTION, TemporalFusionTransformer
 
 Tree = Mapping[str, Any]
 
+
 class Layout(NamedTuple):
     """The place of each parameter in the flat vector: hashable, a constant of compiled programs.
 
