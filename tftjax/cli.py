@@ -101,6 +101,7 @@ def exit_code(command: Callable[[], object], stopped: str | None = None) -> int:
       stopped: message after Ctrl-C.
     """
     drop_absent_backend()
+    gc.set_threshold(20_000)  # of 700: a traced model is many objects and little garbage
     if sys.stdout is None or sys.stderr is None:  # closed by who started the process
         nowhere = open(os.devnull, "w")  # noqa: SIM115  # for as long as the process lives
         sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
