@@ -121,8 +121,10 @@ def _own_members(
     folder: Path, members: Sequence[Member], data: Mapping[str, Data], *, resume: bool
 ) -> Iterator[dict[str, Ended]]:
     """Makes members' directories, and locks those that are not done; gives who has ended."""
+    like: dict[int, Path] = {}
     for member in members:
-        create_member(folder, member, data[member.name].whole, resume=resume)
+        panel = data[member.name].whole
+        like[id(panel)] = create_member(folder, member, panel, resume=resume, like=like.get(id(panel)))
     ended = read_ended(folder)
     with contextlib.ExitStack() as locks:
         for member in members:
