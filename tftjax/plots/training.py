@@ -43,7 +43,7 @@ SUBPLOTS = (
 WATCHED = tuple(subplot for subplot in SUBPLOTS if len(subplot.lines) <= 2)
 # Room in px: beside the figure and between columns, for labels of ticks; above a subplot, for its title and a
 # legend of two rows; below the last one.
-LEFT, RIGHT, BETWEEN, ABOVE, BELOW = 54, 12, 54, 52, 38
+LEFT, RIGHT, BETWEEN, ABOVE, BELOW = 50, 24, 50, 52, 38
 KEYS = (Key("best epoch", "ink", "dotted"), Key("epoch with a warning", "red", "band", 0.14))
 
 
