@@ -1,5 +1,6 @@
 """The console command: help and version in no time, a command's own help, completion by the shell."""
 
+import gc
 import json
 import os
 import re
@@ -7,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from tiny import ROOT
+from tiny import ROOT, make_rows, write_config
 
 from tftjax import __version__, cli
 
@@ -101,6 +102,35 @@ def test_import_and_help_need_no_library(code):
 def test_help_of_a_command_does_not_wait_for_jax(command):
     code = f"from tftjax.cli import door; door({command!r}).make_parser(); assert 'jax' not in sys.modules"
     run(CONSOLE + code)
+
+
+# Of evaluation and pictures: two seconds to import.
+LATE = "{'scipy', 'statsmodels', 'arch', 'matplotlib', 'polars', 'lightgbm', 'sklearn'} & set(sys.modules)"
+
+
+def test_an_epoch_does_not_wait_for_the_libraries_of_evaluation(tmp_path):
+    """The config is read then, the data are ready, the run has its directory."""
+    config = write_config(tmp_path, make_rows())
+    arrived = f"import tftjax.train.run as r; r.train_members = lambda *_: sys.exit(print({LATE}))"
+    out = run(f"{CONSOLE}{arrived}; main(['train', {str(config)!r}, '--runs', {str(tmp_path)!r}])")
+    assert out.splitlines()[-1] == "set()"
+    assert (tmp_path / "tiny" / "panel.json").is_file()
+
+
+@pytest.mark.slow
+def test_a_prediction_does_without_the_libraries_of_evaluation(trained):
+    out = run(f"{CONSOLE}main(['predict', {str(trained.directory)!r}]); print({LATE})")
+    assert out.startswith("Forecast from data to")
+    assert out.splitlines()[-1] == "set()"
+
+
+def test_what_is_imported_is_kept_from_the_search_for_garbage():
+    before = gc.get_freeze_count()
+    with cli.importing():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    assert gc.get_freeze_count() > before
+    gc.unfreeze()
 
 
 def completed(line, tmp_path):

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tftjax.cli import STOPPED, command_parser, exit_code
+from tftjax.cli import STOPPED, command_parser, exit_code, importing
 
 CONFIG = {
     "name": "demo",
@@ -38,12 +38,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def command() -> None:
         # Not before the flags are known to be right, and where Ctrl-C is caught: it takes a second.
-        from tftjax import runtime
-        from tftjax.config.loading import from_dict
-        from tftjax.evaluate.tables import Summary, against_baselines
-        from tftjax.evaluate.verdict import opening
-        from tftjax.report.kinds import report
-        from tftjax.train.run import train
+        with importing():
+            from tftjax import runtime
+            from tftjax.config.loading import from_dict
+            from tftjax.evaluate.tables import Summary, against_baselines
+            from tftjax.evaluate.verdict import opening
+            from tftjax.report.kinds import report
+            from tftjax.train.run import train
 
         runtime.configure()
         directory = arguments.runs / "demo"

@@ -6,7 +6,14 @@ import pytest
 from tftjax.config.evaluation import EvaluationConfig
 from tftjax.config.loading import Config, from_dict
 from tftjax.errors import UserError
-from tftjax.evaluate.quality import MODES, quality_modes, random_modes, shares, structural_collapses
+from tftjax.evaluate.quality import (
+    MODES,
+    quality_modes,
+    random_modes,
+    rolling,
+    shares,
+    structural_collapses,
+)
 
 # Ten rows a window; the target's spread is 1.
 SETTINGS = EvaluationConfig(quality_window=10)
@@ -44,20 +51,20 @@ def test_modes(median, mode):
 def test_smooth_medians_are_collapsed_by_their_steps_alone():
     median = np.linspace(-0.4, 0.4, 101)
     target = np.tile([1.0, -1], 51)[:101]
-    counted = structural_collapses(median[None], target[None], SETTINGS)
+    counted = structural_collapses(rolling(median, 101), target.std(keepdims=True), SETTINGS)
     np.testing.assert_array_equal(counted, [1])
     assert mode_of(median, target, EvaluationConfig(quality_window=101)) != "HEALTHY"
 
 
 def test_thresholds_are_the_settings():
     # Deviation 0.1, range 0.2, steps 0.2.
-    median, target = (0.1 * TARGET)[None], TARGET[None]
+    median, spread = rolling(0.1 * TARGET, 10), TARGET.std(keepdims=True)
     for name, value in (("min_std_ratio", 0.1), ("min_range_ratio", 0.2), ("min_step_ratio", 0.2)):
         none = {"min_std_ratio": 0.0, "min_range_ratio": 0.0, "min_step_ratio": 0.0}
         at = EvaluationConfig(**none | {name: value * (1 + 1e-9)})
         below = EvaluationConfig(**none | {name: value * (1 - 1e-9)})
-        assert structural_collapses(median, target, at) == [1]
-        assert structural_collapses(median, target, below) == [0]
+        assert structural_collapses(median, spread, at) == [1]
+        assert structural_collapses(median, spread, below) == [0]
     assert mode_of(ZIGZAG, settings=EvaluationConfig(quality_window=10, healthy_accuracy=0.61)) == "NEUTRAL"
     low = EvaluationConfig(quality_window=10, degraded_accuracy=0.61, healthy_accuracy=0.61)
     assert mode_of(ZIGZAG, settings=low) == "DEGRADED"
@@ -73,6 +80,27 @@ def test_windows_roll_by_one_row():
     assert len(modes) == 11
     assert (MODES[modes[0]], MODES[modes[-1]]) == ("HEALTHY", "STRONG_COLLAPSE")
     assert len(quality_modes(median[:9], median[:9], SETTINGS)) == 0
+
+
+def test_windows_are_independent_of_each_other():
+    """Each mode is that of the window alone, also in a random forecast of several draws."""
+    rng = np.random.default_rng(5)
+    target = rng.normal(size=71)
+    median = np.where(np.arange(71) < 23, 0.3, rng.normal(size=71) + np.where(np.arange(71) < 51, 0, target))
+    alone = [MODES.index(mode_of(median[at : at + 10], target[at : at + 10])) for at in range(62)]
+    np.testing.assert_array_equal(quality_modes(median, target, SETTINGS), alone)
+    assert len(set(alone)) > 3
+    pairs = [(median[:9], target[:9]), (median, target)]  # the first is too short for a window
+    draws = np.random.default_rng(0)
+    expected = []
+    for values, actual in pairs:
+        for _ in range(25):
+            drawn = draws.normal(values.mean(), values.std(), len(values))
+            expected += [
+                MODES.index(mode_of(drawn[at : at + 10], actual[at : at + 10]))
+                for at in range(len(drawn) - 9)
+            ]
+    np.testing.assert_array_equal(random_modes(pairs, SETTINGS), expected)
 
 
 def test_a_target_that_stands_still_divides_by_nothing():

@@ -7,8 +7,9 @@ import time
 import numpy as np
 import pytest
 import statsmodels.api
-from arch.bootstrap import SPA
+from arch.bootstrap import MCS, SPA, StationaryBootstrap
 from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
 
 from tftjax.evaluate.significance import (
     MIN_DAYS,
@@ -20,8 +21,10 @@ from tftjax.evaluate.significance import (
     not_told_from_best,
     pesaran_timmermann,
     pit_test,
+    resampled_means,
     superior_ability,
     value_at_risk_tests,
+    wilson_interval,
 )
 
 
@@ -180,6 +183,35 @@ def test_a_forecast_that_is_worse_on_every_day_leaves_the_set():
     found = confidence_set({"worse": base + 1 + 0.1 * noise(seed=1) ** 2, "best": base, "far": base + 3})
     assert found == {"worse": 0.0, "best": 1.0, "far": 0.0}  # "far" by the same amount on every day
     assert not_told_from_best(found) == ["best"]
+
+
+@pytest.mark.parametrize("count", [2, 3, 7, 13])
+def test_the_set_is_that_of_arch(count):
+    table = np.column_stack([10 + noise() + 0.02 * k + 0.5 * noise(seed=k + 1) for k in range(count)])
+    table[:, -1] += 3
+    other = MCS(table, 0.05, 1000, block_length(table - table.mean(axis=1, keepdims=True)), "max", seed=0)
+    other.compute()
+    found = confidence_set({str(k): table[:, k] for k in range(count)})
+    assert found == {str(k): p for k, p in other.pvalues["Pvalue"].items()}
+    assert max(found.values()) == 1
+    assert found[str(count - 1)] == 0
+
+
+def test_resampled_means_are_those_of_arch():
+    table = np.column_stack([noise(53), noise(53, 1) ** 2, np.arange(53)])
+    other = StationaryBootstrap(5, table, seed=0).apply(lambda rows: rows.mean(axis=0), 1000)
+    for values in (table, np.asfortranarray(table)):
+        np.testing.assert_array_equal(resampled_means(values, 5), other)
+    assert not np.array_equal(resampled_means(table, 6), other)
+
+
+def test_wilson_interval_is_that_of_statsmodels():
+    share = np.array([0, 1, 2, 50, 96, 97]) / 97
+    for found, expected in zip(
+        wilson_interval(share, 97), proportion_confint(97 * share, 97, method="wilson"), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-14, atol=1e-16)
+        assert ((found >= 0) & (found <= 1)).all()
 
 
 def test_equal_forecasts_stay_together():

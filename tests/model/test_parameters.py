@@ -15,7 +15,6 @@ from tftjax.errors import UserError
 from tftjax.model import layers
 from tftjax.model.attention import InterpretableAttention
 from tftjax.model.parameters import (
-    PARTS,
     Layout,
     control_vectors,
     init_parameters,
@@ -24,6 +23,7 @@ from tftjax.model.parameters import (
     to_tree,
     to_vector,
 )
+from tftjax.model.parts import PARTS
 
 
 @cache

@@ -43,7 +43,6 @@ def test_every_quantity_has_its_line_in_its_unit(size, columns):
 @pytest.mark.parametrize("size", [PNG, NARROW_PAGE])
 def test_no_legend_lies_over_a_line_or_a_title(size):
     figure = drawn_in(size, training.course, records=records(5), best_epoch=5)
-    figure.set_layout_engine("constrained")
     figure.draw_without_rendering()
     legends = [axes for axes in figure.axes if axes.get_legend() is not None]
     assert len(legends) == 6

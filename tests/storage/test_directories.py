@@ -233,7 +233,7 @@ def test_overwrite_keeps_its_lock_while_it_makes_the_run_anew(begun, monkeypatch
     config, panel, directory = begun
     refused = []
 
-    def write_panel(path, _):
+    def write_panel(path, *_):
         with pytest.raises(UserError, match="another process"), lock(RunDirectory(path)):
             pass
         refused.append(path)

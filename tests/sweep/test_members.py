@@ -6,6 +6,7 @@ import pytest
 from tiny import begin_run, contents, make_rows, write_config
 
 from tftjax.data.loading import load_panel
+from tftjax.data.panel import read_panel
 from tftjax.errors import UserError
 from tftjax.storage.directories import RunDirectory, lock
 from tftjax.sweep.members import claim, create_member, read_ended, read_members
@@ -28,6 +29,19 @@ def test_half_a_plan_is_no_sweep_yet(members, tmp_path):
     (tmp_path / "sweep.json.new").write_text("{")
     make(tmp_path, members)
     assert read_members(tmp_path) == members
+
+
+def test_a_member_s_panel_is_a_copy_of_another_s_that_has_the_same(members, tmp_path):
+    panel = load_panel(members[0].config.data)
+    first = create_member(tmp_path, members[0], panel, resume=False)
+    second = create_member(tmp_path, members[1], panel, resume=False, like=first)
+    for name in ("panel.csv", "panel.json"):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+    (first / "panel.csv").write_text("changed")
+    assert read_panel(second).fingerprint == panel.fingerprint
+    (first / "panel.csv").unlink()
+    with pytest.raises(UserError, match=r"panel\.csv: cannot be written \(No such file"):
+        create_member(tmp_path / "b", members[1], panel, resume=False, like=first)  # it is what is copied
 
 
 def test_overwrite_takes_the_forecasts_of_ensembles_and_nothing_else(members, tmp_path):

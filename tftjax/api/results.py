@@ -176,7 +176,7 @@ class Run:
         foreign = read_foreign(run, forecasts)
         own = [forecast_splits(trained) for trained in self.trained]
         averaged = {split: average([part[split] for part in own]) for split in SPLITS}
-        pictures.draw(pictures.pictures_of(run, evaluate_forecasts(run, averaged, foreign=foreign)))
+        pictures.draw(run, evaluate_forecasts(run, averaged, foreign=foreign))
         return self.metrics
 
     def importance(self, split: str = "test") -> pd.DataFrame:

@@ -1,9 +1,11 @@
 """The panel: a row a day, of each series; a column a feature, holding only what was known on that day."""
 
 import hashlib
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -226,15 +228,19 @@ def make_panel(
     )
 
 
-def write_panel(directory: Path, panel: Panel) -> None:
+def write_panel(directory: Path, panel: Panel, like: Path | None = None) -> None:
     """Writes the rows, their staleness (where there is a low-frequency column), and the columns' roles.
 
+    Args:
+      like: a directory that the same panel was written into: a copy takes a tenth of the time.
     Raises:
       UserError: a file cannot be written.
     """
-    replace_file(directory / ROWS_FILE, panel.frame.to_csv)
-    if len(panel.staleness.columns):
-        replace_file(directory / AGES_FILE, panel.staleness.to_csv)
+    tables = {ROWS_FILE: panel.frame, AGES_FILE: panel.staleness}
+    for name, table in tables.items():
+        if len(table.columns):
+            copied = like and partial(shutil.copyfile, like / name)
+            replace_file(directory / name, copied or table.to_csv)
     roles = {role: list(getattr(panel, role)) for role in ROLES}
     content = {"target": panel.target, **roles, "messages": list(panel.messages), "about": panel.about}
     content["id_column"] = panel.id_column

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tftjax.cli import command_parser, exit_code
+from tftjax.cli import command_parser, exit_code, importing
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -43,18 +43,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def command() -> None:
         # Not before the flags are known to be right, and where Ctrl-C is caught: it takes a second.
-        from tftjax import runtime
-        from tftjax.evaluate.evaluation import evaluate
-        from tftjax.evaluate.foreign import by_stem, read_foreign
-        from tftjax.evaluate.verdict import summary
-        from tftjax.storage import runs
-        from tftjax.train import pictures
+        with importing():
+            from tftjax import runtime
+            from tftjax.evaluate.evaluation import evaluate
+            from tftjax.evaluate.foreign import by_stem, read_foreign
+            from tftjax.evaluate.verdict import summary
+            from tftjax.storage import runs
+            from tftjax.train import pictures
 
         runtime.configure()
         run = runs.open_run(arguments.run)
         foreign = read_foreign(run, by_stem(arguments.forecasts))
         evaluated = evaluate(run, foreign=foreign)
-        pictures.draw(pictures.pictures_of(run, evaluated))
+        pictures.draw(run, evaluated)
         print(summary(evaluated.metrics))
 
     return exit_code(command)

@@ -155,7 +155,9 @@ def evaluate_forecasts(
             periods_a_year=periods_a_year(calendar_of(panel)),
             foreign=foreign,
         )
-        metrics[split]["regimes"] = regime_metrics(run, target_rows(run, split), everyone[split], foreign)
+        metrics[split]["regimes"] = regime_metrics(
+            run, target_rows(run, split), everyone[split], foreign, baselines.derived
+        )
     all_scores = {split: {"model": scores[split], **baselines.scores[split]} for split in SPLITS}
     if run.config.data.validates_alone:  # weights are chosen on rows that nothing was fitted to
         metrics["test"] |= judge_combination(windows, everyone, all_scores, quantiles, own_metrics, foreign)

@@ -235,16 +235,12 @@ def write_tables(
     """Writes predictions.csv, quality.csv and, of a single series, baselines.csv."""
     names = [f"{q:g}" for q in run.config.model.quantiles]
     returns = run.data.panel.frame[run.data.panel.target].to_numpy(np.float64)
-    predictions, compared, quality = [], [], []
+    predictions, quality = [], []
     for split, forecast in forecasts.items():
         rows = target_rows(run, split)
         table = rows_table(run, split, rows)
         values = pd.DataFrame(forecast.reshape(rows.size, -1), columns=names)
         predictions.append(table.assign(actual=returns[rows.ravel()]).join(values))
-        for name, baseline in baselines.forecasts[split].items():
-            columns = [f"{name}/{level}" for level in names]
-            table = table.join(pd.DataFrame(baseline.reshape(rows.size, -1), columns=columns))
-        compared.append(table)
         windows = zip(rows_by_series(run, rows), modes[split], strict=True)
         ends = [rows[part.stop - len(judged) : part.stop, :1] for (_, part), judged in windows]
         table = rows_table(run, split, np.concatenate(ends))
@@ -252,7 +248,22 @@ def write_tables(
     files.replace_file(directory.predictions, partial(pd.concat(predictions).to_csv, index=False))
     files.replace_file(directory.quality, partial(pd.concat(quality).to_csv, index=False))
     if len(run.data.blocks) == 1:
-        files.replace_file(directory.baselines, partial(pd.concat(compared).to_csv, index=False))
+        if "baselines.csv" not in baselines.derived:
+            baselines.derived["baselines.csv"] = _beside(run, baselines, names).to_csv(index=False)
+        files.replace_text(directory.baselines, baselines.derived["baselines.csv"])
+
+
+def _beside(run: runs.Run, baselines: BaselineScores, levels: Sequence[str]) -> pd.DataFrame:
+    """The table of baselines.csv."""
+    tables = []
+    for split, forecasts in baselines.forecasts.items():
+        rows = target_rows(run, split)
+        columns = [
+            pd.DataFrame(forecast.reshape(rows.size, -1), columns=[f"{name}/{level}" for level in levels])
+            for name, forecast in forecasts.items()
+        ]
+        tables.append(pd.concat([rows_table(run, split, rows), *columns], axis=1))
+    return pd.concat(tables)
 
 
 def rows_table(run: runs.Run, split: str, rows: Int[np.ndarray, "W P"]) -> pd.DataFrame:

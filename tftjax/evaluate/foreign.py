@@ -274,6 +274,8 @@ def with_foreign(
     foreign: Mapping[str, ForeignForecast],
 ) -> BaselineScores:
     """The scores of the baselines and, after them, of foreign forecasts."""
+    if not foreign:
+        return baselines
     scores, kept = ({split: dict(of[split]) for split in SPLITS} for of in baselines[:2])
     for name, given in foreign.items():
         for split, forecast in given.forecasts.items():
@@ -282,4 +284,4 @@ def with_foreign(
             )
             if len(run.data.blocks) == 1:
                 kept[split][name] = forecast
-    return BaselineScores(scores, kept, baselines.left_out)
+    return BaselineScores(scores, kept, baselines.left_out, {})

@@ -6,9 +6,11 @@ calls a window collapsed at or below its threshold in `EvaluationConfig`.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
+from numpy.lib.stride_tricks import sliding_window_view
 
 from tftjax.config.evaluation import EvaluationConfig
 
@@ -26,61 +28,91 @@ MODES = (
 RANDOM_DRAWS = 50  # random forecasts, over all series together
 
 
+class Rolling(NamedTuple):
+    """A series in windows of consecutive rows.
+
+    Attributes:
+      rows: the whole series.
+      range: of each window.
+      deviation: standard deviation of each window.
+      shape: each window less its mean, scaled to a range of 1, so that tiny numbers do not underflow when
+        squared; NaN where it is constant.
+      square: sum of the squares of `shape`.
+    """
+
+    rows: Rows
+    range: Float[np.ndarray, " W"]
+    deviation: Float[np.ndarray, " W"]
+    shape: Float[np.ndarray, "W L"]
+    square: Float[np.ndarray, " W"]
+
+
+def rolling(values: Rows, length: int) -> Rolling:
+    """What is asked of a series alone; of the target once for many medians.
+
+    Args:
+      length: rows of a window; at most as many as there are.
+    """
+    windows = sliding_window_view(values, length)
+    centered = windows - windows.mean(axis=1, keepdims=True)
+    deviation, range_ = np.sqrt((centered * centered).mean(axis=1)), np.ptp(windows, axis=1)
+    shape = centered / np.where(range_ > 0, range_, np.nan)[:, None]
+    return Rolling(values, range_, deviation, shape, (shape * shape).sum(axis=1))
+
+
 def quality_modes(median: Rows, target: Rows, settings: EvaluationConfig) -> Int[np.ndarray, " W"]:
     """The mode of each window of `quality_window` consecutive rows, by its last row, as its place in MODES.
 
     Returns:
       [N - quality_window + 1]; empty if there are fewer rows.
     """
-    length = settings.quality_window
-    if len(median) < length:
+    if len(median) < settings.quality_window:
         return np.empty(0, np.int64)
-    x, y = (np.lib.stride_tricks.sliding_window_view(values, length) for values in (median, target))
-    collapsed = structural_collapses(x, y, settings)
-    accuracy, correlation = _accuracy(x, y), _correlation(x, y)
-    one_sign = np.maximum((x > 0).mean(axis=1), (x < 0).mean(axis=1)) > settings.max_one_sign
+    return _modes(median, rolling(target, settings.quality_window), settings)
+
+
+def _modes(median: Rows, target: Rolling, settings: EvaluationConfig) -> Int[np.ndarray, " W"]:
+    length = settings.quality_window
+    x = rolling(median, length)
+    collapsed = structural_collapses(x, target.deviation, settings)
+    most = np.maximum(_counts(median > 0, length), _counts(median < 0, length))
+    directed = (median != 0) & (target.rows != 0)
+    hits = (np.sign(median) == np.sign(target.rows)) & directed
+    with np.errstate(invalid="ignore"):
+        accuracy = _counts(hits, length) / _counts(directed, length)
+    # To its sign exact.
+    correlation = (x.shape * target.shape).sum(axis=1) / np.sqrt(x.square * target.square)
     # Undefined accuracies and correlations are NaN, of which no comparison holds.
     degraded = (accuracy < settings.degraded_accuracy) | (correlation < 0)
     healthy = (collapsed == 0) & (accuracy > settings.healthy_accuracy) & (correlation > 0)
+    one_sign = most / length > settings.max_one_sign
     conditions = [collapsed == 3, collapsed == 2, one_sign, degraded, healthy]
     return np.select(conditions, range(len(conditions)), len(conditions))
 
 
+def _counts(condition: Bool[np.ndarray, " N"], length: int) -> Int[np.ndarray, " W"]:
+    """The number of rows in each window on which a condition holds."""
+    total = np.concatenate([[0], np.cumsum(condition)])
+    return total[length:] - total[:-length]
+
+
 def structural_collapses(
-    median: Float[np.ndarray, "W L"], target: Float[np.ndarray, "W L"], settings: EvaluationConfig
+    median: Rolling, spread: Float[np.ndarray, " W"], settings: EvaluationConfig
 ) -> Int[np.ndarray, " W"]:
-    """The number of structural methods that call a window collapsed: 0 to 3."""
-    spread = target.std(axis=1)
-    deviation, range_ = median.std(axis=1), np.ptp(median, axis=1)
-    step = np.abs(np.diff(median, axis=1)).mean(axis=1)
-    still = range_ == 0  # rounding can give equal numbers a tiny deviation
+    """The number of structural methods that call a window collapsed: 0 to 3.
+
+    Args:
+      spread: the target's standard deviation in each window.
+    """
+    steps = np.abs(np.diff(median.rows))
+    step = sliding_window_view(steps, median.shape.shape[1] - 1).mean(axis=1)
+    still = median.range == 0  # rounding can give equal numbers a tiny deviation
     methods = (
-        (deviation <= settings.min_std_ratio * spread) | still,
-        range_ <= settings.min_range_ratio * spread,
+        (median.deviation <= settings.min_std_ratio * spread) | still,
+        median.range <= settings.min_range_ratio * spread,
         step <= settings.min_step_ratio * spread,
     )
     return np.sum(methods, axis=0)
-
-
-def _accuracy(median: Float[np.ndarray, "W L"], target: Float[np.ndarray, "W L"]) -> Float[np.ndarray, " W"]:
-    """`metrics.directional_accuracy` of each window; NaN where in no row both median and target moved."""
-    directed = (median != 0) & (target != 0)
-    hits = (np.sign(median) == np.sign(target)) & directed
-    with np.errstate(invalid="ignore"):
-        return hits.sum(axis=1) / directed.sum(axis=1)
-
-
-def _correlation(
-    median: Float[np.ndarray, "W L"], target: Float[np.ndarray, "W L"]
-) -> Float[np.ndarray, " W"]:
-    """Pearson's correlation of each window, to its sign exact; NaN where either is constant."""
-    centered = []
-    for values in (median, target):
-        reach = np.ptp(values, axis=1, keepdims=True)
-        # Scaled to 1 before squaring, so that tiny forecasts do not underflow.
-        centered.append((values - values.mean(axis=1, keepdims=True)) / np.where(reach > 0, reach, np.nan))
-    x, y = centered
-    return (x * y).sum(axis=1) / np.sqrt((x * x).sum(axis=1) * (y * y).sum(axis=1))
 
 
 def shares(modes: Int[np.ndarray, " W"]) -> dict[str, float | None]:
@@ -100,9 +132,10 @@ def random_modes(
     """
     rng = np.random.default_rng(0)
     draws = max(1, RANDOM_DRAWS // max(len(pairs), 1))
-    modes = [
-        quality_modes(rng.normal(median.mean(), median.std(), len(median)), target, settings)
-        for median, target in pairs
-        for _ in range(draws)
-    ]
-    return np.concatenate(modes) if modes else np.empty(0, np.int64)
+    modes = [np.empty(0, np.int64)]
+    for median, target in pairs:
+        drawn = rng.normal(median.mean(), median.std(), (draws, len(median)))
+        if len(median) >= settings.quality_window:
+            rolled = rolling(target, settings.quality_window)
+            modes += [_modes(one, rolled, settings) for one in drawn]
+    return np.concatenate(modes)

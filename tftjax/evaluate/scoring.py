@@ -220,11 +220,14 @@ class BaselineScores(NamedTuple):
       scores: scores by split and name.
       forecasts: forecasts by split and name, of a panel of one series; else none, as they take much memory.
       left_out: by name of a baseline without a forecast, why.
+      derived: what was made of them for one run, and is the same for the next on the same data: metrics of
+        regimes, the text of baselines.csv.
     """
 
     scores: dict[str, dict[str, Score]]
     forecasts: dict[str, dict[str, Forecast]]
     left_out: dict[str, str]
+    derived: dict[Hashable, Any]
 
 
 def target_rows(run: runs.Run, split: str) -> Rows:
@@ -271,7 +274,7 @@ def score_baselines(
 
 
 def _score_all(run: runs.Run, windows: dict[str, Windows]) -> BaselineScores:
-    result = BaselineScores({split: {} for split in SPLITS}, {split: {} for split in SPLITS}, {})
+    result = BaselineScores({split: {} for split in SPLITS}, {split: {} for split in SPLITS}, {}, {})
     num_series = len(run.data.blocks)
     quantiles, own_metrics = run.config.model.quantiles, run.functions.metrics
     with divided(num_series) as apply:
@@ -433,6 +436,7 @@ def regime_metrics(
     rows: Int[np.ndarray, "W P"],
     forecasts: Mapping[str, Float[np.ndarray, "W P Q"]],
     foreign: Collection[str] = (),
+    known: dict[Hashable, dict] | None = None,
 ) -> dict[str, dict[str, dict]]:
     """Metrics of each regime's windows.
 
@@ -440,6 +444,7 @@ def regime_metrics(
       rows: the target rows of the windows.
       forecasts: the forecasts of "model", of the baselines and of foreign ones, by name.
       foreign: names of the foreign ones.
+      known: metrics of all but the model that runs share who have these rows and forecasts, filled here.
     Returns:
       By division and regime: number of `windows`, the model's metrics, and each other's in
       `baselines` or `foreign`.
@@ -447,6 +452,7 @@ def regime_metrics(
     quantiles = run.config.model.quantiles
     returns = run.data.panel.frame[run.data.panel.target].to_numpy(np.float64)
     one_series = len(run.data.blocks) == 1
+    known = {} if known is None else known
     metrics: dict[str, dict[str, dict]] = {}
     for division in divisions(run, rows[:, 0] - 1):
         metrics[division.name] = {}
@@ -454,12 +460,14 @@ def regime_metrics(
             inside = division.regime == place
             values: dict = {"windows": int(inside.sum())}
             if inside.any():
-                scores = {
-                    name: evaluate_forecast(
-                        forecast[inside], returns[rows[inside]], quantiles, one_series=one_series
+                of, scores = rows[inside], {}
+                for name, forecast in forecasts.items():
+                    key = name, of.tobytes()
+                    scores[name] = known.get(key) or evaluate_forecast(
+                        forecast[inside], returns[of], quantiles, one_series=one_series
                     )
-                    for name, forecast in forecasts.items()
-                }
+                    if name != "model":
+                        known[key] = scores[name]
                 values |= scores.pop("model") | apart(scores, foreign)
             metrics[division.name][label] = values
     return metrics

@@ -5,12 +5,13 @@ MIN_DAYS days, or input for which it is undefined, such as a constant sign. Wher
 a stationary bootstrap draws the same blocks of days for all, and the same every time.
 """
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt
 
 MIN_DAYS = 30  # below, the large-sample distributions of these tests are no guide
 ALPHA = 0.05  # of the verdict, and of the intervals
@@ -181,9 +182,13 @@ def wilson_interval(
     share: Float[np.ndarray, " Q"], count: int
 ) -> tuple[Float[np.ndarray, " Q"], Float[np.ndarray, " Q"]]:
     """95 % interval, (low, high), of a probability seen as `share` of `count` draws (Wilson 1927)."""
-    from statsmodels.stats.proportion import proportion_confint  # takes a second to import
+    from scipy.special import ndtri  # a tenth of a second to import; statsmodels, which has it too, a second
 
-    return proportion_confint(share * count, count, ALPHA, method="wilson")
+    z = -ndtri(ALPHA / 2)
+    scale = 1 + z**2 / count
+    center = (share + z**2 / (2 * count)) / scale
+    half = z * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2)) / scale
+    return np.clip(center - half, 0, 1), np.clip(center + half, 0, 1)  # rounded
 
 
 # ---- Many forecasts at once: of twenty tests one by one, one finds a difference by chance ----------------
@@ -204,8 +209,6 @@ def confidence_set(losses: Losses) -> dict[str, float]:
       By name; empty of a single forecast, too, and where it says nothing.
     Source: Hansen, Lunde and Nason 2011, "The model confidence set", their T_max; the package `arch`.
     """
-    from arch.bootstrap import MCS  # a second to import, and only evaluation needs it
-
     table = np.column_stack([*losses.values()])
     if table.shape[1] < 2 or not _can_be_tested(table):
         return {}
@@ -226,10 +229,47 @@ def confidence_set(losses: Losses) -> dict[str, float]:
     if len(leaders) > 1:
         table = table[:, leaders]
         block = block_length(table - table.mean(axis=1, keepdims=True))
-        test = MCS(table, ALPHA, REPLICATIONS, block, "max", seed=0)
-        test.compute()
-        p = {leaders[place]: float(value) for place, value in test.pvalues["Pvalue"].items()}
+        p = dict(zip(leaders, _eliminated(table, block).tolist(), strict=True))
     return {name: p.get(same_as[place], 0.0) for place, name in enumerate(losses)}
+
+
+def _eliminated(table: Float[np.ndarray, "T K"], block: int) -> Float[np.ndarray, " K"]:
+    """P-values of the model confidence set: the worst column is taken out until one is left.
+
+    As `MCS` of the package `arch`, in a third of its time.
+    """
+    means, errors = table.mean(axis=0), resampled_means(table - table.mean(axis=0), block)
+    p, left, largest = np.ones(len(means)), np.arange(len(means)), 0.0
+    while len(left) > 1:
+        drawn = errors[:, left] - errors[:, left].mean(axis=1, keepdims=True)
+        spread = np.sqrt((drawn**2).mean(axis=0))
+        t = (means[left] - means[left].mean()) / spread
+        largest = max(largest, float((t.max() < (drawn / spread).max(axis=1)).mean()))
+        p[left[t == t.max()]] = largest
+        left = left[t < t.max()]
+    return p
+
+
+def resampled_means(table: Float[np.ndarray, "T K"], block: int) -> Float[np.ndarray, "R K"]:
+    """Means of columns over resamples of their rows by the stationary bootstrap.
+
+    Args:
+      block: mean number of rows in a block.
+    Source: Politis and Romano 1994; the package `arch`.
+    """
+    means = np.empty((REPLICATIONS, table.shape[1]))
+    for mean, rows in zip(means, _resamples(len(table), block), strict=True):
+        np.add.reduce(table.take(rows, axis=0), axis=0, out=mean)
+    return means / len(table)
+
+
+@functools.lru_cache(maxsize=8)  # members of a sweep, and what is asked of each of them, have the same
+def _resamples(count: int, block: int) -> UInt[np.ndarray, "R T"]:
+    from arch.bootstrap import StationaryBootstrap  # a second to import, and only evaluation needs it
+
+    sampler = StationaryBootstrap(block, np.empty(count), seed=0)
+    smallest = np.min_scalar_type(count)
+    return np.stack([sampler.update_indices().astype(smallest) for _ in range(REPLICATIONS)])
 
 
 def not_told_from_best(p_values: Mapping[str, float]) -> list[str]:

@@ -10,9 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Bool, Float
 
-from tftjax.evaluate.significance import ALPHA, MIN_DAYS
-
-RESAMPLES = 1000
+from tftjax.evaluate.significance import ALPHA, MIN_DAYS, resampled_means
 
 # Median forecasts [N] -> positions [N], held over the next return. A median of exactly zero is no direction:
 # nothing is held, and what was held is sold at a cost.
@@ -56,10 +54,8 @@ def sharpe_ratios(net: dict[str, Float[np.ndarray, " T"]], periods_a_year: float
     Returns:
       By position `sharpe`, `low`, `high`; but for buy_and_hold also `excess`, `excess_low` and `excess_high`.
       None where they are undefined, bounds also with fewer than MIN_DAYS days.
-    Source: Politis and Romano 1994; Hall, Horowitz and Jing 1995 (the length); the package `arch`.
+    Source: Politis and Romano 1994; Hall, Horowitz and Jing 1995 (the length).
     """
-    from arch.bootstrap import StationaryBootstrap  # a second to import, and only evaluation needs it
-
     names = list(net)
     reference = names.index(REFERENCE)
     returns = np.column_stack(list(net.values()))
@@ -72,8 +68,7 @@ def sharpe_ratios(net: dict[str, Float[np.ndarray, " T"]], periods_a_year: float
     sharpe = ratios(table.mean(axis=0)) if count > 1 else undefined
     low = high = excess_low = excess_high = undefined
     if count >= MIN_DAYS:
-        days = StationaryBootstrap(round(count ** (1 / 3)), table, seed=np.random.default_rng(0))
-        drawn = ratios(days.apply(lambda sample: sample.mean(axis=0), RESAMPLES))
+        drawn = ratios(resampled_means(table, round(count ** (1 / 3))))
         bounds = ALPHA / 2, 1 - ALPHA / 2
         low, high = np.quantile(drawn, bounds, axis=0)
         excess_low, excess_high = np.quantile(drawn - drawn[:, [reference]], bounds, axis=0)

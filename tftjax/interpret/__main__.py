@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tftjax.cli import command_parser, exit_code
+from tftjax.cli import command_parser, exit_code, importing
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -30,9 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def command() -> None:
         # Not before the flags are known to be right, and where Ctrl-C is caught: it takes a second.
-        from tftjax import runtime
-        from tftjax.interpret.tables import interpret, table_of
-        from tftjax.storage import runs
+        with importing():
+            from tftjax import runtime
+            from tftjax.interpret.tables import interpret, table_of
+            from tftjax.storage import runs
 
         runtime.configure()
         summaries = {}

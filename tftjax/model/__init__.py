@@ -1,7 +1,7 @@
 """The network of Lim et al. 2021, module by module, with its variants in tables.
 
-`tft` is the wiring in the order of the paper, `parameters` names, initialises and flattens, `forecast` runs
-windows through a trained network.
+`tft` is the wiring in the order of the paper, `parameters` names, initialises and flattens, in `parts`;
+`forecast` runs windows through a trained network.
 """
 
 from tftjax import face
@@ -13,6 +13,7 @@ __all__, __getattr__ = face(
     heads="",
     layers="",
     parameters="build_model",
+    parts="PARTS",
     regime="GATES",
     staleness="",
     tft="TFTOutput TemporalFusionTransformer",

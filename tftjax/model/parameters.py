@@ -21,19 +21,11 @@ from tftjax.config.loading import Config
 from tftjax.config.train import TrainConfig
 from tftjax.data.windows import Inputs
 from tftjax.errors import UserError
+from tftjax.model.parts import PARTS
 from tftjax.model.tft import CORRECTION, TemporalFusionTransformer
 from tftjax.runtime import remembered
 
 Tree = Mapping[str, Any]
-
-# Which part of the model a top-level module belongs to, by the start of its name; for gradient norms.
-PARTS = {
-    "embeddings": ("embedding",),
-    "variable_selection": ("encoder_selection", "decoder_selection", "static_encoder"),
-    "lstm": ("lstm",),
-    "attention": ("static_enrichment", "attention", "position_wise"),
-    "output": ("output",),
-}
 
 
 class Layout(NamedTuple):

@@ -171,9 +171,19 @@ def save(path: Path, drawing: Drawing) -> None:
     """
     with matplotlib.rc_context(STYLE):
         figure = figure_of(drawing)
+        # Of itself savefig draws twice, the first time for the layout alone.
+        if engine := figure.get_layout_engine():
+            engine.execute(figure)
+            figure.set_layout_engine(None)
         files.replace_file(
             path, lambda new: figure.savefig(new, format="png", dpi=100, metadata={"Software": None})
         )
+
+
+def save_each(drawings: Iterable[tuple[Path, Drawing]]) -> None:
+    """Writes drawings; see `save`."""
+    for path, drawing in drawings:
+        save(path, drawing)
 
 
 def series_keys(labels: Iterable[Any], colors: Sequence[str] = SERIES) -> list[Key]:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from tftjax.model.parameters import PARTS
+from tftjax.model.parts import PARTS
 from tftjax.plots.theme import LIGHT, SERIES, Drawing, Key, Picture, Theme, picture
 
 
@@ -41,6 +41,9 @@ SUBPLOTS = (
 )
 # The subplots that watch for collapse: two lines at most, so that they can be told apart on a page.
 WATCHED = tuple(subplot for subplot in SUBPLOTS if len(subplot.lines) <= 2)
+# Room in px: beside the figure and between columns, for labels of ticks; above a subplot, for its title and a
+# legend of two rows; below the last one.
+LEFT, RIGHT, BETWEEN, ABOVE, BELOW = 50, 24, 50, 52, 38
 KEYS = (Key("best epoch", "ink", "dotted"), Key("epoch with a warning", "red", "band", 0.14))
 
 
@@ -72,6 +75,7 @@ def course(
     columns = 1 if theme.narrow else 3
     rows = -(-len(subplots) // columns)
     theme.set_height(figure, 215 * rows, 165 * rows)
+    _place(figure, theme, rows, columns)
     grid = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
     epochs = [record["epoch"] for record in records]
     warned = [record["epoch"] for record in records if record.get("warnings")]
@@ -95,13 +99,30 @@ def course(
         axes.set_visible(False)
 
 
+def _place(figure: Figure, theme: Theme, rows: int, columns: int) -> None:
+    """Sets the room around subplots: a layout that is made to measure takes half of the drawing."""
+    figure.set_layout_engine(None)
+    width, height, margin = theme.width, 72 * figure.get_figheight(), theme.margin / 2
+    above, below = ABOVE + margin, BELOW + margin
+    wide = (width - LEFT - RIGHT - (columns - 1) * BETWEEN) / columns
+    high = (height - above - below - (rows - 1) * ABOVE) / rows
+    figure.subplots_adjust(
+        left=LEFT / width,
+        right=1 - RIGHT / width,
+        bottom=below / height,
+        top=1 - above / height,
+        wspace=BETWEEN / wide,
+        hspace=ABOVE / high,
+    )
+
+
 def _describe(axes: Axes, subplot: Subplot) -> None:
     """Writes the title with a legend below it, and sets the logarithmic scale."""
     count, columns = len(axes.get_lines()), 3
     rows = -(-count // columns) if count > 1 else 0
-    axes.set_title(subplot.title, pad=6 + 14 * rows)
+    axes.set_title(subplot.title, y=1, pad=6 + 14 * rows)  # without y, it is sought in each drawing
     if rows:
-        legend = axes.legend(
+        axes.legend(
             loc="lower left",
             bbox_to_anchor=(0, 1),
             ncols=columns,
@@ -112,7 +133,6 @@ def _describe(axes: Axes, subplot: Subplot) -> None:
             handletextpad=0.4,
             columnspacing=1,
         )
-        legend.set_in_layout(False)  # the title makes room for it
     if subplot.log:
         axes.set_yscale("log", nonpositive="mask")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tftjax.cli import command_parser, exit_code
+from tftjax.cli import command_parser, exit_code, importing
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -28,7 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def command() -> None:
         # Not before the flags are known to be right, and where Ctrl-C is caught: it takes a second.
-        from tftjax.report.kinds import report
+        with importing():
+            from tftjax.report.kinds import report
 
         for path in report(arguments.directory):
             print(path)

@@ -191,9 +191,15 @@ def versions() -> dict[str, str]:
 
 @contextlib.contextmanager
 def claim(
-    directory: Path, config: Config, panel: Panel, *, resume: bool = False, overwrite: bool = False
+    directory: Path,
+    config: Config,
+    panel: Panel,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    like: Path | None = None,
 ) -> Iterator[bool]:
-    """`directories.claim` of a run's directory.
+    """`directories.claim` of a run's directory; `like` is a run's that was claimed for the same panel.
 
     A run to go on with takes new settings of `evaluation`, and other metrics and baselines, which have no
     part in training, and higher ones of RAISABLE; the metrics of its evaluation, which are by the old ones,
@@ -203,16 +209,16 @@ def claim(
       UserError: see `directories.claim`; or the run to go on with has another config or other data.
     """
     run = RunDirectory(directory)
-    write, check = (partial(step, run, config, panel) for step in (_write, _check_same))
+    write, check = partial(_write, run, config, panel, like), partial(_check_same, run, config, panel)
     with directories.claim(run, write, check, resume=resume, overwrite=overwrite) as goes_on:
         if goes_on:
             _bring_up_to_date(run, config, panel)
         yield goes_on
 
 
-def _write(run: RunDirectory, config: Config, panel: Panel) -> None:
+def _write(run: RunDirectory, config: Config, panel: Panel, like: Path | None) -> None:
     write_json(run.config, config.model_dump(mode="json"))
-    write_panel(run.path, panel)
+    write_panel(run.path, panel, like)
 
 
 def _bring_up_to_date(run: RunDirectory, config: Config, panel: Panel) -> None:

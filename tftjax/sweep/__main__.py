@@ -11,6 +11,7 @@ from tftjax.cli import (
     check_sharing,
     command_parser,
     exit_code,
+    importing,
     rerun,
     training_flags,
 )
@@ -108,10 +109,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def command() -> None:
         # Not before the flags are known to be right, and where Ctrl-C is caught: it takes a second.
-        from tftjax import runtime
-        from tftjax.sweep.parts import gather, read_part
-        from tftjax.sweep.run import conclude, load_data, sweep
-        from tftjax.train import engine_on
+        with importing():
+            from tftjax import runtime
+            from tftjax.sweep.parts import gather, read_part
+            from tftjax.sweep.run import conclude, load_data, sweep
+            from tftjax.train import engine_on
 
         if arguments.conclude:
             runtime.configure()

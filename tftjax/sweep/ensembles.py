@@ -148,7 +148,7 @@ def evaluate_ensembles(
         directory = make(SweepDirectory(folder).ensemble(config).path)
         run = stand_in(directory, title(config, len(members)), members[0], data[members[0].name], functions)
         evaluated = evaluate_forecasts(run, forecasts, known)
-        pictures.draw(pictures.pictures_of(run, evaluated))
+        pictures.draw(run, evaluated)
         metrics[config] = evaluated.metrics
     return metrics
 

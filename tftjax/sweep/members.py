@@ -49,14 +49,19 @@ def _write_plan(folder: Path, members: Sequence[Member]) -> None:
     SweepDirectory(folder).write(plan)
 
 
-def create_member(folder: Path, member: Member, panel: Panel, *, resume: bool) -> None:
-    """Makes a member's run directory, unless there is one to go on with.
+def create_member(
+    folder: Path, member: Member, panel: Panel, *, resume: bool, like: Path | None = None
+) -> Path:
+    """Makes a member's run directory, unless there is one to go on with; returns it.
 
+    Args:
+      like: the directory of a member of the same panel.
     Raises:
       UserError: something else lies in its place, or a run of another config or other data.
     """
-    with runs.claim(SweepDirectory(folder).member(member.name).path, member.config, panel, resume=resume):
-        pass
+    directory = SweepDirectory(folder).member(member.name).path
+    with runs.claim(directory, member.config, panel, resume=resume, like=like):
+        return directory
 
 
 def read_members(folder: Path) -> list[Member]:

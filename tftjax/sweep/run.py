@@ -122,8 +122,10 @@ def _own_members(
     folder: Path, members: Sequence[Member], data: Mapping[str, Data], *, resume: bool
 ) -> Iterator[dict[str, Ended]]:
     """Makes members' directories, and locks those that are not done; gives who has ended."""
+    like: dict[int, Path] = {}
     for member in members:
-        create_member(folder, member, data[member.name].whole, resume=resume)
+        panel = data[member.name].whole
+        like[id(panel)] = create_member(folder, member, panel, resume=resume, like=like.get(id(panel)))
     ended = read_ended(folder)
     with contextlib.ExitStack() as locks:
         for member in members:
@@ -179,6 +181,7 @@ def evaluate_share(
     tracking: Tracking,
 ) -> None:
     """Evaluates and draws members that have ended, as far as that is not done; adds to `baselines`."""
+    from tftjax.plots import theme  # matplotlib takes half a second to import: only where it is needed
 
     def is_evaluated(member: Member) -> bool:
         written = SweepDirectory(folder).member(member.name).evaluation.metrics.exists()
@@ -201,7 +204,7 @@ def evaluate_share(
             if member.fold:
                 note(member)
             else:
-                call(pictures.draw, pictures.pictures_of(run, evaluated), functools.partial(note, member))
+                call(theme.save_each, pictures.drawings(run, evaluated), functools.partial(note, member))
 
 
 def train_program(

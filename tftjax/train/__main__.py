@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from tftjax.cli import STOPPED, add_training_flags, command_parser, exit_code, training_flags
+from tftjax.cli import STOPPED, add_training_flags, command_parser, exit_code, importing, training_flags
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -39,11 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def command() -> None:
         # Not before the flags are known to be right, and where Ctrl-C is caught: it takes a second.
-        from tftjax import runtime
-        from tftjax.config.loading import load
-        from tftjax.data.loading import load_panel
-        from tftjax.storage import runs
-        from tftjax.train.run import check_same_config, refit, train
+        with importing():
+            from tftjax import runtime
+            from tftjax.config.loading import load
+            from tftjax.data.loading import load_panel
+            from tftjax.storage import runs
+            from tftjax.train.run import check_same_config, refit, train
 
         runtime.configure()
         named = [f"name={json.dumps(arguments.name)}"] if arguments.name is not None else []

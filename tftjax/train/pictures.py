@@ -1,7 +1,7 @@
 """Pictures of an evaluated run, beside its tables: evaluation/{fan_chart,calibration,monitor}.png."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from jaxtyping import Float
 from numpy import ndarray
@@ -17,50 +17,33 @@ if TYPE_CHECKING:
     from tftjax.plots.theme import Drawing
 
 
-class Pictures(NamedTuple):
-    """What the pictures of a run are drawn from; it can be sent to another process.
-
-    Attributes:
-      directory: the run's directory.
-      name: the run's name, for titles.
-      test: the test windows.
-      shares: see `Evaluated`.
-      best: name of the baseline that was best on validation.
-      records: the epochs' lines of metrics.jsonl; none of what no training made.
-      best_epoch: the epoch whose parameters are kept.
-    """
-
-    directory: Path
-    name: str
-    test: Predictions
-    shares: dict[str, Float[ndarray, " Q"]]
-    best: str | None
-    records: list[dict[str, Any]]
-    best_epoch: int
-
-
-def pictures_of(run: runs.Run, evaluated: Evaluated) -> Pictures:
-    """What the pictures of an evaluated run are drawn from."""
-    best, records = hardest(evaluated.metrics["val"]["baselines"]), read_history(run.directory)
-    parts = run.config.name, evaluated.test, evaluated.shares, best, records, run.best_epoch
-    return Pictures(run.directory, *parts)
-
-
-def draw(pictures: Pictures) -> None:
-    """Draws the first step's forecasts of the test rows, and the course of training, if any.
-
-    The fan is that of the first series.
+def draw(run: runs.Run, evaluated: Evaluated) -> None:
+    """Writes the `drawings` of an evaluated run.
 
     Raises:
       UserError: a picture cannot be written.
     """
-    from tftjax.plots import theme, training  # matplotlib takes half a second to import
+    from tftjax.plots import theme  # matplotlib takes half a second to import
 
-    folder, name, test = RunDirectory(pictures.directory).evaluation, pictures.name, pictures.test
-    theme.save(folder.fan_chart, fan(name, test, test.series[0]))
-    theme.save(folder.calibration, calibration(name, test, pictures.shares, pictures.best))
-    if pictures.records:
-        theme.save(folder.monitor, training.course_drawing(pictures.records, pictures.best_epoch, name))
+    theme.save_each(drawings(run, evaluated))
+
+
+def drawings(run: runs.Run, evaluated: Evaluated) -> list[tuple[Path, "Drawing"]]:
+    """The first step's forecasts of the test rows, and the course of training, if any; each with its file.
+
+    The fan is that of the first series. They can be sent to another process, which needs no jax to draw them.
+    """
+    from tftjax.plots import training
+
+    folder, name, test = RunDirectory(run.directory).evaluation, run.config.name, evaluated.test
+    best, records = hardest(evaluated.metrics["val"]["baselines"]), read_history(run.directory)
+    result = [
+        (folder.fan_chart, fan(name, test, test.series[0])),
+        (folder.calibration, calibration(name, test, evaluated.shares, best)),
+    ]
+    if records:
+        result.append((folder.monitor, training.course_drawing(records, run.best_epoch, name)))
+    return result
 
 
 def fan(name: str, test: Predictions, series: str) -> "Drawing":

@@ -239,7 +239,7 @@ def train(
             outcome = fit(config, data, directory, quiet, functions, update)
             run = runs.open_run(directory, data, functions)  # a large panel is not held twice
             evaluated = evaluate(run)
-            pictures.draw(pictures.pictures_of(run, evaluated))
+            pictures.draw(run, evaluated)
             tracking.end(config.name, kept_files(RunDirectory(directory)))
     if not quiet:
         folder = RunDirectory(directory).evaluation.path

@@ -5,7 +5,15 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from tftjax.cli import STOPPED, add_training_flags, command_parser, exit_code, rerun, training_flags
+from tftjax.cli import (
+    STOPPED,
+    add_training_flags,
+    command_parser,
+    exit_code,
+    importing,
+    rerun,
+    training_flags,
+)
 
 if __name__ == "__main__":  # before the imports that take a second
     rerun("tune")
@@ -79,9 +87,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def command() -> None:
         # Not before the flags are known to be right, and where Ctrl-C is caught: it takes a second.
-        from tftjax import runtime
-        from tftjax.tune.folder import Search
-        from tftjax.tune.run import tune
+        with importing():
+            from tftjax import runtime
+            from tftjax.tune.folder import Search
+            from tftjax.tune.run import tune
 
         config = load(arguments.config, arguments.set)
         name = arguments.name if arguments.name is not None else f"{config.name}-search"

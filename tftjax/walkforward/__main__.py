@@ -11,6 +11,7 @@ from tftjax.cli import (
     check_sharing,
     command_parser,
     exit_code,
+    importing,
     rerun,
     training_flags,
 )
@@ -116,12 +117,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def command() -> None:
         # Not before the flags are known to be right, and where Ctrl-C is caught: it takes a second.
-        from tftjax import runtime
-        from tftjax.sweep.parts import gather, read_part
-        from tftjax.sweep.run import load_data, sweep
-        from tftjax.train import engine_on
-        from tftjax.walkforward import refit, results
-        from tftjax.walkforward.pool import fold_facts
+        with importing():
+            from tftjax import runtime
+            from tftjax.sweep.parts import gather, read_part
+            from tftjax.sweep.run import load_data, sweep
+            from tftjax.train import engine_on
+            from tftjax.walkforward import refit, results
+            from tftjax.walkforward.pool import fold_facts
 
         def fit_anew(folder, data, flags) -> None:
             if not arguments.quiet:
