@@ -81,9 +81,11 @@ def test_the_result_is_rebuilt_of_the_arguments(folder):
 
 def test_arrays_on_the_devices_are_taken_as_they_are(folder):
     program = on_two()
-    placed = program.put(X, Y)
-    assert program.put(*placed)[0] is placed[0]
-    jax.tree.map(np.testing.assert_array_equal, program(*placed), program(X, Y))
+    x, y = program.put(X, Y)
+    assert x.sharding.spec == DIVIDED
+    again = program.put(x, {"a": Y["a"]})
+    assert again[0] is x
+    jax.tree.map(np.testing.assert_array_equal, program(x, {"a": y}), program(X, Y))
 
 
 def others(monkeypatch):

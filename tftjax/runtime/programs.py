@@ -30,7 +30,7 @@ from tftjax.runtime.settings import compiler_options, kind_of_code
 log = logging.getLogger(__name__)
 
 KEPT = 128  # newest entries that stay
-VERSIONED = ("tftjax", "jax", "jaxlib", "flax", "optax", "numpy")
+VERSIONED = ("jax", "jaxlib", "flax", "optax", "numpy")  # of this project the code itself counts
 # Of jax's settings those that say what is kept or printed: no part of a program.
 NO_PART = ("cache", "log", "traceback", "dump", "explain", "profiler")
 
@@ -84,14 +84,23 @@ class OnMesh:
     def executable(self, *arguments: Any) -> Executable:
         """The program for arguments of these shapes, which may be `jax.ShapeDtypeStruct`."""
         leaves, structure = jax.tree.flatten(arguments)
-        shapes = structure, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
+        shapes = structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
         if shapes not in self._ready:
             self._ready[shapes] = self._executable(arguments, str(shapes))
         return self._ready[shapes]
 
-    def put(self, *arguments: Any) -> tuple[Any, ...]:
-        """The arguments on the devices; what lies there as the program wants it is not moved."""
-        return tuple(map(jax.device_put, arguments, self._shardings))
+    def put(self, *arguments: Any) -> list[jax.Array]:
+        """The arguments' leaves on the devices; what lies there as the program wants it is not moved."""
+        leaves, places = [], []
+        for argument, sharding in zip(arguments, self._shardings, strict=True):
+            own = jax.tree.leaves(argument)
+            leaves += own
+            places += [sharding] * len(own)
+        away = [n for n, leaf in enumerate(leaves) if getattr(leaf, "sharding", None) != places[n]]
+        moved = jax.device_put([leaves[n] for n in away], [places[n] for n in away])
+        for n, leaf in zip(away, moved, strict=True):
+            leaves[n] = leaf
+        return leaves
 
     def lower(self, *arguments: Any, name: str = "program") -> jax.stages.Lowered:
         """The function, lowered for arguments of these shapes."""
@@ -143,7 +152,7 @@ class OnMesh:
         divided = self.out_spec != PartitionSpec()
 
         def run(*arguments: Any) -> Any:
-            results = loaded.execute_sharded(jax.tree.leaves(self.put(*arguments)))
+            results = loaded.execute_sharded(self.put(*arguments))
             shares = results.disassemble_into_single_device_arrays()
             whole = [
                 np.concatenate([np.asarray(share) for share in each]) if divided else np.asarray(each[0])
