@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -24,8 +23,14 @@ ROOT = Path(__file__).resolve().parent.parent
 INFERENCE_BATCH = 256
 
 
-def first_epoch_seconds(config: str, run: RunDirectory, epochs: int, environment: dict[str, str]) -> float:
-    """Trains in a process; seconds from its start to the line of the first epoch in metrics.jsonl."""
+def first_epoch(
+    config: str, run: RunDirectory, epochs: int, environment: dict[str, str]
+) -> tuple[float, float]:
+    """Trains in a process.
+
+    Returns:
+      Seconds from its start to the line of the first epoch in metrics.jsonl, and its peak memory in MB.
+    """
     command = [sys.executable, "-m", "tftjax.train", config, "--quiet"]
     command += ["--runs", str(run.path.parent), "--name", run.path.name]
     command += ["--set", f"train.max_epochs={epochs}", "--set", f"train.patience={epochs}"]
@@ -34,18 +39,18 @@ def first_epoch_seconds(config: str, run: RunDirectory, epochs: int, environment
     while not (run.metrics.exists() and run.metrics.stat().st_size) and process.poll() is None:
         time.sleep(0.01)
     seconds = time.monotonic() - started
-    if process.wait() != 0:
+    _, status, usage = os.wait4(process.pid, 0)
+    if status != 0:
         raise SystemExit("the training process failed")
-    return seconds
+    return seconds, usage.ru_maxrss / 1024
 
 
 def train_rates(
     config: str, run: RunDirectory, epochs: int, environment: dict[str, str]
 ) -> tuple[list[float], float]:
     """Windows per second of each epoch of a run but the first two, and its peak memory in MB."""
-    first_epoch_seconds(config, run, epochs, environment)
+    _, peak = first_epoch(config, run, epochs, environment)
     lines = run.metrics.read_text().splitlines()
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     return [json.loads(line)["windows_per_s"] for line in lines[2:]], peak
 
 
@@ -86,17 +91,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": f"{folder}/cache"}
         short = [RunDirectory(Path(folder) / name) for name in ("cold", "warm0", "warm1", "warm2")]
-        cold, *warm = (first_epoch_seconds(arguments.config, run, 1, environment) for run in short)
+        cold, *warm = (first_epoch(arguments.config, run, 1, environment) for run in short)
         steady = RunDirectory(Path(folder) / "steady")
         train, peak = train_rates(arguments.config, steady, arguments.epochs, environment)
         infer, parameters = inference(steady.path, repeats=200)
     rates = {"train_windows_per_s": train, "inference_windows_per_s": infer}
     spread = {name: statistics.quantiles(values, n=4) for name, values in rates.items()}
     single = {
-        "first_epoch_cold_s": cold,
-        "first_epoch_warm_s": statistics.median(warm),
+        "first_epoch_cold_s": cold[0],
+        "first_epoch_warm_s": statistics.median(seconds for seconds, _ in warm),
         "parameters": parameters,
         "peak_rss_mb": peak,
+        "peak_rss_compiling_mb": cold[1],
     }
     print(f"{platform.platform()}, {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}", file=sys.stderr)
     for name, (low, middle, high) in spread.items():

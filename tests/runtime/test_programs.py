@@ -186,8 +186,11 @@ def test_without_a_cache_nothing_is_kept(folder):
 
 
 def test_the_newest_stay(folder, monkeypatch):
-    monkeypatch.setattr(programs, "KEPT", 2)
-    for number, size in enumerate((2, 4, 6, 8)):
+    on_two()(np.arange(2, dtype=np.float32), Y)
+    (first,) = folder.path.iterdir()
+    os.utime(first, (0, 0))
+    monkeypatch.setattr(programs, "KEPT", 2.5 * first.stat().st_size)
+    for number, size in enumerate((4, 6, 8), start=1):
         on_two()(np.arange(size, dtype=np.float32), Y)
         newest = max(folder.path.iterdir(), key=lambda path: path.stat().st_mtime_ns)
         os.utime(newest, (number, number))

@@ -49,7 +49,7 @@ def untrained_run(folder, **model):
     best = state.params + np.float32(0.25)
     state = state._replace(best_params=best, epoch=np.int32(3), best_epoch=np.int32(2))
     member = Training("source", run.config, run.data, folder / "source")
-    loop.save_state(member, state, run.program, 1)
+    loop.save_state(member, state, run.program, engine.Rounding(1, emitters=False))
     return SimpleNamespace(directory=folder / "source", best=to_tree(best, run.program.layout))
 
 

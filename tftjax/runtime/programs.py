@@ -29,7 +29,7 @@ from tftjax.runtime.settings import compiler_options, kind_of_code
 
 log = logging.getLogger(__name__)
 
-KEPT = 128  # newest entries that stay
+KEPT = 2**30  # bytes of the newest entries that stay
 VERSIONED = ("jax", "jaxlib", "flax", "optax", "numpy")  # of this project the code itself counts
 # Of jax's settings those that say what is kept or printed: no part of a program.
 NO_PART = ("cache", "log", "traceback", "dump", "explain", "profiler")
@@ -227,7 +227,7 @@ def load(code: bytes, mesh: Mesh) -> Any:
 
 
 def keep(path: Path, numbers: Any, code: bytes) -> None:
-    """Writes an entry and removes the oldest beyond `KEPT`; a folder that cannot be written to is left.
+    """Writes an entry and removes the oldest beyond `KEPT` bytes; a folder that cannot be written to is left.
 
     Args:
       numbers: see `OnMesh._wrapped`.
@@ -236,9 +236,12 @@ def keep(path: Path, numbers: Any, code: bytes) -> None:
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         files.replace_file(path, lambda new: new.write_bytes(head.encode() + b"\n" + code))
-        newest = sorted(path.parent.iterdir(), key=lambda file: file.stat().st_mtime, reverse=True)
-        for old in newest[KEPT:]:
-            old.unlink(missing_ok=True)
+        facts = {file: file.stat() for file in path.parent.iterdir()}
+        size = 0
+        for file in sorted(facts, key=lambda file: facts[file].st_mtime, reverse=True):
+            size += facts[file].st_size
+            if size > KEPT:
+                file.unlink(missing_ok=True)
 
 
 def read(path: Path) -> tuple[Any, bytes] | None:
