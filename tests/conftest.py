@@ -28,7 +28,8 @@ import jaxtyping
 
 # Imported before the hook: it holds no arrays, pydantic checks its values, and beartype cannot read
 # pydantic's hints.
-import tftjax.config.loading  # noqa: F401
+import tftjax.config.loading
+import tftjax.runtime.fingerprint  # noqa: F401  # nor does this: it looks at some 20,000 values a program
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # On a busy machine a correct example may take any time.
