@@ -244,6 +244,30 @@ def test_all_checkpoints_damaged_is_exit_code_2(tmp_path, monkeypatch, capsys):
     assert contents(tmp_path / "tiny") == before
 
 
+@pytest.mark.parametrize(("from_windows", "first"), [(219, True), (220, False)])
+def test_a_resumed_run_takes_the_code_generator_that_it_began_with(begun, monkeypatch, from_windows, first):
+    """Of 219 train windows; and of the checkpoints from before there was a choice the older one."""
+    config, data, directory = begun()
+    taken = []
+
+    def compile_epoch(program, *, emitters):
+        taken.append(emitters)
+        happens = {len(taken) + 2: KeyboardInterrupt()} if len(taken) < 3 else {}
+        return stand_in(happens)(program, emitters=emitters)
+
+    monkeypatch.setattr(engine, "compile_epoch", compile_epoch)
+    for windows in (from_windows, 10**9 if first else 1):
+        monkeypatch.setattr(engine, "EMITTERS_FROM", windows)
+        with pytest.raises(KeyboardInterrupt):
+            run.fit(config, data, directory, quiet=True)
+    folder = directory / "checkpoints"
+    saved = checkpoint.restore_latest(folder)
+    assert saved.metadata.pop("emitters") is first
+    checkpoint.save(folder, saved.epoch, saved.arrays, saved.metadata, best_epoch=None)
+    run.fit(config, data, directory, quiet=True)
+    assert taken == [first, first, False]
+
+
 def ended(data, directory, config, **how):
     """Trains for real, until it has ended, without the evaluation."""
     begin_run(directory, config, data.panel, **how)
