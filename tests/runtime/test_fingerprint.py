@@ -1,7 +1,9 @@
 """Fingerprints: what is the same has the same one, and whatever changes a function's result changes it."""
 
 import functools
+import operator
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -16,8 +18,19 @@ import pytest
 
 from tftjax.runtime.fingerprint import Opaque, fingerprint
 
-SCALE = 2.0
-TABLE = {"double": lambda x: 2 * x}
+
+class Slotted:
+    __slots__ = ("__weight",)
+
+    def __init__(self, weight):
+        self.__weight = weight
+
+    def __call__(self, x):
+        return self.__weight * x
+
+
+class Meta(type):
+    pass
 
 
 def of(text, name="f", **scope):
@@ -78,6 +91,13 @@ CALLER = "def f(x):\n    return g(x)\n"
         (np.arange(4), np.arange(4).reshape(2, 2)),
         (jnp.arange(3), jnp.arange(1, 4)),
         (np.exp, np.log),
+        (types.SimpleNamespace(p=1), types.SimpleNamespace(p=2)),
+        (operator.itemgetter(0), operator.itemgetter(1)),
+        ({1: 2}.get, {1: 3}.get),
+        ((1.0).__mul__, (2.0).__mul__),
+        (np.arange(3).take, np.arange(1, 4).take),
+        (Slotted(1), Slotted(2)),
+        (type("A", (), {}), Meta("A", (), {})),
         (jnp.exp, jnp.log),
     ],
 )
@@ -160,10 +180,22 @@ def test_what_refers_to_itself_comes_to_an_end():
     assert fingerprint(first) != fingerprint(second)
 
 
-@pytest.mark.parametrize("value", [threading.Lock(), iter([1]), (n for n in [1])])
+@pytest.mark.parametrize(
+    "value",
+    [
+        threading.Lock(),
+        iter([1]),
+        (n for n in [1]),
+        np.random.default_rng(0),
+        random.Random(0),
+        np.frompyfunc(abs, 1, 1),
+        of("def f(x):\n    from own_module import g\n    return g(x)\n"),
+        of("def f(x):\n    def inner():\n        import own_module\n    return inner\n"),
+    ],
+)
 def test_what_shows_nothing_is_refused(value):
     """Two of them are not the same, and nothing tells which is which."""
-    with pytest.raises(Opaque, match=type(value).__qualname__):
+    with pytest.raises(Opaque):
         fingerprint(of(CALLER, g=value))
 
 

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import types
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -146,7 +147,7 @@ def test_a_function_that_is_changed_at_run_time_is_what_runs(folder, monkeypatch
         lambda path: path.write_bytes(path.read_bytes()[:-1] + b"\0"),
         lambda path: path.write_bytes(b"[]\n" + path.read_bytes()),
         lambda path: path.write_bytes(path.read_bytes().partition(b"\n")[0]),
-        lambda path: programs.keep(path, {"sums": [0, 1], "all": 2}, b"no machine code"),
+        lambda path: programs._keep(path, {"sums": [0, 1], "all": 2}, b"no machine code"),
     ],
 )
 def test_a_damaged_or_foreign_entry_is_made_anew(folder, damage, caplog):
@@ -199,9 +200,53 @@ def test_the_newest_stay(folder, monkeypatch):
     assert len(folder.lowered) == 4
 
 
-def test_a_folder_that_cannot_be_written_to_is_left(folder):
+def test_a_folder_that_cannot_be_written_to_is_left(folder, monkeypatch):
     folder.path.write_text("a file in the folder's place")
     assert on_two()(X, Y)["all"] == 15
+    folder.path.unlink()
+
+    def full(path, content):
+        path.touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert on_two()(X, Y)["all"] == 15
+    assert not list(folder.path.iterdir())
+
+
+def test_a_backend_that_cannot_write_its_programs(folder, monkeypatch):
+    monkeypatch.setattr(
+        jax.stages.Compiled, "runtime_executable", lambda _: types.SimpleNamespace(serialize=lambda: 1 / 0)
+    )
+    assert on_two()(X, Y)["all"] == 15
+    assert not folder.path.exists()
+
+
+def test_what_calls_back_into_python_is_not_kept(folder):
+    """Its machine code holds addresses of the process that made it: another one would crash."""
+    shape = jax.ShapeDtypeStruct((), np.float32)
+
+    def function(x, y):
+        return {"sums": [jax.pure_callback(lambda a: np.float32(a + FACTOR), shape, y["a"])]}
+
+    for _ in range(2):
+        assert on_two(function)(X, Y)["sums"][0] == 13
+    assert not folder.path.exists()
+
+
+def test_jax_looks_for_nans_where_it_is_told_to(folder):
+    function = lambda x, y: [jax.numpy.log(y["a"] - 20)]  # noqa: E731
+    assert np.isnan(on_two(function)(X, Y)[0])
+    assert np.isnan(on_two(function)(X, Y)[0])
+    with jax.debug_nans(True), pytest.raises(Exception, match="nan"):
+        on_two(function)(X, Y)
+
+
+def test_the_options_of_the_compiler_are_part_of_the_key(folder, monkeypatch):
+    on_two()(X, Y)
+    monkeypatch.setattr(programs, "compiler_options", lambda *, emitters: {})
+    on_two()(X, Y)
+    assert len(folder.lowered) == 2
 
 
 def test_what_was_made_once_is_remembered(folder):
@@ -216,7 +261,7 @@ def test_what_was_made_once_is_remembered(folder):
     assert len(made) == 1
     programs.remembered(make, 2, "a")
     assert len(made) == 2
-    lock = iter([1])
+    nothing_shows = iter([1])
     for _ in range(2):
-        programs.remembered(make, lock)
+        programs.remembered(make, nothing_shows)
     assert len(made) == 4

@@ -263,7 +263,7 @@ def resampled_means(table: Float[np.ndarray, "T K"], block: int) -> Float[np.nda
     return means / len(table)
 
 
-@functools.lru_cache(maxsize=8)  # members of a sweep, and what is asked of each of them, have the same
+@functools.lru_cache(maxsize=2)  # members of a sweep, and what is asked of each of them, have the same
 def _resamples(count: int, block: int) -> UInt[np.ndarray, "R T"]:
     from arch.bootstrap import StationaryBootstrap  # a second to import, and only evaluation needs it
 

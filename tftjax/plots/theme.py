@@ -174,7 +174,7 @@ def save(path: Path, drawing: Drawing) -> None:
         # Of itself savefig draws twice, the first time for the layout alone.
         if engine := figure.get_layout_engine():
             engine.execute(figure)
-            figure.set_layout_engine(None)
+            figure.set_layout_engine("none")
         files.replace_file(
             path, lambda new: figure.savefig(new, format="png", dpi=100, metadata={"Software": None})
         )

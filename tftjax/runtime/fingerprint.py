@@ -6,10 +6,12 @@ what that calls.
 """
 
 import collections
+import dis
 import functools
 import hashlib
 import inspect
 import logging
+import random
 import re
 import sys
 import types
@@ -22,7 +24,7 @@ import jax
 import numpy as np
 
 PACKAGES = {"absl", "annotated_types", "beartype", "flax", "jax", "jaxlib", "jaxtyping", "numpy", "optax"}
-PACKAGES |= {"pydantic", "pydantic_core"}
+PACKAGES |= {"pydantic", "pydantic_core", "scipy"}
 CHECKERS = {"beartype", "jaxtyping"}  # of types: what they wrap computes the same without them
 LIBRARIES = sys.stdlib_module_names | PACKAGES
 # Of a class: where it stands, what it is for, and what Python makes of the rest.
@@ -39,6 +41,7 @@ _DESCRIPTORS = (
     type(dict.get),
     type(collections.namedtuple("_One", "field").field),
 )
+_WITH_HIDDEN_STATE = (random.Random, np.random.Generator, np.random.RandomState, np.random.BitGenerator)
 _HAS_DOCSTRING = 0x4000000  # a flag of code from Python 3.13 on
 _Look = tuple[tuple[Any, ...], tuple[Any, ...]]
 
@@ -84,16 +87,25 @@ def _look(value: Any) -> _Look:
     look = next((look for kinds, look in _LOOKS.items() if isinstance(value, kinds)), None)
     if look is not None:
         return look(value)
-    if type(value).__module__.partition(".")[0] in ("typing", "jaxtyping", "types"):
+    if type(value).__module__.partition(".")[0] in ("typing", "jaxtyping"):
         return (), ()  # hints
-    slots = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
-    names = ["__wrapped__", *slots]  # the first of what jax.jit and functools.cache make
+    names = ["__wrapped__"]  # of what jax.jit and functools.cache make
+    for kind in type(value).__mro__:
+        slots = vars(kind).get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            private = name.startswith("__") and not name.endswith("__")
+            names.append(f"_{kind.__name__.lstrip('_')}{name}" if private else name)
+    names = [name for name in names if not name.startswith("__pydantic")]
     held = {name: getattr(value, name) for name in names if hasattr(value, name)}
     held |= getattr(value, "__dict__", {})
-    is_mark = hasattr(value, "__dict__") or type(value) is object or _is_in(PACKAGES, type(value).__module__)
-    if not (held or callable(value) or is_mark):
-        raise Opaque(f"{type(value).__qualname__}: nothing tells one from another")
-    return (getattr(value, "__name__", ""),), (type(value), held)
+    shown = repr(value) if not held and type(value) is not object else ""
+    if " at 0x" in shown.lower():  # an address, which is no part of the value
+        shown = ""
+        if not hasattr(value, "__dict__"):
+            raise Opaque(f"{type(value).__qualname__}: nothing tells one from another")
+    if isinstance(value, _WITH_HIDDEN_STATE):
+        raise Opaque(f"{type(value).__qualname__}: its state does not show")
+    return (getattr(value, "__name__", ""), shown), (type(value), held)
 
 
 def _is_in(packages: Set[str], module: str | None) -> bool:
@@ -108,6 +120,7 @@ def _function(function: types.FunctionType) -> _Look:
     cells = tuple(cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell))
     named = ()
     if not _is_in(LIBRARIES, module):
+        _check_imports(function.__code__)
         named = tuple(_named(function.__globals__, list(_names(function.__code__))))
     return (), (function.__code__, function.__defaults__, function.__kwdefaults__, *cells, wrapped, *named)
 
@@ -150,6 +163,18 @@ def _code(code: types.CodeType) -> _Look:
     return words, (None, *constants[1:]) if documented else constants
 
 
+def _check_imports(code: types.CodeType) -> None:
+    """Refuses code that imports anything but libraries: what it then uses does not show."""
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            _check_imports(constant)
+    if dis.opmap["IMPORT_NAME"] not in code.co_code[::2]:
+        return
+    for instruction in dis.get_instructions(code):
+        if instruction.opname == "IMPORT_NAME" and not _is_in(LIBRARIES, instruction.argval):
+            raise Opaque(f"{code.co_qualname} imports {instruction.argval}")
+
+
 def _type(kind: type) -> _Look:
     if _is_in(LIBRARIES, kind.__module__):
         return (kind.__module__, kind.__qualname__), ()
@@ -158,7 +183,18 @@ def _type(kind: type) -> _Look:
         for name, value in vars(kind).items()
         if name not in _NO_PART and not name.startswith("__pydantic") and not isinstance(value, _DESCRIPTORS)
     }
-    return (kind.__qualname__,), (kind.__bases__, held)
+    return (kind.__qualname__,), (type(kind), kind.__bases__, held)
+
+
+def _builtin(value: Any) -> _Look:
+    own = getattr(value, "__self__", None)
+    return (value.__qualname__,), () if isinstance(own, types.ModuleType) else (own,)
+
+
+def _ufunc(value: np.ufunc) -> _Look:
+    if getattr(np, value.__name__, None) is not value:
+        raise Opaque(f"{value!r}: made of a function that does not show")
+    return (value.__name__,), ()
 
 
 def _array(value: Any) -> _Look:
@@ -174,7 +210,8 @@ _LOOKS: dict[Any, Callable[[Any], _Look]] = {
     (types.GenericAlias, types.UnionType, inspect.Signature): lambda value: ((), ()),  # hints
     types.ModuleType: lambda value: ((value.__name__,), ()),
     types.MethodType: lambda value: ((), (value.__func__, value.__self__)),
-    types.BuiltinFunctionType: lambda value: ((value.__module__, value.__qualname__), ()),
+    (types.BuiltinFunctionType, types.MethodWrapperType): _builtin,
+    np.ufunc: _ufunc,
     functools.partial: lambda value: ((), (value.func, value.args, value.keywords)),
     property: lambda value: ((), (value.fget,)),
     functools.cached_property: lambda value: ((), (value.func,)),

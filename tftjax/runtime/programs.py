@@ -11,9 +11,11 @@ it holds is compiled, and not kept.
 import contextlib
 import functools
 import hashlib
+import inspect
 import json
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
@@ -23,16 +25,18 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from tftjax import files
-from tftjax.runtime.fingerprint import Opaque, fingerprint
+from tftjax.runtime.fingerprint import fingerprint
 from tftjax.runtime.settings import compiler_options, kind_of_code
 
 log = logging.getLogger(__name__)
 
 KEPT = 2**30  # bytes of the newest entries that stay
-VERSIONED = ("jax", "jaxlib", "flax", "optax", "numpy")  # of this project the code itself counts
+VERSIONED = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy")  # of this project the code itself counts
 # Of jax's settings those that say what is kept or printed: no part of a program.
 NO_PART = ("cache", "log", "traceback", "dump", "explain", "profiler")
+
+LOCAL = ("jax_enable_x64", "jax_default_matmul_precision", "jax_debug_nans", "jax_debug_infs")
+_COMPILING = threading.Lock()
 
 
 class Executable(NamedTuple):
@@ -85,9 +89,10 @@ class OnMesh:
         """The program for arguments of these shapes, which may be `jax.ShapeDtypeStruct`."""
         leaves, structure = jax.tree.flatten(arguments)
         shapes = structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
-        if shapes not in self._ready:
-            self._ready[shapes] = self._executable(arguments, str(shapes))
-        return self._ready[shapes]
+        settings = tuple(getattr(jax.config, name) for name in LOCAL)
+        if (shapes, settings) not in self._ready:
+            self._ready[shapes, settings] = self._executable(arguments, str(shapes))
+        return self._ready[shapes, settings]
 
     def put(self, *arguments: Any) -> list[jax.Array]:
         """The arguments' leaves on the devices; what lies there as the program wants it is not moved."""
@@ -124,9 +129,8 @@ class OnMesh:
         path = self._path(shapes)
         entry = read(path) if path else None
         if entry is not None:
-            tree, code = entry
             try:
-                return self._wrapped(load(code, self.mesh), tree)
+                return self._loaded(*entry)
             except Exception as error:  # whatever XLA makes of another machine's code
                 log.debug(f"{path}: not used, as it does not load: {error}")
         if path is None:
@@ -138,18 +142,26 @@ class OnMesh:
                 compiled = lowered.compile()
         numbers = jax.tree.unflatten(compiled.out_tree, range(compiled.out_tree.num_leaves))
         numbers = json.loads(json.dumps(numbers))  # as an entry gives them back
-        loaded = compiled.runtime_executable()
-        if path is not None:
-            keep(path, numbers, loaded.serialize())
-        return self._wrapped(loaded, numbers)
+        # What calls back into Python holds this process's addresses.
+        if path is not None and "callback" not in lowered.as_text():
+            keep(path, numbers, compiled)
+        structure = jax.tree.structure(arguments)
 
-    def _wrapped(self, loaded: Any, numbers: Any) -> Executable:
-        """The executable with host arrays for results.
+        def run(*arguments: Any) -> Any:
+            results = compiled(*jax.tree.unflatten(structure, self.put(*arguments)))
+            whole = jax.device_get(jax.tree.leaves(results))
+            return self.rebuild(jax.tree.map(whole.__getitem__, numbers), *arguments)
+
+        return Executable(run, _memory(compiled.memory_analysis()))
+
+    def _loaded(self, numbers: Any, code: bytes) -> Executable:
+        """The program of an entry.
 
         Args:
           numbers: the results' dicts and lists, with the number of each array in its stead.
+          code: the machine code.
         """
-        divided = self.out_spec != PartitionSpec()
+        loaded, divided = load(code, self.mesh), self.out_spec != PartitionSpec()
 
         def run(*arguments: Any) -> Any:
             results = loaded.execute_sharded(self.put(*arguments))
@@ -160,14 +172,18 @@ class OnMesh:
             ]
             return self.rebuild(jax.tree.map(whole.__getitem__, numbers), *arguments)
 
-        sizes = loaded.get_compiled_memory_stats()
-        memory = sizes.temp_size_in_bytes + sizes.argument_size_in_bytes + sizes.output_size_in_bytes
-        return Executable(run, memory)
+        return Executable(run, _memory(loaded.get_compiled_memory_stats()))
 
     def _path(self, shapes: str) -> Path | None:
+        client = self.mesh.devices.flat[0].client
         devices = [(str(device.platform), str(device.device_kind)) for device in self.mesh.devices.flat]
         places = devices, self.mesh.axis_names, str(self.in_specs), str(self.out_spec)
-        return path_of(self.decides, (shapes, places, self.emitters))
+        own = [inspect.unwrap(function).__code__ for function in (OnMesh.lower, compiler_options)]
+        return path_of((own, *self.decides), (shapes, client.platform_version, places, self.emitters))
+
+
+def _memory(sizes: Any) -> int:
+    return sizes.temp_size_in_bytes + sizes.argument_size_in_bytes + sizes.output_size_in_bytes
 
 
 def remembered(make: Callable[[], Any], *decides: Any) -> Any:
@@ -177,13 +193,13 @@ def remembered(make: Callable[[], Any], *decides: Any) -> Any:
       make: makes dicts, lists, strings and numbers.
       decides: functions and values that the result depends on.
     """
-    path = path_of(decides)
+    path = path_of((inspect.unwrap(make).__code__, *decides))
     entry = read(path) if path else None
     if entry is not None:
         return json.loads(entry[1])
     text = json.dumps(make())
     if path:
-        keep(path, None, text.encode())
+        _keep(path, None, text.encode())
     return json.loads(text)
 
 
@@ -197,9 +213,13 @@ def path_of(decides: tuple[Any, ...], words: tuple[Any, ...] = ()) -> Path | Non
     folder = jax.config.jax_compilation_cache_dir
     if folder is None or not jax.config.jax_enable_compilation_cache or jax.process_count() > 1:
         return None
+    if jax.config.jax_debug_nans or jax.config.jax_debug_infs:  # jax looks at what its own calls return
+        return None
     try:
         key = repr((fingerprint(*decides), words, surroundings()))
-    except Opaque as error:
+    except (
+        Exception
+    ) as error:  # `Opaque`, or values nested without end, or that do not let themselves be read
         log.debug(f"not kept: {error}")
         return None
     return Path(folder) / "programs" / hashlib.sha256(key.encode()).hexdigest()
@@ -226,21 +246,45 @@ def load(code: bytes, mesh: Mesh) -> Any:
     return client.deserialize_executable(code, executable_devices=devices, compile_options=None)
 
 
-def keep(path: Path, numbers: Any, code: bytes) -> None:
-    """Writes an entry and removes the oldest beyond `KEPT` bytes; a folder that cannot be written to is left.
+def keep(path: Path, numbers: Any, compiled: jax.stages.Compiled) -> None:
+    """Writes a program's entry, if its backend can write it.
 
     Args:
-      numbers: see `OnMesh._wrapped`.
+      numbers: see `OnMesh._loaded`.
     """
-    head = json.dumps({"results": numbers, "sha256": hashlib.sha256(code).hexdigest()})
-    with contextlib.suppress(OSError):
+    try:
+        code = compiled.runtime_executable().serialize()
+    except Exception as error:  # a backend without it
+        log.debug(f"not kept: {error}")
+        return
+    _keep(path, numbers, code)
+
+
+def _keep(path: Path, numbers: Any, content: bytes) -> None:
+    """Writes an entry and removes the oldest beyond `KEPT` bytes; a folder that cannot be written to is left.
+
+    Under a name of its own first: several processes may write the same entry at once.
+    """
+    head = json.dumps({"results": numbers, "sha256": hashlib.sha256(content).hexdigest()})
+    new = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}")
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        files.replace_file(path, lambda new: new.write_bytes(head.encode() + b"\n" + code))
-        facts = {file: file.stat() for file in path.parent.iterdir()}
-        size = 0
-        for file in sorted(facts, key=lambda file: facts[file].st_mtime, reverse=True):
-            size += facts[file].st_size
-            if size > KEPT:
+        new.write_bytes(head.encode() + b"\n" + content)
+        new.replace(path)
+    except OSError as error:
+        log.debug(f"not kept: {error}")
+        with contextlib.suppress(OSError):
+            new.unlink(missing_ok=True)
+        return
+    facts = {}
+    for file in path.parent.iterdir():
+        with contextlib.suppress(OSError):  # another process has removed it
+            facts[file] = file.stat()
+    size = 0
+    for file in sorted(facts, key=lambda file: facts[file].st_mtime, reverse=True):
+        size += facts[file].st_size
+        if size > KEPT:
+            with contextlib.suppress(OSError):
                 file.unlink(missing_ok=True)
 
 
@@ -265,9 +309,10 @@ def read(path: Path) -> tuple[Any, bytes] | None:
 def _beside_the_cache() -> Iterator[None]:
     """Keeps jax's own cache from taking in what is compiled meanwhile."""
     name = "jax_persistent_cache_min_compile_time_secs"
-    before = getattr(jax.config, name)
-    jax.config.update(name, float("inf"))
-    try:
-        yield
-    finally:
-        jax.config.update(name, before)
+    with _COMPILING:
+        before = getattr(jax.config, name)
+        jax.config.update(name, float("inf"))
+        try:
+            yield
+        finally:
+            jax.config.update(name, before)

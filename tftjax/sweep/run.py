@@ -181,7 +181,6 @@ def evaluate_share(
     tracking: Tracking,
 ) -> None:
     """Evaluates and draws members that have ended, as far as that is not done; adds to `baselines`."""
-    from tftjax.plots import theme  # matplotlib takes half a second to import: only where it is needed
 
     def is_evaluated(member: Member) -> bool:
         written = SweepDirectory(folder).member(member.name).evaluation.metrics.exists()
@@ -204,6 +203,8 @@ def evaluate_share(
             if member.fold:
                 note(member)
             else:
+                from tftjax.plots import theme  # half a second of matplotlib: only where something is drawn
+
                 call(theme.save_each, pictures.drawings(run, evaluated), functools.partial(note, member))
 
 

@@ -44,9 +44,8 @@ from tftjax.train.step import (
     train_epoch,
 )
 
-EMITTERS_FROM = (
-    1000  # windows an epoch: XLA's fusion emitters save 30 us a window, and cost some seconds once
-)
+# Windows an epoch: XLA's fusion emitters save 30 us of each, and take some seconds longer to compile, once.
+EMITTERS_FROM = 1000
 HOST_COPIES = 6  # of a state, at most: old, new, stacked, in and out of the program, being written
 Slot = TypeVar("Slot")
 Results = list[tuple[TrainState, dict[str, Any]]]
@@ -87,7 +86,8 @@ class Rounding(NamedTuple):
 def pays_for_emitters(members: Sequence[Training]) -> bool:
     """Whether an epoch is long enough for code that takes longer to compile and less time to run.
 
-    The program is kept on the disk, and serves all runs of its shapes.
+    The program is kept on the disk, and serves all runs of its shapes. Members of one program have one: where
+    folds are shorter and longer, the longest decides.
     """
     return max(len(member.data.starts["train"]) for member in members) >= EMITTERS_FROM
 
@@ -312,8 +312,7 @@ def train_if_live(
 def compile_members(program: Program, mesh: Mesh, *, vectorised: bool, emitters: bool) -> OnMesh:
     """`train_if_live` as a compiled function of (states, hyperparameters, numbers, live, datasets).
 
-    All but the last have a leading axis of slots,
-    a multiple of the mesh's size, divided over its devices. No
+    All but the last have a leading axis of slots, a multiple of the mesh's size, divided over its devices. No
     member ever sees another, and no device waits for another.
 
     Args:

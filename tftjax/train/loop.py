@@ -426,11 +426,12 @@ def _say_begun(group: Group, states: Mapping[str, TrainState], begun: set[Roundi
     several = f", {len(states)} members" if len(states) > 1 else ""
     log.info(f"{group.label}going on after epoch {first}{several}")
     if begun != {engine.rounding}:
-        most = max(begun).devices
-        devices = "device" if most == 1 else "devices"
+        most, now = max(begun).devices, engine.rounding.devices
+        change = f"begun on {most} {'device' if most == 1 else 'devices'}, going on with {now}"
+        if {one.devices for one in begun} == {now}:
+            change = "begun with several of XLA's code generators, going on with one"
         log.warning(
-            f"begun on {most} {devices}, going on with {engine.rounding.devices}:"
-            " sums are rounded differently, so the result will not be the same to the last bit"
+            f"{change}: sums are rounded differently, so the result will not be the same to the last bit"
         )
 
 
