@@ -332,10 +332,8 @@ def compile_members(program: Program, mesh: Mesh, *, vectorised: bool, emitters:
         return jax.tree.leaves(states), metrics
 
     divided, everywhere = PartitionSpec(MESH_AXIS), PartitionSpec()
-    decides, specs = (
-        (inspect.unwrap(compile_members).__code__, train_if_live, vectorised, *decided_by(program)),
-        (*[divided] * 4, everywhere),
-    )
+    decides = inspect.unwrap(compile_members).__code__, train_if_live, vectorised, *decided_by(program)
+    specs = divided, divided, divided, divided, everywhere
     return OnMesh(members, decides, mesh, specs, divided, rebuild=rebuilt, emitters=emitters)
 
 
