@@ -45,6 +45,8 @@ LEGEND_WIDTH = 150  # characters in a row of a file's legend
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "tftjax",  # the same figure is the same text
+    "figure.autolayout": False,  # a layout is made once, whatever a user's settings say
+    "figure.constrained_layout.use": False,
     "font.size": 11,
     "text.color": LIGHT["ink"],
     "text.usetex": False,
@@ -174,7 +176,7 @@ def save(path: Path, drawing: Drawing) -> None:
         # Of itself savefig draws twice, the first time for the layout alone.
         if engine := figure.get_layout_engine():
             engine.execute(figure)
-            figure.set_layout_engine("none")
+            figure.set_layout_engine(None)
         files.replace_file(
             path, lambda new: figure.savefig(new, format="png", dpi=100, metadata={"Software": None})
         )

@@ -101,7 +101,7 @@ def course(
 
 def _place(figure: Figure, theme: Theme, rows: int, columns: int) -> None:
     """Sets the room around subplots: a layout that is made to measure takes half of the drawing."""
-    figure.set_layout_engine("none")
+    figure.set_layout_engine(None)
     width, height, margin = theme.width, 72 * figure.get_figheight(), theme.margin / 2
     above, below = ABOVE + margin, BELOW + margin
     wide = (width - LEFT - RIGHT - (columns - 1) * BETWEEN) / columns
