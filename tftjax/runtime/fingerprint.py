@@ -42,7 +42,7 @@ _DESCRIPTORS = (
     type(collections.namedtuple("_One", "field").field),
 )
 _WITH_HIDDEN_STATE = (random.Random, np.random.Generator, np.random.RandomState, np.random.BitGenerator)
-_HAS_DOCSTRING = 0x4000000  # a flag of code from Python 3.13 on
+_HAS_DOCSTRING = 0x4000000  # a flag of code from Python 3.14 on
 _Look = tuple[tuple[Any, ...], tuple[Any, ...]]
 
 
@@ -154,7 +154,7 @@ def _named(scope: Mapping[str, Any], names: list[str], *, library: bool = False)
 def _code(code: types.CodeType) -> _Look:
     """Instructions, names and constants; not where the code stands, nor its documentation."""
     flags, constants = code.co_flags & ~_HAS_DOCSTRING, code.co_consts
-    if sys.version_info >= (3, 13):
+    if sys.version_info >= (3, 14):
         documented = code.co_flags & _HAS_DOCSTRING
     else:
         documented = code.co_name[0] != "<" and constants and isinstance(constants[0], str)

@@ -1,7 +1,7 @@
 """Pictures of an evaluated run, beside its tables: evaluation/{fan_chart,calibration,monitor}.png."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from jaxtyping import Float
 from numpy import ndarray
@@ -12,9 +12,6 @@ from tftjax.evaluate.verdict import hardest
 from tftjax.storage import runs
 from tftjax.storage.directories import RunDirectory
 from tftjax.train.monitor import read_history
-
-if TYPE_CHECKING:
-    from tftjax.plots.theme import Drawing
 
 
 def draw(run: runs.Run, evaluated: Evaluated) -> None:
@@ -28,8 +25,8 @@ def draw(run: runs.Run, evaluated: Evaluated) -> None:
     theme.save_each(drawings(run, evaluated))
 
 
-def drawings(run: runs.Run, evaluated: Evaluated) -> list[tuple[Path, "Drawing"]]:
-    """The first step's forecasts of the test rows, and the course of training, if any; each with its file.
+def drawings(run: runs.Run, evaluated: Evaluated) -> list[tuple[Path, Any]]:
+    """The first step's forecasts of the test rows, and the course of training: `theme.Drawing`s by file.
 
     The fan is that of the first series. They can be sent to another process, which needs no jax to draw them.
     """
@@ -46,7 +43,7 @@ def drawings(run: runs.Run, evaluated: Evaluated) -> list[tuple[Path, "Drawing"]
     return result
 
 
-def fan(name: str, test: Predictions, series: str) -> "Drawing":
+def fan(name: str, test: Predictions, series: str) -> Any:
     """The fan chart of one series' test rows.
 
     Args:
@@ -66,7 +63,7 @@ def fan(name: str, test: Predictions, series: str) -> "Drawing":
 
 def calibration(
     name: str, test: Predictions, shares: dict[str, Float[ndarray, " Q"]], best: str | None
-) -> "Drawing":
+) -> Any:
     """Calibration over all series of the model, the unconditional baseline and the best one.
 
     More lines could not be told apart.
