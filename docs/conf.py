@@ -1,0 +1,59 @@
+"""Sphinx's settings: `sphinx-build -W --keep-going docs docs/_build` (extra `docs`)."""
+
+import tftjax
+from tftjax.config.loading import Config, all_keys
+from tftjax.config.section import fields, show
+
+project, author, copyright = "tftjax", "the tftjax developers", "the tftjax developers, MIT licence"
+version = release = tftjax.__version__
+html_theme, html_title = "furo", "tftjax"
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
+exclude_patterns = ["_build", "jupyter_execute"]
+
+myst_enable_extensions = ["dollarmath", "deflist"]
+myst_heading_anchors = 3  # as on GitHub: [text](page.md#a-heading)
+nb_execution_mode = "force"
+nb_execution_timeout = 170
+nb_execution_raise_on_error = True
+nb_merge_streams = True
+
+default_role = "code"  # docstrings have `names` between single backticks
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented_params"
+napoleon_use_ivar = True
+
+SECTIONS = {
+    "data": "Where the data come from, how rows are split and scaled.",
+    "model": "Sizes of the network, its head, how attention treats old information and regimes.",
+    "loss": "What is minimised.",
+    "train": "How it is minimised.",
+    "evaluation": "How forecasts are judged: no training is needed after a change.",
+    "functions": "Written by `tftjax.fit`; leave it out of a file.",
+}
+
+
+def settings() -> str:
+    """The settings of a config, as Markdown: a heading a section, a list entry a setting."""
+    known, lines, section = set(all_keys()), [], None
+    for key, field in fields(Config, optional=True):
+        if key not in known:
+            continue
+        first = key.partition(".")[0] if "." in key else "of the file itself"
+        if first != section:
+            section = first
+            lines += [f"## {section}", "", SECTIONS.get(section, "At the top of the file."), ""]
+        default = "to be given" if field.is_required() else show(field.get_default(call_default_factory=True))
+        lines += [f"`{key}`", f": {field.description}", "", f"  Default: `{default}`", ""]
+    return "\n".join(lines)
+
+
+def add_settings(app, docname: str, source: list[str]) -> None:
+    """Completes the page `config` before it is read."""
+    if docname == "config":
+        source[0] += "\n" + settings()
+
+
+def setup(app) -> None:
+    """Called by Sphinx."""
+    app.connect("source-read", add_settings)
