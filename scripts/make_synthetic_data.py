@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 FOLDER = Path(__file__).resolve().parent.parent / "data" / "synthetic"
-FIRST, LAST, SEED = "1999-01-01", "2018-12-31", 20
+FIRST, LAST, SEED = "1993-01-01", "2018-12-31", 20
 # The index: GJR-GARCH(1,1) with Student's t, so that the best forecast is known.
 MEAN, DAILY_STD, ALPHA, GAMMA, BETA, DEGREES = 3e-4, 0.011, 0.02, 0.14, 0.89, 7
 
@@ -41,14 +41,14 @@ def make_series() -> dict[str, pd.Series]:
     """The raw series by the name of the FRED series that each stands in for."""
     rng = np.random.default_rng(SEED)
     days = pd.bdate_range(FIRST, LAST)
-    months = pd.date_range("1997-01-01", LAST, freq="MS")  # two years more, for changes over a year
-    oil_days = pd.bdate_range("1998-01-01", LAST)  # a year more, for changes over 21 days
-    price = 1200 * np.cumprod(1 + index_returns(rng, len(days)))
+    months = pd.date_range("1991-01-01", LAST, freq="MS")  # two years more, for changes over a year
+    oil_days = pd.bdate_range("1992-01-01", LAST)  # a year more, for changes over 21 days
+    price = 400 * np.cumprod(1 + index_returns(rng, len(days)))
     oil = np.exp(moving_back(rng, len(oil_days), np.log(50), 0.4, 0.998))
     aaa = moving_back(rng, len(months), 5.5, 1.0, 0.98)
     spread = np.exp(moving_back(rng, len(months), np.log(0.95), 0.3, 0.95))
     inflation = moving_back(rng, len(months), 2.1, 0.5, 0.97)
-    core_prices = 168 * np.cumprod(1 + inflation / 1200)
+    core_prices = 140 * np.cumprod(1 + inflation / 1200)
     return {
         "SP500": pd.Series(price, days).round(2),
         "DCOILWTICO": pd.Series(oil, oil_days).round(2),
