@@ -1,5 +1,7 @@
 """Sphinx's settings: `sphinx-build -W --keep-going docs docs/_build` (extra `docs`)."""
 
+from pathlib import Path
+
 import tftjax
 from tftjax.config.loading import Config, all_keys
 from tftjax.config.section import fields, show
@@ -23,6 +25,14 @@ autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
 napoleon_use_ivar = True
 
+ROOT = Path(__file__).parents[1]
+# Pages that are files of the repository.
+OUTSIDE = {
+    "contributing": "CONTRIBUTING.md",
+    "changelog": "CHANGELOG.md",
+    "security": "SECURITY.md",
+    "data-files": "data/README.md",
+}
 SECTIONS = {
     "data": "Where the data come from, how rows are split and scaled.",
     "model": "Sizes of the network, its head, how attention treats old information and regimes.",
@@ -48,12 +58,17 @@ def settings() -> str:
     return "\n".join(lines)
 
 
-def add_settings(app, docname: str, source: list[str]) -> None:
-    """Completes the page `config` before it is read."""
+def complete(app, docname: str, source: list[str]) -> None:
+    """Completes a page before it is read: the settings, and the files that lie outside of docs/."""
     if docname == "config":
         source[0] += "\n" + settings()
+    if docname in OUTSIDE:
+        text = (ROOT / OUTSIDE[docname]).read_text(encoding="utf-8")
+        source[0] = text.replace("](docs/", "](")
+    for page, file in OUTSIDE.items():
+        source[0] = source[0].replace(f"](../{file})", f"]({page}.md)").replace(f"]({file})", f"]({page}.md)")
 
 
 def setup(app) -> None:
     """Called by Sphinx."""
-    app.connect("source-read", add_settings)
+    app.connect("source-read", complete)
