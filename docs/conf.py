@@ -2,17 +2,20 @@
 
 from pathlib import Path
 
+from pydantic import create_model
+
 import tftjax
 from tftjax.config.loading import Config, all_keys
-from tftjax.config.section import fields, show
+from tftjax.config.section import allowed, fields, show
 
 project, author, copyright = "tftjax", "the tftjax developers", "the tftjax developers, MIT licence"
 version = release = tftjax.__version__
 html_theme, html_title = "furo", "tftjax"
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
+html_static_path, html_css_files = ["_static"], ["page.css"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build", "jupyter_execute"]
 
-myst_enable_extensions = ["dollarmath", "deflist"]
+myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3  # as on GitHub: [text](page.md#a-heading)
 nb_execution_mode = "force"
 nb_execution_timeout = 170
@@ -49,12 +52,15 @@ def settings() -> str:
     for key, field in fields(Config, optional=True):
         if key not in known:
             continue
-        first = key.partition(".")[0] if "." in key else "of the file itself"
+        first = key.partition(".")[0] if "." in key else "name and notes"
         if first != section:
             section = first
             lines += [f"## {section}", "", SECTIONS.get(section, "At the top of the file."), ""]
-        default = "to be given" if field.is_required() else show(field.get_default(call_default_factory=True))
-        lines += [f"`{key}`", f": {field.description}", "", f"  Default: `{default}`", ""]
+        schema = create_model("Setting", value=(field.annotation, field)).model_json_schema()
+        values = allowed(schema["properties"]["value"]).rstrip(",")
+        default = "" if field.is_required() else show(field.get_default(call_default_factory=True))
+        ending = f"default: `{default}`" if default else "has to be given"
+        lines += [f"`{key}`", f": {field.description}", "", f"  {values}; {ending}", ""]
     return "\n".join(lines)
 
 
