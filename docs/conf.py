@@ -1,8 +1,9 @@
 """Sphinx's settings: `sphinx-build -W --keep-going docs docs/_build` (extra `docs`)."""
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import create_model
+from pydantic import TypeAdapter
 
 import tftjax
 from tftjax.config.loading import Config, all_keys
@@ -42,7 +43,6 @@ SECTIONS = {
     "loss": "What is minimised.",
     "train": "How it is minimised.",
     "evaluation": "How forecasts are judged: no training is needed after a change.",
-    "functions": "Written by `tftjax.fit`; leave it out of a file.",
 }
 
 
@@ -56,8 +56,7 @@ def settings() -> str:
         if first != section:
             section = first
             lines += [f"## {section}", "", SECTIONS.get(section, "At the top of the file."), ""]
-        schema = create_model("Setting", value=(field.annotation, field)).model_json_schema()
-        values = allowed(schema["properties"]["value"]).rstrip(",")
+        values = allowed(TypeAdapter(Annotated[field.annotation, field]).json_schema()).rstrip(",")
         default = "" if field.is_required() else show(field.get_default(call_default_factory=True))
         ending = f"default: `{default}`" if default else "has to be given"
         lines += [f"`{key}`", f": {field.description}", "", f"  {values}; {ending}", ""]
