@@ -24,7 +24,7 @@ from tftjax.plots import drop_absent_backend
 
 # Purpose of each command; its door is `tftjax/COMMAND.py` or `tftjax/COMMAND/__main__.py`.
 COMMANDS = {
-    "demo": "train on the embedded data and show what comes out",
+    "demo": "train on simulated returns and show what comes out",
     "init": "look at a table and write the config to train on it",
     "train": "train and evaluate a run",
     "sweep": "train many configs and seeds side by side",

@@ -1,4 +1,4 @@
-"""Train on the data that comes with the software, and say what came out: `python -m tftjax.demo`."""
+"""Train on the simulated data that come with the software, and say what came out: `python -m tftjax.demo`."""
 
 import argparse
 import sys
@@ -9,8 +9,8 @@ from tftjax.cli import STOPPED, command_parser, exit_code, importing
 
 CONFIG = {
     "name": "demo",
-    "notes": "next-day S&P 500 returns, 1990 to 2018, in units of their moving volatility",
-    "data": {"target_scale": "ewma"},
+    "notes": "simulated next-day returns (GJR-GARCH), in units of their moving volatility",
+    "data": {"dataset": "synthetic", "target_scale": "ewma"},
     "train": {"learning_rate": 2e-3, "max_epochs": 12, "patience": 4},
 }
 
@@ -20,8 +20,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser = command_parser(
         "demo",
         """
-        Trains on next-day S&P 500 returns, which come with the software, for about half a minute, and shows
-        the forecast beside its baselines, the verdict first. Writes runs/demo with a page to look at.
+        Trains on simulated daily returns, which come with the software, for about half a minute, and shows
+        the forecast beside its baselines, the verdict first. Writes runs/demo with a page to look at. The
+        returns follow GJR-GARCH with Student's t: no forecast can be better than that one.
         """,
         "",
     )
@@ -33,7 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Trains on next-day S&P 500 returns for some seconds, and shows the forecast beside its baselines."""
+    """Trains on simulated returns for some seconds, and shows the forecast beside its baselines."""
     arguments = make_parser().parse_args(argv)
 
     def command() -> None:
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         runtime.configure()
         directory = arguments.runs / "demo"
-        print(f"training on the embedded data into {directory}: about half a minute", flush=True)
+        print(f"training on simulated returns into {directory}: about half a minute", flush=True)
         metrics = train(from_dict(CONFIG, "demo"), directory, overwrite=arguments.overwrite, quiet=True)
         test = metrics["test"]
         print("\n" + Summary("", [*opening(test), against_baselines(test, "Test rows")]).terminal())

@@ -78,8 +78,9 @@ class DataConfig(Section):
     dataset: str = Field(
         "embedded",
         min_length=1,
-        description="'embedded', a folder of FRED CSVs, a folder that tftjax.data build made, a CSV or"
-        " Parquet file, or 'frame': a data frame that is handed over in Python",
+        description="'embedded' (in a checkout only), 'synthetic' (simulated), a folder of FRED CSVs, a"
+        " folder that tftjax.data build made, a CSV or Parquet file, or 'frame': a data frame that is handed"
+        " over in Python",
     )
     feature_set: str | None = Field(
         None, min_length=1, description="a name in FEATURE_SETS; null: core_embedded, or what the data brings"

@@ -128,21 +128,21 @@ def explain(detail: Any, schema: dict[str, Any], known: Sequence[str]) -> str:
             field = {**schema["$defs"][reference.rpartition("/")[2]], "description": field["description"]}
     if detail["type"] == "missing":
         start = f"{key}: missing, expected"
-    return f"{start} {_allowed(field)} ({field['description']})."
+    return f"{start} {allowed(field)} ({field['description']})."
 
 
-def _allowed(schema: dict[str, Any]) -> str:
+def allowed(schema: dict[str, Any]) -> str:
     """The values that a JSON schema allows, in words."""
     if "$ref" in schema:
         return "an object {...}"
     if "anyOf" in schema:
-        return " or ".join(_allowed(option) for option in schema["anyOf"])
+        return " or ".join(allowed(option) for option in schema["anyOf"])
     if "enum" in schema:
         return "one of " + ", ".join(map(show, schema["enum"]))
     if schema["type"] == "array":
         items = schema.get("prefixItems", [schema.get("items")])
         count = f"{len(items)} values" if "prefixItems" in schema else "values"
-        return f"a list of {count}, each {_allowed(items[0])}"
+        return f"a list of {count}, each {allowed(items[0])}"
     words = {"integer": "an integer", "number": "a number", "string": "a string", "null": "null"}
     words |= {"object": "an object {...}", "boolean": "true or false"}
     text = "a date in quotes, YYYY-MM-DD," if schema.get("format") == "date" else words[schema["type"]]

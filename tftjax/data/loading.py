@@ -542,11 +542,18 @@ def _hole(where: str, name: str, feature_set: FeatureSet) -> UserError:
     )
 
 
+PACKAGE = Path(__file__).resolve().parent.parent
+
+
 def embedded_folder() -> Path:
-    """The folder of the data set that comes with the software: in a wheel, or in the repository."""
-    package = Path(__file__).resolve().parent.parent
-    installed = package / "embedded_data"
-    return installed if installed.is_dir() else package.parent / "data"
+    """The folder of the real series in the repository; a wheel has none, as their makers allow no copies."""
+    return PACKAGE.parent / "data"
+
+
+def synthetic_folder() -> Path:
+    """The folder of the simulated series: in a wheel, or in the repository."""
+    installed = PACKAGE / "synthetic_data"
+    return installed if installed.is_dir() else embedded_folder() / "synthetic"
 
 
 def find_dataset(dataset: str, key: str = "data.dataset") -> Path:
@@ -556,7 +563,14 @@ def find_dataset(dataset: str, key: str = "data.dataset") -> Path:
             f"{key}: found 'frame', a data frame that is handed over in Python, and was given none. Pass the"
             " frame, or name a file."
         )
-    path = embedded_folder() if dataset == "embedded" else Path(dataset)
+    shipped = {"embedded": embedded_folder(), "synthetic": synthetic_folder()}
+    path = shipped.get(dataset, Path(dataset))
+    if dataset in shipped and not (path / "SP500.csv").is_file():
+        raise UserError(
+            f'{key}: the {dataset} data are not in {path}. An installation has "synthetic" only, simulated'
+            ' series of the same names: makers of the embedded ones allow no copies. Take "synthetic", clone'
+            " the repository, or name data of your own."
+        )
     try:
         if path.exists():
             return path
@@ -564,5 +578,5 @@ def find_dataset(dataset: str, key: str = "data.dataset") -> Path:
         raise UserError(f"{key}: {dataset!r} cannot be looked up ({error.strerror or error}).") from error
     raise UserError(
         f"{key}: {dataset!r} is neither a folder nor a file{near(path.name, path.parent)}."
-        ' Expected "embedded", a folder of FRED CSV files, or a CSV or Parquet file.'
+        ' Expected "embedded", "synthetic", a folder of FRED CSV files, or a CSV or Parquet file.'
     )

@@ -1,10 +1,12 @@
 import datetime
+import runpy
 import shutil
 
 import numpy as np
 import pytest
 
 from tftjax.config.data import DataConfig
+from tftjax.data import loading
 from tftjax.data.checks import check_return_unit
 from tftjax.data.feature_sets import FEATURE_SETS
 from tftjax.data.loading import embedded_folder, find_dataset, load_panel
@@ -242,6 +244,32 @@ def test_missing_file_lists_near_names(tmp_path):
 def test_embedded_is_found_and_is_a_folder():
     assert find_dataset("embedded") == embedded_folder()
     assert (embedded_folder() / "SP500.csv").is_file()
+
+
+def test_the_synthetic_set_has_the_columns_of_the_embedded_one():
+    synthetic, embedded = (load_panel(DataConfig(dataset=name)) for name in ("synthetic", "embedded"))
+    assert list(synthetic.frame) == list(embedded.frame)
+    assert synthetic.frame.index[-1] == embedded.frame.index[-1]
+    returns = [panel.frame["SP500_Returns"] for panel in (synthetic, embedded)]
+    assert abs(returns[0].corr(returns[1])) < 0.05  # of the same days
+
+
+def test_its_script_writes_the_files_that_are_kept(tmp_path):
+    path = embedded_folder().parent / "scripts" / "make_synthetic_data.py"
+    runpy.run_path(str(path))["main"](tmp_path)
+    kept = {file.name: file.read_bytes() for file in find_dataset("synthetic").glob("*.csv")}
+    assert len(kept) == 5
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == kept
+
+
+def test_an_installation_without_the_real_series_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "PACKAGE", tmp_path / "tftjax")
+    (tmp_path / "data").mkdir()
+    with pytest.raises(UserError, match=r'embedded data are not in .*data\. .*Take "synthetic"'):
+        find_dataset("embedded")
+    (tmp_path / "tftjax" / "synthetic_data").mkdir(parents=True)
+    (tmp_path / "tftjax" / "synthetic_data" / "SP500.csv").touch()
+    assert find_dataset("synthetic") == tmp_path / "tftjax" / "synthetic_data"
 
 
 def test_unknown_feature_set():

@@ -1,0 +1,85 @@
+"""The code of docs/ runs, links lead somewhere, and the diffs of CONTRIBUTING.md fit the code."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+CELLS = json.loads((DOCS / "quickstart.ipynb").read_text(encoding="utf-8"))["cells"]
+PAGES = sorted([*DOCS.glob("*.md"), *ROOT.glob("*.md"), ROOT / "data" / "README.md"])
+SMALLER = {
+    "max_epochs=8": "max_epochs=1, hidden_size=4, num_heads=1",
+    "frame.tail(3)": "frame = frame.tail(900)",
+    '"max_epochs": 2': '"max_epochs": 1, "hidden_size": 4, "num_heads": 1',
+}
+
+
+def run(code, monkeypatch):
+    """The names that a page's code leaves, with a smaller model on fewer rows."""
+    monkeypatch.chdir(DOCS)
+    for old, new in SMALLER.items():
+        code = code.replace(old, new)
+    names: dict = {}
+    exec(code, names)
+    return names
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(monkeypatch, capsys):
+    pytest.importorskip("exchange_calendars")
+    code = "\n".join("".join(cell["source"]) for cell in CELLS if cell["cell_type"] == "code")
+    names = run(code, monkeypatch)
+    assert "baselines" in capsys.readouterr().out
+    assert names["final"].predict(future=names["next_days"]).index[0] == pd.Timestamp("2019-01-02")
+    assert names["final"].directory.name == f"{names['run'].directory.name}-final"
+
+
+@pytest.mark.slow
+def test_the_page_on_own_functions_runs(monkeypatch):
+    text = (DOCS / "own.md").read_text(encoding="utf-8")
+    cells = re.findall(r"```\{code-cell\}[^\n]*\n(?::tags.*\n)?(.*?)```", text, re.DOTALL)
+    names = run("\n".join(cells), monkeypatch)
+    forecast = names["again"].predict()
+    pd.testing.assert_frame_equal(forecast, names["run"].predict())
+    steps = forecast.to_numpy()[0]  # alike on both sides of the median
+    assert steps[-1] - steps[3] == pytest.approx(steps[3] - steps[0], rel=1e-4)
+
+
+def test_the_notebook_holds_no_outputs():
+    assert not [cell for cell in CELLS if cell.get("outputs") or cell.get("execution_count")]
+
+
+def anchors(page):
+    """The anchors of a page's headings, as GitHub and MyST make them."""
+    heads = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in link:
+            continue
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_the_diffs_of_contributing_fit_the_code():
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    diffs = re.findall(r"```diff\n(.*?)```", text, re.DOTALL)
+    assert len(diffs) == 4
+    for diff in diffs:
+        command = ["git", "apply", "--check", "-p0", "-"]
+        done = subprocess.run(command, cwd=ROOT, input=diff, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
