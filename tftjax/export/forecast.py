@@ -1,0 +1,109 @@
+"""Forecasts of the model in this folder, which `tftjax export` wrote: needs jax, numpy and flatbuffers alone.
+
+forecast = load()           # of another folder: load("folder")
+forecast(rows, future)      # columns by name: dicts of lists, data frames, ...
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax import export
+
+
+def load(folder=Path(__file__).parent):
+    """Reads model.json and program.bin; the function that it returns is compiled at its first call."""
+    try:
+        about = json.loads((Path(folder) / "model.json").read_text(encoding="utf-8"))
+        program, digest = (Path(folder) / "program.bin").read_bytes(), about.pop("sha256")
+        if hashlib.sha256(json.dumps(about, sort_keys=True).encode() + program).hexdigest() != digest:
+            raise ValueError("model.json and program.bin are not as they were written")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{folder}: no exported model, or a damaged one ({error}). Export it anew."
+        ) from error
+    run = jax.jit(export.deserialize(bytearray(program)).call)
+
+    def forecast(rows, future):
+        """Quantiles of the next steps, by column; `future` has their dates, and columns known beforehand."""
+        own, ahead = by_series(about, rows), by_series(about, future)
+        require(own.keys() <= ahead.keys(), f"future: no row of {', '.join(own.keys() - ahead.keys())}")
+        parts = [arrays(about, name, own[name], ahead[name]) for name in own]
+        dates, *arguments = (np.stack(part) for part in zip(*parts, strict=True))
+        with jax.enable_x64(True):
+            quantiles = np.asarray(run(*arguments)).reshape(dates.size, -1)
+        series = {"series": np.repeat(list(own), about["steps"]).tolist()} if about["id"] else {}
+        levels = dict(zip(about["quantiles"], quantiles.T.tolist(), strict=True))
+        return {"date": dates.ravel().astype(str).tolist(), **series, **levels}
+
+    return forecast
+
+
+def require(condition, message):
+    if not condition:
+        raise ValueError(message)
+
+
+def by_series(about, rows):
+    """The columns of each series by its name; one empty name where there is but one."""
+    columns = {name: np.asarray(rows[name]) for name in (about["date"], *about["columns"]) if name in rows}
+    needed = {about["date"], about["id"]} - {None}
+    require(needed <= columns.keys(), f"found the columns {', '.join(columns)}, expected also {needed}")
+    columns[about["date"]] = dates = columns[about["date"]].astype("datetime64[D]")
+    series = columns[about["id"]].astype(str) if about["id"] else np.full(len(dates), "")
+    return {
+        str(one): {key: part[series == one] for key, part in columns.items()} for one in np.unique(series)
+    }
+
+
+def arrays(about, name, rows, future):
+    """The dates ahead and the program's arguments of one series."""
+    steps, window, changes, columns = (about[key] for key in ("steps", "window", "changes", "columns"))
+    require(name in about["series"] or about["unseen"], f"{name!r}: not in {', '.join(about['series'])}")
+    dates = np.append(rows[about["date"]], future[about["date"]][:steps])
+    right = len(dates) == len(rows[about["date"]]) + steps and np.all(np.diff(dates) > np.timedelta64(0))
+    require(right, f"dates of {name or 'rows'}: expected ascending ones, and {steps} in the future")
+    weekday, values = (dates.astype(np.int64) + 3) % 7, {}
+    made = {"day_of_week": weekday, "month": dates.astype("datetime64[M]").astype(np.int64) % 12 + 1}
+    for key, column in columns.items():
+        given, ahead = [rows, future][: 1 + (column["role"] == "known")], []
+        require(column["made"] or all(key in part for part in given), f"{key} ({column['role']}): no column")
+        if column["role"] != "known":
+            ahead = np.repeat(rows[key][-1:], steps) if column["role"] == "static" else np.full(steps, np.nan)
+        elif not column["made"]:
+            ahead = future[key][:steps]
+        values[key] = made[key] if column["made"] else np.append(rows[key], ahead)
+    reals = np.stack([values[key].astype(float) for key in about["reals"]], axis=1)
+    needed = np.array([not columns[key]["missing"] for key in about["reals"]])
+    beginning = np.isnan(reals).argmin(axis=0) * needed
+    first = max(beginning[0] + changes, *beginning)  # a series' first level has no change
+    holes = np.isnan(reals[first:]) & needed
+    holes[-steps:] &= [columns[key]["role"] == "known" for key in about["reals"]]
+    require(not holes.any(), f"{name}: rows without {np.array(about['reals'])[holes.any(axis=0)]}")
+    begun, first = first - changes + about["lead"], first - changes
+    of_old = str(dates[min(begun, len(dates) - 1)]) <= about["series"].get(name, "")
+    least = about["lead"] + about["encoder_length" if of_old else "least"]
+    require(len(dates) - steps - first >= least, f"{name}: fewer than {least} rows")
+    ratio = np.nanstd(reals[first:, 0]) / about["spread"] if about["spread"] else 1.0
+    require(1 / 20 < ratio < 20, f"{about['reals'][0]}: {ratio:.3g} times the spread of training: a unit?")
+    codes = []
+    for key in about["codes"]:
+        table = {str(value): code for code, value in enumerate(columns[key]["values"], 1)}
+        codes.append([table.get(str(value), 0) for value in values[key][-window:]])  # 0: unknown
+        require(
+            all(codes[-1]) or columns[key]["unknown"], f"{name}: unknown {key}, not in {', '.join(table)}"
+        )
+    if about[
+        "calendar"
+    ]:  # whether the next row is a Monday, a Friday, or comes after a longer gap than usual
+        step, following, marks = np.diff(dates), weekday[1:], np.full((len(dates), 3), np.nan)
+        for row in range(max(begun, len(step) - window), len(step)):
+            usual = np.median(step[begun : row + 1][following[begun : row + 1] == following[row]].astype(int))
+            marks[row] = following[row] == 0, following[row] == 4, step[row].astype(int) > usual
+        reals = np.hstack([reals, marks])
+    reals = reals[max(first, len(dates) - about["history"] - steps) :]
+    reals = np.pad(reals, ((about["history"] + steps - len(reals), 0), (0, 0)), constant_values=np.nan)
+    number = [*about["series"], name].index(name)
+    return dates[-steps:], reals, np.array(codes, np.int32).reshape(-1, window).T, np.int32(number)
