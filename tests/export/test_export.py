@@ -1,25 +1,27 @@
-"""Exported models: the same quantiles as `predict` in a process that has jax and numpy alone; what is refused."""
+"""Exported models: the quantiles of `predict` in a process that has jax and numpy alone; what is refused."""
 
 import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from tiny import contents
 
-from tftjax import predict
-from tftjax.config.functions import Functions
-from tftjax.config.loading import from_dict
+import tftjax
+from tftjax import predict, runtime
+from tftjax.config.functions import Functions, source_hash
+from tftjax.config.loading import from_dict, load
 from tftjax.data.loading import load_panel
 from tftjax.data.prepared import cardinalities, prepare
+from tftjax.data.scales import target
 from tftjax.data.tables.transforms import in_return_unit
 from tftjax.data.windows import gather
 from tftjax.errors import UserError
-from tftjax.export import FILES, export
+from tftjax.export import FILES, export, forecast
 from tftjax.export.__main__ import main
 from tftjax.model.parameters import build_model, init_parameters, parameter_layout, to_tree
 from tftjax.storage import runs
@@ -61,10 +63,12 @@ def alone(folder, *requests):
 def untrained(directory, frame, *, functions=None, model=None, train=None, **data):
     """A run with random parameters on a table of its own."""
     model = {"hidden_size": 4, "encoder_length": E, "prediction_length": P, **(model or {})}
-    config = from_dict({"data": data, "model": model, "train": train or {}}, "test")
+    functions = functions or Functions()
+    hashes = {"head": {name: source_hash(one) for name, one in functions.head.items()}}
+    content = {"data": data, "model": model, "train": train or {}, "functions": hashes}
+    config = from_dict(content, "test")
     panel = load_panel(config.data, frame)
     prepared = prepare(panel, config)
-    functions = functions or Functions()
     network = build_model(config, *cardinalities(panel, prepared.encoding), functions)
     inputs, _ = gather(prepared.series, jnp.zeros(1, jnp.int32), E, P)
     layout = parameter_layout(network, inputs)
@@ -80,22 +84,22 @@ def predicted(run, frame, future=None):
 
 def as_lists(frame):
     """The columns of a frame as JSON has them."""
-    return json.loads(frame.to_json(orient="columns", date_format="iso", double_precision=15)) and {
-        name: [
-            str(value)[:10] if name == "date" else None if pd.isna(value) else value
-            for value in frame[name].tolist()
-        ]
-        for name in frame
+    return {
+        name: values.astype(str).tolist()
+        if name == "date"
+        else [None if v != v else v for v in values.tolist()]
+        for name, values in frame.items()
     }
 
 
-def assert_same(table, expected):
-    """Dates, series and quantiles are those of `predict`."""
+def assert_same(table, expected, unit=1.0):
+    """Dates, series and quantiles are those of `predict`; a return of one is `unit`."""
+    assert list(table) == list(expected)
     assert table["date"].tolist() == expected["date"].astype(str).tolist()
+    if "series" in table:
+        assert table["series"].tolist() == expected["series"].tolist()
     levels = [name for name in expected if name not in ("date", "series")]
-    assert levels == [name for name in table if name[0] in "01"]
-    np.testing.assert_allclose(table[levels], expected[levels], rtol=0, atol=1e-6)
-    assert np.diff(table[levels]).min() >= 0
+    np.testing.assert_allclose(table[levels], expected[levels], rtol=0, atol=1e-6 * unit)
 
 
 def table_of(*names, rows=ROWS):
@@ -145,7 +149,193 @@ def test_the_same_quantiles_as_predict(settings, tmp_path):
     rows = rows[~rows["date"].isin(pd.to_datetime(["2019-05-01", "2019-10-17"]))].reset_index(drop=True)
     run = untrained(tmp_path / "run", rows, **{"dataset": "frame", "columns": COLUMNS} | settings)
     folder = export([run], tmp_path / "model")
-    for given in (rows, rows[:-9]):
-        expected = predicted(run, given)
-        (table,) = alone(folder, [as_lists(given), as_lists(expected[["date"]])])
-        assert_same(table, expected)
+    unit = 100 if settings.get("return_unit") == "percent" else 1
+    shorter, forecasts = rows[:-9], [predicted(run, rows), predicted(run, rows[:-9])]
+    # Other rows have other forecasts: the comparison can fail.
+    assert np.abs(forecasts[0].iloc[:, 1:].to_numpy() - forecasts[1].iloc[:, 1:].to_numpy()).max() > 1e-4
+    requests = [
+        [as_lists(given), as_lists(expected[["date"]])]
+        for given, expected in zip((rows, shorter), forecasts, strict=True)
+    ]
+    for table, expected in zip(alone(folder, *requests), forecasts, strict=True):
+        assert_same(table, expected, unit)
+
+
+PANEL = {
+    "id": "stock",
+    "target": "ret",
+    "observed": ["vix"],
+    "known_real": ["fee"],
+    "known_categorical": ["phase", "day_of_week"],
+    "static_categorical": ["sector"],
+    "static_real": ["size"],
+}
+
+
+def head(raw, quantiles):
+    """A head of one's own."""
+    return jnp.sort(jnp.tanh(raw), axis=0)
+
+
+@pytest.mark.parametrize("scale", ["gjr", "log_scale", "pooled_log_scale"])
+def test_a_panel_with_categories(scale, tmp_path, monkeypatch):
+    """Of three series, GJR-GARCH cannot be fitted to one; of a fourth, which was not in training."""
+    rows, _ = parts_of(table_of("a", "b", "c").assign(size=lambda table: table["stock"].map(ord)))
+    shared, fit = scale == "pooled_log_scale", target._garch_fit
+    first = rows.loc[rows["stock"] == "a", "ret"].iloc[0]
+    monkeypatch.setattr(
+        target, "_garch_fit", lambda source, train: None if source.returns[0] == first else fit(source, train)
+    )
+    run = untrained(
+        tmp_path / "run",
+        rows,
+        functions=Functions() if shared else Functions(head={"head": head}),
+        model={"quantile_head": "correction"} if shared else {},
+        train={"static_dropout": 0.5 if shared else 0.0},
+        dataset="frame",
+        columns=PANEL,
+        target_scale=scale,
+    )
+    names = ("b", "d", "a") if shared else ("b", "a")
+    given, ahead = parts_of(table_of(*names).assign(size=7.0))
+    ahead.loc[0, "phase"] = "never seen"
+    given = given[(given["stock"] != "b") | (given["date"] > "2019-02-01")]  # in training it began earlier
+    expected = predicted(run, given, ahead)
+    folder = export([run], tmp_path / "model")
+    (table,) = alone(folder, [as_lists(given), as_lists(ahead)])
+    assert_same(table, expected)
+    assert table["series"].unique().tolist() == sorted(names)
+
+
+@pytest.fixture(scope="module")
+def exported(trained, tmp_path_factory):
+    """The shared run, exported by the command."""
+    folder = tmp_path_factory.mktemp("exported") / "model"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runtime, "configure", lambda: None)
+        assert main([str(trained.directory), "--out", str(folder)]) == 0
+    return folder
+
+
+FUTURE = {"date": ["2002-03-25"]}
+
+
+def test_the_command_on_a_run_of_a_ready_made_feature_set(trained, exported, capsys):
+    assert sorted(path.name for path in exported.iterdir()) == sorted(FILES)
+    rows = trained.rows.reset_index()
+    (table,) = alone(exported, [as_lists(rows), FUTURE])
+    expected = predict.predict(runs.open_run(trained.directory), load_panel(load(trained.config).data))
+    assert_same(table, expected.reset_index(names="date"))
+    assert len((exported / "forecast.py").read_text().splitlines()) < 100
+    about = json.loads((exported / "model.json").read_text())
+    assert about["platforms"] == ["cpu", "cuda"]
+    assert about["columns"]["SP500_Returns"] == {
+        "role": "target",
+        "unit": "return, decimal",
+        "missing": False,
+    }
+
+
+def test_nothing_is_overwritten_unless_it_is_said(trained, exported, tmp_path, capsys):
+    before = contents(exported)
+    assert main([str(trained.directory), "--out", str(exported)]) == 2
+    assert re.search(r"exists, and has forecast\.py.*or replace it: --overwrite", capsys.readouterr().err)
+    assert contents(exported) == before
+    (tmp_path / "thesis.tex").write_text("mine")
+    assert main([str(trained.directory), "--out", str(tmp_path), "--overwrite"]) == 2
+    assert "has thesis.tex. Choose another folder." in capsys.readouterr().err
+    again = tmp_path / "model"
+    shutil.copytree(exported, again)
+    (again / "model.json").write_text("{}")
+    tftjax.load(trained.directory).export(again, overwrite=True)
+    assert contents(again).keys() == before.keys()
+    assert forecast.load(again)(trained.rows.reset_index(), FUTURE).keys() >= {"date", "0.5"}
+
+
+def test_a_seed_more_is_the_mean(tmp_path):
+    rows = table_of("a")
+    run = untrained(tmp_path / "run", rows, dataset="frame", columns={"target": "ret"})
+    other = dataclasses.replace(run, parameters=jax.tree.map(lambda leaf: -leaf, run.parameters))
+    export([run, other], tmp_path / "model")
+    expected = predict.forecast_seeds([run, run], predict.load_rows(run, rows, None))
+    means = [predict.forecast_next(one, predict.load_rows(one, rows, None)) for one in (run, other)]
+    mean = np.sort(np.mean([one.to_numpy() for one in means], axis=0))
+    table = pd.DataFrame(forecast.load(tmp_path / "model")(rows, {"date": expected.index.astype(str)}))
+    np.testing.assert_allclose(table.drop(columns="date"), mean, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("program.bin", lambda content: content[:-1]),
+        ("program.bin", lambda content: content[:900] + bytes([content[900] ^ 1]) + content[901:]),
+        ("model.json", lambda content: content.replace(b'"steps": 1', b'"steps": 2')),
+        ("model.json", lambda content: content[:-9]),
+        ("model.json", lambda content: b"[]"),
+        ("model.json", None),
+    ],
+)
+def test_damaged_and_foreign_files(exported, tmp_path, name, change):
+    folder = shutil.copytree(exported, tmp_path / "model")
+    content = (folder / name).read_bytes()
+    (folder / name).unlink()
+    if change:
+        assert change(content) != content
+        (folder / name).write_bytes(change(content))
+    with pytest.raises(ValueError, match=r"model: no exported model, or a damaged one .* Export it anew"):
+        forecast.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: rows.drop(columns="AAA_Yield"), "no column 'AAA_Yield'"),
+        (lambda rows: rows.drop(columns="date"), "date or None: no column"),
+        (lambda rows: rows[::-1], "expected ascending ones, and 1 in the future"),
+        (lambda rows: rows.assign(date="2003-01-01"), "expected ascending"),
+        (lambda rows: rows[:4], "too few rows, expected 5 complete ones"),
+        (lambda rows: rows.assign(SP500_Returns=rows["SP500_Returns"] * 100), "times training's spread"),
+        (
+            lambda rows: rows.assign(AAA_Yield=rows["AAA_Yield"].where(rows.index != 317)),
+            "rows without .'AAA_Y",
+        ),
+    ],
+)
+def test_rows_that_cannot_be_forecast_from(trained, exported, change, message):
+    with pytest.raises(ValueError, match=message):
+        forecast.load(exported)(change(trained.rows.reset_index()), FUTURE)
+
+
+def test_series_and_categories_that_training_did_not_have(tmp_path):
+    rows, _ = parts_of(table_of("a", "b"))
+    columns = {"id": "stock", "target": "ret", "static_categorical": ["sector"], "known_real": ["fee"]}
+    run = untrained(tmp_path / "run", rows, dataset="frame", columns=columns)
+    model = forecast.load(export([run], tmp_path / "model"))
+    given, ahead = parts_of(table_of("a"))
+    for message, changed, future in (
+        ("'c': not in a, b", given.assign(stock="c"), ahead.assign(stock="c")),
+        ("a: sector not in food, oil", given.assign(sector="tech"), ahead),
+        ("no column 'fee'", given, ahead.drop(columns="fee")),
+        ("future: no row of a", given, ahead.assign(stock="b")),
+        ("expected ascending ones, and 2 in the future", given, ahead[:1]),
+        ("rows without .'fee'", given, ahead.assign(fee=[0.1, None])),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model(changed, future)
+
+
+def test_a_scale_that_cannot_be_exported(tmp_path, monkeypatch):
+    rows = table_of("a")
+    monkeypatch.setitem(target.TARGET_SCALES, "new", target.TARGET_SCALES["ewma"])
+    run = untrained(tmp_path / "run", rows, dataset="frame", columns={"target": "ret"}, target_scale="ewma")
+    encoding = run.data.encoding._replace(target_scale="new")
+    run = dataclasses.replace(run, data=dataclasses.replace(run.data, encoding=encoding))
+    with pytest.raises(UserError, match=r"data\.target_scale: found 'new', which cannot be exported.*ewma"):
+        export([run], tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_without_flatbuffers(monkeypatch, trained, tmp_path):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"needs the package flatbuffers.*tftjax\[export\]"):
+        export([runs.open_run(trained.directory)], tmp_path / "model")

@@ -6,4 +6,4 @@ writes it; `forecast` is the loader, which is copied beside it and imports nothi
 
 from tftjax import face
 
-__all__, __getattr__ = face(__name__, folder="export FILES")
+__all__, __getattr__ = face(__name__, folder="export FILES", forecast="")

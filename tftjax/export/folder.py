@@ -105,7 +105,6 @@ def _columns(run: Run) -> dict[str, dict[str, Any]]:
     panel, encoding, train = run.data.whole, run.data.encoding, run.config.train
     units, made = panel.about.get("units", {}), panel.about.get("made", OF_THE_DATE)
     masked = run.data.series.present is not None
-    # As if in decimals, whatever the source had: see `program`.
     return_unit = "percent" if run.config.data.return_unit == "percent" else "decimal"
     roles = {name: role for role in ROLES for name in getattr(panel, role)}
     columns = {}
@@ -115,18 +114,16 @@ def _columns(run: Run) -> dict[str, dict[str, Any]]:
             "role": "target" if name == panel.target else roles[name].partition("_")[0],
             "unit": f"{unit}, {return_unit}" if unit == "return" else unit,
             "missing": masked and name in panel.observed[1:],
-            "made": False,
         }
     if TARGET_TRANSFORMS[panel.about.get("target_transform", "none")].undo is not None:
         columns[panel.target]["unit"] = "levels, of which the changes are forecast"
     for name in program.ages_needed(encoding):
         age = f"{name} age"
-        columns[age] = {"role": "age", "unit": "days since release", "missing": True, "made": False}
+        columns[age] = {"role": "age", "unit": "days since release", "missing": True}
     for name in panel.known_categorical + panel.static_categorical:
         static = name in panel.static_categorical
         columns[name] = {
-            "role": roles[name].partition("_")[0],
-            "made": name in made and name in OF_THE_DATE,
+            "role": "made" if name in made and name in OF_THE_DATE else roles[name].partition("_")[0],
             "values": list(encoding.categories[name]),
             "unknown": not static or bool(train.static_dropout) or name == panel.id_column,
         }

@@ -1,7 +1,6 @@
 """Forecasts of the model in this folder, which `tftjax export` wrote: needs jax, numpy and flatbuffers alone.
 
-forecast = load()           # of another folder: load("folder")
-forecast(rows, future)      # columns by name: dicts of lists, data frames, ...
+forecast = load(); forecast(rows, future), with columns by name: dicts of lists, data frames, ...
 """
 
 import hashlib
@@ -18,8 +17,8 @@ def load(folder=Path(__file__).parent):
     try:
         about = json.loads((Path(folder) / "model.json").read_text(encoding="utf-8"))
         program, digest = (Path(folder) / "program.bin").read_bytes(), about.pop("sha256")
-        if hashlib.sha256(json.dumps(about, sort_keys=True).encode() + program).hexdigest() != digest:
-            raise ValueError("model.json and program.bin are not as they were written")
+        found = hashlib.sha256(json.dumps(about, sort_keys=True).encode() + program).hexdigest()
+        require(found == digest, "model.json and program.bin are not as they were written")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{folder}: no exported model, or a damaged one ({error}). Export it anew."
@@ -31,6 +30,9 @@ def load(folder=Path(__file__).parent):
         own, ahead = by_series(about, rows), by_series(about, future)
         require(own.keys() <= ahead.keys(), f"future: no row of {', '.join(own.keys() - ahead.keys())}")
         parts = [arrays(about, name, own[name], ahead[name]) for name in own]
+        spread = np.nanstd(np.asarray(rows[about["reals"][0]], float))
+        ratio = spread / (about["spread"] or spread)
+        require(1 / 20 < ratio < 20, f"{about['reals'][0]}: {ratio:.3g} times training's spread: a unit?")
         dates, *arguments = (np.stack(part) for part in zip(*parts, strict=True))
         with jax.enable_x64(True):
             quantiles = np.asarray(run(*arguments)).reshape(dates.size, -1)
@@ -49,13 +51,10 @@ def require(condition, message):
 def by_series(about, rows):
     """The columns of each series by its name; one empty name where there is but one."""
     columns = {name: np.asarray(rows[name]) for name in (about["date"], *about["columns"]) if name in rows}
-    needed = {about["date"], about["id"]} - {None}
-    require(needed <= columns.keys(), f"found the columns {', '.join(columns)}, expected also {needed}")
+    require({about["date"], about["id"]} <= {None, *columns}, f"{about['date']} or {about['id']}: no column")
     columns[about["date"]] = dates = columns[about["date"]].astype("datetime64[D]")
     series = columns[about["id"]].astype(str) if about["id"] else np.full(len(dates), "")
-    return {
-        str(one): {key: part[series == one] for key, part in columns.items()} for one in np.unique(series)
-    }
+    return {one: {key: part[series == one] for key, part in columns.items()} for one in sorted({*series})}
 
 
 def arrays(about, name, rows, future):
@@ -68,13 +67,12 @@ def arrays(about, name, rows, future):
     weekday, values = (dates.astype(np.int64) + 3) % 7, {}
     made = {"day_of_week": weekday, "month": dates.astype("datetime64[M]").astype(np.int64) % 12 + 1}
     for key, column in columns.items():
-        given, ahead = [rows, future][: 1 + (column["role"] == "known")], []
-        require(column["made"] or all(key in part for part in given), f"{key} ({column['role']}): no column")
-        if column["role"] != "known":
-            ahead = np.repeat(rows[key][-1:], steps) if column["role"] == "static" else np.full(steps, np.nan)
-        elif not column["made"]:
-            ahead = future[key][:steps]
-        values[key] = made[key] if column["made"] else np.append(rows[key], ahead)
+        role = column["role"]
+        needed = () if role == "made" else (rows, future) if role == "known" else (rows,)
+        require(all(key in part for part in needed), f"{name or 'rows'}, future: no column {key!r}")
+        nothing = [rows[key][-1] if role == "static" else np.nan] * steps
+        ahead = future[key][:steps] if role == "known" else nothing
+        values[key] = made[key] if role == "made" else np.append(rows[key], ahead)
     reals = np.stack([values[key].astype(float) for key in about["reals"]], axis=1)
     needed = np.array([not columns[key]["missing"] for key in about["reals"]])
     beginning = np.isnan(reals).argmin(axis=0) * needed
@@ -82,22 +80,15 @@ def arrays(about, name, rows, future):
     holes = np.isnan(reals[first:]) & needed
     holes[-steps:] &= [columns[key]["role"] == "known" for key in about["reals"]]
     require(not holes.any(), f"{name}: rows without {np.array(about['reals'])[holes.any(axis=0)]}")
-    begun, first = first - changes + about["lead"], first - changes
-    of_old = str(dates[min(begun, len(dates) - 1)]) <= about["series"].get(name, "")
-    least = about["lead"] + about["encoder_length" if of_old else "least"]
-    require(len(dates) - steps - first >= least, f"{name}: fewer than {least} rows")
-    ratio = np.nanstd(reals[first:, 0]) / about["spread"] if about["spread"] else 1.0
-    require(1 / 20 < ratio < 20, f"{about['reals'][0]}: {ratio:.3g} times the spread of training: a unit?")
-    codes = []
-    for key in about["codes"]:
+    first, begun = first - changes, min(first - changes + about["lead"], len(dates) - 1)
+    least = about["encoder_length" if str(dates[begun]) <= about["series"].get(name, "") else "least"]
+    require(len(dates) - steps - begun >= least, f"{name}: too few rows, expected {least} complete ones")
+    codes = np.zeros((window, len(about["codes"])), np.int32)  # 0: an unknown category
+    for place, key in enumerate(about["codes"]):
         table = {str(value): code for code, value in enumerate(columns[key]["values"], 1)}
-        codes.append([table.get(str(value), 0) for value in values[key][-window:]])  # 0: unknown
-        require(
-            all(codes[-1]) or columns[key]["unknown"], f"{name}: unknown {key}, not in {', '.join(table)}"
-        )
-    if about[
-        "calendar"
-    ]:  # whether the next row is a Monday, a Friday, or comes after a longer gap than usual
+        codes[:, place] = [table.get(str(value), 0) for value in values[key][-window:]]
+        require(codes[:, place].all() or columns[key]["unknown"], f"{name}: {key} not in {', '.join(table)}")
+    if about["calendar"]:  # is the next row a Monday, a Friday, or does it come later than its weekday does
         step, following, marks = np.diff(dates), weekday[1:], np.full((len(dates), 3), np.nan)
         for row in range(max(begun, len(step) - window), len(step)):
             usual = np.median(step[begun : row + 1][following[begun : row + 1] == following[row]].astype(int))
@@ -105,5 +96,4 @@ def arrays(about, name, rows, future):
         reals = np.hstack([reals, marks])
     reals = reals[max(first, len(dates) - about["history"] - steps) :]
     reals = np.pad(reals, ((about["history"] + steps - len(reals), 0), (0, 0)), constant_values=np.nan)
-    number = [*about["series"], name].index(name)
-    return dates[-steps:], reals, np.array(codes, np.int32).reshape(-1, window).T, np.int32(number)
+    return dates[-steps:], reals, codes, np.int32([*about["series"], name].index(name))

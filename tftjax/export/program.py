@@ -42,7 +42,7 @@ def rows_before(run: Run) -> int:
 
 
 def row_counts(run: Run) -> tuple[int, int]:
-    """The number of past rows that the program takes, and of those from the first complete one that it needs."""
+    """The number of past rows that the program takes, and of those that a forecast needs."""
     encoding, encoder_length = run.data.encoding, run.config.model.encoder_length
     least = max(encoder_length, rows_needed(encoding.target_scale, encoding.scales))
     most = encoder_length + scales.memory(encoding)
