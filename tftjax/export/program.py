@@ -172,7 +172,7 @@ def _series(
     return Series(
         observed=jnp.where(missing, jnp.float32(0.0), of_past),
         known_real=_stacked([flat(scaled(name)) for name in panel.known_real], flat(target)),
-        known_categorical=codes[:, :, :num_known].transpose(2, 0, 1).reshape(num_known, -1),
+        known_categorical=codes[:, :, :num_known].transpose(2, 0, 1).reshape(num_known, target.size),
         static_real=_stacked([scaled(name)[:, -1] for name in panel.static_real], target[:, -1]),
         static_categorical=codes[:, -1, num_known:].T,
         target=flat(target).astype(jnp.float32),
