@@ -20,6 +20,7 @@ from tftjax import predict, runtime
 from tftjax.config.functions import Functions, source_hash
 from tftjax.config.loading import from_dict, load
 from tftjax.data.loading import load_panel
+from tftjax.data.panel import make_panel
 from tftjax.data.prepared import cardinalities, prepare
 from tftjax.data.scales import target
 from tftjax.data.tables.transforms import in_return_unit
@@ -64,14 +65,14 @@ def alone(folder, *requests):
     return [pd.DataFrame(table) for table in json.loads(done.stdout)]
 
 
-def untrained(directory, frame, *, functions=None, model=None, train=None, **data):
-    """A run with random parameters on a table of its own."""
+def untrained(directory, rows, *, functions=None, model=None, train=None, **data):
+    """A run with random parameters on a frame, or on a panel."""
     model = {"hidden_size": 4, "encoder_length": E, "prediction_length": P, **(model or {})}
     functions = functions or Functions()
     hashes = {"head": {name: source_hash(one) for name, one in functions.head.items()}}
     content = {"data": data, "model": model, "train": train or {}, "functions": hashes}
     config = from_dict(content, "test")
-    panel = load_panel(config.data, frame)
+    panel = load_panel(config.data, rows) if isinstance(rows, pd.DataFrame) else rows
     prepared = prepare(panel, config)
     network = build_model(config, *cardinalities(panel, prepared.encoding), functions)
     inputs, _ = gather(prepared.series, jnp.zeros(1, jnp.int32), E, P)
@@ -212,6 +213,38 @@ def test_a_panel_with_categories(scale, tmp_path, monkeypatch):
     assert table["series"].unique().tolist() == sorted(names)
 
 
+@pytest.mark.parametrize(
+    ("attention", "quantile_head"),
+    [
+        ({"staleness": {"mode": "attention", "weight": 0.7}}, "student_t"),
+        (
+            {
+                "staleness": {"mode": "variable_selection", "weight": 0.7},
+                "regime": {"by": "thresholds", "column": "vix", "thresholds": [15.0]},
+            },
+            "monotone",
+        ),
+    ],
+)
+def test_ages_and_regimes(attention, quantile_head, tmp_path):
+    rows = table_of("a").set_index("date")
+    panel = make_panel(
+        rows,
+        target="ret",
+        observed=("ret", "vix", "flow"),
+        staleness=pd.DataFrame({"flow": np.arange(ROWS) % 7.0, "vix": 2.0}, index=rows.index),
+    )
+    run = untrained(tmp_path / "run", panel, model={"attention": attention, "quantile_head": quantile_head})
+    expected = predict.forecast_next(run, panel)
+    model = forecast.load(export([run], tmp_path / "model"))
+    given, ahead = rows.reset_index(), {"date": expected.index.astype(str)}
+    ages = {"flow age": np.arange(ROWS) % 7.0, "vix age": 2.0}
+    table = pd.DataFrame(model(given.assign(**ages), ahead)).drop(columns="date")
+    np.testing.assert_allclose(table, np.sort(expected), rtol=0, atol=1e-6)
+    older = pd.DataFrame(model(given.assign(**ages | {"flow age": 90.0}), ahead)).drop(columns="date")
+    assert np.abs(older - table).to_numpy().max() > 1e-6
+
+
 @pytest.fixture(scope="module")
 def exported(trained, tmp_path_factory):
     """The shared run, exported by the command."""
@@ -262,10 +295,9 @@ def test_a_seed_more_is_the_mean(tmp_path):
     run = untrained(tmp_path / "run", rows, dataset="frame", columns={"target": "ret"})
     other = dataclasses.replace(run, parameters=jax.tree.map(lambda leaf: -leaf, run.parameters))
     export([run, other], tmp_path / "model")
-    expected = predict.forecast_seeds([run, run], predict.load_rows(run, rows, None))
-    means = [predict.forecast_next(one, predict.load_rows(one, rows, None)) for one in (run, other)]
-    mean = np.sort(np.mean([one.to_numpy() for one in means], axis=0))
-    table = pd.DataFrame(forecast.load(tmp_path / "model")(rows, {"date": expected.index.astype(str)}))
+    tables = [predict.forecast_next(one, predict.load_rows(one, rows, None)) for one in (run, other)]
+    mean = np.sort(np.mean([table.to_numpy() for table in tables], axis=0))
+    table = pd.DataFrame(forecast.load(tmp_path / "model")(rows, {"date": tables[0].index.astype(str)}))
     np.testing.assert_allclose(table.drop(columns="date"), mean, rtol=0, atol=1e-6)
 
 
@@ -318,7 +350,7 @@ def test_series_and_categories_that_training_did_not_have(tmp_path):
     model = forecast.load(export([run], tmp_path / "model"))
     given, ahead = parts_of(table_of("a"))
     for message, changed, future in (
-        ("'c': not in a, b", given.assign(stock="c"), ahead.assign(stock="c")),
+        ("series c: not in a, b", given.assign(stock="c"), ahead.assign(stock="c")),
         ("a: sector not in food, oil", given.assign(sector="tech"), ahead),
         ("no column 'fee'", given, ahead.drop(columns="fee")),
         ("future: no row of a", given, ahead.assign(stock="b")),

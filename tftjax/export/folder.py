@@ -104,7 +104,6 @@ def _columns(run: Run) -> dict[str, dict[str, Any]]:
     """The columns of rows by name, numbers before categories, in the program's order."""
     panel, encoding, train = run.data.whole, run.data.encoding, run.config.train
     units, made = panel.about.get("units", {}), panel.about.get("made", OF_THE_DATE)
-    masked = run.data.series.present is not None
     return_unit = "percent" if run.config.data.return_unit == "percent" else "decimal"
     roles = {name: role for role in ROLES for name in getattr(panel, role)}
     columns = {}
@@ -113,11 +112,11 @@ def _columns(run: Run) -> dict[str, dict[str, Any]]:
         columns[name] = {
             "role": "target" if name == panel.target else roles[name].partition("_")[0],
             "unit": f"{unit}, {return_unit}" if unit == "return" else unit,
-            "missing": masked and name in panel.observed[1:],
+            "missing": program.may_miss(run) and name in panel.observed[1:],
         }
     if TARGET_TRANSFORMS[panel.about.get("target_transform", "none")].undo is not None:
         columns[panel.target]["unit"] = "levels, of which the changes are forecast"
-    for name in program.ages_needed(encoding):
+    for name in encoding.usual_ages:
         age = f"{name} age"
         columns[age] = {"role": "age", "unit": "days since release", "missing": True}
     for name in panel.known_categorical + panel.static_categorical:

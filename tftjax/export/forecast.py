@@ -60,7 +60,7 @@ def by_series(about, rows):
 def arrays(about, name, rows, future):
     """The dates ahead and the program's arguments of one series."""
     steps, window, changes, columns = (about[key] for key in ("steps", "window", "changes", "columns"))
-    require(name in about["series"] or about["unseen"], f"{name!r}: not in {', '.join(about['series'])}")
+    require(name in about["series"] or about["unseen"], f"series {name}: not in {', '.join(about['series'])}")
     dates = np.append(rows[about["date"]], future[about["date"]][:steps])
     right = len(dates) == len(rows[about["date"]]) + steps and np.all(np.diff(dates) > np.timedelta64(0))
     require(right, f"dates of {name or 'rows'}: expected ascending ones, and {steps} in the future")

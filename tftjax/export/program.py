@@ -20,7 +20,11 @@ from tftjax.model.parameters import build_model
 from tftjax.storage.runs import Run
 
 PLATFORMS = ("cpu", "cuda")
-CHANGES = ("return", "log_return", "difference")  # transforms that need the row before
+CHANGES = {  # transforms of the target that need the row before
+    "return": lambda now, before: now / before - 1.0,
+    "log_return": lambda now, before: jnp.log(now) - jnp.log(before),
+    "difference": lambda now, before: now - before,
+}
 
 
 def raw_columns(panel: Panel) -> tuple[str, ...]:
@@ -68,8 +72,7 @@ def export_program(seeds: Sequence[Run]) -> bytes:
         return percent * jnp.sort(quantiles, axis=-1)
 
     num_rows = row_counts(first)[0] + model_config.prediction_length
-    num_reals = len(raw_columns(panel)) + len(ages_needed(encoding))
-    num_reals += len(scales.CALENDAR) if scales.needs_calendar(encoding) else 0
+    num_reals = len(_names(panel, encoding))
     num_codes = len(panel.known_categorical + panel.static_categorical)
     length = model_config.encoder_length + model_config.prediction_length
     with jax.enable_x64(True):
@@ -82,9 +85,9 @@ def export_program(seeds: Sequence[Run]) -> bytes:
         return bytes(export.export(jax.jit(forecast), platforms=PLATFORMS)(*shapes).serialize())
 
 
-def ages_needed(encoding: Encoding) -> tuple[str, ...]:
-    """The columns whose days since release the attention needs."""
-    return tuple(encoding.usual_ages)
+def may_miss(run: Run) -> bool:
+    """Whether observed columns may lack values."""
+    return run.data.series.present is not None or run.data.whole.about.get("missing") == "mask"
 
 
 def _quantiles(
@@ -114,24 +117,23 @@ def _quantiles(
     return quantiles.astype(jnp.float64)
 
 
+def _names(panel: Panel, encoding: Encoding) -> tuple[str, ...]:
+    """What the program takes of each row, in order."""
+    ages = (f"{name} age" for name in encoding.usual_ages)
+    return (*raw_columns(panel), *ages, *(scales.CALENDAR if scales.needs_calendar(encoding) else ()))
+
+
 def _columns(panel: Panel, encoding: Encoding, rows: Float[Array, "B R V"]) -> dict[str, Float[Array, "B R"]]:
     """The columns by name, returns as decimals, transforms of the target and lags made."""
-    names = (*raw_columns(panel), *(f"{name} age" for name in ages_needed(encoding)))
-    if scales.needs_calendar(encoding):
-        names += scales.CALENDAR
+    names = _names(panel, encoding)
     columns = {name: rows[:, :, place] for place, name in enumerate(names)}
     if panel.about.get("return_unit") == "percent":
         units = panel.about["units"]
         columns |= {name: columns[name] / 100.0 for name in names if units.get(name) == "return"}
     levels = columns[panel.target]
-    changes = {
-        "return": lambda now, before: now / before - 1.0,
-        "log_return": lambda now, before: jnp.log(now) - jnp.log(before),
-        "difference": lambda now, before: now - before,
-    }
     transform = panel.about.get("target_transform", "none")
     if transform in CHANGES:
-        columns[panel.target] = changes[transform](levels, scales.shifted(levels, 1))
+        columns[panel.target] = CHANGES[transform](levels, scales.shifted(levels, 1))
     target = columns[panel.target]
     return columns | {name: scales.shifted(target, lag) for name, lag in lags(panel).items()}
 
@@ -180,7 +182,7 @@ def _series(
         center=scalers[panel.target].center.astype(jnp.float32),
         scale=scalers[panel.target].scale.astype(jnp.float32),
         volatility=volatility,
-        present=~missing if run.data.series.present is not None else None,
+        present=~missing if may_miss(run) else None,
         age=_ages(run, columns),
         regime=flat(columns[regime]).astype(jnp.float32) if (regime := encoding.regime_column) else None,
         classical=Classical(*(np.array(part, np.float32) for part in encoding.classical.values()))
