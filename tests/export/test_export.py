@@ -319,7 +319,7 @@ def test_damaged_and_foreign_files(exported, tmp_path, name, change):
     if change:
         assert change(content) != content
         (folder / name).write_bytes(change(content))
-    with pytest.raises(ValueError, match=r"model: no exported model, or a damaged one .* Export it anew"):
+    with pytest.raises(ValueError, match=r"model: no exported model, or a damaged one .*; export anew"):
         forecast.load(folder)
 
 
@@ -330,6 +330,7 @@ def test_damaged_and_foreign_files(exported, tmp_path, name, change):
         (lambda rows: rows.drop(columns="date"), "date or None: no column"),
         (lambda rows: rows[::-1], "expected ascending ones, and 1 in the future"),
         (lambda rows: rows.assign(date="2003-01-01"), "expected ascending"),
+        (lambda rows: rows.assign(AAA_Yield=np.inf), "no finite quantiles"),
         (lambda rows: rows[:4], "too few rows, expected 5 complete ones"),
         (lambda rows: rows.assign(SP500_Returns=rows["SP500_Returns"] * 100), "times training's spread"),
         (

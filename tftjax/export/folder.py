@@ -105,6 +105,8 @@ def _columns(run: Run) -> dict[str, dict[str, Any]]:
     panel, encoding, train = run.data.whole, run.data.encoding, run.config.train
     units, made = panel.about.get("units", {}), panel.about.get("made", OF_THE_DATE)
     return_unit = "percent" if run.config.data.return_unit == "percent" else "decimal"
+    # The columns of the target's scale and of the regime have a value in every row.
+    always = encoding.regime_column, encoding.target_scale.partition(":")[2]
     roles = {name: role for role in ROLES for name in getattr(panel, role)}
     columns = {}
     for name in program.raw_columns(panel):
@@ -112,7 +114,7 @@ def _columns(run: Run) -> dict[str, dict[str, Any]]:
         columns[name] = {
             "role": "target" if name == panel.target else roles[name].partition("_")[0],
             "unit": f"{unit}, {return_unit}" if unit == "return" else unit,
-            "missing": program.may_miss(run) and name in panel.observed[1:],
+            "missing": program.may_miss(run) and name in panel.observed[1:] and name not in always,
         }
     if TARGET_TRANSFORMS[panel.about.get("target_transform", "none")].undo is not None:
         columns[panel.target]["unit"] = "levels, of which the changes are forecast"

@@ -1,7 +1,4 @@
-"""Forecasts of the model in this folder, which `tftjax export` wrote: needs jax, numpy and flatbuffers alone.
-
-forecast = load(); forecast(rows, future), with columns by name: dicts of lists, data frames, ...
-"""
+"""Forecasts of the model in this folder, which `tftjax export` wrote: needs jax, numpy, flatbuffers."""
 
 import hashlib
 import json
@@ -13,32 +10,34 @@ from jax import export
 
 
 def load(folder=Path(__file__).parent):
-    """Reads model.json and program.bin; the function that it returns is compiled at its first call."""
+    """Reads model.json and program.bin; what it returns is compiled at its first call."""
     try:
         about = json.loads((Path(folder) / "model.json").read_text(encoding="utf-8"))
         program, digest = (Path(folder) / "program.bin").read_bytes(), about.pop("sha256")
         found = hashlib.sha256(json.dumps(about, sort_keys=True).encode() + program).hexdigest()
         require(found == digest, "model.json and program.bin are not as they were written")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{folder}: no exported model, or a damaged one ({error}). Export it anew."
-        ) from error
+        raise ValueError(f"{folder}: no exported model, or a damaged one ({error}); export anew") from error
     run = jax.jit(export.deserialize(bytearray(program)).call)
 
     def forecast(rows, future):
-        """Quantiles of the next steps, by column; `future` has their dates, and columns known beforehand."""
+        """Quantiles of the next steps, as lists by column.
+
+        Takes columns by name: `rows` of the past, `future` with the steps' dates and what is known of them.
+        """
         own, ahead = by_series(about, rows), by_series(about, future)
         require(own.keys() <= ahead.keys(), f"future: no row of {', '.join(own.keys() - ahead.keys())}")
         parts = [arrays(about, name, own[name], ahead[name]) for name in own]
-        spread = np.nanstd(np.asarray(rows[about["reals"][0]], float))
-        ratio = spread / (about["spread"] or spread)
-        require(1 / 20 < ratio < 20, f"{about['reals'][0]}: {ratio:.3g} times training's spread: a unit?")
+        ratio = np.nanstd(np.asarray(rows[about["reals"][0]], float)) / (about["spread"] or np.nan)
+        other_unit = ratio < 1 / 20 or ratio > 20
+        require(not other_unit, f"{about['reals'][0]}: {ratio:.3g} times training's spread: another unit?")
         dates, *arguments = (np.stack(part) for part in zip(*parts, strict=True))
         with jax.enable_x64(True):
             quantiles = np.asarray(run(*arguments)).reshape(dates.size, -1)
+        require(np.isfinite(quantiles).all(), "no finite quantiles: found a value not above 0, or infinite")
         series = {"series": np.repeat(list(own), about["steps"]).tolist()} if about["id"] else {}
-        levels = dict(zip(about["quantiles"], quantiles.T.tolist(), strict=True))
-        return {"date": dates.ravel().astype(str).tolist(), **series, **levels}
+        table = {"date": dates.ravel().astype(str).tolist(), **series}
+        return table | dict(zip(about["quantiles"], quantiles.T.tolist(), strict=True))
 
     return forecast
 

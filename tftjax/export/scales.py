@@ -79,7 +79,8 @@ def with_scale(encoding: Encoding, source: Source) -> dict[str, Rows]:
     sigma = ewma(source.returns)
     fitted = [one for one in parameters if "fallback" not in one]
     if encoding.target_scale.startswith("column:"):
-        sigma = source.columns[parameters[0]["column"]]
+        column = source.columns[parameters[0]["column"]]
+        sigma = jnp.where(column > 0, column, jnp.nan)
     elif encoding.target_scale != "ewma" and fitted:
         apply = _by_gjr if encoding.target_scale == "gjr" else _by_log_scale
         filled = [fitted[0] if "fallback" in one else one for one in parameters]
