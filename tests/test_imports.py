@@ -25,6 +25,7 @@ ORDER = (
     "tune",
     "walkforward",
     "predict",
+    "export",
     "score",
     "compare",
     "report",

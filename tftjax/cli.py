@@ -33,6 +33,7 @@ COMMANDS = {
     "evaluate": "judge a run's forecasts beside baselines",
     "compare": "ask whether one run is worse than another",
     "predict": "forecast the next steps",
+    "export": "write a run as files that need no tftjax",
     "score": "score logged forecasts against what came",
     "interpret": "show what a run selects and attends to",
     "report": "write a page on runs, sweeps and walk-forwards",

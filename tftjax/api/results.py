@@ -30,6 +30,7 @@ from tftjax.evaluate.foreign import read_foreign
 from tftjax.evaluate.metrics import flatten
 from tftjax.evaluate.scoring import SPLITS
 from tftjax.evaluate.verdict import hardest, verdict
+from tftjax.export import export
 from tftjax.interpret.tables import interpret, read_table
 from tftjax.predict import forecast_seeds, forecastable, load_rows
 from tftjax.report.kinds import report
@@ -161,6 +162,21 @@ class Run:
         rows = forecastable(first, panel)
         table = forecast_seeds(self.trained, rows, quantiles=quantiles)
         return in_return_unit(to_levels(table, rows) if levels else table, self.config.data)
+
+    def export(self, directory: str | Path, *, overwrite: bool = False) -> Path:
+        """Writes the forecast as files that need no tftjax, and returns their folder.
+
+        They are a StableHLO program for CPU and CUDA, a JSON of its columns and units, and a loader that
+        needs jax, numpy and flatbuffers. Of several seeds the mean is written.
+
+        Args:
+          directory: the folder.
+          overwrite: replaces an exported model in it.
+
+        Raises:
+          UserError: something lies there, or the run has a setting that cannot be exported.
+        """
+        return export(self.trained, Path(directory), overwrite=overwrite)
 
     def evaluate(self, forecasts: Mapping[str, Any] = NO_FOREIGN) -> pd.DataFrame:
         """Forecasts validation and test rows anew, writes their evaluation, and returns `metrics`.

@@ -1,0 +1,379 @@
+"""Exported models: the quantiles of `predict` in a process that has jax and numpy alone; what is refused."""
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from tiny import contents
+
+import tftjax
+from tftjax import predict, runtime
+from tftjax.config.functions import Functions, source_hash
+from tftjax.config.loading import from_dict, load
+from tftjax.data.loading import load_panel
+from tftjax.data.panel import make_panel
+from tftjax.data.prepared import cardinalities, prepare
+from tftjax.data.scales import target
+from tftjax.data.tables.transforms import in_return_unit
+from tftjax.data.windows import gather
+from tftjax.errors import UserError
+from tftjax.export import FILES, export, forecast
+from tftjax.export.__main__ import main
+from tftjax.model.parameters import build_model, init_parameters, parameter_layout, to_tree
+from tftjax.storage import runs
+
+pytest.importorskip("flatbuffers")
+pytestmark = pytest.mark.usefixtures("in_process")
+
+E, P, ROWS = 5, 2, 211
+# Reads requests from standard input, where nothing but jax, numpy and flatbuffers can be imported.
+ALONE = """
+import importlib.abc, json, sys
+class Refusal(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"tftjax", "flax", "pandas", "optax", "pydantic", "statsmodels", "arch"}:
+            raise ModuleNotFoundError(f"refused: {name}")
+sys.meta_path.insert(0, Refusal())
+sys.path.insert(0, sys.argv[1])
+import forecast
+forecast = forecast.load()
+print(json.dumps([forecast(*request) for request in json.load(sys.stdin)]))
+"""
+
+
+def alone(folder, *requests):
+    """The forecasts of an exported model, as frames."""
+    environment = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE, str(folder)],
+        input=json.dumps(requests),
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return [pd.DataFrame(table) for table in json.loads(done.stdout)]
+
+
+def untrained(directory, rows, *, functions=None, model=None, train=None, **data):
+    """A run with random parameters on a frame, or on a panel."""
+    model = {"hidden_size": 4, "encoder_length": E, "prediction_length": P, **(model or {})}
+    functions = functions or Functions()
+    hashes = {"head": {name: source_hash(one) for name, one in functions.head.items()}}
+    content = {"data": data, "model": model, "train": train or {}, "functions": hashes}
+    config = from_dict(content, "test")
+    panel = load_panel(config.data, rows) if isinstance(rows, pd.DataFrame) else rows
+    prepared = prepare(panel, config)
+    network = build_model(config, *cardinalities(panel, prepared.encoding), functions)
+    inputs, _ = gather(prepared.series, jnp.zeros(1, jnp.int32), E, P)
+    layout = parameter_layout(network, inputs)
+    vector = init_parameters(layout, 5)
+    vector += 0.3 * np.random.default_rng(6).standard_normal(vector.shape, np.float32)
+    return runs.Run(directory, config, prepared, to_tree(vector, layout), 1, functions)
+
+
+def predicted(run, frame, future=None):
+    table = predict.predict(run, predict.load_rows(run, frame, None, future))
+    return in_return_unit(table, run.config.data).reset_index(names="date")
+
+
+def as_lists(frame):
+    """The columns of a frame as JSON has them."""
+    return {
+        name: values.astype(str).tolist()
+        if name == "date"
+        else [None if v != v else v for v in values.tolist()]
+        for name, values in frame.items()
+    }
+
+
+def assert_same(table, expected, unit=1.0):
+    """Dates, series and quantiles are those of `predict`; a return of one is `unit`."""
+    assert list(table) == list(expected)
+    assert table["date"].tolist() == expected["date"].astype(str).tolist()
+    if "series" in table:
+        assert table["series"].tolist() == expected["series"].tolist()
+    levels = [name for name in expected if name not in ("date", "series")]
+    np.testing.assert_allclose(table[levels], expected[levels], rtol=0, atol=1e-6 * unit)
+
+
+def table_of(*names, rows=ROWS):
+    """Returns with clusters of volatility, a level, a mark known beforehand, a category, a sector."""
+    parts = []
+    for name in names:
+        rng = np.random.default_rng(ord(name))
+        sigma = 0.01 * np.exp(0.7 * np.sin(np.arange(rows) / 17 + ord(name)))
+        part = {"date": pd.bdate_range("2019-01-01", periods=rows), "stock": name}
+        part |= {"ret": sigma * rng.standard_t(4, rows), "vix": 1500 * sigma * rng.uniform(0.8, 1.2, rows)}
+        part |= {"flow": 5e4 + rng.normal(size=rows), "fee": rng.integers(0, 3, rows) / 10.0}
+        part |= {"phase": rng.choice(["low", "mid", "top"], rows), "sector": {"a": "oil"}.get(name, "food")}
+        parts.append(pd.DataFrame(part))
+    return pd.concat(parts, ignore_index=True)
+
+
+def parts_of(frame, steps=P):
+    """Rows of the past, and the last ones of each series as those of the future."""
+    last = frame.groupby("stock").cumcount(ascending=False) < steps
+    return frame[~last].reset_index(drop=True), frame[last].reset_index(drop=True)
+
+
+COLUMNS = {"target": "ret", "observed": ["vix", "flow"], "known_categorical": ["day_of_week", "month"]}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"target_scale": "ewma", "return_unit": "percent"},
+        {"target_scale": "column:vix", "target_transform": "log_return"},
+        {"target_scale": "gjr", "columns": COLUMNS | {"known_real": ["lag_3"]}},
+        {"target_scale": "log_scale", "scale_features": True, "volatility": "vix"},
+        {"target_scale": "pooled_log_scale", "missing": "mask"},
+    ],
+    ids=str,
+)
+def test_the_same_quantiles_as_predict(settings, tmp_path):
+    rows = table_of("a").drop(columns=["stock", "fee", "phase", "sector"])
+    if settings.get("return_unit") == "percent":
+        rows["ret"] *= 100
+    if settings.get("target_transform") == "log_return":
+        rows["ret"] = 100 * np.exp(rows["ret"].cumsum())
+    if settings.get("missing") == "mask":
+        rows.loc[rows.index % 7 == 2, "flow"] = np.nan
+    # A Christmas, after which a row comes later than usual.
+    rows = rows[~rows["date"].isin(pd.to_datetime(["2019-05-01", "2019-10-17"]))].reset_index(drop=True)
+    run = untrained(tmp_path / "run", rows, **{"dataset": "frame", "columns": COLUMNS} | settings)
+    folder = export([run], tmp_path / "model")
+    unit = 100 if settings.get("return_unit") == "percent" else 1
+    shorter, forecasts = rows[:-9], [predicted(run, rows), predicted(run, rows[:-9])]
+    # Other rows have other forecasts: the comparison can fail.
+    assert np.abs(forecasts[0].iloc[:, 1:].to_numpy() - forecasts[1].iloc[:, 1:].to_numpy()).max() > 1e-4
+    requests = [
+        [as_lists(given), as_lists(expected[["date"]])]
+        for given, expected in zip((rows, shorter), forecasts, strict=True)
+    ]
+    for table, expected in zip(alone(folder, *requests), forecasts, strict=True):
+        assert_same(table, expected, unit)
+
+
+PANEL = {
+    "id": "stock",
+    "target": "ret",
+    "observed": ["vix"],
+    "known_real": ["fee"],
+    "known_categorical": ["phase", "day_of_week"],
+    "static_categorical": ["sector"],
+    "static_real": ["size"],
+}
+
+
+def head(raw, quantiles):
+    """A head of one's own."""
+    return jnp.sort(jnp.tanh(raw), axis=0)
+
+
+@pytest.mark.parametrize("scale", ["gjr", "log_scale", "pooled_log_scale"])
+def test_a_panel_with_categories(scale, tmp_path, monkeypatch):
+    """Of three series, GJR-GARCH cannot be fitted to one; of a fourth, which was not in training."""
+    rows, _ = parts_of(table_of("a", "b", "c").assign(size=lambda table: table["stock"].map(ord)))
+    shared, fit = scale == "pooled_log_scale", target._garch_fit
+    first = rows.loc[rows["stock"] == "a", "ret"].iloc[0]
+    monkeypatch.setattr(
+        target, "_garch_fit", lambda source, train: None if source.returns[0] == first else fit(source, train)
+    )
+    run = untrained(
+        tmp_path / "run",
+        rows,
+        functions=Functions() if shared else Functions(head={"head": head}),
+        model={"quantile_head": "correction"} if shared else {},
+        train={"static_dropout": 0.5 if shared else 0.0},
+        dataset="frame",
+        columns=PANEL,
+        target_scale=scale,
+    )
+    names = ("b", "d", "a") if shared else ("b", "a")
+    given, ahead = parts_of(table_of(*names).assign(size=7.0))
+    ahead.loc[0, "phase"] = "never seen"
+    if shared:  # in training it began earlier
+        given = given[(given["stock"] != "b") | (given["date"] > "2019-02-01")]
+    expected = predicted(run, given, ahead)
+    folder = export([run], tmp_path / "model")
+    (table,) = alone(folder, [as_lists(given), as_lists(ahead)])
+    assert_same(table, expected)
+    assert table["series"].unique().tolist() == sorted(names)
+
+
+@pytest.mark.parametrize(
+    ("attention", "quantile_head"),
+    [
+        ({"staleness": {"mode": "attention", "weight": 0.7}}, "student_t"),
+        (
+            {
+                "staleness": {"mode": "variable_selection", "weight": 0.7},
+                "regime": {"by": "thresholds", "column": "vix", "thresholds": [15.0]},
+            },
+            "monotone",
+        ),
+    ],
+)
+def test_ages_and_regimes(attention, quantile_head, tmp_path):
+    rows = table_of("a").set_index("date")
+    panel = make_panel(
+        rows,
+        target="ret",
+        observed=("ret", "vix", "flow"),
+        staleness=pd.DataFrame({"flow": np.arange(ROWS) % 7.0, "vix": 2.0}, index=rows.index),
+    )
+    run = untrained(tmp_path / "run", panel, model={"attention": attention, "quantile_head": quantile_head})
+    expected = predict.forecast_next(run, panel)
+    model = forecast.load(export([run], tmp_path / "model"))
+    given, ahead = rows.reset_index(), {"date": expected.index.astype(str)}
+    ages = {"flow age": np.arange(ROWS) % 7.0, "vix age": 2.0}
+    table = pd.DataFrame(model(given.assign(**ages), ahead)).drop(columns="date")
+    np.testing.assert_allclose(table, np.sort(expected), rtol=0, atol=1e-6)
+    older = pd.DataFrame(model(given.assign(**ages | {"flow age": 90.0}), ahead)).drop(columns="date")
+    assert np.abs(older - table).to_numpy().max() > 1e-6
+
+
+@pytest.fixture(scope="module")
+def exported(trained, tmp_path_factory):
+    """The shared run, exported by the command."""
+    folder = tmp_path_factory.mktemp("exported") / "model"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runtime, "configure", lambda: None)
+        assert main([str(trained.directory), "--out", str(folder)]) == 0
+    return folder
+
+
+FUTURE = {"date": ["2002-03-25"]}
+
+
+def test_the_command_on_a_run_of_a_ready_made_feature_set(trained, exported, capsys):
+    assert sorted(path.name for path in exported.iterdir()) == sorted(FILES)
+    rows = trained.rows.reset_index()
+    (table,) = alone(exported, [as_lists(rows), FUTURE])
+    expected = predict.predict(runs.open_run(trained.directory), load_panel(load(trained.config).data))
+    assert_same(table, expected.reset_index(names="date"))
+    assert len((exported / "forecast.py").read_text().splitlines()) < 100
+    about = json.loads((exported / "model.json").read_text())
+    assert about["platforms"] == ["cpu", "cuda"]
+    assert about["columns"]["SP500_Returns"] == {
+        "role": "target",
+        "unit": "return, decimal",
+        "missing": False,
+    }
+
+
+def test_nothing_is_overwritten_unless_it_is_said(trained, exported, tmp_path, capsys):
+    before = contents(exported)
+    assert main([str(trained.directory), "--out", str(exported)]) == 2
+    assert re.search(r"exists, and has forecast\.py.*or replace it: --overwrite", capsys.readouterr().err)
+    assert contents(exported) == before
+    (tmp_path / "thesis.tex").write_text("mine")
+    assert main([str(trained.directory), "--out", str(tmp_path), "--overwrite"]) == 2
+    assert "has thesis.tex. Choose another folder." in capsys.readouterr().err
+    again = tmp_path / "model"
+    shutil.copytree(exported, again)
+    (again / "model.json").write_text("{}")
+    tftjax.load(trained.directory).export(again, overwrite=True)
+    assert contents(again).keys() == before.keys()
+    assert forecast.load(again)(trained.rows.reset_index(), FUTURE).keys() >= {"date", "0.5"}
+
+
+def test_a_seed_more_is_the_mean(tmp_path):
+    rows = table_of("a")
+    run = untrained(tmp_path / "run", rows, dataset="frame", columns={"target": "ret"})
+    other = dataclasses.replace(run, parameters=jax.tree.map(lambda leaf: -leaf, run.parameters))
+    export([run, other], tmp_path / "model")
+    tables = [predict.forecast_next(one, predict.load_rows(one, rows, None)) for one in (run, other)]
+    mean = np.sort(np.mean([table.to_numpy() for table in tables], axis=0))
+    table = pd.DataFrame(forecast.load(tmp_path / "model")(rows, {"date": tables[0].index.astype(str)}))
+    np.testing.assert_allclose(table.drop(columns="date"), mean, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("program.bin", lambda content: content[:-1]),
+        ("program.bin", lambda content: content[:900] + bytes([content[900] ^ 1]) + content[901:]),
+        ("model.json", lambda content: content.replace(b'"steps": 1', b'"steps": 2')),
+        ("model.json", lambda content: content[:-9]),
+        ("model.json", lambda content: b"[]"),
+        ("model.json", None),
+    ],
+)
+def test_damaged_and_foreign_files(exported, tmp_path, name, change):
+    folder = shutil.copytree(exported, tmp_path / "model")
+    content = (folder / name).read_bytes()
+    (folder / name).unlink()
+    if change:
+        assert change(content) != content
+        (folder / name).write_bytes(change(content))
+    with pytest.raises(ValueError, match=r"model: no exported model, or a damaged one .*; export anew"):
+        forecast.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: rows.drop(columns="AAA_Yield"), "no column 'AAA_Yield'"),
+        (lambda rows: rows.drop(columns="date"), "date or None: no column"),
+        (lambda rows: rows[::-1], "expected ascending ones, and 1 in the future"),
+        (lambda rows: rows.assign(date="2003-01-01"), "expected ascending"),
+        (lambda rows: rows.assign(AAA_Yield=np.inf), "no finite quantiles"),
+        (lambda rows: rows[:4], "too few rows, expected 5 complete ones"),
+        (lambda rows: rows.assign(SP500_Returns=rows["SP500_Returns"] * 100), "times training's spread"),
+        (
+            lambda rows: rows.assign(AAA_Yield=rows["AAA_Yield"].where(rows.index != 317)),
+            "rows without .'AAA_Y",
+        ),
+    ],
+)
+def test_rows_that_cannot_be_forecast_from(trained, exported, change, message):
+    with pytest.raises(ValueError, match=message):
+        forecast.load(exported)(change(trained.rows.reset_index()), FUTURE)
+
+
+def test_series_and_categories_that_training_did_not_have(tmp_path):
+    rows, _ = parts_of(table_of("a", "b"))
+    columns = {"id": "stock", "target": "ret", "static_categorical": ["sector"], "known_real": ["fee"]}
+    run = untrained(tmp_path / "run", rows, dataset="frame", columns=columns)
+    model = forecast.load(export([run], tmp_path / "model"))
+    given, ahead = parts_of(table_of("a"))
+    for message, changed, future in (
+        ("series c: not in a, b", given.assign(stock="c"), ahead.assign(stock="c")),
+        ("a: sector not in food, oil", given.assign(sector="tech"), ahead),
+        ("no column 'fee'", given, ahead.drop(columns="fee")),
+        ("future: no row of a", given, ahead.assign(stock="b")),
+        ("expected ascending ones, and 2 in the future", given, ahead[:1]),
+        ("rows without .'fee'", given, ahead.assign(fee=[0.1, None])),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model(changed, future)
+
+
+def test_a_scale_that_cannot_be_exported(tmp_path, monkeypatch):
+    rows = table_of("a")
+    monkeypatch.setitem(target.TARGET_SCALES, "new", target.TARGET_SCALES["ewma"])
+    run = untrained(tmp_path / "run", rows, dataset="frame", columns={"target": "ret"}, target_scale="ewma")
+    encoding = run.data.encoding._replace(target_scale="new")
+    run = dataclasses.replace(run, data=dataclasses.replace(run.data, encoding=encoding))
+    with pytest.raises(UserError, match=r"data\.target_scale: found 'new', which cannot be exported.*ewma"):
+        export([run], tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_without_flatbuffers(monkeypatch, trained, tmp_path):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"needs the package flatbuffers.*tftjax\[export\]"):
+        export([runs.open_run(trained.directory)], tmp_path / "model")
