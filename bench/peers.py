@@ -3,9 +3,10 @@
 Needs the extra `bench`: `pip install -e '.[bench]'`; a library that is missing is skipped. First an epoch
 of a TFT on the embedded data, one library after another, round after round: the same windows, batch, size,
 quantiles and optimizer, each library in a process of its own that waits while others run, and in its
-fastest setting. Then nine configs: one sweep, from the start of the process to its end, evaluation and
-tables included, with an empty compilation cache, before and after nine runs of another library in one
-process, without any of that. Prints tables on standard error and one line of JSON on standard output.
+fastest setting. Then nine configs to early stopping: one sweep, from the start of the process to its end,
+evaluation and tables included, with an empty compilation cache, before and after nine runs of another
+library in one process, which train and validate only. Prints tables on standard
+error and one line of JSON on standard output.
 """
 
 import argparse
@@ -30,7 +31,6 @@ TRAIN = Path(__file__).with_name("peers_train.py")
 TFTJAX = "tftjax"
 NINE = ("control", "mean_01", "mean_02", "std_01", "std_02", "balanced_005", "balanced_01")
 NINE += ("emphasize_mean", "emphasize_std")
-LONGER = (30, 100)  # epochs for which the nine-config job is reckoned, not measured
 
 
 def log(text: str) -> None:
@@ -46,15 +46,19 @@ def make_task(config_path: str) -> Task:
 
     config = load(config_path)
     data = prepare(load_panel(config.data), config)
-    rows = data.blocks[0].splits.train.stop
+    splits = data.blocks[0].splits
+    rows, later = splits.train.stop, slice(splits.val.start - config.model.encoder_length, splits.val.stop)
     task = Task(
         observed=data.series.observed[:, :rows],
         known=data.series.known_categorical[:, :rows],
+        later_observed=data.series.observed[:, later],
+        later_known=data.series.known_categorical[:, later],
         quantiles=np.array(config.model.quantiles),
         config=str(Path(config_path).resolve()),
         **{name: getattr(config.model, name) for name in ("encoder_length", "prediction_length")},
         **{name: getattr(config.model, name) for name in ("hidden_size", "num_heads", "dropout_rate")},
-        **{name: getattr(config.train, name) for name in ("batch_size", "learning_rate", "max_grad_norm")},
+        **{name: getattr(config.train, name) for name in ("batch_size", "learning_rate")},
+        **{name: getattr(config.train, name) for name in ("max_grad_norm", "patience")},
     )
     assert task.num_windows == len(data.starts["train"])
     return task
@@ -143,55 +147,44 @@ def spread(values: list[float], spec: str) -> str:
     return f"{statistics.median(values):{spec}} ({min(values):{spec}}, {max(values):{spec}})"
 
 
-def nine_as_a_sweep(epochs: int) -> tuple[float, float]:
-    """Seconds of the whole process, and seconds of training an epoch of all members."""
+def nine_as_a_sweep() -> tuple[float, int]:
+    """Seconds of the whole process, and epochs of all members together."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "tftjax.sweep", *(f"configs/{name}.json" for name in NINE)]
         command += ["--runs", folder, "--quiet"]
-        command += ["--set", f"train.max_epochs={epochs}", "--set", f"train.patience={epochs}"]
         environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": f"{folder}/cache"}
         started = time.perf_counter()
         subprocess.run(command, cwd=ROOT, env=environment, check=True)
         seconds = time.perf_counter() - started
         runs = SweepDirectory(Path(folder) / "sweep").runs()
-        lines = [run.metrics.read_text().splitlines() for run in runs]
-    assert [len(member) for member in lines] == [epochs] * len(NINE)
-    return seconds, sum(json.loads(line)["seconds"] for member in lines for line in member) / epochs
+        return seconds, sum(len(run.metrics.read_text().splitlines()) for run in runs)
 
 
-def nine_as_runs(library: str, task: Path, epochs: int, threads: int) -> tuple[float, float]:
-    """The seconds of `nine_as_a_sweep` for nine runs one after another in one process."""
+def nine_as_runs(library: str, task: Path, threads: int) -> tuple[float, int]:
+    """The seconds and epochs of `nine_as_a_sweep` for nine runs one after another in one process."""
     command = [sys.executable, str(TRAIN), library, str(task), "--runs", str(len(NINE))]
-    command += ["--epochs", str(epochs), "--threads", str(threads)]
+    command += ["--threads", str(threads)]
     started = time.perf_counter()
     with tempfile.TemporaryFile() as log:
         done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, stderr=log, text=True)
     seconds = time.perf_counter() - started
     answers = [json.loads(line) for line in done.stdout.splitlines()]
-    each = [answer["seconds"] for answer in answers if "seconds" in answer]
-    assert len(each) == len(NINE) * (epochs - 1)  # the end of a run's last epoch is not told
-    return seconds, len(NINE) * statistics.mean(each)
+    # A run tells its parameters where it begins, and the seconds of an epoch where the next one begins.
+    assert sum("parameters" in answer for answer in answers) == len(NINE)
+    return seconds, len(answers)
 
 
-def compare_nine(library: str, task: Path, epochs: int, threads: int) -> dict:
+def compare_nine(library: str, task: Path, threads: int) -> dict:
     """Measures the nine-config job both ways and prints it."""
-    sweeps = [nine_as_a_sweep(epochs)]
-    runs = nine_as_runs(library, task, epochs, threads)
-    sweeps.append(nine_as_a_sweep(epochs))
-    log(f"\nNine configs, {epochs} epochs each, whole processes, no compilation cached")
-    for name, (seconds, an_epoch) in (("one sweep", sweeps[0]), ("one sweep", sweeps[1]), (library, runs)):
-        log(f"{name:28}{seconds:9.1f} s, of which {an_epoch:.2f} s for each epoch of all nine")
+    sweeps = [nine_as_a_sweep()]
+    runs = nine_as_runs(library, task, threads)
+    sweeps.append(nine_as_a_sweep())
+    log("\nNine configs to early stopping, whole processes, no compilation cached")
+    for name, (seconds, epochs) in (("one sweep", sweeps[0]), ("one sweep", sweeps[1]), (library, runs)):
+        log(f"{name:28}{seconds:9.1f} s, {epochs} epochs of a member")
     ratios = [runs[0] / seconds for seconds, _ in sweeps]
     log(f"nine runs take {min(ratios):.1f} to {max(ratios):.1f} times as long")
-    reckoned = {}
-    for longer in LONGER:
-        more = longer - epochs
-        values = [(runs[0] + more * runs[1]) / (whole + more * an_epoch) for whole, an_epoch in sweeps]
-        reckoned[longer] = values
-        log(
-            f"by the seconds above, at {longer} epochs: {min(values):.1f} to {max(values):.1f} (not measured)"
-        )
-    return {"epochs": epochs, "sweeps": sweeps, "library": library, "runs": runs, "reckoned": reckoned}
+    return {"sweeps": sweeps, "library": library, "runs": runs}
 
 
 def main() -> None:
@@ -201,9 +194,11 @@ def main() -> None:
     parser.add_argument("--libraries", nargs="+", choices=list(LIBRARIES)[1:], default=list(LIBRARIES)[1:])
     parser.add_argument("--rounds", type=int, default=7, help="epochs of each library; default: 7")
     parser.add_argument(
-        "--epochs", type=int, default=20, help="epochs of the nine runs, 0 for none; default: 20"
+        "--nine",
+        choices=[*list(LIBRARIES)[1:], "none"],
+        default="pytorch-forecasting",
+        help="trains the nine",
     )
-    parser.add_argument("--nine", choices=list(LIBRARIES)[1:], default="pytorch-forecasting")
     arguments = parser.parse_args()
     libraries = [TFTJAX]
     for library in arguments.libraries:
@@ -219,8 +214,8 @@ def main() -> None:
         results = epochs_by_turns(libraries, path, arguments.rounds)
         print_epochs(results, task.steps * task.batch_size)
         nine = None
-        if arguments.epochs and arguments.nine in libraries:
-            nine = compare_nine(arguments.nine, path, arguments.epochs, results[arguments.nine]["threads"])
+        if arguments.nine in libraries:
+            nine = compare_nine(arguments.nine, path, results[arguments.nine]["threads"])
     print(json.dumps({"windows": task.steps * task.batch_size, "libraries": results, "nine": nine}))
 
 

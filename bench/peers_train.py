@@ -1,9 +1,10 @@
 """Trains a TFT in one of several libraries, an epoch at a time: `peers.py` starts a process for each.
 
 `python peers_train.py LIBRARY TASK.npz` trains until standard input ends: a line with the number of threads
-starts an epoch, and a line of JSON on standard output has its seconds. `--runs N --epochs E` trains N times E
-epochs without a stop. Nothing is logged, saved or validated, except that tftjax validates: its epoch is one
-program. Standard output is kept for the answers; the libraries print on standard error.
+starts an epoch, and a line of JSON on standard output has its seconds. Nothing is logged, saved or validated
+there, except that tftjax validates: its epoch is one program. `--runs N` trains N times to early stopping on
+the validation rows, without waiting. Standard output is kept for the answers; the libraries
+print on standard error.
 """
 
 import argparse
@@ -30,10 +31,14 @@ class Task(NamedTuple):
     Attributes:
       observed: V x N, standardised; the first is the target. All rows are train rows.
       known: Vc x N, codes from 1.
+      later_observed: V x M, the last rows before the first validation step, and the validation rows.
+      later_known: Vc x M.
     """
 
     observed: np.ndarray
     known: np.ndarray
+    later_observed: np.ndarray
+    later_known: np.ndarray
     quantiles: np.ndarray
     config: str
     encoder_length: int
@@ -44,6 +49,7 @@ class Task(NamedTuple):
     batch_size: int
     learning_rate: float
     max_grad_norm: float
+    patience: int
 
     @property
     def num_windows(self) -> int:
@@ -93,7 +99,7 @@ class Pace:
 # ---- The libraries: each trains the task for some epochs ---------------------------------------------------
 
 
-def trainer_settings(task: Task, epochs: int, pace: Pace, lightning) -> dict[str, Any]:
+def trainer_settings(task: Task, pace: Pace, lightning) -> dict[str, Any]:
     """Settings of the trainers of all libraries but tftjax.
 
     Args:
@@ -110,7 +116,7 @@ def trainer_settings(task: Task, epochs: int, pace: Pace, lightning) -> dict[str
             pace.begin(torch.set_num_threads)
 
     return {
-        "max_epochs": epochs,
+        "max_epochs": FOREVER,
         "accelerator": "cpu",
         "gradient_clip_val": task.max_grad_norm,
         "logger": False,
@@ -121,7 +127,7 @@ def trainer_settings(task: Task, epochs: int, pace: Pace, lightning) -> dict[str
     }
 
 
-def train_tftjax(task: Task, epochs: int, pace: Pace) -> None:
+def train_tftjax(task: Task, pace: Pace) -> None:
     """The run of `python -m tftjax.train`, on all cores, with its validation."""
     from tftjax import runtime
     from tftjax.config.loading import load
@@ -134,7 +140,7 @@ def train_tftjax(task: Task, epochs: int, pace: Pace) -> None:
 
     runtime.configure()
     keys = ("max_epochs", "patience", "checkpoint_every")
-    config = load(task.config, [f"train.{key}={epochs}" for key in keys])
+    config = load(task.config, [f"train.{key}={FOREVER}" for key in keys])
     data = prepare(load_panel(config.data), config)
     assert len(data.starts["train"]) == task.num_windows
     with tempfile.TemporaryDirectory() as name:
@@ -146,10 +152,11 @@ def train_tftjax(task: Task, epochs: int, pace: Pace) -> None:
             train_members(group, BatchEngine, {}, lambda round_: pace.begin())
 
 
-def train_pytorch_forecasting(task: Task, epochs: int, pace: Pace) -> None:
+def train_pytorch_forecasting(task: Task, pace: Pace) -> None:
     """Its loss is twice ours. Logging metrics at each step is turned off.
 
-    Its loader takes longer than its model: a process a core for it makes it faster, unlike the others.
+    Its loader takes longer than its model: a process a core for it makes it faster, unlike the others. With
+    threads set beforehand, it stops as tftjax does: when no validation loss was lower for `patience` epochs.
     """
     import lightning.pytorch as lightning
     import pandas as pd
@@ -158,10 +165,14 @@ def train_pytorch_forecasting(task: Task, epochs: int, pace: Pace) -> None:
 
     real = [f"observed{number}" for number in range(len(task.observed))]
     known = [f"known{number}" for number in range(len(task.known))]
-    frame = pd.DataFrame(dict(zip(real, task.observed.astype(np.float32), strict=True)))
-    frame = frame.assign(**dict(zip(known, task.known.astype(str), strict=True)), series="0")
+
+    def frame(observed, codes):
+        columns = dict(zip(real, observed.astype(np.float32), strict=True))
+        columns |= dict(zip(known, codes.astype(str), strict=True))
+        return pd.DataFrame(columns).assign(series="0", row=np.arange(observed.shape[1]))
+
     data = TimeSeriesDataSet(
-        frame.assign(row=np.arange(len(frame))),
+        frame(task.observed, task.known),
         time_idx="row",
         target=real[0],
         group_ids=["series"],
@@ -189,10 +200,17 @@ def train_pytorch_forecasting(task: Task, epochs: int, pace: Pace) -> None:
     )
     processes = {"num_workers": os.cpu_count(), "persistent_workers": True}
     loader = data.to_dataloader(train=True, batch_size=task.batch_size, **processes)
-    lightning.Trainer(**trainer_settings(task, epochs, pace, lightning)).fit(model, loader)
+    settings = trainer_settings(task, pace, lightning)
+    later = None
+    if pace.threads:
+        later = TimeSeriesDataSet.from_dataset(data, frame(task.later_observed, task.later_known))
+        later = later.to_dataloader(train=False, batch_size=4 * task.batch_size, **processes)
+        stop = lightning.callbacks.EarlyStopping("val_loss", patience=task.patience)
+        settings |= {"callbacks": [*settings["callbacks"], stop], "num_sanity_val_steps": 0}
+    lightning.Trainer(**settings).fit(model, loader, later)
 
 
-def train_darts(task: Task, epochs: int, pace: Pace) -> None:
+def train_darts(task: Task, pace: Pace) -> None:
     """Known inputs can only be numbers."""
     import pytorch_lightning as lightning
     from darts import TimeSeries
@@ -215,13 +233,13 @@ def train_darts(task: Task, epochs: int, pace: Pace) -> None:
         likelihood=QuantileRegression(task.levels),
         optimizer_kwargs={"lr": task.learning_rate},
         batch_size=task.batch_size,
-        n_epochs=epochs,
-        pl_trainer_kwargs=trainer_settings(task, epochs, pace, lightning),
+        n_epochs=FOREVER,
+        pl_trainer_kwargs=trainer_settings(task, pace, lightning),
     )
     model.fit(target, past, future, dataloader_kwargs={"drop_last": True, "num_workers": 0})
 
 
-def train_neuralforecast(task: Task, epochs: int, pace: Pace) -> None:
+def train_neuralforecast(task: Task, pace: Pace) -> None:
     """Known inputs can only be numbers, and windows are drawn anew at each step.
 
     A pass through its loader is one step for each series: so that it is an epoch, the series stands there
@@ -240,7 +258,7 @@ def train_neuralforecast(task: Task, epochs: int, pace: Pace) -> None:
     frame["ds"] = np.arange(len(frame))
     frame = pd.concat([frame.assign(unique_id=number) for number in range(task.steps)])
     data, *_ = TimeSeriesDataset.from_df(frame, id_col="unique_id", time_col="ds", target_col="y")
-    settings = trainer_settings(task, epochs, pace, lightning)
+    settings = trainer_settings(task, pace, lightning)
     del settings["max_epochs"]
     model = TFT(
         h=task.prediction_length,
@@ -251,8 +269,8 @@ def train_neuralforecast(task: Task, epochs: int, pace: Pace) -> None:
         n_head=task.num_heads,
         dropout=task.dropout_rate,
         loss=MQLoss(quantiles=task.levels),
-        max_steps=epochs * task.steps,
-        val_check_steps=epochs * task.steps,
+        max_steps=FOREVER * task.steps,
+        val_check_steps=FOREVER * task.steps,
         learning_rate=task.learning_rate,
         batch_size=1,
         windows_batch_size=task.batch_size,
@@ -262,14 +280,14 @@ def train_neuralforecast(task: Task, epochs: int, pace: Pace) -> None:
     model.fit(data)
 
 
-def train_gluonts(task: Task, epochs: int, pace: Pace) -> None:
+def train_gluonts(task: Task, pace: Pace) -> None:
     """Known inputs go in as its time features; it scales each window's target itself."""
     import lightning.pytorch as lightning
     import pandas as pd
     from gluonts.torch.model.tft import TemporalFusionTransformerEstimator
     from gluonts.transform import ExpectedNumInstanceSampler
 
-    settings = trainer_settings(task, epochs, pace, lightning)
+    settings = trainer_settings(task, pace, lightning)
     estimator = TemporalFusionTransformerEstimator(
         freq="D",
         prediction_length=task.prediction_length,
@@ -321,8 +339,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("library", choices=LIBRARIES)
     parser.add_argument("task", type=Path)
-    parser.add_argument("--runs", type=int, default=0, help="number of runs of --epochs without a stop")
-    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--runs", type=int, default=0, help="number of runs to early stopping")
     parser.add_argument("--threads", type=int)
     arguments = parser.parse_args()
     answers = os.fdopen(os.dup(1), "w")
@@ -333,9 +350,9 @@ def main() -> None:
         task = Task(**{name: v.item() if not v.ndim else v for name, v in stored.items()})
     train = LIBRARIES[arguments.library]
     if not arguments.runs:
-        train(task, FOREVER, Pace(answers))
+        train(task, Pace(answers))
     for _ in range(arguments.runs):
-        train(task, arguments.epochs, Pace(answers, arguments.threads))
+        train(task, Pace(answers, arguments.threads))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import datetime
 import json
 import shutil
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
@@ -584,8 +585,8 @@ def test_other_levels_are_those_of_the_same_student_t(scaled_run, tmp_path, caps
     folder, _ = scaled_run
     run = runs.open_run(folder / "run")
     own = forecast(run)
-    (other,) = predict.at_quantiles([run], [0.01, 0.25, 0.5, 0.99])
-    found = forecast(other)
+    panel = predict.forecastable(run, predict.load_rows(run, None, None))
+    found = predict.forecast_seeds([run], panel, quantiles=[0.01, 0.25, 0.5, 0.99])
     np.testing.assert_allclose(found[["0.25", "0.5"]], own[["0.25", "0.5"]], rtol=1e-6)
     low, high = found[["0.01", "0.99"]].to_numpy()[0]
     assert low < own.to_numpy().min() < own.to_numpy().max() < high
@@ -600,11 +601,23 @@ def test_other_levels_are_those_of_the_same_student_t(scaled_run, tmp_path, caps
     assert "found 'a', expected levels as 0.01,0.5,0.99" in capsys.readouterr().err
 
 
-def test_a_head_of_fixed_levels_has_no_others(run):
-    with pytest.raises(
-        UserError, match=r"quantile_head 'independent', which has those of model\.quantiles alone"
-    ):
-        predict.at_quantiles([run], [0.01])
+def test_other_levels_of_a_head_of_fixed_ones_lie_between_and_beyond_them(run, tmp_path, caplog):
+    """Half way between the normal quantiles of 0.25 and 0.5, and as far beyond that of 0.98."""
+    panel = predict.forecastable(run, predict.load_rows(run, None, None))
+    own = predict.forecast_seeds([run], panel)
+    normal = NormalDist()
+    halfway = normal.cdf(normal.inv_cdf(0.25) / 2)
+    beyond = normal.cdf(2 * normal.inv_cdf(0.98) - normal.inv_cdf(0.9))
+    with caplog.at_level("INFO"):
+        found = predict.forecast_seeds([run], panel, quantiles=[0.02, halfway, 0.5, beyond])
+    assert "quantiles beyond 0.02 and 0.98, the outermost that were trained: of a normal tail" in caplog.text
+    assert list(found) == ["0.02", f"{halfway:g}", "0.5", f"{beyond:g}"]
+    assert found[["0.02", "0.5"]].equals(own[["0.02", "0.5"]])
+    np.testing.assert_allclose(found[f"{halfway:g}"], own[["0.25", "0.5"]].mean(axis=1), rtol=1e-6)
+    np.testing.assert_allclose(found[f"{beyond:g}"], 2 * own["0.98"] - own["0.9"], rtol=1e-6)
+    for wrong in ([0.0, 0.5], [1.5], [0.5, 0.5], []):
+        with pytest.raises(UserError, match="expected levels between 0 and 1 that ascend"):
+            predict.forecast_seeds([run], panel, quantiles=wrong)
 
 
 def test_all_rows_that_there_ever_were_are_enough_for_a_scale(tmp_path):

@@ -40,6 +40,7 @@ from tftjax.data.tables.transforms import in_return_unit, to_levels
 from tftjax.data.windows import make_series, windows_alone
 from tftjax.errors import UserError, both, cut
 from tftjax.evaluate.formatting import counted
+from tftjax.evaluate.quantile_function import quantiles_at
 from tftjax.evaluate.verdict import read_verdict
 from tftjax.model.forecast import forecast_rows
 from tftjax.model.parameters import build_model
@@ -224,18 +225,55 @@ def forecast_next(run: runs.Run, panel: Panel, future: pd.DataFrame | None = Non
     return table
 
 
-def at_quantiles(seeds: Sequence[runs.Run], quantiles: Sequence[float]) -> list[runs.Run]:
-    """Runs that forecast other levels than those which they were trained on.
+def forecast_seeds(
+    seeds: Sequence[runs.Run],
+    panel: Panel,
+    future: pd.DataFrame | None = None,
+    quantiles: Sequence[float] | None = None,
+) -> pd.DataFrame:
+    """`forecast_next` of a run or of several seeds, averaged level by level, with quantiles in order.
+
+    Logs until when the model was trained and chosen and its verdict, and warns where the rows are long after
+    that or quantiles cross.
+
+    Args:
+      quantiles: other levels than the run's: a "student_t" head has any, of another head they are
+        `quantiles_at` them.
+    Raises:
+      UserError: the levels are none, or the run was trained on a single one.
+    """
+    _say_what_it_is(seeds, panel)
+    trained = seeds[0].config.model
+    levels = trained.quantiles if quantiles is None else _checked_levels(quantiles, trained.quantiles)
+    if trained.quantile_head == "student_t":
+        seeds = [_at_levels(run, levels) for run in seeds]
+    own = seeds[0].config.model.quantiles
+    names = [f"{level:g}" for level in own]
+    table = average_tables([forecast_next(run, panel, future) for run in seeds], names)
+    table = in_order(table, names)
+    if own == levels:
+        return table
+    if min(levels) < own[0] or max(levels) > own[-1]:
+        log.info(
+            f"quantiles beyond {names[0]} and {names[-1]}, the outermost that were trained: of a normal tail"
+        )
+    values = quantiles_at(table[names].to_numpy(), own, levels).T
+    found = dict(zip((f"{level:g}" for level in levels), values, strict=True))
+    return table.drop(columns=names).assign(**found)
+
+
+def _at_levels(run: runs.Run, levels: tuple[float, ...]) -> runs.Run:
+    """A run whose head is asked for other levels than in training."""
+    model = run.config.model.model_copy(update={"quantiles": levels})
+    return replace(run, config=run.config.model_copy(update={"model": model}))
+
+
+def _checked_levels(quantiles: Sequence[float], trained: Sequence[float]) -> tuple[float, ...]:
+    """Levels that a user asked for.
 
     Raises:
-      UserError: the head has no quantile of another level, or the levels are none.
+      UserError: see `forecast_seeds`.
     """
-    head = seeds[0].config.model.quantile_head
-    if head != "student_t":
-        raise UserError(
-            f"quantiles: found other levels for a run with model.quantile_head {head!r}, which has those of"
-            " model.quantiles alone. Train with 'student_t', which has any."
-        )
     try:
         levels = tuple(map(float, quantiles))
     except (TypeError, ValueError):
@@ -246,25 +284,12 @@ def at_quantiles(seeds: Sequence[runs.Run], quantiles: Sequence[float]) -> list[
             f"quantiles: found {', '.join(names) or cut(repr(quantiles))}, expected levels between 0 and 1"
             " that ascend, with at most six digits."
         )
-
-    def changed(run: runs.Run) -> runs.Run:
-        model = run.config.model.model_copy(update={"quantiles": levels})
-        return replace(run, config=run.config.model_copy(update={"model": model}))
-
-    return [changed(run) for run in seeds]
-
-
-def forecast_seeds(
-    seeds: Sequence[runs.Run], panel: Panel, future: pd.DataFrame | None = None
-) -> pd.DataFrame:
-    """`forecast_next` of a run or of several seeds, averaged level by level, with quantiles in order.
-
-    Logs until when the model was trained and chosen and its verdict, and warns where the rows are long after
-    that or quantiles cross.
-    """
-    _say_what_it_is(seeds, panel)
-    names = [f"{q:g}" for q in seeds[0].config.model.quantiles]
-    return in_order(average_tables([forecast_next(run, panel, future) for run in seeds], names), names)
+    if len(trained) == 1:
+        raise UserError(
+            f"quantiles: the run was trained on {trained[0]:g} alone, which tells nothing of other levels."
+            " Train with several model.quantiles."
+        )
+    return levels
 
 
 def in_order(table: pd.DataFrame, names: list[str]) -> pd.DataFrame:
@@ -470,7 +495,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--quantiles",
         type=_levels,
         metavar="LEVELS",
-        help="other levels than the run's, as 0.01,0.5,0.99; for a run with model.quantile_head 'student_t'",
+        help="other levels than the run's, as 0.01,0.5,0.99: between and beyond its own",
     )
     parser.add_argument(
         "--levels",
@@ -505,13 +530,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     def command() -> None:
         runtime.configure()
         seeds = open_runs(arguments.run, arguments.config)
-        if arguments.quantiles:
-            seeds = at_quantiles(seeds, arguments.quantiles)
         panel = load_rows(seeds[0], arguments.data, arguments.as_of, arguments.future)
         rows = forecastable(seeds[0], panel)
         if arguments.out is not None and arguments.out.exists():
             raise UserError(f"{arguments.out} exists. Choose another file, or remove it.")
-        table = forecast_seeds(seeds, rows)
+        table = forecast_seeds(seeds, rows, quantiles=arguments.quantiles)
         settings = seeds[0].config.data
         if arguments.levels:
             table = to_levels(table, rows)

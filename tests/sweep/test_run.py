@@ -310,3 +310,28 @@ def test_members_without_penalties_take_the_data_s_own_spread(tmp_path, in_proce
     before = contents(tmp_path / "tiny")
     assert sweep_main([*command, "--resume", "--quiet"]) == 0, capsys.readouterr().err
     assert contents(tmp_path / "tiny") == before
+
+
+@pytest.mark.slow
+def test_members_that_have_ended_are_evaluated_while_others_train(tmp_path, in_process, monkeypatch):
+    """The second program begins to train only after the first one's member is evaluated."""
+    from tftjax.sweep import run
+
+    train, found = run.train_program, []
+
+    def wait_and_train(folder, number, members, *others):
+        until = time.monotonic() + 60
+        while not (done := list(folder.glob("members/*/evaluation/metrics.json"))):
+            if number == 1 or time.monotonic() > until:
+                break
+            time.sleep(0.01)
+        found.append(len(done))
+        train(folder, number, members, *others)
+
+    monkeypatch.setattr(run, "train_program", wait_and_train)
+    config = write_config(tmp_path, make_rows(), train={"max_epochs": 1})
+    command = [str(config), "--grid", "model.hidden_size=3,5", "--set", "model.num_heads=1", "--quiet"]
+    sweep_main([*command, "--runs", str(tmp_path / "runs")])
+    assert found == [0, 1]
+    ended = json.loads((tmp_path / "runs" / "tiny" / "ended.json").read_text())
+    assert [member["evaluated"] for member in ended.values()] == [True, True]

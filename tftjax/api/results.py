@@ -31,7 +31,7 @@ from tftjax.evaluate.metrics import flatten
 from tftjax.evaluate.scoring import SPLITS
 from tftjax.evaluate.verdict import hardest, verdict
 from tftjax.interpret.tables import interpret, read_table
-from tftjax.predict import at_quantiles, forecast_seeds, forecastable, load_rows
+from tftjax.predict import forecast_seeds, forecastable, load_rows
 from tftjax.report.kinds import report
 from tftjax.storage import runs
 from tftjax.storage.directories import RunDirectory, SearchDirectory, SweepDirectory, sweep_of
@@ -145,7 +145,9 @@ class Run:
           as_of: uses rows up to this date only; a text is YYYY-MM-DD.
           future: values of known columns in the steps to come: a frame or a file.
           levels: returns prices or levels, where `data.target_transform` made changes of them.
-          quantiles: other levels than the run's, of a run with `model.quantile_head` "student_t".
+          quantiles: other levels than the run's, between 0 and 1: those of its distribution if
+            `model.quantile_head` is "student_t", otherwise between its own by
+            `tftjax.evaluate.quantile_function.quantiles_at`, with normal tails beyond.
 
         Returns:
           A row a step: its date, the series if there are several, a column a quantile, in the data's unit.
@@ -157,8 +159,7 @@ class Run:
         first, *_ = self.trained
         panel = load_rows(first, _table(data), _date(as_of), _table(future))
         rows = forecastable(first, panel)
-        seeds = self.trained if quantiles is None else at_quantiles(self.trained, quantiles)
-        table = forecast_seeds(seeds, rows)
+        table = forecast_seeds(self.trained, rows, quantiles=quantiles)
         return in_return_unit(to_levels(table, rows) if levels else table, self.config.data)
 
     def evaluate(self, forecasts: Mapping[str, Any] = NO_FOREIGN) -> pd.DataFrame:

@@ -3,7 +3,9 @@
 import contextlib
 import functools
 import json
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +15,7 @@ import pandas as pd
 from tftjax.config.data import DataConfig
 from tftjax.config.functions import NO_FUNCTIONS, Functions
 from tftjax.config.hyperparameters import static_settings
+from tftjax.config.loading import Config
 from tftjax.data.checks import check_data, with_own_spread
 from tftjax.data.loading import load_panel
 from tftjax.data.panel import Panel
@@ -106,8 +109,9 @@ def sweep(
         ended = locks.enter_context(_own_members(folder, own, data, resume=resume or part is not None))
         tracking = locks.enter_context(Tracking(track, SweepDirectory(folder), folder.name))
         if own:  # a part of more than there are members has none
-            train_share(folder, programs, own, data, ended, quiet, functions, label, engine, tracking)
-            evaluate_share(folder, own, data, ended, baselines, functions, label, tracking)
+            with evaluations(folder, own, data, ended, baselines, functions, label, tracking) as note:
+                update = each(functools.partial(tracking.update, configs=_configs(own)), lambda _: note())
+                train_share(folder, programs, own, data, ended, quiet, functions, label, engine, update)
         if part is None:
             text = conclude(Trained(folder, members, data, baselines, functions))
             tracking.end(kept=kept_files(SweepDirectory(folder)))
@@ -155,22 +159,30 @@ def train_share(
     functions: Functions,
     part: str,
     engine: EngineType,
-    tracking: Tracking,
+    update: Callable[[Round], Any],
 ) -> None:
-    """Trains some members of programs; adds to `ended`."""
+    """Trains some members of programs; adds to `ended`.
+
+    Args:
+      update: gets every round, beside the display.
+    """
     groups = {member.name: member.group for member in members}
     view = progress.SweepView(groups, ended, len(programs))
     with progress.display(view, quiet) as display:
         for view.program, program in enumerate(programs, start=1):
             own = [member for member in program if member.name in groups]
             if own:
-                configs = {member.name: member.config for member in own}
-                track = functools.partial(tracking.update, configs=configs.__getitem__)
-                update = each(display.update, track)
-                train_program(folder, view.program, own, data, ended, part, update, functions, engine)
+                show = each(display.update, update)
+                train_program(folder, view.program, own, data, ended, part, show, functions, engine)
 
 
-def evaluate_share(
+def _configs(members: Sequence[Member]) -> Callable[[str], Config]:
+    """Gives a member's config by its name."""
+    return {member.name: member.config for member in members}.__getitem__
+
+
+@contextlib.contextmanager
+def evaluations(
     folder: Path,
     members: Sequence[Member],
     data: Mapping[str, Data],
@@ -179,33 +191,68 @@ def evaluate_share(
     functions: Functions,
     part: str,
     tracking: Tracking,
-) -> None:
-    """Evaluates and draws members that have ended, as far as that is not done; adds to `baselines`."""
+) -> Iterator[Callable[[], None]]:
+    """Evaluates and draws members that have ended, in a thread: cores that training leaves idle do it.
+
+    Gives a function to call between epochs. It begins what has ended since, notes in `ended` what is
+    evaluated, and raises what an evaluation raised. When the block ends, all members are evaluated. Adds to
+    `baselines`. What was evaluated before is left as it is.
+    """
+    drawn: deque[Member] = deque()
+    running: deque[Future] = deque()
 
     def is_evaluated(member: Member) -> bool:
         written = SweepDirectory(folder).member(member.name).evaluation.metrics.exists()
-        return ended[member.name].status == "diverged" or (ended[member.name].evaluated and written)
+        return member.name in ended and ended[member.name].evaluated and written
 
-    def note(member: Member) -> None:
-        ended[member.name] = ended[member.name]._replace(evaluated=True)
-        write_ended(folder, part, ended)
-        tracking.end(member.name, kept_files(SweepDirectory(folder).member(member.name)))
-
-    for member in members:
-        if ended[member.name].status == "diverged":
-            tracking.end(member.name, status=FAILED)
-    left = [member for member in members if not is_evaluated(member)]
+    left = {member.name: member for member in members if not is_evaluated(member)}
     # Nobody looks at hundreds of folds one by one: who does, evaluates one anew.
-    with beside(sum(not member.fold for member in left)) as call:
-        for member in left:
+    with beside(sum(not member.fold for member in left.values())) as call:
+
+        def judge(member: Member) -> None:
             run = runs.open_run(SweepDirectory(folder).member(member.name).path, data[member.name], functions)
             evaluated = evaluate(run, baselines)
             if member.fold:
-                note(member)
+                drawn.append(member)
             else:
                 from tftjax.plots import theme  # half a second of matplotlib: only where something is drawn
 
-                call(theme.save_each, pictures.drawings(run, evaluated), functools.partial(note, member))
+                call(
+                    theme.save_each,
+                    pictures.drawings(run, evaluated),
+                    functools.partial(drawn.append, member),
+                )
+
+        def note() -> None:
+            for member in [left.pop(name) for name in list(left) if name in ended]:
+                if ended[member.name].status == "diverged":
+                    tracking.end(member.name, status=FAILED)
+                else:
+                    running.append(executor.submit(judge, member))
+            while running and running[0].done():
+                running.popleft().result()
+            if drawn:
+                _note_evaluated(folder, drawn, ended, part, tracking)
+
+        executor = ThreadPoolExecutor(1)
+        try:
+            yield note
+            note()
+            while running:
+                running[0].exception()  # waits for it
+                note()
+        finally:
+            executor.shutdown(cancel_futures=True)
+    _note_evaluated(folder, drawn, ended, part, tracking)
+
+
+def _note_evaluated(folder, drawn: deque[Member], ended: dict[str, Ended], part: str, tracking) -> None:
+    """Takes members out of `drawn`, and writes that they are evaluated."""
+    names = [drawn.popleft().name for _ in range(len(drawn))]
+    ended |= {name: ended[name]._replace(evaluated=True) for name in names}
+    write_ended(folder, part, ended)
+    for name in names:
+        tracking.end(name, kept_files(SweepDirectory(folder).member(name)))
 
 
 def train_program(
