@@ -23,6 +23,7 @@ nb_execution_timeout = 170
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 
+smartquotes = False  # quotes are JSON's
 default_role = "code"  # docstrings have `names` between single backticks
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"

@@ -43,7 +43,7 @@ def test_the_notebook_runs(monkeypatch, capsys):
 @pytest.mark.slow
 def test_the_page_on_own_functions_runs(monkeypatch):
     text = (DOCS / "own.md").read_text(encoding="utf-8")
-    cells = re.findall(r"```\{code-cell\}[^\n]*\n(?::tags.*\n)?(.*?)```", text, re.DOTALL)
+    cells = re.findall(r"```\{code-cell\}[^\n]*\n(?::tags[^\n]*\n)?(.*?)```", text, re.DOTALL)
     names = run("\n".join(cells), monkeypatch)
     forecast = names["again"].predict()
     pd.testing.assert_frame_equal(forecast, names["run"].predict())
