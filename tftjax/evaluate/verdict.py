@@ -158,7 +158,7 @@ def _spread(metrics: Metrics) -> str:
     correlation = metrics.get("correlation")
     text = "undefined, as one of them is constant" if correlation is None else CORRELATION.number(correlation)
     return (
-        f"Median forecasts: sigma {BASIS_POINTS.number(metrics['sigma'])} bp,"
+        f"Median forecasts: their spread is {BASIS_POINTS.number(metrics['sigma'])} bp,"
         f" {share(metrics.get('share_positive'))} above zero, correlation with the actual returns {text}."
     )
 

@@ -10,8 +10,9 @@ pyplot, so that nothing global is left behind.
 import io
 import itertools
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
@@ -134,6 +135,7 @@ class Picture(NamedTuple):
       wide, narrow: SVG elements.
       legend: meaning of the colours.
       caption: help for reading.
+      charts: what the page's script draws in its place, `plots.chart.Chart`s by name: one, or a choice.
     """
 
     title: str
@@ -142,6 +144,7 @@ class Picture(NamedTuple):
     narrow: str
     legend: tuple[Key, ...] = ()
     caption: str = ""
+    charts: Mapping[str, Any] = MappingProxyType({})
 
 
 class Drawing(NamedTuple):
