@@ -23,11 +23,18 @@ COVERAGE_NOTE = (
 
 
 class Cell(NamedTuple):
-    """A table's cell: `mark` is "best", "good", "bad", "model" or "prose"; `link` a relative address."""
+    """A table's cell.
+
+    Attributes:
+      mark: "best", "good", "bad", "model" or "prose".
+      link: a relative address.
+      order: what a page sorts by; None is the text.
+    """
 
     text: str
     mark: str = ""
     link: str = ""
+    order: float | None = None
 
 
 class Table(NamedTuple):

@@ -1,4 +1,4 @@
-"""The numbers of a figure as one value, for what draws them itself: a page's script, and plotly in notebooks."""
+"""The numbers of a figure as one value, for what draws itself: a page's script, and plotly in notebooks."""
 
 import base64
 import itertools

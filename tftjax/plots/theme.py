@@ -37,6 +37,13 @@ COLORS = {
     "purple": ("#7f3f97", "#cb98ec"),
     "red": ("#b03a37", "#ff8f87"),
 }
+# Of a page alone: its ground, that of a box, lines, and the shadow at the side of what scrolls.
+GROUNDS = {
+    "page": ("#ffffff", "#14181d"),
+    "raised": ("#f4f6f8", "#1f252c"),
+    "line": ("#cfd6dd", "#3d4651"),
+    "shadow": ("#8c96a1", "#77828e"),
+}
 LIGHT = {name: light for name, (light, _) in COLORS.items()}
 SERIES = ("blue", "orange", "green", "purple", "red", "muted")  # colours of lines side by side
 LINES = ("solid", "dashed", "dotted", "dashdot")  # styles of more lines than colours

@@ -29,8 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     def command() -> None:
         # Not before the flags are known to be right, and where Ctrl-C is caught: it takes a second.
         with importing():
+            from tftjax import runtime
             from tftjax.report.kinds import report
 
+        runtime.configure()
         for path in report(arguments.directory):
             print(path)
 

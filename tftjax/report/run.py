@@ -13,16 +13,19 @@ from tftjax.data.splits import Splits, make_blocks
 from tftjax.data.volatility import stormy_days
 from tftjax.evaluate import tables
 from tftjax.evaluate.files import Evaluation, daily_pinball, period
-from tftjax.evaluate.formatting import share
+from tftjax.evaluate.formatting import Unit, share, unit_of
 from tftjax.evaluate.significance import Difference
-from tftjax.evaluate.verdict import hardest, verdict_of
+from tftjax.evaluate.verdict import hardest, intervals_in_words, verdict_of
 from tftjax.interpret.tables import read_interpretation
 from tftjax.plots import forecasts as figures
 from tftjax.plots import interpretation, training
+from tftjax.plots.theme import Picture
 from tftjax.report.page import Chapter, Code, Details, Facts, Items, Page, Pair, Part, Text
-from tftjax.storage import checkpoint
+from tftjax.report.upcoming import next_forecast
+from tftjax.storage import checkpoint, runs
 from tftjax.storage.directories import RunDirectory
 from tftjax.train.monitor import read_history, warnings_of
+from tftjax.train.pictures import fan_data
 
 # Baselines in the picture of skill beside the best: the floor, and the one that the design measures by.
 SKILL_AGAINST = ("unconditional", "vix_scaled")
@@ -42,7 +45,7 @@ def run_page(evaluation: Evaluation, others: Mapping[str, tuple[float, Differenc
     saved = checkpoint.restore_latest(run.checkpoints)
     chapters = [
         Chapter("baselines", "Against the baselines", _baselines(evaluation, others)),
-        Chapter("forecast", "Forecast", _forecast(evaluation)),
+        Chapter("calibration", "Calibration", _calibration(evaluation)),
         Chapter("skill", "Skill over time", _skill(evaluation, panel)),
         Chapter(
             "regimes", "Calm and stormy", [*itertools.starmap(tables.by_regime, test["regimes"].items())]
@@ -54,7 +57,23 @@ def run_page(evaluation: Evaluation, others: Mapping[str, tuple[float, Differenc
         Chapter("provenance", "Provenance", provenance(config, panel, saved)),
     ]
     subtitle = f"Run, test rows {period(evaluation.predictions['test'])}"
-    return Page(config.name, subtitle, verdict_of(test), chapters)
+    answers = [worth(evaluation), next_forecast(lambda: [runs.open_run(run.path)])]
+    fan = fan_of(evaluation, unit_of(config.data))
+    return Page(config.name, subtitle, verdict_of(test), answers, fan, chapters)
+
+
+def worth(evaluation: Evaluation) -> Chapter:
+    """What the intervals of the test rows were worth, in words."""
+    metrics, target = evaluation.metrics["test"], evaluation.predictions["test"].target
+    text = intervals_in_words(metrics, target.size) or "It forecasts no interval."
+    return Chapter("worth", "What the intervals were worth", [Text(text)])
+
+
+def fan_of(evaluation: Evaluation, unit: Unit) -> Picture:
+    """The fan of the test rows, of the first step and of any series."""
+    test = evaluation.predictions["test"]
+    charts = {str(name): fan_data(test, name, unit) for name in dict.fromkeys(test.series)}
+    return figures.fan_picture(charts, ", first step" if test.target.shape[1] > 1 else "")
 
 
 def _baselines(evaluation: Evaluation, others: Mapping[str, tuple[float, Difference]]) -> list[Part]:
@@ -74,14 +93,8 @@ def _baselines(evaluation: Evaluation, others: Mapping[str, tuple[float, Differe
     ]
 
 
-def _forecast(evaluation: Evaluation) -> list[Part]:
+def _calibration(evaluation: Evaluation) -> list[Part]:
     test, metrics = evaluation.predictions["test"], evaluation.metrics["test"]
-    first = test.series == test.series[0]
-    series = f", series {test.series[0]}" if test.series[0] else ""
-    step = ", first step" if test.target.shape[1] > 1 else ""
-    fan = figures.fan_picture(
-        test.dates[first], test.target[first, 0], test.forecast[first, 0], test.quantiles, series + step
-    )
     count = tables.independent(test)
     histograms = {"model": metrics["pit_histogram"]} | {
         name: metrics["baselines"][name]["pit_histogram"]
@@ -90,7 +103,7 @@ def _forecast(evaluation: Evaluation) -> list[Part]:
     }
     calibration = figures.calibration_picture(histograms, test.quantiles, count)
     pit = figures.pit_picture(metrics["pit_histogram"], test.quantiles, count)
-    return [fan, Pair([calibration, pit]), tables.tails(metrics["tests"])]
+    return [Pair([calibration, pit]), tables.tails(metrics["tests"])]
 
 
 def _skill(evaluation: Evaluation, panel: Panel) -> list[Part]:
