@@ -147,6 +147,16 @@ def calibration(
         axes.set_xlim(0, 100)
 
 
+def calibration_data(shares: Mapping[str, Float[np.ndarray, " Q"]], quantiles: Sequence[float]) -> Chart:
+    """The differences of `calibration`, in points: zero is right."""
+    levels = 100 * np.asarray(quantiles)
+    lines = [
+        Line(key, 100 * share - levels)
+        for share, key in zip(shares.values(), series_keys(shares), strict=True)
+    ]
+    return Chart(levels, "observed minus level, points", lines, x_title="level of the forecast quantile, %")
+
+
 def calibration_drawing(
     shares: Mapping[str, Float[np.ndarray, " Q"]],
     quantiles: Sequence[float],

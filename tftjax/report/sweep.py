@@ -53,16 +53,16 @@ def sweep_page(folder: Path, results: pd.DataFrame, members: Evaluations) -> Pag
     ]
     days = period(first.predictions["test"])
     subtitle = f"Sweep of {len(configs)} configs, {len(results)} members, test rows {days}"
-    best = _judged(results, members, ensembles)
+    best = judged_evaluation(results, members, ensembles)
     answers = [worth(best), next_forecast(lambda: open_runs(folder, configs[0]))]
     fan = fan_of(best, unit_of(RunDirectory(first.directory).read().data))
     fan = fan._replace(title=f"{fan.title}, {configs[0]}")
-    verdict = verdict_of(results, members, ensembles)
-    return Page(folder.resolve().name, subtitle, verdict, answers, fan, chapters)
+    judgement = verdict_of(results, members, ensembles)
+    return Page(folder.resolve().name, subtitle, judgement, answers, fan, chapters)
 
 
-def _judged(results: pd.DataFrame, members: Evaluations, ensembles: Evaluations) -> Evaluation:
-    """The evaluation of the config that came first on validation: of its ensemble, or else of its first seed."""
+def judged_evaluation(results: pd.DataFrame, members: Evaluations, ensembles: Evaluations) -> Evaluation:
+    """The evaluation of the config that came first on validation: of its ensemble, or its first seed."""
     best = ranking(results)[0]
     names = results.loc[results["config"] == best, "member"]
     return ensembles.get(best) or next(members[name] for name in names if name in members)
@@ -95,7 +95,7 @@ def verdict_of(results: pd.DataFrame, members: Evaluations, ensembles: Evaluatio
     points = [sentence, *(f"{name}: {verdict(metrics['test'])}." for name, metrics in seeds.items())]
     points += _losses(results, best, next(iter(seeds.values())))
     points += [*diverged_text(diverged(results)), *_differences(members)]
-    plain = in_words(_judged(results, members, ensembles).metrics["test"])
+    plain = in_words(judged_evaluation(results, members, ensembles).metrics["test"])
     return Verdict(mark, headlines[mark], line, points, plain)
 
 

@@ -78,12 +78,8 @@ def _shown(table: pd.DataFrame, low: str | None, high: str | None, band: str | N
     columns = {name: title for name, title in columns.items() if name is not None}
     rows = []
     for day, row in table.iterrows():
-        heading = (
-            [Cell(str(row["series"])), Cell(f"{day.date()}")]
-            if "series" in table
-            else [Cell(f"{day.date()}")]
-        )
-        rows.append(heading + [Cell(unit.text(row[name])) for name in columns])
+        named = [Cell(str(row["series"]))] if "series" in table else []
+        rows.append([*named, Cell(f"{day.date()}"), *(Cell(unit.text(row[name])) for name in columns)])
     head = (("series",) if "series" in table else ()) + ("date", *columns.values())
     return Table("", head, rows)
 

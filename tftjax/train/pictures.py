@@ -79,8 +79,15 @@ def calibration(
     """
     from tftjax.plots import forecasts
 
-    titles = {"model": name, "unconditional": "unconditional", best: best}
-    shown = {title: shares[other] for other, title in titles.items() if other in shares}
+    shown = calibrated(name, shares, best)
     return forecasts.calibration_drawing(
         shown, test.quantiles, len(test.target), f"{name}: calibration on test"
     )
+
+
+def calibrated(
+    name: str, shares: dict[str, Float[ndarray, " Q"]], best: str | None
+) -> dict[str, Float[ndarray, " Q"]]:
+    """The shares of `calibration`'s lines, by their titles."""
+    titles = {"model": name, "unconditional": "unconditional", best: best}
+    return {title: shares[other] for other, title in titles.items() if other in shares}
