@@ -55,21 +55,21 @@ def in_words(metrics: Metrics) -> str:
     level = [name for name, test in tests.items() if mark_of(test) != "good"]
     if not level:
         return (
-            f"{unseen}, this forecast was closer to what came than every simple method beside it, by more"
+            f"{unseen}, this forecast was closer to what came than every simpler method beside it, by more"
             " than chance explains."
         )
     if mark == "bad":
         return (
-            f"{unseen}, the simple method {best} was closer to what came, by more than chance explains. Use"
+            f"{unseen}, the simpler method {best} was closer to what came, by more than chance explains. Use"
             " that in place of this model."
         )
     if mark == "":
         return (
-            f"{unseen}, this forecast was no closer to what came than the simple method {best}, as far as"
-            " one can tell: the difference may be chance. There is no reason yet to prefer the model."
+            f"{unseen}, this forecast was no closer to what came than the simpler method {best}, as far"
+            " as one can tell: the difference may be chance. There is no reason yet to prefer the model."
         )
     return (
-        f"{unseen}, this forecast was closer to what came than the best simple method, {best}, but not, for"
+        f"{unseen}, this forecast was closer to what came than the best simpler method, {best}, but not, for"
         f" certain, than {', '.join(level)}. Wait for more days before you rely on it."
     )
 

@@ -42,7 +42,7 @@ GROUNDS = {
     "page": ("#ffffff", "#14181d"),
     "raised": ("#f4f6f8", "#1f252c"),
     "line": ("#cfd6dd", "#3d4651"),
-    "shadow": ("#8c96a1", "#77828e"),
+    "shadow": ("#b0b9c2", "#56616d"),
 }
 LIGHT = {name: light for name, (light, _) in COLORS.items()}
 SERIES = ("blue", "orange", "green", "purple", "red", "muted")  # colours of lines side by side

@@ -1,7 +1,7 @@
 // What a page can do beyond what it shows without a script: tables that sort, figures with values under the
 // pointer and zoom, and how long ago the forecast was made. It asks for nothing.
 "use strict";
-const SVG = "http://www.w3.org/2000/svg", DAY = 864e5;
+const SVG = document.querySelector("svg")?.namespaceURI, DAY = 864e5;
 
 function element(parent, name, attributes = {}, text) {
   const found = name in { svg: 1, g: 1, path: 1, line: 1, circle: 1, rect: 1, text: 1 }
@@ -43,10 +43,11 @@ for (const table of document.querySelectorAll("table")) {
   if (table.rowsAsWritten.length < 2) continue;
   [...table.tHead.rows[0].cells].forEach((heading, column) => {
     heading.setAttribute("aria-sort", "none");
-    const name = heading.textContent.trim();
-    heading.textContent = "";
-    const button = element(heading, "button", { type: "button" }, name);
-    if (!name) button.setAttribute("aria-label", "name");
+    const button = document.createElement("button"), name = heading.textContent.trim();
+    button.type = "button";
+    button.append(...heading.childNodes);
+    if (!name) button.textContent = "name";
+    heading.append(button);
     button.addEventListener("click", () => sort(table, column, heading));
   });
 }
@@ -104,7 +105,11 @@ function figure(place, charts) {
     const label = element(controls, "label", {}, "Show ");
     const choice = element(label, "select");
     names.forEach((name) => element(choice, "option", { value: name }, name));
+    const heading = place.parentElement.querySelector("h3"), title = heading.textContent;
+    const caption = place.parentElement.querySelector("figcaption");
     choice.addEventListener("change", () => {
+      heading.textContent = title.replace(`series ${names[0]}`, () => `series ${choice.value}`);
+      caption.hidden = choice.value !== names[0];  // its numbers are of the first
       chart = unpack(charts[choice.value]);
       [first, last, at] = [0, chart.x.length - 1, null];
       draw();
