@@ -423,7 +423,8 @@ def test_what_does_not_compare_is_refused_with_the_difference(trained, tmp_path,
 
 def test_bad_input(trained, tmp_path, capsys):
     run = copy_of(trained, tmp_path)
-    assert report_main([str(tmp_path)]) == 2
+    (tmp_path / "empty").mkdir()
+    assert report_main([str(tmp_path / "empty")]) == 2
     assert "neither a run (it has no config.json) nor a sweep" in capsys.readouterr().err
     for name in ("notes.json", "metrics.json", "quality.csv", "baselines.csv", "predictions.csv"):
         kept = (run / "evaluation" / name).read_bytes()
