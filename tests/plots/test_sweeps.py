@@ -40,7 +40,7 @@ def test_metrics_by_config(results, size, columns):
     axes = [axes for axes in figure.axes if axes.get_visible()]
     assert axes[0].get_gridspec().ncols == columns
     titles = [own.get_title() + own.get_title(loc="left") for own in axes]
-    assert titles == ["pinball, 1e-3, val", "pinball, 1e-3, test", "spread of the medians,\nbp"]
+    assert titles == ["pinball, 1e-3, val", "pinball, 1e-3, test", "spread of the medians, bp"]
     assert [label.get_text() for label in axes[0].get_yticklabels()] == CONFIGS[::-1]  # weak on top
     places, colors = means(axes[0])
     np.testing.assert_allclose(places, [(2.9, 0), (2.2, 1), (1.95, 2)])

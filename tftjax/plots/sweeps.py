@@ -22,7 +22,7 @@ SPLIT_COLORS = {"val": "blue", "test": "orange"}
 SHIFTS = {"val": 0.14, "test": -0.14}
 LEGEND = (Key("validation", "blue", "dot"), Key("test", "orange", "dot"))
 RESPONSES = ("sigma", "pinball")  # a penalty raises the first at the cost of the second
-TITLE_WIDTH = 22  # characters in a line of an axis's title
+TITLE_WIDTH = 34  # characters in a line of an axis's title
 READING = "Dots are means over seeds with their 95 % t intervals, rings the seeds."
 
 
