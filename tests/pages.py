@@ -37,6 +37,8 @@ class Reader(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
+        if {"script", "style"} & set(self.open):
+            return
         self.said.append(data)
         if {"td", "th"} & set(self.open):
             self.rows[-1][-1] += data

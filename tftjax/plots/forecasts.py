@@ -341,7 +341,11 @@ def rolling_skill_picture(
     if window < MIN_SKILL_DAYS or not names:
         return None
     chart = skill_data(losses, names, stormy, window)
-    skills = {name: pd.Series(line.values).dropna() for name, line in zip(names, chart.lines, strict=True)}
+    lines = [line for line in chart.lines if np.isfinite(line.values).any()]
+    chart = chart._replace(lines=lines)
+    skills = {line.key.label.removeprefix("against "): pd.Series(line.values).dropna() for line in lines}
+    if not skills:
+        return None
     text = "; ".join(
         f"above {name} in {100 * (skill > 0).mean():.0f} % of the windows, between {skill.min():+.1f} %"
         f" and {skill.max():+.1f} %"

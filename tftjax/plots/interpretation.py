@@ -106,7 +106,7 @@ def importance(figure: Figure, theme: Theme, table: pd.DataFrame) -> None:
     """
     kinds = {kind: rows.sort_values("mean") for kind, rows in table.groupby("kind", sort=False)}
     sizes = [len(rows) + 0.2 for rows in kinds.values()]  # as `name_rows` sets them: bars of one width
-    theme.set_height(figure, 24 * sum(sizes) + 36 * len(sizes) + 40)
+    theme.set_height(figure, 24 * len(table) + 36 * len(sizes) + 40)
     grid = figure.subplots(len(kinds), 1, squeeze=False, height_ratios=sizes, sharex=True)[:, 0]
     regimes = _regimes(table)
     for axes, (kind, rows) in zip(grid, kinds.items(), strict=True):
