@@ -130,6 +130,7 @@ def packed(chart: Chart) -> dict[str, Any]:
         "title": chart.y_title,
         "bands": [_styled(band.key, low=_scaled(band.low), high=_scaled(band.high)) for band in chart.bands],
         "lines": [_styled(line.key, values=_scaled(line.values)) for line in chart.lines],
+        "shade": chart.shade.label if chart.shade else None,
         "shaded": [list(stretch) for stretch in chart.shaded],
     }
 

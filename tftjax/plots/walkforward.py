@@ -16,6 +16,9 @@ from tftjax.plots.theme import LIGHT, Drawing, Key, Picture, Theme, date_axis, p
 SKILL_DAYS = 252  # a year of trading days
 
 
+FOLD = Key("fold", "purple", "dashed")  # of the chart, in place of bars
+
+
 class Gains(NamedTuple):
     """Gains of forecasts over a baseline.
 
@@ -77,6 +80,13 @@ def gain_keys(gains: Gains) -> list[Key]:
     return keys if gains.stormy is None else [*keys, Key("stormy", "orange", "band", 0.18)]
 
 
+def _on_days(gains: Gains, name: str) -> np.ndarray:
+    """A forecast's gain in the fold of each test day."""
+    starts = pd.to_datetime(gains.spans["test_from"]).to_numpy()
+    folds = np.searchsorted(starts, gains.losses.index.to_numpy(), side="right") - 1
+    return gains.skills[name].reindex(gains.spans.index).to_numpy()[folds]
+
+
 def gain_charts(gains: Gains) -> dict[str, Chart]:
     """The gain of each forecast over rolling days, and so far."""
     days, (_, _, rolling, so_far, *stormy) = gains.losses.index, gain_keys(gains)
@@ -88,6 +98,7 @@ def gain_charts(gains: Gains) -> dict[str, Chart]:
         if gains.window >= MIN_SKILL_DAYS:
             skill = skill_over_time(gains.losses, name, gains.hardest, gains.window)
             lines.insert(0, Line(rolling, skill.reindex(days).to_numpy()))
+        lines.append(Line(FOLD, _on_days(gains, name)))
         charts[name] = Chart(days, "skill, %", lines, shaded=spans, shade=stormy[0] if stormy else None)
     return charts
 

@@ -76,6 +76,7 @@ const day = (number) => new Date(number * DAY).toISOString().slice(0, 10);
 function unpack(chart) {
   return {
     title: chart.title,
+    shade: chart.shade,
     shaded: chart.shaded,
     x: Array.from(bits(chart.x)),
     bands: chart.bands.map((it) => ({ ...it, low: scaled(it.low), high: scaled(it.high) })),
@@ -134,6 +135,19 @@ function figure(place, charts) {
   for (const text in buttons) {
     const button = element(controls, "button", { type: "button", "aria-label": buttons[text][0] }, text);
     button.addEventListener("click", buttons[text][1]);
+  }
+  // The legend is that of the figure in the page: of what this one has.
+  const legend = place.parentElement.querySelector(".legend");
+  if (legend) {
+    const drawn = [...chart.lines, ...chart.bands], labels = drawn.map((it) => it.label).concat(chart.shade);
+    const written = [...legend.children].map((it) => it.textContent);
+    [...legend.children].forEach((it) => { it.hidden = !labels.includes(it.textContent); });
+    for (const it of drawn.filter(({ label }) => !written.includes(label))) {
+      const item = element(legend, "li");
+      item.style.setProperty("--key", `var(--${it.color})`);
+      element(item, "span", { class: `key ${it.shape}` });
+      item.append(it.label);
+    }
   }
   const readout = element(holder, "p", { class: "readout", role: "status" });
   const drawn = element(holder, "div");
