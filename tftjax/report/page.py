@@ -33,7 +33,7 @@ SHELL = """<!DOCTYPE html>
 </body>
 </html>
 """
-MAX_CHARTS = 40  # series in a choice: a quarter of a megabyte
+MAX_CHARTS = 100  # in a choice: of a panel, see `run.fan_of`, 150 KB
 
 
 class Text(NamedTuple):
@@ -157,5 +157,5 @@ def _colors() -> str:
 
 
 def _charts(picture: Picture) -> dict[str, Any]:
-    """What the page's script draws, as JSON; a choice of more than MAX_CHARTS has the first alone."""
-    return {name: packed(chart) for name, chart in [*picture.charts.items()][:MAX_CHARTS]}
+    """What the page's script draws, as JSON."""
+    return {name: packed(chart) for name, chart in picture.charts.items()}

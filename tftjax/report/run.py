@@ -20,7 +20,7 @@ from tftjax.interpret.tables import read_interpretation
 from tftjax.plots import forecasts as figures
 from tftjax.plots import interpretation, training
 from tftjax.plots.theme import Picture
-from tftjax.report.page import Chapter, Code, Details, Facts, Items, Page, Pair, Part, Text
+from tftjax.report.page import MAX_CHARTS, Chapter, Code, Details, Facts, Items, Page, Pair, Part, Text
 from tftjax.report.upcoming import next_forecast
 from tftjax.storage import checkpoint, runs
 from tftjax.storage.directories import RunDirectory
@@ -29,6 +29,8 @@ from tftjax.train.pictures import fan_data
 
 # Baselines in the picture of skill beside the best: the floor, and the one that the design measures by.
 SKILL_AGAINST = ("unconditional", "vix_scaled")
+FULL_FANS = 20  # series whose fan is of a year
+MIN_ROWS = 63  # of a fan: three months of trading days
 NO_FORECASTS = "of several series the evaluation keeps no forecasts of the baselines"
 
 
@@ -72,8 +74,14 @@ def worth(evaluation: Evaluation) -> Chapter:
 def fan_of(evaluation: Evaluation, unit: Unit) -> Picture:
     """The fan of the test rows, of the first step and of any series."""
     test = evaluation.predictions["test"]
-    charts = {str(name): fan_data(test, name, unit) for name in dict.fromkeys(test.series)}
-    return figures.fan_picture(charts, ", first step" if test.target.shape[1] > 1 else "")
+    names = list(dict.fromkeys(test.series))
+    # Of many series a shorter time: a page is to stay small.
+    rows = max(MIN_ROWS, min(figures.ROWS_SHOWN, figures.ROWS_SHOWN * FULL_FANS // len(names)))
+    charts = {str(name): fan_data(test, name, unit, rows) for name in names[:MAX_CHARTS]}
+    fan = figures.fan_picture(charts, ", first step" if test.target.shape[1] > 1 else "")
+    if len(names) <= MAX_CHARTS:
+        return fan
+    return fan._replace(caption=f"{fan.caption} The first {MAX_CHARTS} of {len(names):,} series are here.")
 
 
 def _baselines(evaluation: Evaluation, others: Mapping[str, tuple[float, Difference]]) -> list[Part]:

@@ -56,13 +56,13 @@ def fan(name: str, test: Predictions, series: str, unit: Unit) -> Any:
     return forecasts.fan_drawing(fan_data(test, series, unit), title)
 
 
-def fan_data(test: Predictions, series: str, unit: Unit) -> Any:
-    """The fan of one series' test rows, as `plots.chart.Chart`."""
+def fan_data(test: Predictions, series: str, unit: Unit, rows: int | None = None) -> Any:
+    """The fan of one series' test rows, as `plots.chart.Chart`; of the last year, or of a number of rows."""
     from tftjax.plots import forecasts
 
-    rows = test.series == series
-    arrays = test.dates[rows], test.target[rows, 0], test.forecast[rows, 0]
-    return forecasts.fan_data(*arrays, test.quantiles, unit)
+    own = test.series == series
+    arrays = test.dates[own], test.target[own, 0], test.forecast[own, 0]
+    return forecasts.fan_data(*arrays, test.quantiles, unit, rows or forecasts.ROWS_SHOWN)
 
 
 def calibration(
