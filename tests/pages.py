@@ -5,7 +5,7 @@ from pathlib import Path
 
 from browser import Browser
 
-VOID = {"meta", "br", "img", "link", "input", "hr"}
+VOID = {"meta", "br", "wbr", "img", "link", "input", "hr"}
 
 
 class Reader(HTMLParser):
@@ -37,6 +37,8 @@ class Reader(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
+        if {"script", "style"} & set(self.open):
+            return
         self.said.append(data)
         if {"td", "th"} & set(self.open):
             self.rows[-1][-1] += data
@@ -71,3 +73,60 @@ def assert_shown(tab: Browser, path: Path) -> None:
             assert tab.complaints() == []
         assert len(set(grounds)) == 4
         assert tab.evaluate("document.title").endswith(": forecast report")
+        assert not tab.evaluate(WIDE) or width == 390
+        tab.send("Emulation.setScriptExecutionDisabled", value=True)
+        tab.open(path, width)
+        tab.send("Emulation.setScriptExecutionDisabled", value=False)
+        assert tab.evaluate("document.documentElement.scrollWidth") == width
+        assert tab.evaluate(f"{shown}.length") > 0
+        assert tab.evaluate("document.querySelectorAll('.chart, th button').length") == 0
+
+
+# Tables that are wider than their place.
+WIDE = (
+    "[...document.querySelectorAll('.table > .scroll')].filter(it => it.scrollWidth > it.clientWidth + 2)"
+    ".length"
+)
+
+
+def assert_works(tab: Browser, path: Path) -> None:
+    """Asserts that the first table sorts, and the first figure says its values and zooms."""
+    tab.open(path, 1280)
+
+    def press(key, code):
+        for kind in ("keyDown", "keyUp"):
+            text = {"text": "\r"} if key == "Enter" and kind == "keyDown" else {}
+            tab.send(
+                "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, **text
+            )
+
+    tab.evaluate("document.querySelectorAll('table thead th button')[1].focus()")
+    column = (
+        "[...document.querySelector('table').tBodies[0].rows].map(it => parseFloat(it.cells[1].innerText))"
+    )
+    written = tab.evaluate(column)
+    for expected in (sorted(written), sorted(written)[::-1], written):
+        press("Enter", 13)
+        assert tab.evaluate(column) == expected
+    assert tab.evaluate("document.querySelectorAll('th')[1].ariaSort") == "none"
+    tab.evaluate("document.querySelector('.chart svg').focus()")
+    said = "document.querySelector('.readout').textContent"
+    press("ArrowLeft", 37)
+    last = tab.evaluate(said)
+    assert "; " in last
+    press("ArrowLeft", 37)
+    assert tab.evaluate(said)[:10] < last[:10]
+    tab.evaluate(
+        "document.querySelector('.chart svg').scrollIntoView({block: 'center', behavior: 'instant'})"
+    )
+    box = "document.querySelector('.chart svg').getBoundingClientRect()"
+    left, top = (tab.evaluate(f"{box}.{side}") for side in ("left", "top"))
+    dates = "[...document.querySelector('.chart svg').querySelectorAll('text')].map(it => it.textContent)"
+    dates += ".filter(it => it.length > 9)"
+    before = tab.evaluate(dates)
+    for kind, x in (("mousePressed", 300), ("mouseMoved", 600), ("mouseReleased", 600)):
+        place = {"x": left + x, "y": top + 100}
+        tab.send("Input.dispatchMouseEvent", type=kind, button="left", buttons=1, clickCount=1, **place)
+    after = tab.evaluate(dates)
+    assert before[0] < after[0] < after[-1] < before[-1]
+    assert tab.complaints() == []

@@ -73,6 +73,11 @@ def test_the_figures(run):
         figure = getattr(run.plot, name)()
         assert isinstance(figure, Figure), name
         assert figure.get_suptitle().startswith(run.name)
+        moving = getattr(run.plot, name)(engine="plotly")
+        assert moving.layout.title.text == figure.get_suptitle()
+        assert len(moving.data) > 0
+    with pytest.raises(tftjax.UserError, match="engine: found 'bokeh', expected 'matplotlib' or 'plotly'"):
+        run.plot.fan(engine="bokeh")
     with pytest.raises(tftjax.UserError, match="series: found 'x'"):
         run.plot.fan("x")
 

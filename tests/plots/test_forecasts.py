@@ -31,7 +31,7 @@ def case(rows):
 def test_the_fan_chart_shows_the_last_year_in_percent(size):
     arrays = case(307)
     forecast = arrays["forecast"]
-    (axes,) = drawn_in(size, plots.fan_chart, **arrays).axes
+    (axes,) = drawn_in(size, plots.fan_chart, chart=plots.fan_data(**arrays)).axes
     median, actual, _ = axes.get_lines()
     np.testing.assert_allclose(actual.get_ydata(), 100 * arrays["actual"][-252:])
     np.testing.assert_allclose(median.get_ydata(), 100 * forecast[-252:, 2])
@@ -74,7 +74,7 @@ def test_calibration_shows_the_shares_of_every_forecast(size):
 
 @pytest.mark.parametrize("rows", [1, 2, 3])
 def test_few_rows_can_be_drawn(tmp_path, rows):
-    theme.save(tmp_path / "fan.png", plots.fan_drawing(**case(rows), title="few"))
+    theme.save(tmp_path / "fan.png", plots.fan_drawing(plots.fan_data(**case(rows)), "few"))
     theme.save(
         tmp_path / "calibration.png", plots.calibration_drawing(**calibration_case(rows)[0], title="few")
     )
@@ -86,8 +86,10 @@ def test_the_words_of_a_page(monkeypatch):
     rows = pd.bdate_range("2020-01-01", periods=4)
     forecast = np.tile([-0.01, 0.0, 0.01], (4, 1))
     actual = np.array([-0.02, 0.0, 0.005, 0.01])
-    fan = plots.fan_picture(rows, actual, forecast, (0.1, 0.5, 0.9), ", series b")
-    assert fan.title == "The last 4 forecasts, series b"
+    chart = plots.fan_data(rows, actual, forecast, (0.1, 0.5, 0.9))
+    fan = plots.fan_picture({"b": chart, "c": chart._replace(x=rows[:1])}, ", first step")
+    assert fan.title == "The last 4 forecasts, series b, first step"
+    assert [*fan.charts] == ["b", "c"]
     assert fan.caption == "Of the dates shown: 25 % outside of the 80 % interval."
     histograms = {"model": {"0-0.1": 0.1, "0.1-0.5": 0.2, "0.5-0.9": 0.5, "0.9-1": 0.2}}
     calibration = plots.calibration_picture(histograms, (0.1, 0.5, 0.9), 0)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from plots.test_theme import drawn_in
 
-from tftjax.plots import interpretation
+from tftjax.plots import interpretation, theme
 from tftjax.plots.theme import LIGHT, NARROW_PAGE, PNG
 
 IMPORTANCE = pd.DataFrame(
@@ -29,6 +29,14 @@ def test_importance(size):
     assert [bar.get_width() for bar in encoder.patches] == [20, 80]
     assert [bar.get_width() for bar in decoder.patches] == [100]
     assert len(encoder.collections) == 1  # no regimes, no marks
+
+
+@pytest.mark.parametrize("size", [PNG, NARROW_PAGE])
+def test_all_bars_are_of_one_width(size):
+    figure = theme._figure(lambda *given: interpretation.importance(*given, table=IMPORTANCE), size)
+    figure.draw_without_rendering()
+    heights = [bar.get_window_extent().height for axes in figure.axes for bar in axes.patches]
+    assert heights == pytest.approx([heights[0]] * 3, rel=1e-3)
 
 
 def test_marks_are_those_of_the_last_division_of_regimes():

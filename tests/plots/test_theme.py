@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from tftjax.errors import UserError
 from tftjax.plots import theme
-from tftjax.plots.theme import COLORS, LIGHT, NARROW_PAGE, PAGE, PNG, Key, themed
+from tftjax.plots.theme import COLORS, GROUNDS, LIGHT, NARROW_PAGE, PAGE, PNG, Key, themed
 
 
 def png_size(path):
@@ -119,6 +119,13 @@ def contrast(a, b):
 def test_colours_can_be_read_on_both_pages():
     assert contrast("#ffffff", "#000000") == pytest.approx(21)
     for name, pair in COLORS.items():
-        for color, pages in zip(pair, (("#ffffff", "#f4f6f8"), ("#14181d", "#1f252c")), strict=True):
-            for ground in pages:
+        for side, color in enumerate(pair):
+            page, box = (GROUNDS[ground][side] for ground in ("page", "raised"))
+            tint = _mixed(page, COLORS["muted"][side], 0.06)  # under the rows of models, see page.css
+            for ground in (page, box, tint):
                 assert name == "grid" or contrast(color, ground) >= 4.5, (name, color, ground)
+
+
+def _mixed(ground, color, share):
+    parts = [[int(hue[place : place + 2], 16) for place in (1, 3, 5)] for hue in (ground, color)]
+    return "#" + "".join(f"{round((1 - share) * a + share * b):02x}" for a, b in zip(*parts, strict=True))

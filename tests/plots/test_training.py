@@ -72,4 +72,9 @@ def test_the_title_names_warnings(tmp_path, monkeypatch):
     )
     for warned in ((2,), ()):
         theme.save(tmp_path / "a.png", training.course_drawing(records(2, warned), 1, "a_$b"))
+    keys = [training.course_drawing(records(2, warned), 1, "").legend for warned in ((2,), ())]
+    assert [[key.label for key in own] for own in keys] == [
+        ["best epoch", "epoch with a warning"],
+        ["best epoch"],
+    ]
     assert titles == ["a_$b: course of training, warnings: few", "a_$b: course of training, no warnings"]

@@ -7,7 +7,7 @@ import pytest
 from plots.test_theme import drawn_in
 
 from tftjax.plots.theme import LIGHT, NARROW_PAGE, PNG
-from tftjax.plots.walkforward import Gains, gain_by_fold, gain_keys, gain_picture
+from tftjax.plots.walkforward import Gains, gain_by_fold, gain_charts, gain_keys, gain_picture
 
 
 def gains(days, stormy=None):
@@ -44,6 +44,17 @@ def test_folds_are_bars_over_their_days_and_the_line_is_the_skill_of_half_of_all
         "so far, % of the whole loss",
         "stormy",
     ]
+
+
+def test_the_chart_has_the_numbers_of_the_figure():
+    chart = gain_charts(gains(40, stormy=np.arange(40) % 20 < 3))["a"]
+    rolling, so_far, fold = (line.values for line in chart.lines)
+    assert np.isnan(rolling[:19]).all()
+    assert (rolling[19], rolling[-1]) == (50, -100)
+    np.testing.assert_allclose(so_far[[0, 19, 39]], [1.25, 25, -25])
+    assert fold.tolist() == [50.0] * 20 + [-100.0] * 20
+    assert chart.shaded == [(0, 3), (20, 23)]
+    assert [len(line.values) for line in gain_charts(gains(10))["a"].lines] == [10, 10]
 
 
 def test_few_days_have_no_rolling_line():

@@ -1,5 +1,9 @@
 """The report: what it says, what it refuses, and that a real browser shows it on a phone and in the dark."""
 
+import base64
+import hashlib
+import html
+import itertools
 import json
 import re
 import shutil
@@ -10,18 +14,30 @@ import numpy as np
 import pandas as pd
 import pytest
 from fuzz import check
-from pages import Reader, assert_shown
+from pages import Reader, assert_shown, assert_works
 from tiny import contents
 
 from tftjax.evaluate import evaluation, tables
 from tftjax.evaluate.baselines import BASELINES, POOLED
 from tftjax.evaluate.files import read_predictions
 from tftjax.evaluate.formatting import p_text
-from tftjax.evaluate.verdict import among_the_best, combination_line, headline, verdict
+from tftjax.evaluate.verdict import (
+    Verdict,
+    among_the_best,
+    combination_line,
+    headline,
+    in_words,
+    intervals_in_words,
+    verdict,
+)
 from tftjax.plots import theme
+from tftjax.plots.chart import Band, Chart, Line, packed
+from tftjax.plots.theme import Key, themed
+from tftjax.predict import forecast_next
 from tftjax.report.__main__ import main as report_main
 from tftjax.report.kinds import report
-from tftjax.storage import runs
+from tftjax.report.page import Chapter, Code, Details, Facts, Items, Page, Text, render
+from tftjax.storage import checkpoint, runs
 from tftjax.storage.directories import RunDirectory
 from tftjax.storage.runs import Ended
 from tftjax.sweep.plan import Member
@@ -127,7 +143,7 @@ def test_the_verdict_comes_first_and_is_that_of_the_tests(judged, page):
     assert f"The best baseline, {best}, has a pinball loss of" in page.text
     # Nothing but the name and the days stands before it.
     headings = [values.get("id") for tag, values in page.tags if tag in ("h1", "h2", "h3")]
-    assert headings[:3] == [None, "verdict", "baselines"]
+    assert headings[:4] == [None, "verdict", "worth", "next"]
 
 
 def test_the_table_has_every_forecast_and_marks_the_best(judged, page):
@@ -163,41 +179,42 @@ def test_regimes_stand_beside_each_other(judged, page):
         "volatility"
     ]
     assert sum(values["windows"] for values in regimes.values()) == 48
-    for label, values in regimes.items():
-        row = page.row(label)
-        assert row[1] == str(values["windows"])
+    assert page.rows[page.rows.index(page.row("windows")) - 1] == ["", *regimes]
+    for place, values in enumerate(regimes.values(), start=1):
+        assert page.row("windows")[place] == str(values["windows"])
         if values["windows"]:
-            assert row[2] == f"{1e3 * values['pinball']:.4f}"
+            assert page.row("pinball, 1e-3")[place] == f"{1e3 * values['pinball']:.4f}"
             theirs = values["baselines"]["vix_scaled"]["pinball"]
-            place = page.rows[page.rows.index(row) - list(regimes).index(label) - 1].index(
-                "minus vix_scaled, %"
-            )
-            assert row[place] == f"{100 * (values['pinball'] / theirs - 1):+.2f}"
+            difference = f"{100 * (values['pinball'] / theirs - 1):+.2f}"
+            assert page.row("minus vix_scaled, %")[place] == difference
 
 
 def test_regimes_by_the_run_s_own_thresholds():
     ours, theirs = {"windows": 3, "pinball": 0.003}, {"flat": {"pinball": 0.002}, "right": {"pinball": 0.0}}
     table = tables.by_regime("VIX", {"up to 20": ours | {"baselines": theirs}, "above 20": {"windows": 0}})
     assert table.title == "By VIX"
-    assert table.head[3:] == ("minus flat, %", "minus right, %")
+    assert table.head == ("", "up to 20", "above 20")
     rows = [[cell.text for cell in row] for row in table.rows]
-    assert rows == [["up to 20", "3", "3.0000", "+50.00", "-"], ["above 20", "0", "-", "-", "-"]]
+    assert rows == [
+        ["windows", "3", "0"],
+        ["pinball, 1e-3", "3.0000", "-"],
+        ["minus flat, %", "+50.00", "-"],
+        ["minus right, %", "-", "-"],
+    ]
 
 
 def test_every_part_is_there(judged, page):
     titles = [
         "Against the baselines",
-        "Forecast",
+        "Calibration",
         "Skill over time",
         "Calm and stormy",
         "Quality modes",
         "Trading",
     ]
     titles += ["Training", "Variables", "Provenance"]
-    sections = [values["id"] for tag, values in page.tags if tag == "h2"][1:]
-    assert [f"#{anchor}" for anchor in sections] == [
-        link for link in page.links if link in page.links[: len(titles)]
-    ]
+    sections = [values["id"] for tag, values in page.tags if tag == "h2"][3:]
+    assert [f"#{anchor}" for anchor in sections] == [link for link in page.links if link[1:] in sections]
     for title in titles:
         assert title in page.text
     figures = {v["aria-label"].split(":")[0] for tag, v in page.tags if tag == "svg"}
@@ -216,15 +233,147 @@ def test_every_part_is_there(judged, page):
 
 def test_the_page_stands_alone(judged, page):
     text = (judged / "report.html").read_text()
-    assert len(text) < 1_500_000
+    assert len(text) < 600_000
     assert "http://" not in text
     assert "https://" not in text
-    assert "<script" not in text
     assert all(link.startswith("#") for link in page.links)
     assert len(set(page.ids)) == len(page.ids)
     targets = {link[1:] for link in page.links if link.startswith("#")}
     assert targets <= set(page.ids)
     assert ("html", {"lang": "en"}) in page.tags
+
+
+def test_nothing_runs_but_what_the_policy_names(judged):
+    """Its hashes are those of the one style and the one script; no element has a style of its own."""
+    text = (judged / "report.html").read_text()
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)[1].replace(
+        "&#39;", "'"
+    )
+    for tag in ("style", "script"):
+        (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe" not in policy
+    assert not re.search(r"<[^<>]* (style|on\w+)=", text)
+
+
+def test_headings_descend_by_one_and_every_figure_has_a_text(page):
+    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    assert all(values["aria-label"] for tag, values in page.tags if tag == "svg")
+    assert all(values["aria-label"] for _, values in page.tags if values.get("role") == "region")
+
+
+def test_the_first_screen_is_in_words(judged, page):
+    test = json.loads((judged / "evaluation" / "metrics.json").read_text())["test"]
+    assert in_words(test) in page.text
+    assert f"The 80 % band held {100 * test['coverage']['80']:.0f} % of 48 days" in page.text
+    run = runs.open_run(judged)
+    table = forecast_next(run, run.data.whole)
+    low, middle, high = np.sort(100 * table.iloc[0].to_numpy(float))[[1, 3, 5]]
+    day = table.index[0]
+    assert f"The forecast for {day:%A}, {day.date()}" in page.text
+    assert f"With a probability of 80 %, between {low:+.2f} % and {high:+.2f} %." in page.text
+    assert f"The middle of the forecast is {middle:+.2f} %" in page.text
+    assert "Made from data up to 2002-03-22." in page.text
+    assert f"was trained on {checkpoint.written_on(judged / 'checkpoints')}," in page.text
+    assert "this is no forecast of tomorrow" in page.text
+
+
+def test_names_of_the_data_are_no_code():
+    """In text, in attributes, and in the script's JSON."""
+    name = '</script><b title="\' style="x\u2028'
+    chart = Chart(pd.bdate_range("2020-01-01", periods=3), name, [Line(Key(name, "blue"), np.zeros(3))])
+    svg = themed(f'<svg xmlns="http://www.w3.org/2000/svg"><text>{html.escape(name)}</text></svg>', "a", name)
+    drawn = theme.Picture(name, name, svg, svg, (Key(name, "blue"),), name, {name: chart, f"{name}2": chart})
+    table = tables.Table(name, (name, "a_b"), [[tables.Cell(name), tables.Cell(name, "best")]], name)
+    verdict = Verdict("good", name, name, [name], name)
+    parts = [
+        drawn,
+        table,
+        Text(name),
+        Details(name, [Code(name), Facts(name, [(name, name)]), Items([name])]),
+    ]
+    text = render(Page(name, name, verdict, [Chapter("a", name, parts)], None, [Chapter("b", name, [])]))
+    found = Reader(text)
+    assert [tag for tag, _ in found.tags].count("b") == 0
+    assert [tag for tag, _ in found.tags].count("script") == 2
+    assert "\u2028" not in re.search(r'<script type="application/json">(.*?)</script>', text)[1]
+    (data,) = re.findall(r'<script type="application/json">(.*?)</script>', text)
+    assert [*json.loads(data)] == [name, f"{name}2"]
+
+
+def test_numbers_for_the_script_are_those_of_the_figure():
+    values = np.array([0.5, np.nan, -2.0, 1e-4])
+    band = Band(Key("80 %", "blue", "band", 0.5), values - 1, values + 1)
+    days = pd.to_datetime(["1960-01-01", "2018-12-31", "2019-01-02", "2059-01-01"])
+    data = packed(Chart(days, "return, %", [Line(Key("median", "ink"), values)], [band]))
+
+    def unpacked(unit, text):
+        steps = np.frombuffer(base64.b64decode(text), "<i2")
+        return np.where(steps == -32768, np.nan, unit * steps)
+
+    np.testing.assert_allclose(unpacked(*data["lines"][0]["values"]), values, atol=2.0 / 65_000)
+    np.testing.assert_allclose(unpacked(*data["bands"][0]["low"]), values - 1, atol=3.0 / 65_000)
+    epoch = pd.Timestamp("1970-01-01")
+    assert unpacked(1, data["x"]).tolist() == [(day - epoch).days for day in days]
+
+
+def test_words_for_who_knows_no_statistics():
+    def metrics(days=100, **tests):
+        found = {name: {"difference": d, "p": p} for name, (d, p) in tests.items()}
+        baselines = {name: {"pinball": place} for place, name in enumerate(tests, start=1)}
+        return {"baselines": baselines, "tests": {"days": days, "diebold_mariano": found}}
+
+    better, worse, level = (-1.0, 0.01), (1.0, 0.01), (-1.0, 0.3)
+    assert "closer to what came than every simpler method" in in_words(metrics(a=better, b=better))
+    assert "the simpler method a was closer to what came" in in_words(metrics(a=worse, b=better))
+    assert "no reason yet to prefer the model" in in_words(metrics(a=level, b=better))
+    assert "than the best simpler method, a, but not, for certain, than b." in in_words(
+        metrics(a=better, b=level)
+    )
+    assert "nobody can say yet" in in_words(metrics(29, a=better))
+    assert "nobody can say yet" in in_words(metrics())
+
+
+def test_the_worth_of_intervals_in_words():
+    def metrics(held, low, high):
+        bounds = {} if low is None else {"coverage_low": {"80": low}, "coverage_high": {"80": high}}
+        return {"coverage": {"50": 0.1, "80": held, "96": 0.9}, "tests": {"days": 200}} | bounds
+
+    assert intervals_in_words(metrics(0.82, 0.78, 0.85), 200) == (
+        "The 80 % band held 82 % of 200 days: as many as it should, as far as so many days can tell."
+    )
+    assert "it is too narrow" in intervals_in_words(metrics(0.7, 0.65, 0.75), 200)
+    assert "it is too wide" in intervals_in_words(metrics(0.9, 0.85, 0.95), 200)
+    text = intervals_in_words(metrics(0.7, None, None), 600)
+    assert text == "The 80 % band held 70 % of 600 forecasts on 200 days; 80 % would be right."
+
+
+def test_an_index_of_a_folder(judged, swept, tmp_path, capsys):
+    folder = tmp_path / "runs"
+    shutil.copytree(judged, folder / "judged")
+    shutil.copytree(swept, folder / "swept")
+    broken = Path(shutil.copytree(judged, folder / "broken"))
+    (broken / "evaluation" / "metrics.json").write_text("{")
+    (broken / "report.html").unlink()
+    (folder / "notes").mkdir()
+    assert report_main([str(folder)]) == 0
+    assert capsys.readouterr().out.split() == [str(folder / "report.html")]
+    found = Reader((folder / "report.html").read_text())
+    test = json.loads((judged / "evaluation" / "metrics.json").read_text())["test"]
+    assert [row[0] for row in found.rows[1:]] == ["judged", "swept", "broken"]
+    tests = test["tests"]["diebold_mariano"].values()
+    beaten = sum(t["p"] is not None and t["p"] < 0.05 and t["difference"] < 0 for t in tests)
+    assert found.row("judged")[1:4] == ["run", f"{beaten} of {len(tests)}", "no"]
+    assert found.row("swept")[1] == "sweep"
+    assert "metrics.json: cannot be read" in found.row("broken")[-1]
+    assert "judged/report.html" in found.links
+    assert f"python -m tftjax.report {broken} " in found.text
+    assert {path.name for path in folder.iterdir()} == {"judged", "swept", "broken", "notes", "report.html"}
 
 
 def test_the_same_run_gives_the_same_bytes_and_nothing_else_changes(judged, page):
@@ -272,7 +421,8 @@ def test_what_does_not_compare_is_refused_with_the_difference(trained, tmp_path,
 
 def test_bad_input(trained, tmp_path, capsys):
     run = copy_of(trained, tmp_path)
-    assert report_main([str(tmp_path)]) == 2
+    (tmp_path / "empty").mkdir()
+    assert report_main([str(tmp_path / "empty")]) == 2
     assert "neither a run (it has no config.json) nor a sweep" in capsys.readouterr().err
     for name in ("notes.json", "metrics.json", "quality.csv", "baselines.csv", "predictions.csv"):
         kept = (run / "evaluation" / name).read_bytes()
@@ -498,6 +648,7 @@ def test_a_browser_shows_it(judged, page, swept, tmp_path):
     with browser.start(CHROMIUM, tmp_path) as tab:
         for path in (judged / "report.html", swept / "report.html"):
             assert_shown(tab, path)
+            assert_works(tab, path)
         # The test would see what it looks for.
         tab.open(_broken(tmp_path), 390)
         assert tab.evaluate("document.documentElement.scrollWidth") > 390

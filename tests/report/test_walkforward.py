@@ -25,7 +25,8 @@ def walk(days=260, flat=2.0, **configs):
         for name, own in configs.items()
     }
     pooled = pd.DataFrame({"pinball": {"flat": flat, "best": 1.0}})
-    metrics = {name: {"tests": own} for name, own in tests.items()}
+    baselines = {"flat": {"pinball": flat}, "best": {"pinball": 1.0}}
+    metrics = {name: {"tests": own, "baselines": baselines} for name, own in tests.items()}
     none = pd.DataFrame()
     return Walk(Path("walk"), (), (), pooled, none, none, metrics, none, "best", {})
 

@@ -84,6 +84,17 @@ def test_round_trip(saved):
     assert_same(tree(4), restored.arrays)
 
 
+def test_the_day_of_writing(tmp_path):
+    assert checkpoint.written_on(tmp_path) is None
+    checkpoint.save(tmp_path, 3, tree(), METADATA, best_epoch=None)
+    record = tmp_path / "3" / "_CHECKPOINT_METADATA"
+    content = json.loads(record.read_text()) | {"commit_timestamp_nsecs": 1_000_000_000 * 86_400 + 1}
+    record.write_text(json.dumps(content))
+    assert str(checkpoint.written_on(tmp_path)) == "1970-01-02"
+    record.write_text("{")
+    assert checkpoint.written_on(tmp_path) is None
+
+
 def test_jax_arrays_bfloat16_and_non_finite_numbers(tmp_path):
     arrays = {"a": jnp.array([1.5, jnp.inf, jnp.nan], jnp.bfloat16), "b": jnp.float32(2)}
     checkpoint.save(tmp_path, 0, arrays, {"best_score": float("inf"), "pair": (1, 2)}, best_epoch=None)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from fuzz import check
-from pages import Reader, assert_shown
+from pages import Reader, assert_shown, assert_works
 from tiny import contents, make_rows, metric_lines, write_config
 
 from tftjax import compare
@@ -388,6 +388,7 @@ def test_the_page_says_what_the_files_hold(walked, page):
 def test_a_browser_shows_the_page(page, tmp_path):
     with browser.start(browser.find(), tmp_path) as tab:
         assert_shown(tab, page)
+        assert_works(tab, page)
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ Each is frozen and holds nothing but where it lies and what was opened: every fr
 import argparse
 import datetime
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from tftjax.evaluate import tables
 from tftjax.evaluate.evaluation import NO_FOREIGN, evaluate_forecasts, forecast_splits
 from tftjax.evaluate.files import Evaluation, read_evaluation
 from tftjax.evaluate.foreign import read_foreign
+from tftjax.evaluate.formatting import unit_of
 from tftjax.evaluate.metrics import flatten
 from tftjax.evaluate.scoring import SPLITS
 from tftjax.evaluate.verdict import hardest, verdict
@@ -123,7 +124,7 @@ class Run:
 
     @property
     def plot(self) -> "RunPlots":
-        """The figures of the run, as `matplotlib.figure.Figure`."""
+        """The figures of the run, by matplotlib or plotly."""
         return RunPlots(self)
 
     def predict(
@@ -322,57 +323,73 @@ def _as_html(name: str, line: str, table: tables.Table) -> str:
 
 @dataclass(frozen=True)
 class RunPlots:
-    """The figures of a run."""
+    """The figures of a run, for `engine` "matplotlib", or "plotly" of the extra `plots`."""
 
     run: Run
 
-    def fan(self, series: str | None = None) -> "Figure":
+    def fan(self, series: str | None = None, engine: str = "matplotlib") -> Any:
         """The last year of the test rows: central intervals, median and actual returns.
 
         Args:
           series: name of the series; None takes the first.
         """
-        from tftjax.plots import theme
-
-        test = self.run._evaluation().predictions["test"]
+        test, unit = self.run._evaluation().predictions["test"], unit_of(self.run.config.data)
         names = list(dict.fromkeys(test.series))
         if series is not None and series not in names:
             raise UserError(f"series: found {series!r}, expected one of {', '.join(names[:10])}.")
-        return theme.figure_of(pictures.fan(self.run.name, test, names[0] if series is None else series))
+        series = names[0] if series is None else series
+        drawing = pictures.fan(self.run.name, test, series, unit)
+        return _figure(engine, drawing, lambda: [pictures.fan_data(test, series, unit)])
 
-    def calibration(self) -> "Figure":
+    def calibration(self, engine: str = "matplotlib") -> Any:
         """The share of test outcomes below each quantile, of the model and two baselines."""
-        from tftjax.plots import theme
+        from tftjax.plots import forecasts as plots
 
         evaluation = self.run._evaluation()
         test = evaluation.predictions["test"]
         forecasts = {"model": test.forecast, **evaluation.baselines}
         shares = {name: (test.target[:, :1] <= q[:, 0]).mean(axis=0) for name, q in forecasts.items()}
         best = hardest(evaluation.metrics["val"]["baselines"])
-        return theme.figure_of(pictures.calibration(self.run.name, test, shares, best))
+        shown = pictures.calibrated(self.run.name, shares, best)
+        drawing = pictures.calibration(self.run.name, test, shares, best)
+        return _figure(engine, drawing, lambda: [plots.calibration_data(shown, test.quantiles)])
 
-    def training(self) -> "Figure":
+    def training(self, engine: str = "matplotlib") -> Any:
         """The course of the training, of the first seed."""
-        from tftjax.plots import theme, training
+        from tftjax.plots import training
 
         first = self.run.trained[0]
         runs.check_judged(first.directory)
         records = read_history(first.directory)
-        return theme.figure_of(training.course_drawing(records, first.best_epoch, self.run.name))
+        drawing = training.course_drawing(records, first.best_epoch, self.run.name)
+        return _figure(engine, drawing, lambda: training.course_data(records))
 
-    def importance(self, split: str = "test") -> "Figure":
+    def importance(self, split: str = "test", engine: str = "matplotlib") -> Any:
         """The selection weights of the variables, of the first seed."""
-        from tftjax.plots import interpretation, theme
+        from tftjax.plots import interpretation
 
         table = self.run._interpreted("importance", split)
-        return theme.figure_of(interpretation.importance_drawing(table, self.run.name))
+        drawing = interpretation.importance_drawing(table, self.run.name)
+        return _figure(engine, drawing, lambda: interpretation.importance_data(table))
 
-    def attention(self, split: str = "test") -> "Figure":
+    def attention(self, split: str = "test", engine: str = "matplotlib") -> Any:
         """The attention by step, of the first horizon and seed."""
-        from tftjax.plots import interpretation, theme
+        from tftjax.plots import interpretation
 
         table = self.run._interpreted("attention_by_lag", split)
-        return theme.figure_of(interpretation.attention_drawing(table, self.run.name))
+        drawing = interpretation.attention_drawing(table, self.run.name)
+        return _figure(engine, drawing, lambda: [interpretation.attention_data(table)])
+
+
+def _figure(engine: str, drawing: Any, charts: Callable[[], Sequence[Any]]) -> Any:
+    """A `plots.theme.Drawing` as a figure of matplotlib, or its charts as one of plotly."""
+    from tftjax.plots import chart, theme
+
+    if engine not in ("matplotlib", "plotly"):
+        raise UserError(f"engine: found {engine!r}, expected 'matplotlib' or 'plotly'.")
+    return (
+        theme.figure_of(drawing) if engine == "matplotlib" else chart.plotly_figure(charts(), drawing.title)
+    )
 
 
 @dataclass(frozen=True, repr=False)

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from tftjax.config.data import DataConfig
+
 Metrics = Mapping[str, Any]
 Number = int | float
 
@@ -44,6 +46,31 @@ class Format(NamedTuple):
         return self.number(value) + (f" ± {self.number(error)}" if is_defined(error) else "")
 
 
+class Unit(NamedTuple):
+    """The unit in which values of the target are shown.
+
+    Attributes:
+      factor: of values as decimals.
+      title: what is shown, for an axis.
+      form: format of a number.
+      end: what stands after a number.
+    """
+
+    factor: float
+    title: str
+    form: str
+    end: str = ""
+
+    def text(self, value: float) -> str:
+        """A value with its unit.
+
+        >>> RETURNS.text(-0.0123)
+        '-1.23 %'
+        """
+        return f"{self.factor * value:{self.form}}{self.end}"
+
+
+RETURNS = Unit(100.0, "return, %", "+.2f", " %")
 LOSS = Format(1e3, 4)  # a loss in 1e-3
 BASIS_POINTS = Format(1e4, 1)
 PERCENT = Format(100, 1)  # a share in percent
@@ -77,6 +104,17 @@ def p_text(p: Number | None) -> str:
     if not is_defined(p):
         return "-"
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+
+
+def unit_of(data: DataConfig) -> Unit:
+    """The unit of what a run forecasts: percent of returns, else that in which the data was given."""
+    factor = 100.0 if data.return_unit == "percent" else 1.0
+    units = {
+        "as_is": Unit(factor, "level", ".6g"),
+        "difference": Unit(factor, "change", "+.6g"),
+        "log_return": RETURNS._replace(title="log return, %"),
+    }
+    return units.get(data.target_transform, RETURNS)
 
 
 def counted(count: int, noun: str) -> str:

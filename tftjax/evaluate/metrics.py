@@ -322,7 +322,7 @@ METRICS: dict[str, Metric] = {
     "mae": Metric(mae),
     "rmse": Metric(rmse),
     "mu": Metric(mu),
-    "sigma": Metric(sigma, "sigma, bp", BASIS_POINTS),
+    "sigma": Metric(sigma, "spread of the medians, bp", BASIS_POINTS),
     "share_positive": Metric(share_positive, "positive, %", PERCENT),
     "directional_accuracy": Metric(directional_accuracy, "direction right, %", PERCENT, "higher"),
     "directional_base_rate": Metric(directional_base_rate),

@@ -23,11 +23,18 @@ COVERAGE_NOTE = (
 
 
 class Cell(NamedTuple):
-    """A table's cell: `mark` is "best", "good", "bad", "model" or "prose"; `link` a relative address."""
+    """A table's cell.
+
+    Attributes:
+      mark: "best", "good", "bad", "model" or "prose".
+      link: a relative address.
+      order: what a page sorts by; None is the text.
+    """
 
     text: str
     mark: str = ""
     link: str = ""
+    order: float | None = None
 
 
 class Table(NamedTuple):
@@ -318,15 +325,17 @@ def by_regime(division: str, regimes: Mapping[str, Metrics]) -> Table:
       regimes: the division's part of metrics.json.
     """
     names = list(dict.fromkeys(name for values in regimes.values() for name in beside(values)))
-    rows = []
-    for label, values in regimes.items():
-        row = [Cell(label), Cell(f"{values['windows']:,}"), Cell(LOSS.number(values.get("pinball")))]
-        for name in names:
+    rows = [
+        [Cell("windows"), *(Cell(f"{values['windows']:,}") for values in regimes.values())],
+        [Cell("pinball, 1e-3"), *(Cell(LOSS.number(values.get("pinball"))) for values in regimes.values())],
+    ]
+    for name in names:
+        row = [Cell(f"minus {name}, %")]
+        for values in regimes.values():
             loss = beside(values).get(name, {}).get("pinball")
             difference = None if loss is None else relative(values["pinball"] - loss, loss)
             row.append(Cell(GAIN.number(difference, "+")))
         rows.append(row)
-    head = ("", "windows", "pinball, 1e-3", *(f"minus {name}, %" for name in names))
     note = (
         "Calm, middle, stormy: the third of the train windows in which the moving volatility before the"
         " window lies; a quiet test period has few stormy dates."
@@ -335,7 +344,7 @@ def by_regime(division: str, regimes: Mapping[str, Metrics]) -> Table:
     )
     if names:
         note += " Below zero the model is better; without a test: the windows of a regime are few."
-    return Table(f"By {division}", head, rows, note)
+    return Table(f"By {division}", ("", *regimes), rows, note)
 
 
 def tails(tests: Mapping[str, Any]) -> Table | None:

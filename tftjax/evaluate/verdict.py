@@ -1,6 +1,6 @@
 """Verdicts: whether a forecast has earned its keep, in words, with the facts a reader must know beside it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,12 +36,68 @@ def headline(metrics: Metrics) -> tuple[str, str]:
 
 
 class Verdict(NamedTuple):
-    """The head of a page: `mark` is "good", "bad" or "open"."""
+    """The head of a page: `mark` is "good", "bad" or "open"; `plain` is for who does not know the tests."""
 
     mark: str
     headline: str
     line: str
     points: list[str]
+    plain: str = ""
+
+
+def in_words(metrics: Metrics) -> str:
+    """What the verdict means for someone who uses the forecast, without a word of statistics."""
+    tests, best = _tests(metrics), hardest(metrics["baselines"])
+    days = metrics["tests"]["days"]
+    if days < MIN_DAYS or best is None:
+        return "There is too little to compare with, so nobody can say yet whether to trust this forecast."
+    unseen, mark = f"On {days:,} days that it had not seen", mark_of(tests[best])
+    level = [name for name, test in tests.items() if mark_of(test) != "good"]
+    if not level:
+        return (
+            f"{unseen}, this forecast was closer to what came than every simpler method beside it, by more"
+            " than chance explains."
+        )
+    if mark == "bad":
+        return (
+            f"{unseen}, the simpler method {best} was closer to what came, by more than chance explains. Use"
+            " that in place of this model."
+        )
+    if mark == "":
+        return (
+            f"{unseen}, this forecast was no closer to what came than the simpler method {best}, as far"
+            " as one can tell: the difference may be chance. There is no reason yet to prefer the model."
+        )
+    return (
+        f"{unseen}, this forecast was closer to what came than the best simpler method, {best}, but not, for"
+        f" certain, than {', '.join(level)}. Wait for more days before you rely on it."
+    )
+
+
+def intervals_in_words(metrics: Metrics, count: int) -> str:
+    """What the widest-used interval was worth, in a sentence or two; nothing without one.
+
+    Args:
+      count: the number of forecasts, a day each unless there are several series or steps.
+    """
+    days, band = metrics["tests"]["days"], shown_band(metrics["coverage"])
+    if band is None:
+        return ""
+    flat, nominal = flatten(metrics), float(band) / 100
+    held, low, high = (flat.get(f"{name}/{band}") for name in ("coverage", "coverage_low", "coverage_high"))
+    what = f"{days:,} days" if count == days else f"{count:,} forecasts on {days:,} days"
+    said = f"The {band} % band held {share(held, 0)} of {what}"
+    if low is None:
+        return f"{said}; {band} % would be right."
+    if low <= nominal <= high:
+        return f"{said}: as many as it should, as far as so many days can tell."
+    worth = "too narrow: more days than it says fall outside" if held < nominal else "too wide"
+    return f"{said}: it is {worth}."
+
+
+def shown_band(percents: Iterable[str]) -> str | None:
+    """The interval that is spoken of in words, by its percent: the nearest to 80."""
+    return min(percents, key=lambda percent: abs(float(percent) - 80), default=None)
 
 
 def count_beaten(metrics: Metrics) -> int:
@@ -95,7 +151,8 @@ def verdict_of(metrics: Metrics) -> Verdict:
         _earned(metrics["trading"]),
         "This is one training: another seed gives other numbers, and only several say how far apart.",
     ]
-    return Verdict(*headline(metrics), f"Test rows: {verdict(metrics)}.", [*filter(None, points)])
+    line = f"Test rows: {verdict(metrics)}."
+    return Verdict(*headline(metrics), line, [*filter(None, points)], in_words(metrics))
 
 
 def _hardest(metrics: Metrics) -> str:
@@ -158,7 +215,7 @@ def _spread(metrics: Metrics) -> str:
     correlation = metrics.get("correlation")
     text = "undefined, as one of them is constant" if correlation is None else CORRELATION.number(correlation)
     return (
-        f"Median forecasts: sigma {BASIS_POINTS.number(metrics['sigma'])} bp,"
+        f"Median forecasts: their spread is {BASIS_POINTS.number(metrics['sigma'])} bp,"
         f" {share(metrics.get('share_positive'))} above zero, correlation with the actual returns {text}."
     )
 

@@ -10,7 +10,15 @@ from pathlib import Path
 from tftjax import face
 
 __all__, __getattr__ = face(
-    __name__, forecasts="", interpretation="", panel="", sweeps="", theme="", training="", walkforward=""
+    __name__,
+    chart="",
+    forecasts="",
+    interpretation="",
+    panel="",
+    sweeps="",
+    theme="",
+    training="",
+    walkforward="",
 )
 
 

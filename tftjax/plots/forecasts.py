@@ -11,58 +11,66 @@ from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tftjax.evaluate.formatting import RETURNS, Unit
 from tftjax.evaluate.metrics import central_intervals
 from tftjax.evaluate.quality import MODES
 from tftjax.evaluate.significance import wilson_interval
+from tftjax.plots.chart import Band, Chart, Line, opacities
 from tftjax.plots.theme import LIGHT, Drawing, Key, Picture, Theme, date_axis, name_rows, picture, series_keys
 
 ROWS_SHOWN = 252  # a year of trading days
 SKILL_DAYS = 126  # half a year of trading days
 MIN_SKILL_DAYS = 10
+STORMY = Key("high volatility", "orange", "band", 0.18)
 MODE_COLORS = dict(zip(MODES, ("red", "red", "orange", "purple", "green", "muted"), strict=True))
 
 
-def fan_drawing(
+def fan_data(
     dates: pd.DatetimeIndex,
     actual: Float[np.ndarray, " N"],
     forecast: Float[np.ndarray, "N Q"],
     quantiles: Sequence[float],
-    title: str,
-) -> Drawing:
-    """`fan_chart` with a title."""
-    arrays = {"dates": dates, "actual": actual, "forecast": forecast, "quantiles": quantiles}
-    return Drawing(partial(fan_chart, **arrays), title, fan_keys(quantiles))
-
-
-def fan_chart(
-    figure: Figure,
-    theme: Theme,
-    dates: pd.DatetimeIndex,
-    actual: Float[np.ndarray, " N"],
-    forecast: Float[np.ndarray, "N Q"],
-    quantiles: Sequence[float],
-) -> None:
-    """Draws the last 252 forecasts as shaded central intervals, with their median and the actual returns.
+    unit: Unit = RETURNS,
+    rows: int = ROWS_SHOWN,
+) -> Chart:
+    """The last forecasts of a series: central intervals, median and actual values.
 
     Args:
-      dates: date of each forecast return.
-      actual, forecast: returns as decimals; drawn in percent.
+      dates: date of each value that was forecast.
+      actual, forecast: returns as decimals, or levels.
       quantiles: ascending levels, 0.5 among them.
+      unit: the unit in which they are drawn.
+      rows: number of forecasts.
     """
+    actual, forecast = unit.factor * actual[-rows:], unit.factor * forecast[-rows:]
+    *bands, median, dots = fan_keys(quantiles)
+    intervals = zip(bands, central_intervals(quantiles), strict=True)
+    areas = [Band(key, forecast[:, low], forecast[:, high]) for key, (low, high, _) in intervals]
+    lines = (Line(median, forecast[:, list(quantiles).index(0.5)]), Line(dots, actual))
+    return Chart(dates[-rows:], unit.title, lines, areas[::-1])
+
+
+def fan_drawing(chart: Chart, title: str) -> Drawing:
+    """`fan_chart` with a title."""
+    return Drawing(partial(fan_chart, chart=chart), title, _fan_legend(chart))
+
+
+def _fan_legend(chart: Chart) -> list[Key]:
+    return [*(band.key for band in reversed(chart.bands)), *(line.key for line in chart.lines)]
+
+
+def fan_chart(figure: Figure, theme: Theme, chart: Chart) -> None:
+    """Draws `fan_data`: intervals as shaded bands, the median as a line, actual values as dots."""
     theme.set_height(figure, 320, 260)
-    days = dates[-ROWS_SHOWN:].to_numpy()
-    actual, forecast = 100 * actual[-ROWS_SHOWN:], 100 * forecast[-ROWS_SHOWN:]
-    axes = figure.subplots()
+    days, axes = chart.x.to_numpy(), figure.subplots()
     # The widest first and palest: the opacity of a narrower one adds to those below it.
-    below = 0.0
-    for (low, high, _), opacity in reversed(_intervals(quantiles)):
-        bounds, alpha = (forecast[:, low], forecast[:, high]), (opacity - below) / (1 - below)
-        axes.fill_between(days, *bounds, color=LIGHT["blue"], alpha=alpha, linewidth=0)
-        below = opacity
-    axes.plot(days, forecast[:, list(quantiles).index(0.5)], color=LIGHT["ink"], linewidth=1.2)
-    axes.plot(days, actual, "o", color=LIGHT["orange"], markersize=1.8 if theme.narrow else 3)
+    for (key, low, high), alpha in zip(chart.bands, opacities(chart.bands), strict=True):
+        axes.fill_between(days, low, high, color=LIGHT[key.color], alpha=alpha, linewidth=0)
+    median, actual = chart.lines
+    axes.plot(days, median.values, color=LIGHT[median.key.color], linewidth=1.2)
+    axes.plot(days, actual.values, "o", color=LIGHT["orange"], markersize=1.8 if theme.narrow else 3)
     axes.axhline(0, color=LIGHT["muted"], linewidth=0.6)
-    axes.set_ylabel("return, %")
+    axes.set_ylabel(chart.y_title)
     date_axis(axes, theme)
 
 
@@ -78,28 +86,28 @@ def fan_keys(quantiles: Sequence[float]) -> list[Key]:
     return [*bands, Key("median", "ink"), Key("actual", "orange", "dot")]
 
 
-def fan_picture(
-    dates: pd.DatetimeIndex,
-    actual: Float[np.ndarray, " N"],
-    forecast: Float[np.ndarray, "N Q"],
-    quantiles: Sequence[float],
-    title_end: str,
-) -> Picture:
-    """`fan_chart` for the page; its title ends with the series and step."""
-    last, bounds = actual[-ROWS_SHOWN:], forecast[-ROWS_SHOWN:]
+def fan_picture(charts: Mapping[str, Chart], title_end: str = "") -> Picture:
+    """`fan_chart` of the first series for the page, which lets its reader choose another.
+
+    Args:
+      charts: `fan_data` by name of a series; "" if there is one only.
+      title_end: the end of the title, such as the step.
+    """
+    (series, first), *_ = charts.items()
+    actual = first.lines[1].values
     outside = {
-        percent: np.mean((last < bounds[:, low]) | (last > bounds[:, high]))
-        for low, high, percent in central_intervals(quantiles)
+        band.key.label: np.mean((actual < band.low) | (actual > band.high)) for band in reversed(first.bands)
     }
-    text = ", ".join(f"{100 * share:.0f} % outside of the {p} % interval" for p, share in outside.items())
+    text = ", ".join(f"{100 * share:.0f} % outside of the {name} interval" for name, share in outside.items())
+    named = f", series {series}" if series else ""
     return picture(
         "fan",
-        partial(fan_chart, dates=dates, actual=actual, forecast=forecast, quantiles=quantiles),
-        title=f"The last {len(last)} forecasts{title_end}",
-        alt=f"Forecast intervals and actual returns, {text}.",
-        legend=fan_keys(quantiles),
+        partial(fan_chart, chart=first),
+        title=f"The last {len(first.x)} forecasts{named}{title_end}",
+        alt=f"Forecast intervals and actual values, {text}.",
+        legend=_fan_legend(first),
         caption=f"Of the dates shown: {text}.",
-    )
+    )._replace(charts=charts)
 
 
 def calibration(
@@ -137,6 +145,16 @@ def calibration(
             axes.plot(100 * levels, line, marker="o", markersize=4, linewidth=1.5, **key.line)
         axes.set_xlabel("level of the forecast quantile, %")
         axes.set_xlim(0, 100)
+
+
+def calibration_data(shares: Mapping[str, Float[np.ndarray, " Q"]], quantiles: Sequence[float]) -> Chart:
+    """The differences of `calibration`, in points: zero is right."""
+    levels = 100 * np.asarray(quantiles)
+    lines = [
+        Line(key, 100 * share - levels)
+        for share, key in zip(shares.values(), series_keys(shares), strict=True)
+    ]
+    return Chart(levels, "observed minus level, points", lines, x_title="level of the forecast quantile, %")
 
 
 def calibration_drawing(
@@ -276,27 +294,37 @@ def differences_picture(
     )
 
 
-def rolling_skill(
-    figure: Figure,
-    theme: Theme,
-    skills: Mapping[str, pd.Series],
-    days: pd.DatetimeIndex,
-    stormy: Bool[np.ndarray, " N"],
-) -> None:
-    """Draws skills over time.
-
-    Args:
-      skills: skill by day for each baseline, in percent.
-      stormy: the days to shade.
-    """
+def rolling_skill(figure: Figure, theme: Theme, chart: Chart) -> None:
+    """Draws `skill_data`."""
     theme.set_height(figure, 300, 250)
     axes = figure.subplots()
-    shade(axes, days, stormy)
+    for first, last in chart.shaded:
+        axes.axvspan(chart.x[first], chart.x[last], color=LIGHT["orange"], alpha=0.18, linewidth=0)
     axes.axhline(0, color=LIGHT["ink"], linewidth=1)
-    for skill, key in zip(skills.values(), series_keys(skills), strict=True):
-        axes.plot(skill.index, skill, linewidth=1.5, **key.line)
-    axes.set_ylabel("skill, %")
+    for key, values in chart.lines:
+        axes.plot(chart.x, values, linewidth=1.5, **key.line)
+    axes.set_ylabel(chart.y_title)
     date_axis(axes, theme)
+
+
+def skill_data(
+    losses: pd.DataFrame, names: Sequence[str], stormy: Bool[np.ndarray, " N"], window: int
+) -> Chart:
+    """The model's skill against baselines over rolling days.
+
+    Args:
+      losses: pinball loss of "model" and of the baselines by test day.
+      names: the baselines.
+      stormy: the days to shade.
+      window: days over which losses are averaged.
+    """
+    days = losses.index
+    lines = [
+        Line(key, skill_over_time(losses, "model", name, window).reindex(days).to_numpy())
+        for name, key in zip(names, series_keys(f"against {name}" for name in names), strict=True)
+    ]
+    spans = [(start, min(stop, len(days) - 1)) for start, stop in stretches(stormy)]
+    return Chart(days, "skill, %", lines, shaded=spans, shade=STORMY)
 
 
 def rolling_skill_picture(
@@ -312,7 +340,12 @@ def rolling_skill_picture(
     window = min(SKILL_DAYS, len(losses) // 2)
     if window < MIN_SKILL_DAYS or not names:
         return None
-    skills = {name: skill_over_time(losses, "model", name, window) for name in names}
+    chart = skill_data(losses, names, stormy, window)
+    lines = [line for line in chart.lines if np.isfinite(line.values).any()]
+    chart = chart._replace(lines=lines)
+    skills = {line.key.label.removeprefix("against "): pd.Series(line.values).dropna() for line in lines}
+    if not skills:
+        return None
     text = "; ".join(
         f"above {name} in {100 * (skill > 0).mean():.0f} % of the windows, between {skill.min():+.1f} %"
         f" and {skill.max():+.1f} %"
@@ -320,15 +353,12 @@ def rolling_skill_picture(
     )
     return picture(
         "skill",
-        partial(rolling_skill, skills=skills, days=losses.index, stormy=stormy),
+        partial(rolling_skill, chart=chart),
         title=f"Pinball skill over rolling {window} dates",
         alt=f"{text}.",
-        legend=(
-            *series_keys(f"against {name}" for name in names),
-            Key("high volatility", "orange", "band", 0.18),
-        ),
+        legend=(*(line.key for line in chart.lines), STORMY),
         caption=f"Above zero the model is better. {text[0].upper()}{text[1:]}.",
-    )
+    )._replace(charts={"": chart})
 
 
 def skill_over_time(losses: pd.DataFrame, forecast: str, baseline: str, window: int) -> pd.Series:

@@ -12,6 +12,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
+from tftjax.plots.chart import Band, Chart, Line
 from tftjax.plots.theme import (
     LIGHT,
     MARKERS,
@@ -104,8 +105,8 @@ def importance(figure: Figure, theme: Theme, table: pd.DataFrame) -> None:
       table: rows of importance.csv of one split.
     """
     kinds = {kind: rows.sort_values("mean") for kind, rows in table.groupby("kind", sort=False)}
-    sizes = [len(rows) for rows in kinds.values()]
-    theme.set_height(figure, 24 * sum(sizes) + 36 * len(sizes) + 40)
+    sizes = [len(rows) + 0.2 for rows in kinds.values()]  # as `name_rows` sets them: bars of one width
+    theme.set_height(figure, 24 * len(table) + 36 * len(sizes) + 40)
     grid = figure.subplots(len(kinds), 1, squeeze=False, height_ratios=sizes, sharex=True)[:, 0]
     regimes = _regimes(table)
     for axes, (kind, rows) in zip(grid, kinds.items(), strict=True):
@@ -118,6 +119,18 @@ def importance(figure: Figure, theme: Theme, table: pd.DataFrame) -> None:
         name_rows(axes, list(rows["variable"]))
         axes.set_title(kind)
     grid[-1].set_xlabel("selection weight, %")
+
+
+def importance_data(table: pd.DataFrame) -> list[Chart]:
+    """The numbers of `importance`, a chart a kind; regimes left out."""
+    charts = []
+    for kind, rows in table.groupby("kind", sort=False):
+        rows = rows.sort_values("mean", ascending=False)
+        keys = {"mean": IMPORTANCE_KEYS[0], "p10": Key("10th percentile", "ink", "dot")}
+        keys["p90"] = keys["p10"]._replace(label="90th percentile")
+        lines = [Line(key, 100 * rows[name].to_numpy()) for name, key in keys.items()]
+        charts.append(Chart(list(rows["variable"]), "selection weight, %", lines, x_title=str(kind)))
+    return charts
 
 
 def _regimes(table: pd.DataFrame) -> list[str]:
@@ -182,6 +195,16 @@ def attention_by_lag(figure: Figure, theme: Theme, table: pd.DataFrame) -> None:
     axes.set_ylabel("attention, %")
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+
+
+def attention_data(table: pd.DataFrame) -> Chart:
+    """The numbers of `attention_by_lag`."""
+    first = table[table["horizon"] == 1]
+    mean, band = BANDS
+    lines = [Line(mean, 100 * first["mean"].to_numpy())]
+    lines += [Line(key, 100 * first[key.label].to_numpy()) for key in head_keys(first)]
+    bands = [Band(band, *(100 * first[name].to_numpy() for name in ("p10", "p90")))]
+    return Chart(first["step"].to_numpy(), "attention, %", lines, bands, "step: 0 is the last known row")
 
 
 def head_keys(table: pd.DataFrame) -> list[Key]:

@@ -1,5 +1,6 @@
 """Figures of a sweep: its metrics by config, and its response to the weights of the penalties."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from tftjax.evaluate.metrics import MetricColumn, columns
 from tftjax.evaluate.significance import mean_interval
@@ -20,6 +22,7 @@ SPLIT_COLORS = {"val": "blue", "test": "orange"}
 SHIFTS = {"val": 0.14, "test": -0.14}
 LEGEND = (Key("validation", "blue", "dot"), Key("test", "orange", "dot"))
 RESPONSES = ("sigma", "pinball")  # a penalty raises the first at the cost of the second
+TITLE_WIDTH = 34  # characters in a line of an axis's title
 READING = "Dots are means over seeds with their 95 % t intervals, rings the seeds."
 
 
@@ -70,8 +73,9 @@ def metrics_by_config(figure: Figure, theme: Theme, results: pd.DataFrame, confi
       configs: from the top down.
     """
     metric_axes = axes_of(results)
-    rows, width = (len(metric_axes), 1) if theme.narrow else (-(-len(metric_axes) // 4), 4)
-    theme.set_height(figure, rows * (30 * len(configs) + 60))
+    # Three beside each other: of four, titles and ticks run into each other.
+    rows, width = (len(metric_axes), 1) if theme.narrow else (-(-len(metric_axes) // 3), 3)
+    theme.set_height(figure, rows * (30 * len(configs) + 76))
     grid = figure.subplots(rows, width, sharey=True, squeeze=False).ravel()
     for axes in grid[len(metric_axes) :]:
         axes.set_visible(False)
@@ -82,7 +86,8 @@ def metrics_by_config(figure: Figure, theme: Theme, results: pd.DataFrame, confi
                 values = column.format.factor * members[f"{split}/{column.metric}"].dropna().to_numpy()
                 shift = 0.0 if len(splits) == 1 else SHIFTS[split]
                 _interval(axes, values, place + shift, SPLIT_COLORS[split], horizontal=True)
-        axes.set_title(title)
+        axes.set_title(textwrap.fill(title, TITLE_WIDTH))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
         name_rows(axes, configs[::-1])
 
 
@@ -141,7 +146,7 @@ def response_curves(results: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def response(figure: Figure, theme: Theme, curves: Mapping[str, pd.DataFrame]) -> None:
-    """Draws sigma and pinball loss against a penalty's weight.
+    """Draws the spread of the medians and pinball loss against a penalty's weight.
 
     Args:
       curves: at least one of `response_curves`.
@@ -179,7 +184,7 @@ def response_picture(curves: Mapping[str, pd.DataFrame]) -> Picture:
         "response",
         partial(response, curves=curves),
         title="Response to the penalties' weights",
-        alt=f"Sigma and pinball loss against {', '.join(curves)}.",
+        alt=f"Spread of the medians and pinball loss against {', '.join(curves)}.",
         legend=LEGEND,
         caption=READING,
     )

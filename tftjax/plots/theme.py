@@ -10,8 +10,9 @@ pyplot, so that nothing global is left behind.
 import io
 import itertools
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
@@ -35,6 +36,13 @@ COLORS = {
     "green": ("#2f7a40", "#74cc8a"),
     "purple": ("#7f3f97", "#cb98ec"),
     "red": ("#b03a37", "#ff8f87"),
+}
+# Of a page alone: its ground, that of a box, lines, and the shadow at the side of what scrolls.
+GROUNDS = {
+    "page": ("#ffffff", "#14181d"),
+    "raised": ("#f4f6f8", "#1f252c"),
+    "line": ("#cfd6dd", "#3d4651"),
+    "shadow": ("#b0b9c2", "#56616d"),
 }
 LIGHT = {name: light for name, (light, _) in COLORS.items()}
 SERIES = ("blue", "orange", "green", "purple", "red", "muted")  # colours of lines side by side
@@ -134,6 +142,7 @@ class Picture(NamedTuple):
       wide, narrow: SVG elements.
       legend: meaning of the colours.
       caption: help for reading.
+      charts: what the page's script draws in its place, `plots.chart.Chart`s by name: one, or a choice.
     """
 
     title: str
@@ -142,6 +151,7 @@ class Picture(NamedTuple):
     narrow: str
     legend: tuple[Key, ...] = ()
     caption: str = ""
+    charts: Mapping[str, Any] = MappingProxyType({})
 
 
 class Drawing(NamedTuple):

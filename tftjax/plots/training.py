@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from tftjax.model.parts import PARTS
+from tftjax.plots.chart import Chart, Line
 from tftjax.plots.theme import LIGHT, SERIES, Drawing, Key, Picture, Theme, picture
 
 
@@ -23,7 +24,7 @@ class Subplot(NamedTuple):
 
 SUBPLOTS = (
     Subplot("loss, 1e-3", {"loss": ("train", 1e3), "val/loss": ("validation", 1e3)}),
-    Subplot("sigma of the median, bp", {"sigma": ("train", 1e4), "val/sigma": ("validation", 1e4)}),
+    Subplot("spread of the medians, bp", {"sigma": ("train", 1e4), "val/sigma": ("validation", 1e4)}),
     Subplot(
         "median above 0, %", {"share_positive": ("train", 100.0), "val/share_positive": ("validation", 100.0)}
     ),
@@ -44,7 +45,7 @@ WATCHED = tuple(subplot for subplot in SUBPLOTS if len(subplot.lines) <= 2)
 # Room in px: beside the figure and between columns, for labels of ticks; above a subplot, for its title and a
 # legend of two rows; below the last one.
 LEFT, RIGHT, BETWEEN, ABOVE, BELOW = 50, 24, 50, 52, 38
-KEYS = (Key("best epoch", "ink", "dotted"), Key("epoch with a warning", "red", "band", 0.14))
+BEST, WARNED = Key("best epoch", "ink", "dotted"), Key("epoch with a warning", "red", "band", 0.14)
 
 
 def course_drawing(records: Sequence[Mapping[str, Any]], best_epoch: int, name: str) -> Drawing:
@@ -56,7 +57,26 @@ def course_drawing(records: Sequence[Mapping[str, Any]], best_epoch: int, name: 
     names = dict.fromkeys(warning for record in records for warning in record.get("warnings", {}))
     warned = f"warnings: {', '.join(names)}" if names else "no warnings"
     title = f"{name}: course of training, {warned}"
-    return Drawing(partial(course, records=records, best_epoch=best_epoch), title, KEYS)
+    return Drawing(partial(course, records=records, best_epoch=best_epoch), title, _keys(records))
+
+
+def _keys(records: Sequence[Mapping[str, Any]]) -> tuple[Key, ...]:
+    """The legend of `course`: of what is in it."""
+    return (BEST, WARNED) if any(record.get("warnings") for record in records) else (BEST,)
+
+
+def course_data(records: Sequence[Mapping[str, Any]]) -> list[Chart]:
+    """The lines of `course`, a chart a subplot."""
+    epochs = [record["epoch"] for record in records]
+    charts = []
+    for title, lines, log in SUBPLOTS:
+        shown = [
+            Line(Key(label, color), np.array([factor * record[name] for record in records]))
+            for (name, (label, factor)), color in zip(lines.items(), SERIES, strict=False)
+            if all(name in record for record in records)
+        ]
+        charts.append(Chart(epochs, title, shown, x_title="epoch", log=log))
+    return charts
 
 
 def course(
@@ -148,7 +168,7 @@ def course_picture(records: Sequence[Mapping[str, Any]], best_epoch: int | None)
         "monitor",
         partial(course, records=records, best_epoch=best_epoch, subplots=WATCHED),
         title="Collapse monitor",
-        alt=f"{len(records)} epochs, {warned} of them with warnings; at the end validation sigma"
-        f" {sigma:.1f} bp.",
-        legend=KEYS,
+        alt=f"{len(records)} epochs, {warned} of them with warnings; at the end the validation medians have a"
+        f" spread of {sigma:.1f} bp.",
+        legend=_keys(records),
     )

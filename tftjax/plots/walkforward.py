@@ -9,10 +9,14 @@ import pandas as pd
 from jaxtyping import Bool
 from matplotlib.figure import Figure
 
-from tftjax.plots.forecasts import MIN_SKILL_DAYS, shade, skill_over_time
+from tftjax.plots.chart import Chart, Line
+from tftjax.plots.forecasts import MIN_SKILL_DAYS, shade, skill_over_time, stretches
 from tftjax.plots.theme import LIGHT, Drawing, Key, Picture, Theme, date_axis, picture
 
 SKILL_DAYS = 252  # a year of trading days
+
+
+FOLD = Key("fold", "purple", "dashed")  # of the chart, in place of bars
 
 
 class Gains(NamedTuple):
@@ -76,6 +80,29 @@ def gain_keys(gains: Gains) -> list[Key]:
     return keys if gains.stormy is None else [*keys, Key("stormy", "orange", "band", 0.18)]
 
 
+def _on_days(gains: Gains, name: str) -> np.ndarray:
+    """A forecast's gain in the fold of each test day."""
+    starts = pd.to_datetime(gains.spans["test_from"]).to_numpy()
+    folds = np.searchsorted(starts, gains.losses.index.to_numpy(), side="right") - 1
+    return gains.skills[name].reindex(gains.spans.index).to_numpy()[folds]
+
+
+def gain_charts(gains: Gains) -> dict[str, Chart]:
+    """The gain of each forecast over rolling days, and so far."""
+    days, (_, _, rolling, so_far, *stormy) = gains.losses.index, gain_keys(gains)
+    spans = [] if gains.stormy is None else stretches(gains.stormy)
+    spans = [(start, min(stop, len(days) - 1)) for start, stop in spans]
+    charts = {}
+    for name in gains.skills:
+        lines = [Line(so_far, gains.so_far(name).to_numpy())]
+        if gains.window >= MIN_SKILL_DAYS:
+            skill = skill_over_time(gains.losses, name, gains.hardest, gains.window)
+            lines.insert(0, Line(rolling, skill.reindex(days).to_numpy()))
+        lines.append(Line(FOLD, _on_days(gains, name)))
+        charts[name] = Chart(days, "skill, %", lines, shaded=spans, shade=stormy[0] if stormy else None)
+    return charts
+
+
 def gain_drawing(gains: Gains) -> Drawing:
     """`gain_by_fold` with a title."""
     title = f"Walk-forward: pinball skill against {gains.hardest}; above 0 is better"
@@ -93,4 +120,4 @@ def gain_picture(gains: Gains) -> Picture:
         alt=f"{text}.",
         legend=gain_keys(gains),
         caption=f"{text}. Above zero is better.",
-    )
+    )._replace(charts=gain_charts(gains))

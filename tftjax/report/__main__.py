@@ -1,4 +1,4 @@
-"""Write report.html into runs, sweeps or walk-forwards: `python -m tftjax.report DIRECTORY...`."""
+"""Write report.html into runs, sweeps, walk-forwards, folders: `python -m tftjax.report DIRECTORY...`."""
 
 import argparse
 import sys
@@ -14,23 +14,29 @@ def make_parser() -> argparse.ArgumentParser:
         "report",
         """
         Writes report.html into the folder of each run, sweep or walk-forward: one page, the verdict first,
-        that needs no other file and opens in any browser.
+        that needs no other file and opens in any browser. In a folder of them, it is an index of their
+        verdicts, with links to their pages.
         """,
         "runs/balanced_01",
+        "runs",
     )
-    parser.add_argument("directory", type=Path, nargs="+", help="such as runs/balanced_01")
+    parser.add_argument(
+        "directory", type=Path, nargs="+", help="such as runs/balanced_01, or runs for an index of all in it"
+    )
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes report.html into the directory of each run, sweep or walk-forward."""
+    """Writes report.html into each directory."""
     arguments = make_parser().parse_args(argv)
 
     def command() -> None:
         # Not before the flags are known to be right, and where Ctrl-C is caught: it takes a second.
         with importing():
+            from tftjax import runtime
             from tftjax.report.kinds import report
 
+        runtime.configure()
         for path in report(arguments.directory):
             print(path)
 

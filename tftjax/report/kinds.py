@@ -3,6 +3,7 @@
 `report.html` in the directory of each run, sweep or walk-forward has no script and no address outside of it.
 It is derived from the files beside it: it is replaced without asking, and the same files give the same bytes.
 Runs and sweeps given together must have forecast the same returns; runs are also tested against each other.
+A folder of them gets an index of their verdicts.
 Runs come before sweeps, whose pages link to them. A walk-forward's page has its own forecasts alone.
 """
 
@@ -20,13 +21,14 @@ from tftjax.storage.directories import RunDirectory, SweepDirectory, TrainingDir
 
 
 def report(directories: Sequence[Path]) -> list[Path]:
-    """Writes the reports of runs, sweeps and walk-forwards, and returns their paths.
+    """Writes the reports of runs, sweeps and walk-forwards, and of folders of these; returns their paths.
 
     Raises:
       UserError: a directory is none of these or not finished, it has no predictions, forecasts do not
         compare, or a page cannot be written.
     """
     # With matplotlib: half a second to import.
+    from tftjax.report.index import index_page
     from tftjax.report.page import Page, render
     from tftjax.report.run import run_page
     from tftjax.report.sweep import sweep_page
@@ -52,11 +54,23 @@ def report(directories: Sequence[Path]) -> list[Path]:
         write(folder, sweep_page(folder, results, members[folder]))
     for folder, walk in walks.items():
         write(folder, walk_page(walk))
+    for folder, kind in kinds.items():
+        if kind == "folder":
+            write(folder, index_page(folder, {part: kind_of(part) for part in parts_of(folder)}))
     return written
 
 
+def parts_of(folder: Path) -> list[Path]:
+    """The runs, sweeps and walk-forwards that lie in a folder, by name."""
+    return sorted(
+        path
+        for path in folder.glob("*")
+        if RunDirectory(path).identity.is_file() or SweepDirectory(path).identity.is_file()
+    )
+
+
 def kind_of(directory: Path) -> str:
-    """The kind of a directory: "run", "sweep" or "walk-forward".
+    """The kind of a directory: "run", "sweep", "walk-forward", or "folder" of these.
 
     Raises:
       UserError: none of these, or its sweep.json is damaged.
@@ -65,9 +79,12 @@ def kind_of(directory: Path) -> str:
     if sweep.plan.is_file():
         return "walk-forward" if any(member.get("fold") for member in sweep.read()) else "sweep"
     if not run.config.is_file():
+        if parts_of(directory):
+            return "folder"
         raise UserError(
             f"{directory}: neither a run (it has no {run.config.name}) nor a sweep or walk-forward (it has no"
-            f" {sweep.plan.name}). Give a directory that {run.made_by}, {sweep.made_by} made."
+            f" {sweep.plan.name}) nor a folder of these. Give a directory that {run.made_by},"
+            f" {sweep.made_by} made."
         )
     return "run"
 

@@ -13,19 +13,24 @@ from tftjax.data.splits import Splits, make_blocks
 from tftjax.data.volatility import stormy_days
 from tftjax.evaluate import tables
 from tftjax.evaluate.files import Evaluation, daily_pinball, period
-from tftjax.evaluate.formatting import share
+from tftjax.evaluate.formatting import Unit, share, unit_of
 from tftjax.evaluate.significance import Difference
-from tftjax.evaluate.verdict import hardest, verdict_of
+from tftjax.evaluate.verdict import hardest, intervals_in_words, verdict_of
 from tftjax.interpret.tables import read_interpretation
 from tftjax.plots import forecasts as figures
 from tftjax.plots import interpretation, training
-from tftjax.report.page import Chapter, Code, Details, Facts, Items, Page, Pair, Part, Text
-from tftjax.storage import checkpoint
+from tftjax.plots.theme import Picture
+from tftjax.report.page import MAX_CHARTS, Chapter, Code, Details, Facts, Items, Page, Pair, Part, Text
+from tftjax.report.upcoming import next_forecast
+from tftjax.storage import checkpoint, runs
 from tftjax.storage.directories import RunDirectory
 from tftjax.train.monitor import read_history, warnings_of
+from tftjax.train.pictures import fan_data
 
 # Baselines in the picture of skill beside the best: the floor, and the one that the design measures by.
 SKILL_AGAINST = ("unconditional", "vix_scaled")
+FULL_FANS = 20  # series whose fan is of a year
+MIN_ROWS = 63  # of a fan: three months of trading days
 NO_FORECASTS = "of several series the evaluation keeps no forecasts of the baselines"
 
 
@@ -42,7 +47,7 @@ def run_page(evaluation: Evaluation, others: Mapping[str, tuple[float, Differenc
     saved = checkpoint.restore_latest(run.checkpoints)
     chapters = [
         Chapter("baselines", "Against the baselines", _baselines(evaluation, others)),
-        Chapter("forecast", "Forecast", _forecast(evaluation)),
+        Chapter("calibration", "Calibration", _calibration(evaluation)),
         Chapter("skill", "Skill over time", _skill(evaluation, panel)),
         Chapter(
             "regimes", "Calm and stormy", [*itertools.starmap(tables.by_regime, test["regimes"].items())]
@@ -54,7 +59,29 @@ def run_page(evaluation: Evaluation, others: Mapping[str, tuple[float, Differenc
         Chapter("provenance", "Provenance", provenance(config, panel, saved)),
     ]
     subtitle = f"Run, test rows {period(evaluation.predictions['test'])}"
-    return Page(config.name, subtitle, verdict_of(test), chapters)
+    answers = [worth(evaluation), next_forecast(lambda: [runs.open_run(run.path)])]
+    fan = fan_of(evaluation, unit_of(config.data))
+    return Page(config.name, subtitle, verdict_of(test), answers, fan, chapters)
+
+
+def worth(evaluation: Evaluation) -> Chapter:
+    """What the intervals of the test rows were worth, in words."""
+    metrics, target = evaluation.metrics["test"], evaluation.predictions["test"].target
+    text = intervals_in_words(metrics, target.size) or "It forecasts no interval."
+    return Chapter("worth", "What the intervals were worth", [Text(text)])
+
+
+def fan_of(evaluation: Evaluation, unit: Unit) -> Picture:
+    """The fan of the test rows, of the first step and of any series."""
+    test = evaluation.predictions["test"]
+    names = list(dict.fromkeys(test.series))
+    # Of many series a shorter time: a page is to stay small.
+    rows = max(MIN_ROWS, min(figures.ROWS_SHOWN, figures.ROWS_SHOWN * FULL_FANS // len(names)))
+    charts = {str(name): fan_data(test, name, unit, rows) for name in names[:MAX_CHARTS]}
+    fan = figures.fan_picture(charts, ", first step" if test.target.shape[1] > 1 else "")
+    if len(names) <= MAX_CHARTS:
+        return fan
+    return fan._replace(caption=f"{fan.caption} The first {MAX_CHARTS} of {len(names):,} series are here.")
 
 
 def _baselines(evaluation: Evaluation, others: Mapping[str, tuple[float, Difference]]) -> list[Part]:
@@ -74,14 +101,8 @@ def _baselines(evaluation: Evaluation, others: Mapping[str, tuple[float, Differe
     ]
 
 
-def _forecast(evaluation: Evaluation) -> list[Part]:
+def _calibration(evaluation: Evaluation) -> list[Part]:
     test, metrics = evaluation.predictions["test"], evaluation.metrics["test"]
-    first = test.series == test.series[0]
-    series = f", series {test.series[0]}" if test.series[0] else ""
-    step = ", first step" if test.target.shape[1] > 1 else ""
-    fan = figures.fan_picture(
-        test.dates[first], test.target[first, 0], test.forecast[first, 0], test.quantiles, series + step
-    )
     count = tables.independent(test)
     histograms = {"model": metrics["pit_histogram"]} | {
         name: metrics["baselines"][name]["pit_histogram"]
@@ -90,7 +111,7 @@ def _forecast(evaluation: Evaluation) -> list[Part]:
     }
     calibration = figures.calibration_picture(histograms, test.quantiles, count)
     pit = figures.pit_picture(metrics["pit_histogram"], test.quantiles, count)
-    return [fan, Pair([calibration, pit]), tables.tails(metrics["tests"])]
+    return [Pair([calibration, pit]), tables.tails(metrics["tests"])]
 
 
 def _skill(evaluation: Evaluation, panel: Panel) -> list[Part]:

@@ -9,17 +9,19 @@ from tftjax.data.panel import read_panel
 from tftjax.errors import UserError
 from tftjax.evaluate import tables
 from tftjax.evaluate.files import Evaluation, check_comparable, period
-from tftjax.evaluate.formatting import LOSS, Metrics
+from tftjax.evaluate.formatting import LOSS, Metrics, unit_of
 from tftjax.evaluate.scoring import SPLIT_NAMES, SPLITS
 from tftjax.evaluate.significance import mean_interval
 from tftjax.evaluate.tables import Cell, Table
-from tftjax.evaluate.verdict import Verdict, count_beaten, hardest, headline, verdict
+from tftjax.evaluate.verdict import Verdict, count_beaten, hardest, headline, in_words, verdict
 from tftjax.plots import sweeps as figures
 from tftjax.report.page import Chapter, Code, Details, Items, Page, Part, Text
-from tftjax.report.run import member_provenance
+from tftjax.report.run import fan_of, member_provenance, worth
+from tftjax.report.upcoming import next_forecast
 from tftjax.storage.directories import RunDirectory, SweepDirectory
 from tftjax.sweep import results as sweep_results
 from tftjax.sweep.choice import choice, judged_by, judged_metrics
+from tftjax.sweep.ensembles import open_runs
 from tftjax.sweep.results import diverged, diverged_text, ranking, read_ensembles
 
 Evaluations = Mapping[str, Evaluation]  # by name of a member or of a config
@@ -51,10 +53,22 @@ def sweep_page(folder: Path, results: pd.DataFrame, members: Evaluations) -> Pag
     ]
     days = period(first.predictions["test"])
     subtitle = f"Sweep of {len(configs)} configs, {len(results)} members, test rows {days}"
-    return Page(folder.resolve().name, subtitle, _verdict(results, members, ensembles), chapters)
+    best = judged_evaluation(results, members, ensembles)
+    answers = [worth(best), next_forecast(lambda: open_runs(folder, configs[0]))]
+    fan = fan_of(best, unit_of(RunDirectory(first.directory).read().data))
+    fan = fan._replace(title=f"{fan.title}, {configs[0]}")
+    judgement = verdict_of(results, members, ensembles)
+    return Page(folder.resolve().name, subtitle, judgement, answers, fan, chapters)
 
 
-def _verdict(results: pd.DataFrame, members: Evaluations, ensembles: Evaluations) -> Verdict:
+def judged_evaluation(results: pd.DataFrame, members: Evaluations, ensembles: Evaluations) -> Evaluation:
+    """The evaluation of the config that came first on validation: of its ensemble, or its first seed."""
+    best = ranking(results)[0]
+    names = results.loc[results["config"] == best, "member"]
+    return ensembles.get(best) or next(members[name] for name in names if name in members)
+
+
+def verdict_of(results: pd.DataFrame, members: Evaluations, ensembles: Evaluations) -> Verdict:
     """The verdict on the config that came first on validation: on its ensemble, or else on its seeds."""
     best = ranking(results)[0]
     names = results.loc[results["config"] == best, "member"]
@@ -81,7 +95,8 @@ def _verdict(results: pd.DataFrame, members: Evaluations, ensembles: Evaluations
     points = [sentence, *(f"{name}: {verdict(metrics['test'])}." for name, metrics in seeds.items())]
     points += _losses(results, best, next(iter(seeds.values())))
     points += [*diverged_text(diverged(results)), *_differences(members)]
-    return Verdict(mark, headlines[mark], line, points)
+    plain = in_words(judged_evaluation(results, members, ensembles).metrics["test"])
+    return Verdict(mark, headlines[mark], line, points, plain)
 
 
 def _losses(results: pd.DataFrame, best: str, metrics: Metrics) -> list[str]:

@@ -15,6 +15,8 @@ from tftjax.evaluate.verdict import (
     combination_line,
     count_beaten,
     headline,
+    in_words,
+    intervals_in_words,
     percent_of,
     quality_text,
     verdict,
@@ -23,14 +25,16 @@ from tftjax.plots import forecasts as figures
 from tftjax.plots.walkforward import gain_picture
 from tftjax.report.page import Chapter, Details, Facts, Items, Page, Part, Text
 from tftjax.report.run import member_provenance
+from tftjax.report.upcoming import next_forecast
 from tftjax.storage.directories import RunDirectory, SweepDirectory
+from tftjax.sweep.ensembles import open_runs
 from tftjax.sweep.plan import varied_settings
 from tftjax.sweep.results import diverged_text
 from tftjax.walkforward import summary
 from tftjax.walkforward.files import Walk, stormy_days
 from tftjax.walkforward.pool import QUARTERS, volatility_name
 
-CALIBRATED = 4  # configs in the picture of calibration: with two baselines, all that can be told apart
+CALIBRATED = 4  # configs in the picture of calibration and in words: more could not be told apart
 
 
 def walk_page(walk: Walk) -> Page:
@@ -54,7 +58,18 @@ def walk_page(walk: Walk) -> Page:
         f"Walk-forward of {configs}, {len(walk.folds.index.unique('fold'))} folds, test rows"
         f" {days[0].date()} to {days[-1].date()} ({counted(len(days), 'date')})"
     )
-    return Page(walk.folder.resolve().name, subtitle, verdict_of(walk), chapters)
+    skill, *rest = chapters[1].parts
+    chapters[1] = chapters[1]._replace(parts=rest)
+    answers = [_worth(walk), next_forecast(lambda: open_runs(walk.folder, first.group))]
+    if len(walk.metrics) > 1:
+        answers[1] = answers[1]._replace(title=f"{answers[1].title}, by {first.group}")
+    return Page(walk.folder.resolve().name, subtitle, verdict_of(walk), answers, skill, chapters)
+
+
+def _worth(walk: Walk) -> Chapter:
+    texts = {name: intervals_in_words(values, len(walk.losses)) for name, values in walk.metrics.items()}
+    lines = [f"{name}: {text}" if len(texts) > 1 else text for name, text in texts.items() if text]
+    return Chapter("worth", "What the intervals were worth", [*map(Text, lines)])
 
 
 def verdict_of(walk: Walk) -> Verdict:
@@ -83,7 +98,9 @@ def verdict_of(walk: Walk) -> Verdict:
         )
     points += diverged_text(walk.lost)
     line = "Every fold trains anew on its own years; its baselines are estimated on the same train rows."
-    return Verdict(mark, sentence, line, points)
+    texts = {name: in_words(values) for name, values in itertools.islice(metrics.items(), CALIBRATED)}
+    plain = " ".join(f"{name}: {text}" if len(metrics) > 1 else text for name, text in texts.items())
+    return Verdict(mark, sentence, line, points, plain)
 
 
 def _first(walk: Walk) -> Metrics:

@@ -17,6 +17,7 @@ leaves a state that restores.
 """
 
 import contextlib
+import datetime
 import functools
 import hashlib
 import json
@@ -107,6 +108,16 @@ def epochs(directory: Path) -> list[int]:
         return []
     names = (re.fullmatch(r"(\d+)(\.old)?", path.name) for path in directory.iterdir() if path.is_dir())
     return sorted({int(name[1]) for name in names if name})
+
+
+def written_on(directory: Path) -> datetime.date | None:
+    """The day, in UTC, on which the newest checkpoint was written; None if Orbax did not record it."""
+    try:
+        path = directory / str(epochs(directory)[-1]) / "_CHECKPOINT_METADATA"
+        seconds = json.loads(path.read_text(encoding="utf-8"))["commit_timestamp_nsecs"] / 1e9
+        return datetime.datetime.fromtimestamp(seconds, datetime.UTC).date()
+    except (OSError, ValueError, LookupError, TypeError, OverflowError):
+        return None  # a remark on a page, for which no damage is reported
 
 
 def restore(directory: Path, epoch: int) -> Checkpoint:

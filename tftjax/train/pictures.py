@@ -8,6 +8,7 @@ from numpy import ndarray
 
 from tftjax.evaluate.evaluation import Evaluated
 from tftjax.evaluate.files import Predictions
+from tftjax.evaluate.formatting import Unit, unit_of
 from tftjax.evaluate.verdict import hardest
 from tftjax.storage import runs
 from tftjax.storage.directories import RunDirectory
@@ -35,7 +36,7 @@ def drawings(run: runs.Run, evaluated: Evaluated) -> list[tuple[Path, Any]]:
     folder, name, test = RunDirectory(run.directory).evaluation, run.config.name, evaluated.test
     best, records = hardest(evaluated.metrics["val"]["baselines"]), read_history(run.directory)
     result = [
-        (folder.fan_chart, fan(name, test, test.series[0])),
+        (folder.fan_chart, fan(name, test, test.series[0], unit_of(run.config.data))),
         (folder.calibration, calibration(name, test, evaluated.shares, best)),
     ]
     if records:
@@ -43,7 +44,7 @@ def drawings(run: runs.Run, evaluated: Evaluated) -> list[tuple[Path, Any]]:
     return result
 
 
-def fan(name: str, test: Predictions, series: str) -> Any:
+def fan(name: str, test: Predictions, series: str, unit: Unit) -> Any:
     """The fan chart of one series' test rows.
 
     Args:
@@ -51,14 +52,17 @@ def fan(name: str, test: Predictions, series: str) -> Any:
     """
     from tftjax.plots import forecasts
 
-    rows = test.series == series
-    return forecasts.fan_drawing(
-        test.dates[rows],
-        test.target[rows, 0],
-        test.forecast[rows, 0],
-        test.quantiles,
-        f"{name}: last year of test" + (f", series {series}" if series else ""),
-    )
+    title = f"{name}: last year of test" + (f", series {series}" if series else "")
+    return forecasts.fan_drawing(fan_data(test, series, unit), title)
+
+
+def fan_data(test: Predictions, series: str, unit: Unit, rows: int | None = None) -> Any:
+    """The fan of one series' test rows, as `plots.chart.Chart`; of the last year, or of a number of rows."""
+    from tftjax.plots import forecasts
+
+    own = test.series == series
+    arrays = test.dates[own], test.target[own, 0], test.forecast[own, 0]
+    return forecasts.fan_data(*arrays, test.quantiles, unit, rows or forecasts.ROWS_SHOWN)
 
 
 def calibration(
@@ -75,8 +79,15 @@ def calibration(
     """
     from tftjax.plots import forecasts
 
-    titles = {"model": name, "unconditional": "unconditional", best: best}
-    shown = {title: shares[other] for other, title in titles.items() if other in shares}
+    shown = calibrated(name, shares, best)
     return forecasts.calibration_drawing(
         shown, test.quantiles, len(test.target), f"{name}: calibration on test"
     )
+
+
+def calibrated(
+    name: str, shares: dict[str, Float[ndarray, " Q"]], best: str | None
+) -> dict[str, Float[ndarray, " Q"]]:
+    """The shares of `calibration`'s lines, by their titles."""
+    titles = {"model": name, "unconditional": "unconditional", best: best}
+    return {title: shares[other] for other, title in titles.items() if other in shares}
