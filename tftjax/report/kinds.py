@@ -1,10 +1,10 @@
 """Pages that say whether a forecast has earned its keep: `python -m tftjax.report DIRECTORY...`.
 
-`report.html` in the directory of each run, sweep or walk-forward has no script and no address outside of it.
-It is derived from the files beside it: it is replaced without asking, and the same files give the same bytes.
-Runs and sweeps given together must have forecast the same returns; runs are also tested against each other.
-A folder of them gets an index of their verdicts.
-Runs come before sweeps, whose pages link to them. A walk-forward's page has its own forecasts alone.
+`report.html` in the directory of each run, sweep or walk-forward has no address outside of it: it asks for
+nothing. It is derived from the files beside it: it is replaced without asking, and the same files give the
+same bytes. Runs and sweeps given together must have forecast the same returns; runs are also tested against
+each other. Runs come before sweeps, whose pages link to them. A walk-forward's page has its own forecasts
+alone. A folder of all these gets an index of their verdicts.
 """
 
 import itertools
