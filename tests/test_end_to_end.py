@@ -319,4 +319,4 @@ def test_three_steps_ahead(commands, tmp_path):
     np.testing.assert_allclose(forecast[QUANTILES], np.sort(test[QUANTILES].iloc[:3], axis=1), atol=1e-6)
     assert report_main([str(run)]) == 0
     page = (run / "report.html").read_text(encoding="utf-8")
-    assert "The last 46 forecasts, first step" in page
+    assert "The last 46 forecasts, first step: return, %" in page

@@ -88,9 +88,9 @@ def test_the_words_of_a_page(monkeypatch):
     actual = np.array([-0.02, 0.0, 0.005, 0.01])
     chart = plots.fan_data(rows, actual, forecast, (0.1, 0.5, 0.9))
     fan = plots.fan_picture({"b": chart, "c": chart._replace(x=rows[:1])}, ", first step")
-    assert fan.title == "The last 4 forecasts, series b, first step"
+    assert fan.title == "The last 4 forecasts, series b, first step: return, %"
     assert [*fan.charts] == ["b", "c"]
-    assert fan.caption == "Of the dates shown: 25 % outside of the 80 % interval."
+    assert fan.caption == "Of these 4 dates alone: 25 % outside of the 80 % interval."
     histograms = {"model": {"0-0.1": 0.1, "0.1-0.5": 0.2, "0.5-0.9": 0.5, "0.9-1": 0.2}}
     calibration = plots.calibration_picture(histograms, (0.1, 0.5, 0.9), 0)
     assert calibration.alt == "Farthest off: 30.0 % of actuals up to the 0.5 quantile."

@@ -129,3 +129,14 @@ def test_colours_can_be_read_on_both_pages():
 def _mixed(ground, color, share):
     parts = [[int(hue[place : place + 2], 16) for place in (1, 3, 5)] for hue in (ground, color)]
     return "#" + "".join(f"{round((1 - share) * a + share * b):02x}" for a, b in zip(*parts, strict=True))
+
+
+@pytest.mark.parametrize("months", [2, 11, 25, 30, 35, 50])
+def test_dates_of_any_span_have_ticks(months):
+    """matplotlib warns, which is an error here, where no interval of ticks fits."""
+    for theme_ in (theme.PAGE, theme.PAGE_NARROW):
+        figure = Figure()
+        axes = figure.subplots()
+        axes.plot(pd.date_range("2015-08-27", periods=months * 30), np.zeros(months * 30))
+        theme.date_axis(axes, theme_)
+        assert 2 <= len(axes.get_xticks()) <= 9

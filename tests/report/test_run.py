@@ -1,6 +1,7 @@
 """The report: what it says, what it refuses, and that a real browser shows it on a phone and in the dark."""
 
 import base64
+import datetime
 import hashlib
 import html
 import itertools
@@ -28,6 +29,7 @@ from tftjax.evaluate.verdict import (
     headline,
     in_words,
     intervals_in_words,
+    tails_in_words,
     verdict,
 )
 from tftjax.plots import theme
@@ -276,11 +278,14 @@ def test_the_first_screen_is_in_words(judged, page):
     low, middle, high = np.sort(100 * table.iloc[0].to_numpy(float))[[1, 3, 5]]
     day = table.index[0]
     assert f"The forecast for {day:%A}, {day.date()}" in page.text
-    assert f"With a probability of 80 %, between {low:+.2f} % and {high:+.2f} %." in page.text
-    assert f"The middle of the forecast is {middle:+.2f} %" in page.text
-    assert "Made from data up to 2002-03-22." in page.text
-    assert f"was trained on {checkpoint.written_on(judged / 'checkpoints')}," in page.text
-    assert "this is no forecast of tomorrow" in page.text
+    bounds = f"{low:+.2f} % and {high:+.2f} %"
+    assert f"With a probability of 80 %, the return lies between {bounds}." in page.text
+    assert f"Its middle is {middle:+.2f} %" in page.text
+    trained = checkpoint.written_on(judged / "checkpoints")
+    assert f"The data end on 2002-03-22. The model was trained on {trained}, on days up to" in page.text
+    older = (trained - datetime.date(2002, 3, 22)).days
+    assert f"The data are {older:,} days older than the model" in page.text
+    assert "Forecasts of SP500_Returns, judged on" in page.text
 
 
 def test_names_of_the_data_are_no_code():
@@ -328,12 +333,23 @@ def test_words_for_who_knows_no_statistics():
         baselines = {name: {"pinball": place} for place, name in enumerate(tests, start=1)}
         return {"baselines": baselines, "tests": {"days": days, "diebold_mariano": found}}
 
-    better, worse, level = (-1.0, 0.01), (1.0, 0.01), (-1.0, 0.3)
-    assert "closer to what came than every simpler method" in in_words(metrics(a=better, b=better))
-    assert "the simpler method a was closer to what came" in in_words(metrics(a=worse, b=better))
-    assert "no reason yet to prefer the model" in in_words(metrics(a=level, b=better))
-    assert "than the best simpler method, a, but not, for certain, than b." in in_words(
-        metrics(a=better, b=level)
+    better, level = (-1.0, 0.01), (-1.0, 0.3)
+    unseen = "On 100 days that it had not seen, this forecast's error (pinball loss) was"
+    assert in_words(metrics(a=better, b=better)) == (
+        f"{unseen} smaller than that of every simpler method beside it, by more than chance explains."
+    )
+    assert in_words(metrics(a=(0.25, 0.01), b=better, c=level)) == (
+        f"{unseen} 25.0 % larger than that of the simpler method a, by more than chance explains. Prefer that"
+        " one. Of 3 simpler methods it is better than 1 and worse than 1; of 1 nobody can tell."
+    )
+    assert in_words(metrics(a=(-0.1, 0.3), b=better)) == (
+        f"{unseen} 10.0 % smaller than that of the simpler method a, which may be chance. Of 2"
+        " simpler methods it is better than 1 and worse than 0; of 1 nobody can tell."
+    )
+    assert in_words(metrics(a=better, b=level)) == (
+        f"{unseen} 100.0 % smaller than that of the best simpler method, a, by more than chance explains."
+        " Of 2 simpler methods it is better than 1 and worse than 0; of 1 nobody can tell. Wait for more days"
+        " before you rely on it."
     )
     assert "nobody can say yet" in in_words(metrics(29, a=better))
     assert "nobody can say yet" in in_words(metrics())
@@ -345,12 +361,26 @@ def test_the_worth_of_intervals_in_words():
         return {"coverage": {"50": 0.1, "80": held, "96": 0.9}, "tests": {"days": 200}} | bounds
 
     assert intervals_in_words(metrics(0.82, 0.78, 0.85), 200) == (
-        "The 80 % band held 82 % of 200 days: as many as it should, as far as so many days can tell."
+        "The 80 % band held 82 % of 200 days: the difference to 80 % is within chance."
     )
     assert "it is too narrow" in intervals_in_words(metrics(0.7, 0.65, 0.75), 200)
     assert "it is too wide" in intervals_in_words(metrics(0.9, 0.85, 0.95), 200)
     text = intervals_in_words(metrics(0.7, None, None), 600)
     assert text == "The 80 % band held 70 % of 600 forecasts on 200 days; 80 % would be right."
+
+
+def test_wrong_tails_in_words():
+    def tail(violations, kupiec_p, independence_p):
+        numbers = {"violations": violations, "expected": 20.0, "kupiec_p": kupiec_p}
+        return numbers | {"independence_p": independence_p, "coverage_p": 0.01}
+
+    tests = {"0.02": tail(31, 0.02, None), "0.05": tail(24, 0.3, 0.001), "0.9": tail(19, 0.5, 0.2)}
+    assert tails_in_words({"tests": {"value_at_risk": tests | {"0.98": tail(9, 0.01, 0.4)}}}) == (
+        "31 days lay below the 2 % quantile, and 20 were expected: too many for chance. The 24 days"
+        " below the 5 % quantile came in clusters. 9 days lay above the 98 % quantile, and 20 were"
+        " expected: too few for chance."
+    )
+    assert tails_in_words({"tests": {}}) == ""
 
 
 def test_an_index_of_a_folder(judged, swept, tmp_path, capsys):

@@ -51,27 +51,24 @@ def in_words(metrics: Metrics) -> str:
     days = metrics["tests"]["days"]
     if days < MIN_DAYS or best is None:
         return "There is too little to compare with, so nobody can say yet whether to trust this forecast."
-    unseen, mark = f"On {days:,} days that it had not seen", mark_of(tests[best])
-    level = [name for name, test in tests.items() if mark_of(test) != "good"]
-    if not level:
-        return (
-            f"{unseen}, this forecast was closer to what came than every simpler method beside it, by more"
-            " than chance explains."
-        )
-    if mark == "bad":
-        return (
-            f"{unseen}, the simpler method {best} was closer to what came, by more than chance explains. Use"
-            " that in place of this model."
-        )
-    if mark == "":
-        return (
-            f"{unseen}, this forecast was no closer to what came than the simpler method {best}, as far"
-            " as one can tell: the difference may be chance. There is no reason yet to prefer the model."
-        )
-    return (
-        f"{unseen}, this forecast was closer to what came than the best simpler method, {best}, but not, for"
-        f" certain, than {', '.join(level)}. Wait for more days before you rely on it."
+    marks = [mark_of(test) for test in tests.values()]
+    unseen = f"On {days:,} days that it had not seen, this forecast's error (pinball loss) was"
+    if set(marks) == {"good"}:
+        return f"{unseen} smaller than that of every simpler method beside it, by more than chance explains."
+    difference = relative(tests[best]["difference"], metrics["baselines"][best]["pinball"]) or 0.0
+    size = f"{unseen} {abs(difference):.1%} {'larger' if difference > 0 else 'smaller'}".replace("%", " %")
+    counts = (
+        f" Of {len(marks)} simpler methods it is better than {marks.count('good')} and worse than"
+        f" {marks.count('bad')}; of {marks.count('')} nobody can tell."
     )
+    if mark_of(tests[best]) == "bad":
+        advice = f" than that of the simpler method {best}, by more than chance explains. Prefer that one."
+    elif mark_of(tests[best]) == "":
+        advice = f" than that of the simpler method {best}, which may be chance."
+    else:
+        advice = f" than that of the best simpler method, {best}, by more than chance explains."
+        counts += " Wait for more days before you rely on it."
+    return size + advice + counts
 
 
 def intervals_in_words(metrics: Metrics, count: int) -> str:
@@ -90,9 +87,26 @@ def intervals_in_words(metrics: Metrics, count: int) -> str:
     if low is None:
         return f"{said}; {band} % would be right."
     if low <= nominal <= high:
-        return f"{said}: as many as it should, as far as so many days can tell."
+        return f"{said}: the difference to {band} % is within chance."
     worth = "too narrow: more days than it says fall outside" if held < nominal else "too wide"
     return f"{said}: it is {worth}."
+
+
+def tails_in_words(metrics: Metrics) -> str:
+    """Which outer quantiles were passed too often, too seldom or in clusters; nothing of several series."""
+    sentences = []
+    for level, values in metrics["tests"].get("value_at_risk", {}).items():
+        beyond = f"{'below' if float(level) < 0.5 else 'above'} the {100 * float(level):g} % quantile"
+        wrong = {name: p is not None and p < ALPHA for name, p in values.items() if name.endswith("_p")}
+        few = values["violations"] < values["expected"]
+        if wrong["kupiec_p"]:
+            sentences.append(
+                f"{values['violations']} days lay {beyond}, and {values['expected']:.0f} were expected: too"
+                f" {'few' if few else 'many'} for chance."
+            )
+        elif wrong["independence_p"]:
+            sentences.append(f"The {values['violations']} days {beyond} came in clusters.")
+    return " ".join(sentences)
 
 
 def shown_band(percents: Iterable[str]) -> str | None:

@@ -103,10 +103,10 @@ def fan_picture(charts: Mapping[str, Chart], title_end: str = "") -> Picture:
     return picture(
         "fan",
         partial(fan_chart, chart=first),
-        title=f"The last {len(first.x)} forecasts{named}{title_end}",
+        title=f"The last {len(first.x)} forecasts{named}{title_end}: {first.y_title}",
         alt=f"Forecast intervals and actual values, {text}.",
         legend=_fan_legend(first),
-        caption=f"Of the dates shown: {text}.",
+        caption=f"Of these {len(first.x)} dates alone: {text}.",
     )._replace(charts=charts)
 
 

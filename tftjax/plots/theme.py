@@ -301,7 +301,8 @@ def _shorter(key: str, value: str) -> str:
 
 def date_axis(axes: Axes, theme: Theme) -> None:
     """Writes few dates, the year once."""
-    locator = AutoDateLocator(minticks=3, maxticks=5 if theme.narrow else 9)
+    # With 3 and 5 no interval fits 25 to 35 months.
+    locator = AutoDateLocator(minticks=2 if theme.narrow else 3, maxticks=5 if theme.narrow else 9)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
     axes.margins(x=0.01)

@@ -15,7 +15,7 @@ from tftjax.evaluate import tables
 from tftjax.evaluate.files import Evaluation, daily_pinball, period
 from tftjax.evaluate.formatting import Unit, share, unit_of
 from tftjax.evaluate.significance import Difference
-from tftjax.evaluate.verdict import hardest, intervals_in_words, verdict_of
+from tftjax.evaluate.verdict import hardest, intervals_in_words, tails_in_words, verdict_of
 from tftjax.interpret.tables import read_interpretation
 from tftjax.plots import forecasts as figures
 from tftjax.plots import interpretation, training
@@ -31,6 +31,7 @@ from tftjax.train.pictures import fan_data
 SKILL_AGAINST = ("unconditional", "vix_scaled")
 FULL_FANS = 20  # series whose fan is of a year
 MIN_ROWS = 63  # of a fan: three months of trading days
+WORTH = "How often the bands held"
 NO_FORECASTS = "of several series the evaluation keeps no forecasts of the baselines"
 
 
@@ -58,7 +59,7 @@ def run_page(evaluation: Evaluation, others: Mapping[str, tuple[float, Differenc
         Chapter("variables", "Variables", _variables(run)),
         Chapter("provenance", "Provenance", provenance(config, panel, saved)),
     ]
-    subtitle = f"Run, test rows {period(evaluation.predictions['test'])}"
+    subtitle = f"Forecasts of {panel.target}, judged on {period(evaluation.predictions['test'])}"
     answers = [worth(evaluation), next_forecast(lambda: [runs.open_run(run.path)])]
     fan = fan_of(evaluation, unit_of(config.data))
     return Page(config.name, subtitle, verdict_of(test), answers, fan, chapters)
@@ -67,8 +68,8 @@ def run_page(evaluation: Evaluation, others: Mapping[str, tuple[float, Differenc
 def worth(evaluation: Evaluation) -> Chapter:
     """What the intervals of the test rows were worth, in words."""
     metrics, target = evaluation.metrics["test"], evaluation.predictions["test"].target
-    text = intervals_in_words(metrics, target.size) or "It forecasts no interval."
-    return Chapter("worth", "What the intervals were worth", [Text(text)])
+    texts = intervals_in_words(metrics, target.size) or "It forecasts no interval.", tails_in_words(metrics)
+    return Chapter("worth", WORTH, [Text(text) for text in texts if text])
 
 
 def fan_of(evaluation: Evaluation, unit: Unit) -> Picture:

@@ -42,7 +42,7 @@ def next_forecast(opened: Callable[[], Sequence[runs.Run]]) -> Chapter:
     else:
         title, shown = "The forecasts for the next steps", _shown(table, low, high, band, unit)
         parts = [Details(counted(len(table), "forecast"), [shown]) if len(table) > MAX_SHOWN else shown]
-    return Chapter("next", title, [*parts, *_age(first), Since(str(table.index.max().date()))])
+    return Chapter("next", title, [*parts, *_age(first, table.index.max().date())])
 
 
 def _table(seeds: Sequence[runs.Run]) -> pd.DataFrame:
@@ -65,11 +65,12 @@ def _bounds(table: pd.DataFrame) -> tuple[str | None, str | None, str | None]:
 
 
 def _sentence(row: pd.Series, low: str | None, high: str | None, band: str | None, unit: Unit) -> str:
-    middle = f"The middle of the forecast is {unit.text(row['0.5'])}: as likely above as below."
+    middle = f"Its middle is {unit.text(row['0.5'])}: a value above that is as likely as one below."
     if band is None:
         return middle
+    between = f"{unit.text(row[low])} and {unit.text(row[high])}"
     return (
-        f"With a probability of {band} %, between {unit.text(row[low])} and {unit.text(row[high])}. {middle}"
+        f"With a probability of {band} %, the {unit.title.partition(',')[0]} lies between {between}. {middle}"
     )
 
 
@@ -84,24 +85,25 @@ def _shown(table: pd.DataFrame, low: str | None, high: str | None, band: str | N
     return Table("", head, rows)
 
 
-def _age(run: runs.Run) -> list[Part]:
-    """To which day the model and the forecast saw data, and when it was trained."""
+def _age(run: runs.Run, day: datetime.date) -> list[Part]:
+    """To which day the model and the forecast saw data, when it was trained, and how old the forecast is."""
     data = run.data
     learned, chosen = (
         max(target_days(data.panel, data.blocks, split), default=None) for split in ("train", "val")
     )
     last = data.whole.frame.index.max().date()
     trained = checkpoint.written_on(RunDirectory(run.directory).checkpoints)
-    when = "" if trained is None else f" was trained on {trained},"
-    text = f"Made from data up to {last}. The model{when} learned from days up to {learned}"
-    text += "." if chosen is None else f" and was chosen by days up to {chosen}."
+    when = "" if trained is None else f" on {trained}"
+    text = f"The data end on {last}. The model was trained{when}, on days up to {learned}"
+    text += "." if chosen is None else f"; days up to {chosen} chose its best epoch."
+    if data.panel.about.get("calendar") == "weekdays":
+        text += " Holidays count as days here (data.calendar)."
     if trained is not None and trained - last > LATE:
-        text += (
-            f" The data end {(trained - last).days:,} days before that: this is no forecast of tomorrow. For"
-            " one, give newer data to tftjax predict."
-        )
-    elif learned is not None and last - learned > LONG_AGO:
+        days = (trained - last).days
+        text += f" The data are {days:,} days older than the model: tftjax predict forecasts from newer ones."
+        return [Text(text)]
+    if learned is not None and last - learned > LONG_AGO:
         text += (
             f" It has learned nothing from the last {(last - learned).days:,} days: train it on newer ones."
         )
-    return [Text(text)]
+    return [Text(text), Since(str(day))]

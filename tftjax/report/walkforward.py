@@ -24,7 +24,7 @@ from tftjax.evaluate.verdict import (
 from tftjax.plots import forecasts as figures
 from tftjax.plots.walkforward import gain_picture
 from tftjax.report.page import Chapter, Details, Facts, Items, Page, Part, Text
-from tftjax.report.run import member_provenance
+from tftjax.report.run import WORTH, member_provenance
 from tftjax.report.upcoming import next_forecast
 from tftjax.storage.directories import RunDirectory, SweepDirectory
 from tftjax.sweep.ensembles import open_runs
@@ -69,7 +69,7 @@ def walk_page(walk: Walk) -> Page:
 def _worth(walk: Walk) -> Chapter:
     texts = {name: intervals_in_words(values, len(walk.losses)) for name, values in walk.metrics.items()}
     lines = [f"{name}: {text}" if len(texts) > 1 else text for name, text in texts.items() if text]
-    return Chapter("worth", "What the intervals were worth", [*map(Text, lines)])
+    return Chapter("worth", WORTH, [*map(Text, lines)])
 
 
 def verdict_of(walk: Walk) -> Verdict:
