@@ -4,6 +4,7 @@ import struct
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
@@ -134,9 +135,9 @@ def _mixed(ground, color, share):
 @pytest.mark.parametrize("months", [2, 11, 25, 30, 35, 50])
 def test_dates_of_any_span_have_ticks(months):
     """matplotlib warns, which is an error here, where no interval of ticks fits."""
-    for theme_ in (theme.PAGE, theme.PAGE_NARROW):
+    for size in (PAGE, NARROW_PAGE):
         figure = Figure()
         axes = figure.subplots()
         axes.plot(pd.date_range("2015-08-27", periods=months * 30), np.zeros(months * 30))
-        theme.date_axis(axes, theme_)
+        theme.date_axis(axes, size)
         assert 2 <= len(axes.get_xticks()) <= 9
