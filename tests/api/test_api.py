@@ -25,7 +25,7 @@ from tftjax.predict import main as predict_main
 from tftjax.report.__main__ import main as report_main
 from tftjax.train.run import train
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("in_process")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("in_process", "quick_evaluation")]
 
 
 @pytest.fixture(scope="module")
