@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import tftjax
+from tftjax.config.functions import Functions
 from tftjax.config.hyperparameters import hyperparameters
 from tftjax.config.loading import from_dict
 from tftjax.data.panel import make_panel
@@ -135,6 +136,12 @@ def test_what_members_of_one_program_may_differ_in_is_no_part_of_the_key():
         ),
     ]
     assert len(set(same)) == 1
+    program, _, _ = training("router")
+    handed = Functions({}, {"m": max}, {"b": min}, {})  # a dict each, where the default is one for all
+    judged = compile_epoch(program._replace(functions=handed), emitters=False)
+    assert fingerprint(*judged.decides) == same[0]
+    penalised = compile_epoch(program._replace(functions=Functions({"p": max})), emitters=False)
+    assert fingerprint(*penalised.decides) != same[0]
     assert key(model={"hidden_size": 6}) != same[0]
     assert key(loss={"scale": "standardized"}) != same[0]
     assert key(train={"ema_decay": 0.5}) != same[0]
