@@ -15,6 +15,8 @@ import pytest
 from tftjax import runtime
 from tftjax.config.loading import Config
 from tftjax.data.panel import Panel
+from tftjax.evaluate import evaluation, scoring
+from tftjax.plots import theme
 from tftjax.storage import checkpoint, runs
 
 ROOT = Path(__file__).parents[1]
@@ -177,3 +179,20 @@ def trained(tmp_path_factory, commands) -> TrainedRun:
 def in_process(monkeypatch) -> None:
     """Lets a test call an entry point's `main` without its settings for the whole process."""
     monkeypatch.setattr(runtime, "configure", lambda: None)
+
+
+@pytest.fixture(scope="module")
+def quick_evaluation():
+    """A file's evaluations share the scores of baselines on the same data, as in a sweep; no PNG is drawn.
+
+    For files whose tests train again and again and look at neither: both take as long as the training.
+    """
+    known: dict = {}
+
+    def score_baselines(run, windows, given=None):
+        return scoring.score_baselines(run, windows, known if given is None else given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "score_baselines", score_baselines)
+        patch.setattr(theme, "save", lambda path, drawing: path.write_bytes(b"\x89PNG"))
+        yield

@@ -350,7 +350,7 @@ def test_prediction_aligns_other_data_as_the_run_s(tmp_path, capsys):
     arguments = ["--source", "embedded", "--feature-set", "core_embedded", "--alignment", "fixed"]
     assert main(["build", *arguments, "--lag", "AAA=90", "--out", str(tmp_path / "fixed")]) == 0
     content = {
-        "data": {"dataset": str(tmp_path / "fixed")},
+        "data": {"dataset": str(tmp_path / "fixed"), "start": "2016-01-01"},
         "model": {"hidden_size": 4, "encoder_length": 5},
         "train": {"max_epochs": 1},
     }
@@ -369,7 +369,7 @@ def test_prediction_aligns_other_data_as_the_run_s(tmp_path, capsys):
 @pytest.mark.parametrize(("frequency", "step"), [("weekly", "2019-01-04"), ("monthly", "2019-01-31")])
 def test_weekly_and_monthly_runs(tmp_path, frequency, step, capsys):
     content = {
-        "data": {"frequency": frequency},
+        "data": {"frequency": frequency, "start": "2007-01-01"},  # a Monday
         "model": {"hidden_size": 4, "encoder_length": 5, "prediction_length": 2},
         "train": {"max_epochs": 1, "batch_size": 16},
     }

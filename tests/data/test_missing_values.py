@@ -37,11 +37,17 @@ def masked():
     )
 
 
+@functools.cache
+def compiled():
+    """The model as a compiled function of parameters and inputs."""
+    model, _, _ = masked()
+    return jax.jit(lambda params, inputs: model.apply({"params": params}, inputs))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit])
-def test_a_missing_value_has_no_weight_and_no_effect(wrap):
-    model, params, inputs = masked()
-    call = wrap(lambda params, inputs: model.apply({"params": params}, inputs))
+def test_a_missing_value_has_no_weight_and_no_effect():
+    _, params, inputs = masked()
+    call = compiled()
     out = call(params, inputs)
     variable, step, window = MISSING
     assert out.encoder_selection[window, step, variable] == 0
@@ -69,10 +75,10 @@ def test_the_gradient_of_a_missing_value_is_zero():
 
 
 def test_without_a_missing_value_the_mask_changes_nothing():
-    model, params, inputs = masked()
+    _, params, inputs = masked()
     all_there = inputs._replace(present=jnp.ones_like(inputs.present))
-    with_mask = model.apply({"params": params}, all_there)
-    without = model.apply({"params": params}, inputs._replace(present=None))
+    with_mask = compiled()(params, all_there)
+    without = compiled()(params, inputs._replace(present=None))
     for one, two in zip(jax.tree.leaves(with_mask), jax.tree.leaves(without), strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
 

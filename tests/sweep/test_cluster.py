@@ -17,8 +17,8 @@ from tiny import ROOT, assert_same_run, make_rows, write_config
 
 pytestmark = pytest.mark.slow
 
-EPOCHS = 20
-SEEDS = 5
+EPOCHS = 10
+SEEDS = 3
 # Starts a cluster as `--on ray` does.
 HEAD = """
 import sys
@@ -107,7 +107,7 @@ def test_actors_killed_and_replaced_change_no_bit(joined, swept, config, command
     assert process.returncode == 0, err
     assert err.count("is lost") == err.count("replaced") == 3
     assert "go on from their last epoch" in err
-    assert "5 members in 1 program(s)" in out
+    assert f"{SEEDS} members in 1 program(s)" in out
     assert_same_sweep(tmp_path / "tiny", swept)
 
 

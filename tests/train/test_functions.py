@@ -19,6 +19,8 @@ from tftjax.evaluate.evaluation import evaluate
 from tftjax.storage.runs import identity, open_run
 from tftjax.train.run import refit, train
 
+pytestmark = pytest.mark.usefixtures("quick_evaluation")
+
 
 def width(forecast, quantiles, hyperparameters):
     return jnp.mean(jnp.square(forecast[..., -1] - forecast[..., 0]))

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import tftjax
+from tftjax.config.functions import Functions
 from tftjax.config.hyperparameters import hyperparameters
 from tftjax.config.loading import from_dict
 from tftjax.data.panel import make_panel
@@ -40,7 +41,7 @@ def training(variant, **sections):
     """A program and the arguments of an epoch."""
     raw = {"name": "tiny", "model": MODEL, "train": {"batch_size": 6}, "data": {}, "loss": {}}
     for name, section in (*VARIANTS[variant].items(), *sections.items()):
-        raw[name] = raw[name] | section if isinstance(section, dict) else section
+        raw[name] = raw.get(name, {}) | section if isinstance(section, dict) else section
     config = from_dict(raw, "the test's config")
     rng = np.random.default_rng(3)
     rows = pd.DataFrame(
@@ -118,7 +119,7 @@ SWEPT = {"learning_rate": 0.5, "max_grad_norm": 3.0, "patience": 77, "seed": 5}
 
 
 def test_what_members_of_one_program_may_differ_in_is_no_part_of_the_key():
-    """A swept float, a seed, a name, patience; another size is."""
+    """A swept float, a seed, a name, patience, what only judges; another size is."""
 
     def key(**sections):
         program, _, _ = training("router", **sections)
@@ -129,8 +130,19 @@ def test_what_members_of_one_program_may_differ_in_is_no_part_of_the_key():
         key(train=SWEPT, name="another", notes="a note"),
         key(loss={"mean_weight": 3.0, "target_std": 0.02}),
         key(model={"dropout_rate": 0.7}),
+        key(
+            train={"checkpoint_every": 9},
+            functions={"metrics": {"m": "0" * 64}, "baselines": {"b": "1" * 64}},
+        ),
     ]
     assert len(set(same)) == 1
+    program, _, _ = training("router")
+    handed = Functions({}, {"m": max}, {"b": min}, {})  # a dict each, where the default is one for all
+    judged = compile_epoch(program._replace(functions=handed), emitters=False)
+    assert fingerprint(*judged.decides) == same[0]
+    penalised = compile_epoch(program._replace(functions=Functions({"p": max})), emitters=False)
+    assert fingerprint(*penalised.decides) != same[0]
     assert key(model={"hidden_size": 6}) != same[0]
     assert key(loss={"scale": "standardized"}) != same[0]
     assert key(train={"ema_decay": 0.5}) != same[0]
+    assert key(functions={"penalties": {"p": "0" * 64}}) != same[0]

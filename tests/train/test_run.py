@@ -38,7 +38,7 @@ from tftjax.train import engine, loop, run
 from tftjax.train.__main__ import main as train_main
 from tftjax.train.step import TrainState
 
-pytestmark = pytest.mark.usefixtures("in_process")
+pytestmark = pytest.mark.usefixtures("in_process", "quick_evaluation")
 
 STEPS = 6  # 219 train windows, batches of 32
 

@@ -51,6 +51,9 @@ ROUNDS = (2, 1626, 2642246)
 # its numbers differ between a vmapped program and a single one.
 KEY_IMPL = "threefry2x32"
 
+# Settings that the loop and the evaluation read, and no compiled program.
+NOT_TRACED = ("train.checkpoint_every", "functions.metrics", "functions.baselines")
+
 
 class TrainState(NamedTuple):
     """The state of training; N parameters as one vector.
@@ -257,7 +260,10 @@ def decided_by(program: Program) -> tuple[Any, ...]:
     """What a program of training depends on besides the shapes of its arguments: functions and values."""
     model = program.model
     sizes = model.known_cardinalities, model.static_cardinalities, program.layout, program.val_counts
-    return type(model), model.head, program.functions, sizes, static_settings(program.config)
+    # Copied: where one dict stands for two kinds of functions, the fingerprint would be another.
+    functions = dict(program.functions.penalties), dict(program.functions.head)
+    static = {key: value for key, value in static_settings(program.config).items() if key not in NOT_TRACED}
+    return type(model), model.head, functions, sizes, static
 
 
 def rebuilt(results: list, state: TrainState, *_: Any) -> tuple[TrainState, dict]:
