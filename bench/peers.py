@@ -22,7 +22,7 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
-from peers_train import LIBRARIES, Task, is_installed
+from peers_train import LIBRARIES, STOPS_EARLY, Task, is_installed
 
 from tftjax.storage.directories import SweepDirectory
 
@@ -193,12 +193,7 @@ def main() -> None:
     parser.add_argument("--config", default="configs/control.json", help="the task; no penalty is trained")
     parser.add_argument("--libraries", nargs="+", choices=list(LIBRARIES)[1:], default=list(LIBRARIES)[1:])
     parser.add_argument("--rounds", type=int, default=7, help="epochs of each library; default: 7")
-    parser.add_argument(
-        "--nine",
-        choices=[*list(LIBRARIES)[1:], "none"],
-        default="pytorch-forecasting",
-        help="trains the nine",
-    )
+    parser.add_argument("--nine", choices=[STOPS_EARLY, "none"], default=STOPS_EARLY, help="trains the nine")
     arguments = parser.parse_args()
     libraries = [TFTJAX]
     for library in arguments.libraries:

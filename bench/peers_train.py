@@ -323,6 +323,8 @@ LIBRARIES = {
     "gluonts": train_gluonts,
 }
 
+STOPS_EARLY = "pytorch-forecasting"  # the one that is also trained to early stopping
+
 
 def is_installed(library: str) -> bool:
     """Whether a library is installed, and torch with it."""
@@ -339,7 +341,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("library", choices=LIBRARIES)
     parser.add_argument("task", type=Path)
-    parser.add_argument("--runs", type=int, default=0, help="number of runs to early stopping")
+    parser.add_argument("--runs", type=int, default=0, help=f"runs to early stopping, by {STOPS_EARLY}")
     parser.add_argument("--threads", type=int)
     arguments = parser.parse_args()
     answers = os.fdopen(os.dup(1), "w")
@@ -351,6 +353,7 @@ def main() -> None:
     train = LIBRARIES[arguments.library]
     if not arguments.runs:
         train(task, Pace(answers))
+    assert not arguments.runs or arguments.library == STOPS_EARLY
     for _ in range(arguments.runs):
         train(task, Pace(answers, arguments.threads))
 

@@ -335,3 +335,25 @@ def test_members_that_have_ended_are_evaluated_while_others_train(tmp_path, in_p
     assert found == [0, 1]
     ended = json.loads((tmp_path / "runs" / "tiny" / "ended.json").read_text())
     assert [member["evaluated"] for member in ended.values()] == [True, True]
+
+
+@pytest.mark.slow
+def test_an_evaluation_that_fails_leaves_the_others_to_train(tmp_path, in_process, monkeypatch):
+    """They end, with their checkpoints, before its error is raised; going on evaluates all."""
+    from tftjax.sweep import run
+
+    evaluate, config = run.evaluate, write_config(tmp_path, make_rows(), train={"max_epochs": 1})
+
+    def fail_once(opened, *others):
+        monkeypatch.setattr(run, "evaluate", evaluate)
+        raise ValueError("a metric that fails")
+
+    command = [str(config), "--grid", "model.hidden_size=3,5", "--set", "model.num_heads=1", "--quiet"]
+    command += ["--runs", str(tmp_path / "runs")]
+    monkeypatch.setattr(run, "evaluate", fail_once)
+    with pytest.raises(ValueError, match="a metric that fails"):
+        sweep_main(command)
+    path = tmp_path / "runs" / "tiny" / "ended.json"
+    assert {member["status"] for member in json.loads(path.read_text()).values()} == {"finished"}
+    assert sweep_main([*command, "--resume"]) == 0
+    assert all(member["evaluated"] for member in json.loads(path.read_text()).values())

@@ -9,13 +9,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import pandas as pd
 
 from tftjax.config.data import DataConfig
 from tftjax.config.functions import NO_FUNCTIONS, Functions
 from tftjax.config.hyperparameters import static_settings
-from tftjax.config.loading import Config
 from tftjax.data.checks import check_data, with_own_spread
 from tftjax.data.loading import load_panel
 from tftjax.data.panel import Panel
@@ -72,17 +72,17 @@ def sweep(
     functions: Functions = NO_FUNCTIONS,
     track: Sequence[str] = (),
 ) -> None:
-    """Trains members, each into a run directory of its own, evaluates them and summarises the results.
+    """Trains members, each into a run directory of its own, evaluates and compares them.
 
     Args:
       members: what `plan.make_plan` returns.
       data: what `load_data` returns.
       folder: the sweep's directory.
-      conclude: writes the results, and returns what to print of them.
+      conclude: writes the results; returns what to print.
       resume: go on with the sweep in the folder, or begin it; of a part always so.
       overwrite: replace the sweep in the folder.
-      quiet: print nothing but the messages that need action.
-      part: trains and evaluates only these members, beside other parts; nothing is summarised.
+      quiet: print nothing but messages to act on.
+      part: trains and evaluates these members only, beside other parts; nothing is summarised.
       engine: on what members are trained.
       functions: functions that were handed in, which the members' configs record.
       track: names in `train.tracking.TRACKERS`.
@@ -96,7 +96,7 @@ def sweep(
     members = [member._replace(config=with_own_spread(member.config, data[member.name])) for member in given]
     baselines: dict[Hashable, BaselineScores] = {}  # members on the same data share them
     programs = plan.programs(members, {name: data_shapes(values) for name, values in data.items()})
-    own, label = (part.share(members), part.label) if part else (members, "")
+    own, tag = (part.share(members), part.label) if part else (members, "")
     if not quiet:
         _introduce(given, members, part, f"{len(programs)} program(s), in {folder}")
     if not ((resume or part) and SweepDirectory(folder).plan.exists()):
@@ -109,9 +109,8 @@ def sweep(
         ended = locks.enter_context(_own_members(folder, own, data, resume=resume or part is not None))
         tracking = locks.enter_context(Tracking(track, SweepDirectory(folder), folder.name))
         if own:  # a part of more than there are members has none
-            with evaluations(folder, own, data, ended, baselines, functions, label, tracking) as note:
-                update = each(functools.partial(tracking.update, configs=_configs(own)), lambda _: note())
-                train_share(folder, programs, own, data, ended, quiet, functions, label, engine, update)
+            with evaluations(folder, own, data, ended, baselines, functions, tag, tracking) as note:
+                train_share(folder, programs, own, data, ended, quiet, functions, tag, engine, tracking, note)
         if part is None:
             text = conclude(Trained(folder, members, data, baselines, functions))
             tracking.end(kept=kept_files(SweepDirectory(folder)))
@@ -159,12 +158,13 @@ def train_share(
     functions: Functions,
     part: str,
     engine: EngineType,
-    update: Callable[[Round], Any],
+    tracking: Tracking,
+    note: Callable[[], None],
 ) -> None:
     """Trains some members of programs; adds to `ended`.
 
     Args:
-      update: gets every round, beside the display.
+      note: is called after every round.
     """
     groups = {member.name: member.group for member in members}
     view = progress.SweepView(groups, ended, len(programs))
@@ -172,13 +172,10 @@ def train_share(
         for view.program, program in enumerate(programs, start=1):
             own = [member for member in program if member.name in groups]
             if own:
-                show = each(display.update, update)
+                configs = {member.name: member.config for member in own}
+                track = functools.partial(tracking.update, configs=configs.__getitem__)
+                show = each(display.update, track, lambda _: note())
                 train_program(folder, view.program, own, data, ended, part, show, functions, engine)
-
-
-def _configs(members: Sequence[Member]) -> Callable[[str], Config]:
-    """Gives a member's config by its name."""
-    return {member.name: member.config for member in members}.__getitem__
 
 
 @contextlib.contextmanager
@@ -194,9 +191,9 @@ def evaluations(
 ) -> Iterator[Callable[[], None]]:
     """Evaluates and draws members that have ended, in a thread: cores that training leaves idle do it.
 
-    Gives a function to call between epochs. It begins what has ended since, notes in `ended` what is
-    evaluated, and raises what an evaluation raised. When the block ends, all members are evaluated. Adds to
-    `baselines`. What was evaluated before is left as it is.
+    Gives a function to call between epochs: it begins what has ended since, and notes in `ended` what is
+    evaluated. When the block ends, all members are evaluated, or what an evaluation raised is raised: the
+    others' training does not end by it. Adds to `baselines`. What was evaluated before is left as it is.
     """
     drawn: deque[Member] = deque()
     running: deque[Future] = deque()
@@ -206,44 +203,47 @@ def evaluations(
         return member.name in ended and ended[member.name].evaluated and written
 
     left = {member.name: member for member in members if not is_evaluated(member)}
-    # Nobody looks at hundreds of folds one by one: who does, evaluates one anew.
-    with beside(sum(not member.fold for member in left.values())) as call:
 
-        def judge(member: Member) -> None:
-            run = runs.open_run(SweepDirectory(folder).member(member.name).path, data[member.name], functions)
-            evaluated = evaluate(run, baselines)
-            if member.fold:
-                drawn.append(member)
-            else:
-                from tftjax.plots import theme  # half a second of matplotlib: only where something is drawn
-
-                call(
-                    theme.save_each,
-                    pictures.drawings(run, evaluated),
-                    functools.partial(drawn.append, member),
-                )
-
-        def note() -> None:
+    def note() -> None:
+        if not any(future.done() and future.exception() for future in running):
             for member in [left.pop(name) for name in list(left) if name in ended]:
                 if ended[member.name].status == "diverged":
                     tracking.end(member.name, status=FAILED)
                 else:
-                    running.append(executor.submit(judge, member))
-            while running and running[0].done():
-                running.popleft().result()
-            if drawn:
-                _note_evaluated(folder, drawn, ended, part, tracking)
+                    own = folder, member, data[member.name], baselines, functions
+                    running.append(
+                        executor.submit(_evaluate, *own, call, functools.partial(drawn.append, member))
+                    )
+        while running and running[0].done() and running[0].exception() is None:
+            running.popleft()
+        if drawn:
+            _note_evaluated(folder, drawn, ended, part, tracking)
 
+    # Nobody looks at hundreds of folds one by one: who does, evaluates one anew.
+    with beside(sum(not member.fold for member in left.values())) as call:
         executor = ThreadPoolExecutor(1)
         try:
-            yield note
+            # On a GPU an evaluation would take memory that training counts on: there it waits.
+            yield note if jax.default_backend() == "cpu" else lambda: None
             note()
             while running:
-                running[0].exception()  # waits for it
+                running[0].result()  # waits for it
                 note()
         finally:
             executor.shutdown(cancel_futures=True)
     _note_evaluated(folder, drawn, ended, part, tracking)
+
+
+def _evaluate(folder, member: Member, data: Data, baselines, functions: Functions, call, after) -> None:
+    """Evaluates a member, and draws it by `call`; calls `after` when that is done."""
+    run = runs.open_run(SweepDirectory(folder).member(member.name).path, data, functions)
+    evaluated = evaluate(run, baselines)
+    if member.fold:
+        after()
+    else:
+        from tftjax.plots import theme  # half a second of matplotlib: only where something is drawn
+
+        call(theme.save_each, pictures.drawings(run, evaluated), after)
 
 
 def _note_evaluated(folder, drawn: deque[Member], ended: dict[str, Ended], part: str, tracking) -> None:
