@@ -21,7 +21,7 @@ from tiny import contents
 from tftjax.evaluate import evaluation, tables
 from tftjax.evaluate.baselines import BASELINES, POOLED
 from tftjax.evaluate.files import read_predictions
-from tftjax.evaluate.formatting import p_text
+from tftjax.evaluate.formatting import Unit, p_text
 from tftjax.evaluate.verdict import (
     Verdict,
     among_the_best,
@@ -34,6 +34,7 @@ from tftjax.evaluate.verdict import (
 )
 from tftjax.plots import theme
 from tftjax.plots.chart import Band, Chart, Line, packed
+from tftjax.plots.forecasts import fan_data, fan_picture
 from tftjax.plots.theme import Key, themed
 from tftjax.predict import forecast_next
 from tftjax.report.__main__ import main as report_main
@@ -45,6 +46,7 @@ from tftjax.storage.runs import Ended
 from tftjax.sweep.plan import Member
 from tftjax.sweep.results import write_results
 
+LEVEL = Unit(1.0, "level", ".6g")
 pytestmark = pytest.mark.slow  # but for a few that are done in no time
 
 
@@ -308,7 +310,7 @@ def test_names_of_the_data_are_no_code():
     assert [tag for tag, _ in found.tags].count("script") == 2
     assert "\u2028" not in re.search(r'<script type="application/json">(.*?)</script>', text)[1]
     (data,) = re.findall(r'<script type="application/json">(.*?)</script>', text)
-    assert [*json.loads(data)] == [name, f"{name}2"]
+    assert [key for key, _ in json.loads(data)] == [name, f"{name}2"]
 
 
 def test_numbers_for_the_script_are_those_of_the_figure():
@@ -317,9 +319,9 @@ def test_numbers_for_the_script_are_those_of_the_figure():
     days = pd.to_datetime(["1960-01-01", "2018-12-31", "2019-01-02", "2059-01-01"])
     data = packed(Chart(days, "return, %", [Line(Key("median", "ink"), values)], [band]))
 
-    def unpacked(unit, text):
+    def unpacked(unit, text, middle=0):
         steps = np.frombuffer(base64.b64decode(text), "<i2")
-        return np.where(steps == -32768, np.nan, unit * steps)
+        return np.where(steps == -32768, np.nan, middle + unit * steps)
 
     np.testing.assert_allclose(unpacked(*data["lines"][0]["values"]), values, atol=2.0 / 65_000)
     np.testing.assert_allclose(unpacked(*data["bands"][0]["low"]), values - 1, atol=3.0 / 65_000)
@@ -669,6 +671,7 @@ def test_headlines_by_hand():
 
 
 CHROMIUM = browser.find()
+ARROW = "new KeyboardEvent('keydown', {key: 'ArrowLeft'})"
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium or chrome on the PATH, and CHROMIUM is not set")
@@ -684,6 +687,79 @@ def test_a_browser_shows_it(judged, page, swept, tmp_path):
         assert tab.evaluate("document.documentElement.scrollWidth") > 390
         assert len(tab.requests()) == 2
         assert tab.complaints()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium or chrome on the PATH, and CHROMIUM is not set")
+def test_the_first_chart_is_shown_first_and_a_choice_changes_every_word(undrawn, tmp_path):
+    """Names that an object of JavaScript, and sorted JSON, put in another order."""
+    days, levels, returns = pd.bdate_range("2020-01-01", periods=7), (0.1, 0.5, 0.9), np.zeros(7)
+    forecast = np.tile([-1.0, 0.0, 1.0], (7, 1))
+    fans = {}
+    for place, (name, rows) in enumerate((("10", 7), ("100", 5), ("9", 6)), start=1):
+        fans[name] = fan_data(days, returns, place / 100 * forecast, levels, rows=rows)
+    skill = [Line(Key("fold", "purple", "dashed"), np.full(7, value)) for value in (12.0, 34.0)]
+    walk = {name: Chart(days, "skill, %", [line]) for name, line in zip("zb", skill, strict=True)}
+    svg = '<svg xmlns="http://www.w3.org/2000/svg" aria-label="of both" />'
+    both = theme.Picture("Skill", "of both", svg, svg, (), "z in 1, b in 2", walk)
+    fan = fan_picture(fans)._replace(wide=svg.replace("of both", "of the first"))
+    path = tmp_path / "choice.html"
+    page = Page("a", "b", None, [], fan, [Chapter("a", "A", [both])])
+    path.write_text(render(page), encoding="utf-8")
+
+    def said(tab, place):
+        figure = f"document.querySelectorAll('figure')[{place}]"
+        tab.evaluate(f"{figure}.querySelector('.chart svg').dispatchEvent({ARROW})")
+        parts = "['h3', '.readout', '.chart svg', 'figcaption'].map(it => figure.querySelector(it))"
+        return tab.evaluate(
+            f"(() => {{ const figure = {figure}, [a, b, c, d] = {parts};"
+            " return [a.textContent, b.textContent, c.ariaLabel, d.hidden] })()"
+        )
+
+    def choose(tab, place, name):
+        choice = f"document.querySelectorAll('figure')[{place}].querySelector('select')"
+        tab.evaluate(f"{choice}.value = '{name}'; {choice}.dispatchEvent(new Event('change'))")
+
+    with browser.start(CHROMIUM, tmp_path) as tab:
+        tab.open(path, 1280)
+        options = "[...document.querySelectorAll('option')].map(it => it.value)"
+        assert tab.evaluate(options) == ["10", "100", "9", "z", "b"]
+        heading, readout, label, hidden = said(tab, 0)
+        assert (heading, label, hidden) == (fan.title, "of the first", False)
+        assert fan.title.startswith("The last 7 forecasts, series 10:")
+        assert "80 % -1.00 to +1.00" in readout
+        choose(tab, 0, "9")
+        heading, readout, label, hidden = said(tab, 0)
+        assert heading.startswith("The last 6 forecasts, series 9:")
+        assert (label, hidden) == (heading, True)
+        assert "80 % -3.00 to +3.00" in readout
+        choose(tab, 0, "10")
+        assert said(tab, 0)[::2] == [fan.title, "of the first"]
+        heading, readout, label, hidden = said(tab, 1)
+        assert "fold +12" in readout
+        assert (heading, label, hidden) == ("Skill", "of both", False)
+        choose(tab, 1, "b")
+        heading, readout, label, hidden = said(tab, 1)
+        assert "fold +34" in readout
+        assert (heading, label, hidden) == ("Skill", "b. of both", False)
+        assert tab.complaints() == []
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium or chrome on the PATH, and CHROMIUM is not set")
+def test_a_level_has_its_digits_and_no_sign(undrawn, tmp_path):
+    days = pd.bdate_range("2020-01-01", periods=3)
+    forecast = np.array([[4490.0, 4500.0, 4512.3]] * 3)
+    chart = fan_data(days, np.array([4490.0, 5123.4, 4512.3]), forecast, (0.1, 0.5, 0.9), LEVEL)
+    svg = '<svg xmlns="http://www.w3.org/2000/svg" aria-label="a" />'
+    fan = fan_picture({"": chart})._replace(wide=svg, narrow=svg)
+    (tmp_path / "level.html").write_text(render(Page("a", "b", None, [], fan, [])), encoding="utf-8")
+    with browser.start(CHROMIUM, tmp_path) as tab:
+        tab.open(tmp_path / "level.html", 1280)
+        press = f"document.querySelector('.chart svg').dispatchEvent({ARROW})"
+        tab.evaluate(press)
+        readout = tab.evaluate("document.querySelector('.readout').textContent")
+        assert readout == "2020-01-03 (level): median 4500; actual 4512.3; 80 % 4490 to 4512.3"
+        tab.evaluate(press)
+        assert "actual 5123.4;" in tab.evaluate("document.querySelector('.readout').textContent")
 
 
 def _broken(folder):
