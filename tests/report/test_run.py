@@ -7,6 +7,7 @@ import html
 import itertools
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -37,6 +38,7 @@ from tftjax.plots.chart import Band, Chart, Line, packed
 from tftjax.plots.forecasts import fan_data, fan_picture
 from tftjax.plots.theme import Key, themed
 from tftjax.predict import forecast_next
+from tftjax.report import upcoming
 from tftjax.report.__main__ import main as report_main
 from tftjax.report.kinds import report
 from tftjax.report.page import Chapter, Code, Details, Facts, Items, Page, Text, render
@@ -290,6 +292,26 @@ def test_the_first_screen_is_in_words(judged, page):
     assert "Forecasts of SP500_Returns, judged on" in page.text
 
 
+def test_rows_of_a_month_are_spoken_of_as_months(judged, monkeypatch):
+    run = runs.open_run(judged)
+    panel = run.data.panel
+    monthly = run._replace(
+        data=run.data._replace(panel=panel._replace(about=panel.about | {"frequency": "monthly"}))
+    )
+    last = datetime.date(2002, 3, 22)  # of the data
+    table = forecast_next(run, run.data.whole)
+    monkeypatch.setattr(upcoming, "_table", lambda _: table)  # no second compilation
+    for days, late in ((34, False), (72, False), (73, True)):
+        monkeypatch.setattr(checkpoint, "written_on", lambda _, days=days: last + datetime.timedelta(days))
+        chapter = upcoming.next_forecast(lambda: [monthly])
+        said = " ".join(part.text for part in chapter.parts if isinstance(part, Text))
+        assert chapter.title == "The forecast for the month of 2002-03-25"
+        assert "on months up to 2" in said
+        assert (f"The data are {days} days older" in said) == late
+    monkeypatch.setattr(checkpoint, "written_on", lambda _: last + datetime.timedelta(11))
+    assert "are 11 days older" in str(upcoming.next_forecast(lambda: [run]))
+
+
 def test_names_of_the_data_are_no_code():
     """In text, in attributes, and in the script's JSON."""
     name = '</script><b title="\' style="x\u2028'
@@ -353,6 +375,9 @@ def test_words_for_who_knows_no_statistics():
         " Of 2 simpler methods it is better than 1 and worse than 0; of 1 nobody can tell. Wait for more days"
         " before you rely on it."
     )
+    months = in_words(metrics(a=better, b=level), "month")
+    assert months.startswith("On 100 months that it had not seen,")
+    assert "Wait for more months before" in months
     assert "nobody can say yet" in in_words(metrics(29, a=better))
     assert "nobody can say yet" in in_words(metrics())
 
@@ -369,6 +394,8 @@ def test_the_worth_of_intervals_in_words():
     assert "it is too wide" in intervals_in_words(metrics(0.9, 0.85, 0.95), 200)
     text = intervals_in_words(metrics(0.7, None, None), 600)
     assert text == "The 80 % band held 70 % of 600 forecasts on 200 days; 80 % would be right."
+    assert "82 % of 200 months:" in intervals_in_words(metrics(0.82, 0.78, 0.85), 200, "month")
+    assert "more weeks than it says" in intervals_in_words(metrics(0.7, 0.65, 0.75), 200, "week")
 
 
 def test_wrong_tails_in_words():
@@ -383,6 +410,9 @@ def test_wrong_tails_in_words():
         " expected: too few for chance."
     )
     assert tails_in_words({"tests": {}}) == ""
+    quarters = tails_in_words({"tests": {"value_at_risk": tests}}, "quarter")
+    assert quarters.startswith("31 quarters lay below")
+    assert "The 24 quarters below" in quarters
 
 
 def test_an_index_of_a_folder(judged, swept, tmp_path, capsys):
@@ -404,8 +434,47 @@ def test_an_index_of_a_folder(judged, swept, tmp_path, capsys):
     assert found.row("swept")[1] == "sweep"
     assert "metrics.json: cannot be read" in found.row("broken")[-1]
     assert "judged/report.html" in found.links
-    assert f"python -m tftjax.report {broken} " in found.text
+    assert "tftjax report" not in found.text  # no page could be made of it
+    assert "The test rows chose nothing" not in found.text  # they sort
     assert {path.name for path in folder.iterdir()} == {"judged", "swept", "broken", "notes", "report.html"}
+
+
+def test_an_index_names_only_what_can_have_a_page_and_takes_any_name(judged, tmp_path):
+    folder = tmp_path / "my runs"
+    for name in ("open", "a:b #1%", "it's"):
+        shutil.copytree(judged, folder / name, ignore=shutil.ignore_patterns("report.html"))
+    (folder / "a:b #1%" / "report.html").write_text("")
+    change(folder / "open" / "evaluation" / "metrics.json", lambda it: it["test"]["tests"].update(days=5))
+    for name in ("unfinished", "final"):
+        (folder / name).mkdir()
+        shutil.copy(judged / "config.json", folder / name)
+    final = runs.Final("../open", 3, 3, "2002-03-22", "2002-01-14", "beats 0", "x")
+    (folder / "final" / "final.json").write_text(json.dumps(final._asdict()))
+    (folder / "damaged").mkdir()
+    (folder / "damaged" / "sweep.json").write_text('{"members": [')
+    assert report([folder]) == [folder / "report.html"]
+    text = (folder / "report.html").read_text()
+    found, row = Reader(text), Reader(text).row("damaged")
+    assert row[1:6] == ["-"] * 5
+    assert row[6].startswith("Not to be judged: ")
+    assert "sweep.json: cannot be read" in row[6]
+    assert found.row("final")[6].startswith("Final fit to 2002-03-22.")
+    assert found.row("unfinished")[6].startswith("Not to be judged: ")
+    assert "a%3Ab%20%231%25/report.html" in found.links
+    code = re.search(r"<pre[^>]*>(.*?)</pre>", text, re.DOTALL)[1]
+    lines = [shlex.split(line) for line in html.unescape(code).splitlines()]
+    assert lines == [["tftjax", "report", str(path)] for path in (folder / "it's", folder / "open", folder)]
+    (order,) = re.findall(r'<th scope="row">open</th>.*?data-order="([^"]*)"', text)
+    assert float(order) == -1.0
+    assert report([folder]) == [folder / "report.html"]  # over its own
+
+
+def test_a_page_of_someone_else_s_is_not_replaced(judged, tmp_path, capsys):
+    shutil.copytree(judged, tmp_path / "run")
+    (tmp_path / "report.html").write_text("<p>My thesis</p>")
+    assert report_main([str(tmp_path)]) == 2
+    assert "has not written" in capsys.readouterr().err
+    assert (tmp_path / "report.html").read_text() == "<p>My thesis</p>"
 
 
 def test_the_same_run_gives_the_same_bytes_and_nothing_else_changes(judged, page):
