@@ -1,6 +1,7 @@
 """The report: what it says, what it refuses, and that a real browser shows it on a phone and in the dark."""
 
 import base64
+import dataclasses
 import datetime
 import hashlib
 import html
@@ -295,9 +296,8 @@ def test_the_first_screen_is_in_words(judged, page):
 def test_rows_of_a_month_are_spoken_of_as_months(judged, monkeypatch):
     run = runs.open_run(judged)
     panel = run.data.panel
-    monthly = run._replace(
-        data=run.data._replace(panel=panel._replace(about=panel.about | {"frequency": "monthly"}))
-    )
+    panel = panel._replace(about=panel.about | {"frequency": "monthly"})
+    monthly = dataclasses.replace(run, data=dataclasses.replace(run.data, panel=panel))
     last = datetime.date(2002, 3, 22)  # of the data
     table = forecast_next(run, run.data.whole)
     monkeypatch.setattr(upcoming, "_table", lambda _: table)  # no second compilation
@@ -434,7 +434,8 @@ def test_an_index_of_a_folder(judged, swept, tmp_path, capsys):
     assert found.row("swept")[1] == "sweep"
     assert "metrics.json: cannot be read" in found.row("broken")[-1]
     assert "judged/report.html" in found.links
-    assert "tftjax report" not in found.text  # no page could be made of it
+    assert f"tftjax report {folder / 'swept'} " in found.text
+    assert f"tftjax report {broken}" not in found.text  # no page could be made of it
     assert "The test rows chose nothing" not in found.text  # they sort
     assert {path.name for path in folder.iterdir()} == {"judged", "swept", "broken", "notes", "report.html"}
 
