@@ -1,12 +1,14 @@
 """The report: what it says, what it refuses, and that a real browser shows it on a phone and in the dark."""
 
 import base64
+import dataclasses
 import datetime
 import hashlib
 import html
 import itertools
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from tiny import contents
 from tftjax.evaluate import evaluation, tables
 from tftjax.evaluate.baselines import BASELINES, POOLED
 from tftjax.evaluate.files import read_predictions
-from tftjax.evaluate.formatting import p_text
+from tftjax.evaluate.formatting import Unit, p_text
 from tftjax.evaluate.verdict import (
     Verdict,
     among_the_best,
@@ -34,8 +36,10 @@ from tftjax.evaluate.verdict import (
 )
 from tftjax.plots import theme
 from tftjax.plots.chart import Band, Chart, Line, packed
+from tftjax.plots.forecasts import fan_data, fan_picture
 from tftjax.plots.theme import Key, themed
 from tftjax.predict import forecast_next
+from tftjax.report import upcoming
 from tftjax.report.__main__ import main as report_main
 from tftjax.report.kinds import report
 from tftjax.report.page import Chapter, Code, Details, Facts, Items, Page, Text, render
@@ -45,6 +49,7 @@ from tftjax.storage.runs import Ended
 from tftjax.sweep.plan import Member
 from tftjax.sweep.results import write_results
 
+LEVEL = Unit(1.0, "level", ".6g")
 pytestmark = pytest.mark.slow  # but for a few that are done in no time
 
 
@@ -288,6 +293,25 @@ def test_the_first_screen_is_in_words(judged, page):
     assert "Forecasts of SP500_Returns, judged on" in page.text
 
 
+def test_rows_of_a_month_are_spoken_of_as_months(judged, monkeypatch):
+    run = runs.open_run(judged)
+    panel = run.data.panel
+    panel = panel._replace(about=panel.about | {"frequency": "monthly"})
+    monthly = dataclasses.replace(run, data=dataclasses.replace(run.data, panel=panel))
+    last = datetime.date(2002, 3, 22)  # of the data
+    table = forecast_next(run, run.data.whole)
+    monkeypatch.setattr(upcoming, "_table", lambda _: table)  # no second compilation
+    for days, late in ((34, False), (72, False), (73, True)):
+        monkeypatch.setattr(checkpoint, "written_on", lambda _, days=days: last + datetime.timedelta(days))
+        chapter = upcoming.next_forecast(lambda: [monthly])
+        said = " ".join(part.text for part in chapter.parts if isinstance(part, Text))
+        assert chapter.title == "The forecast for the month of 2002-03-25"
+        assert "on months up to 2" in said
+        assert (f"The data are {days} days older" in said) == late
+    monkeypatch.setattr(checkpoint, "written_on", lambda _: last + datetime.timedelta(11))
+    assert "are 11 days older" in str(upcoming.next_forecast(lambda: [run]))
+
+
 def test_names_of_the_data_are_no_code():
     """In text, in attributes, and in the script's JSON."""
     name = '</script><b title="\' style="x\u2028'
@@ -308,7 +332,7 @@ def test_names_of_the_data_are_no_code():
     assert [tag for tag, _ in found.tags].count("script") == 2
     assert "\u2028" not in re.search(r'<script type="application/json">(.*?)</script>', text)[1]
     (data,) = re.findall(r'<script type="application/json">(.*?)</script>', text)
-    assert [*json.loads(data)] == [name, f"{name}2"]
+    assert [key for key, _ in json.loads(data)] == [name, f"{name}2"]
 
 
 def test_numbers_for_the_script_are_those_of_the_figure():
@@ -317,9 +341,9 @@ def test_numbers_for_the_script_are_those_of_the_figure():
     days = pd.to_datetime(["1960-01-01", "2018-12-31", "2019-01-02", "2059-01-01"])
     data = packed(Chart(days, "return, %", [Line(Key("median", "ink"), values)], [band]))
 
-    def unpacked(unit, text):
+    def unpacked(unit, text, middle=0):
         steps = np.frombuffer(base64.b64decode(text), "<i2")
-        return np.where(steps == -32768, np.nan, unit * steps)
+        return np.where(steps == -32768, np.nan, middle + unit * steps)
 
     np.testing.assert_allclose(unpacked(*data["lines"][0]["values"]), values, atol=2.0 / 65_000)
     np.testing.assert_allclose(unpacked(*data["bands"][0]["low"]), values - 1, atol=3.0 / 65_000)
@@ -351,6 +375,9 @@ def test_words_for_who_knows_no_statistics():
         " Of 2 simpler methods it is better than 1 and worse than 0; of 1 nobody can tell. Wait for more days"
         " before you rely on it."
     )
+    months = in_words(metrics(a=better, b=level), "month")
+    assert months.startswith("On 100 months that it had not seen,")
+    assert "Wait for more months before" in months
     assert "nobody can say yet" in in_words(metrics(29, a=better))
     assert "nobody can say yet" in in_words(metrics())
 
@@ -367,6 +394,8 @@ def test_the_worth_of_intervals_in_words():
     assert "it is too wide" in intervals_in_words(metrics(0.9, 0.85, 0.95), 200)
     text = intervals_in_words(metrics(0.7, None, None), 600)
     assert text == "The 80 % band held 70 % of 600 forecasts on 200 days; 80 % would be right."
+    assert "82 % of 200 months:" in intervals_in_words(metrics(0.82, 0.78, 0.85), 200, "month")
+    assert "more weeks than it says" in intervals_in_words(metrics(0.7, 0.65, 0.75), 200, "week")
 
 
 def test_wrong_tails_in_words():
@@ -381,6 +410,9 @@ def test_wrong_tails_in_words():
         " expected: too few for chance."
     )
     assert tails_in_words({"tests": {}}) == ""
+    quarters = tails_in_words({"tests": {"value_at_risk": tests}}, "quarter")
+    assert quarters.startswith("31 quarters lay below")
+    assert "The 24 quarters below" in quarters
 
 
 def test_an_index_of_a_folder(judged, swept, tmp_path, capsys):
@@ -402,8 +434,48 @@ def test_an_index_of_a_folder(judged, swept, tmp_path, capsys):
     assert found.row("swept")[1] == "sweep"
     assert "metrics.json: cannot be read" in found.row("broken")[-1]
     assert "judged/report.html" in found.links
-    assert f"python -m tftjax.report {broken} " in found.text
+    assert f"tftjax report {folder / 'swept'} " in found.text
+    assert f"tftjax report {broken}" not in found.text  # no page could be made of it
+    assert "The test rows chose nothing" not in found.text  # they sort
     assert {path.name for path in folder.iterdir()} == {"judged", "swept", "broken", "notes", "report.html"}
+
+
+def test_an_index_names_only_what_can_have_a_page_and_takes_any_name(judged, tmp_path):
+    folder = tmp_path / "my runs"
+    for name in ("open", "a:b #1%", "it's"):
+        shutil.copytree(judged, folder / name, ignore=shutil.ignore_patterns("report.html"))
+    (folder / "a:b #1%" / "report.html").write_text("")
+    change(folder / "open" / "evaluation" / "metrics.json", lambda it: it["test"]["tests"].update(days=5))
+    for name in ("unfinished", "final"):
+        (folder / name).mkdir()
+        shutil.copy(judged / "config.json", folder / name)
+    final = runs.Final("../open", 3, 3, "2002-03-22", "2002-01-14", "beats 0", "x")
+    (folder / "final" / "final.json").write_text(json.dumps(final._asdict()))
+    (folder / "damaged").mkdir()
+    (folder / "damaged" / "sweep.json").write_text('{"members": [')
+    assert report([folder]) == [folder / "report.html"]
+    text = (folder / "report.html").read_text()
+    found, row = Reader(text), Reader(text).row("damaged")
+    assert row[1:6] == ["-"] * 5
+    assert row[6].startswith("Not to be judged: ")
+    assert "sweep.json: cannot be read" in row[6]
+    assert found.row("final")[6].startswith("Final fit to 2002-03-22.")
+    assert found.row("unfinished")[6].startswith("Not to be judged: ")
+    assert "a%3Ab%20%231%25/report.html" in found.links
+    code = re.search(r"<pre[^>]*>(.*?)</pre>", text, re.DOTALL)[1]
+    lines = [shlex.split(line) for line in html.unescape(code).splitlines()]
+    assert lines == [["tftjax", "report", str(path)] for path in (folder / "it's", folder / "open", folder)]
+    (order,) = re.findall(r'<th scope="row">open</th>.*?data-order="([^"]*)"', text)
+    assert float(order) == -1.0
+    assert report([folder]) == [folder / "report.html"]  # over its own
+
+
+def test_a_page_of_someone_else_s_is_not_replaced(judged, tmp_path, capsys):
+    shutil.copytree(judged, tmp_path / "run")
+    (tmp_path / "report.html").write_text("<p>My thesis</p>")
+    assert report_main([str(tmp_path)]) == 2
+    assert "has not written" in capsys.readouterr().err
+    assert (tmp_path / "report.html").read_text() == "<p>My thesis</p>"
 
 
 def test_the_same_run_gives_the_same_bytes_and_nothing_else_changes(judged, page):
@@ -669,6 +741,7 @@ def test_headlines_by_hand():
 
 
 CHROMIUM = browser.find()
+ARROW = "new KeyboardEvent('keydown', {key: 'ArrowLeft'})"
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium or chrome on the PATH, and CHROMIUM is not set")
@@ -684,6 +757,79 @@ def test_a_browser_shows_it(judged, page, swept, tmp_path):
         assert tab.evaluate("document.documentElement.scrollWidth") > 390
         assert len(tab.requests()) == 2
         assert tab.complaints()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium or chrome on the PATH, and CHROMIUM is not set")
+def test_the_first_chart_is_shown_first_and_a_choice_changes_every_word(undrawn, tmp_path):
+    """Names that an object of JavaScript, and sorted JSON, put in another order."""
+    days, levels, returns = pd.bdate_range("2020-01-01", periods=7), (0.1, 0.5, 0.9), np.zeros(7)
+    forecast = np.tile([-1.0, 0.0, 1.0], (7, 1))
+    fans = {}
+    for place, (name, rows) in enumerate((("10", 7), ("100", 5), ("9", 6)), start=1):
+        fans[name] = fan_data(days, returns, place / 100 * forecast, levels, rows=rows)
+    skill = [Line(Key("fold", "purple", "dashed"), np.full(7, value)) for value in (12.0, 34.0)]
+    walk = {name: Chart(days, "skill, %", [line]) for name, line in zip("zb", skill, strict=True)}
+    svg = '<svg xmlns="http://www.w3.org/2000/svg" aria-label="of both" />'
+    both = theme.Picture("Skill", "of both", svg, svg, (), "z in 1, b in 2", walk)
+    fan = fan_picture(fans)._replace(wide=svg.replace("of both", "of the first"))
+    path = tmp_path / "choice.html"
+    page = Page("a", "b", None, [], fan, [Chapter("a", "A", [both])])
+    path.write_text(render(page), encoding="utf-8")
+
+    def said(tab, place):
+        figure = f"document.querySelectorAll('figure')[{place}]"
+        tab.evaluate(f"{figure}.querySelector('.chart svg').dispatchEvent({ARROW})")
+        parts = "['h3', '.readout', '.chart svg', 'figcaption'].map(it => figure.querySelector(it))"
+        return tab.evaluate(
+            f"(() => {{ const figure = {figure}, [a, b, c, d] = {parts};"
+            " return [a.textContent, b.textContent, c.ariaLabel, d.hidden] })()"
+        )
+
+    def choose(tab, place, name):
+        choice = f"document.querySelectorAll('figure')[{place}].querySelector('select')"
+        tab.evaluate(f"{choice}.value = '{name}'; {choice}.dispatchEvent(new Event('change'))")
+
+    with browser.start(CHROMIUM, tmp_path) as tab:
+        tab.open(path, 1280)
+        options = "[...document.querySelectorAll('option')].map(it => it.value)"
+        assert tab.evaluate(options) == ["10", "100", "9", "z", "b"]
+        heading, readout, label, hidden = said(tab, 0)
+        assert (heading, label, hidden) == (fan.title, "of the first", False)
+        assert fan.title.startswith("The last 7 forecasts, series 10:")
+        assert "80 % -1.00 to +1.00" in readout
+        choose(tab, 0, "9")
+        heading, readout, label, hidden = said(tab, 0)
+        assert heading.startswith("The last 6 forecasts, series 9:")
+        assert (label, hidden) == (heading, True)
+        assert "80 % -3.00 to +3.00" in readout
+        choose(tab, 0, "10")
+        assert said(tab, 0)[::2] == [fan.title, "of the first"]
+        heading, readout, label, hidden = said(tab, 1)
+        assert "fold +12" in readout
+        assert (heading, label, hidden) == ("Skill", "of both", False)
+        choose(tab, 1, "b")
+        heading, readout, label, hidden = said(tab, 1)
+        assert "fold +34" in readout
+        assert (heading, label, hidden) == ("Skill", "b. of both", False)
+        assert tab.complaints() == []
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium or chrome on the PATH, and CHROMIUM is not set")
+def test_a_level_has_its_digits_and_no_sign(undrawn, tmp_path):
+    days = pd.bdate_range("2020-01-01", periods=3)
+    forecast = np.array([[4490.0, 4500.0, 4512.3]] * 3)
+    chart = fan_data(days, np.array([4490.0, 5123.4, 4512.3]), forecast, (0.1, 0.5, 0.9), LEVEL)
+    svg = '<svg xmlns="http://www.w3.org/2000/svg" aria-label="a" />'
+    fan = fan_picture({"": chart})._replace(wide=svg, narrow=svg)
+    (tmp_path / "level.html").write_text(render(Page("a", "b", None, [], fan, [])), encoding="utf-8")
+    with browser.start(CHROMIUM, tmp_path) as tab:
+        tab.open(tmp_path / "level.html", 1280)
+        press = f"document.querySelector('.chart svg').dispatchEvent({ARROW})"
+        tab.evaluate(press)
+        readout = tab.evaluate("document.querySelector('.readout').textContent")
+        assert readout == "2020-01-03 (level): median 4500; actual 4512.3; 80 % 4490 to 4512.3"
+        tab.evaluate(press)
+        assert "actual 5123.4;" in tab.evaluate("document.querySelector('.readout').textContent")
 
 
 def _broken(folder):

@@ -8,7 +8,7 @@ import pytest
 
 from tftjax.config.loading import from_dict
 from tftjax.data.panel import make_panel
-from tftjax.report.walkforward import verdict_of
+from tftjax.report.walkforward import _worth, verdict_of
 from tftjax.sweep.plan import Member
 from tftjax.walkforward.files import Walk, skills, stormy_days
 from tftjax.walkforward.pool import headlines, volatility_name
@@ -59,6 +59,20 @@ def test_the_hardest_baseline_is_named_with_every_difference():
         "The best baseline, best, has a pinball loss of 1000.0000e-3; a -10.00 %, 95 % interval"
         " [-30.00, +10.00] %; b +10.00 %, 95 % interval [+5.00, +15.00] %."
     )
+
+
+def test_bands_are_of_all_forecasts_of_a_panel_and_of_several_steps():
+    index = pd.MultiIndex.from_product([["2005", "2006"], ["a", "flat"]], names=["fold", "forecast"])
+    config = from_dict({"model": {"prediction_length": 3}}, "test")
+    values = {"coverage": {"80": 0.7}, "tests": {"days": 11}}
+    given = walk()._replace(
+        folds=pd.DataFrame({"test_windows": [7, 7, 13, 13]}, index),  # of series with the same days
+        members=[Member("a-s1", "a", config)],
+        metrics={"a": values},
+        losses=pd.DataFrame(index=range(11)),
+    )
+    (text,) = _worth(given, "week").parts
+    assert text.text == "The 80 % band held 70 % of 60 forecasts on 11 weeks; 80 % would be right."
 
 
 def test_few_days_have_no_verdict():

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from tftjax.config.data import DataConfig
+from tftjax.data.calendar import UNITS
 
 Metrics = Mapping[str, Any]
 Number = int | float
@@ -115,6 +116,15 @@ def unit_of(data: DataConfig) -> Unit:
         "log_return": RETURNS._replace(title="log return, %"),
     }
     return units.get(data.target_transform, RETURNS)
+
+
+def noun_of(about: Mapping[str, Any]) -> str:
+    """What a row of a panel is, by its `about`.
+
+    >>> noun_of({"frequency": "monthly"}), noun_of({})
+    ('month', 'day')
+    """
+    return UNITS[about.get("frequency", "daily")].removeprefix("a ")
 
 
 def counted(count: int, noun: str) -> str:

@@ -45,14 +45,18 @@ class Verdict(NamedTuple):
     plain: str = ""
 
 
-def in_words(metrics: Metrics) -> str:
-    """What the verdict means for someone who uses the forecast, without a word of statistics."""
+def in_words(metrics: Metrics, noun: str = "day") -> str:
+    """What the verdict means for someone who uses the forecast, without a word of statistics.
+
+    Args:
+      noun: what a row is; see `noun_of`.
+    """
     tests, best = _tests(metrics), hardest(metrics["baselines"])
     days = metrics["tests"]["days"]
     if days < MIN_DAYS or best is None:
         return "There is too little to compare with, so nobody can say yet whether to trust this forecast."
     marks = [mark_of(test) for test in tests.values()]
-    unseen = f"On {days:,} days that it had not seen, this forecast's error (pinball loss) was"
+    unseen = f"On {days:,} {noun}s that it had not seen, this forecast's error (pinball loss) was"
     if set(marks) == {"good"}:
         return f"{unseen} smaller than that of every simpler method beside it, by more than chance explains."
     difference = relative(tests[best]["difference"], metrics["baselines"][best]["pinball"]) or 0.0
@@ -67,33 +71,38 @@ def in_words(metrics: Metrics) -> str:
         advice = f" than that of the simpler method {best}, which may be chance."
     else:
         advice = f" than that of the best simpler method, {best}, by more than chance explains."
-        counts += " Wait for more days before you rely on it."
+        counts += f" Wait for more {noun}s before you rely on it."
     return size + advice + counts
 
 
-def intervals_in_words(metrics: Metrics, count: int) -> str:
+def intervals_in_words(metrics: Metrics, count: int, noun: str = "day") -> str:
     """What the widest-used interval was worth, in a sentence or two; nothing without one.
 
     Args:
-      count: the number of forecasts, a day each unless there are several series or steps.
+      count: the number of forecasts, one a row unless there are several series or steps.
+      noun: what a row is; see `noun_of`.
     """
     days, band = metrics["tests"]["days"], shown_band(metrics["coverage"])
     if band is None:
         return ""
     flat, nominal = flatten(metrics), float(band) / 100
     held, low, high = (flat.get(f"{name}/{band}") for name in ("coverage", "coverage_low", "coverage_high"))
-    what = f"{days:,} days" if count == days else f"{count:,} forecasts on {days:,} days"
+    what = f"{days:,} {noun}s" if count == days else f"{count:,} forecasts on {days:,} {noun}s"
     said = f"The {band} % band held {share(held, 0)} of {what}"
     if low is None:
         return f"{said}; {band} % would be right."
     if low <= nominal <= high:
         return f"{said}: the difference to {band} % is within chance."
-    worth = "too narrow: more days than it says fall outside" if held < nominal else "too wide"
+    worth = f"too narrow: more {noun}s than it says fall outside" if held < nominal else "too wide"
     return f"{said}: it is {worth}."
 
 
-def tails_in_words(metrics: Metrics) -> str:
-    """Which outer quantiles were passed too often, too seldom or in clusters; nothing of several series."""
+def tails_in_words(metrics: Metrics, noun: str = "day") -> str:
+    """Which outer quantiles were passed too often, too seldom or in clusters; nothing of several series.
+
+    Args:
+      noun: what a row is; see `noun_of`.
+    """
     sentences = []
     for level, values in metrics["tests"].get("value_at_risk", {}).items():
         beyond = f"{'below' if float(level) < 0.5 else 'above'} the {100 * float(level):g} % quantile"
@@ -101,11 +110,11 @@ def tails_in_words(metrics: Metrics) -> str:
         few = values["violations"] < values["expected"]
         if wrong["kupiec_p"]:
             sentences.append(
-                f"{values['violations']} days lay {beyond}, and {values['expected']:.0f} were expected: too"
-                f" {'few' if few else 'many'} for chance."
+                f"{values['violations']} {noun}s lay {beyond}, and {values['expected']:.0f} were expected:"
+                f" too {'few' if few else 'many'} for chance."
             )
         elif wrong["independence_p"]:
-            sentences.append(f"The {values['violations']} days {beyond} came in clusters.")
+            sentences.append(f"The {values['violations']} {noun}s {beyond} came in clusters.")
     return " ".join(sentences)
 
 
@@ -152,8 +161,8 @@ def _added(name: str, test: Mapping[str, Any]) -> str:
     return f"{adds} {name} ({weight}encompassing {p_text(test['p'])})"
 
 
-def verdict_of(metrics: Metrics) -> Verdict:
-    """The verdict on the test rows."""
+def verdict_of(metrics: Metrics, noun: str = "day") -> Verdict:
+    """The verdict on the test rows; for `noun` see `in_words`."""
     points = [
         _hardest(metrics),
         among_the_best(metrics),
@@ -166,7 +175,7 @@ def verdict_of(metrics: Metrics) -> Verdict:
         "This is one training: another seed gives other numbers, and only several say how far apart.",
     ]
     line = f"Test rows: {verdict(metrics)}."
-    return Verdict(*headline(metrics), line, [*filter(None, points)], in_words(metrics))
+    return Verdict(*headline(metrics), line, [*filter(None, points)], in_words(metrics, noun))
 
 
 def _hardest(metrics: Metrics) -> str:

@@ -47,7 +47,7 @@ def fan_data(
     intervals = zip(bands, central_intervals(quantiles), strict=True)
     areas = [Band(key, forecast[:, low], forecast[:, high]) for key, (low, high, _) in intervals]
     lines = (Line(median, forecast[:, list(quantiles).index(0.5)]), Line(dots, actual))
-    return Chart(dates[-rows:], unit.title, lines, areas[::-1])
+    return Chart(dates[-rows:], unit.title, lines, areas[::-1], form=unit.form)
 
 
 def fan_drawing(chart: Chart, title: str) -> Drawing:
@@ -107,7 +107,7 @@ def fan_picture(charts: Mapping[str, Chart], title_end: str = "") -> Picture:
         alt=f"Forecast intervals and actual values, {text}.",
         legend=_fan_legend(first),
         caption=f"Of these {len(first.x)} dates alone: {text}.",
-    )._replace(charts=charts)
+    )._replace(charts=charts, of_first=True)
 
 
 def calibration(

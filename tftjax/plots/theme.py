@@ -143,6 +143,7 @@ class Picture(NamedTuple):
       legend: meaning of the colours.
       caption: help for reading.
       charts: what the page's script draws in its place, `plots.chart.Chart`s by name: one, or a choice.
+      of_first: whether title, alt and caption are about the first chart alone, as the figure is.
     """
 
     title: str
@@ -152,6 +153,7 @@ class Picture(NamedTuple):
     legend: tuple[Key, ...] = ()
     caption: str = ""
     charts: Mapping[str, Any] = MappingProxyType({})
+    of_first: bool = False
 
 
 class Drawing(NamedTuple):

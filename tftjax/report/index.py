@@ -1,8 +1,10 @@
 """The index of a folder: every run, sweep and walk-forward in it, with its verdict and a link to its page."""
 
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 from tftjax.errors import UserError
 from tftjax.evaluate.files import read_evaluation
@@ -26,19 +28,20 @@ class Judged(NamedTuple):
     metrics: Metrics
 
 
-def index_page(folder: Path, kinds: Mapping[Path, str]) -> Page:
+def index_page(folder: Path, kinds: Mapping[Path, str | UserError]) -> Page:
     """The page of a folder.
 
     Args:
-      kinds: kind of each directory in it, as `kinds.kind_of` tells.
+      kinds: kind of each directory in it, as `kinds.kind_of` tells, or why it has none.
     """
     rows, without = [], []
     for path, kind in kinds.items():
-        page = TrainingDirectory(path).report
-        if not page.is_file():
+        page, found = TrainingDirectory(path).report, _judged(path, kind)
+        if isinstance(found, Judged) and not page.is_file():
             without.append(path)
-        link = page.relative_to(folder).as_posix() if page.is_file() else ""
-        rows.append([Cell(path.name, "", link), Cell(kind), *_cells(path, kind)])
+        link = quote(page.relative_to(folder).as_posix()) if page.is_file() else ""
+        named = Cell(path.name, "", link), Cell("-" if isinstance(kind, UserError) else kind)
+        rows.append([*named, *_cells(found)])
     rows.sort(key=lambda row: -1.0 if row[2].order is None else row[2].order, reverse=True)
     head = (
         "name",
@@ -56,23 +59,32 @@ def index_page(folder: Path, kinds: Mapping[Path, str]) -> Page:
     table = Table("", (*head, "verdict"), rows, note)
     parts: list[Part] = [table]
     if without:
-        text = "Without a page, and so without a link: make it, and this index again."
-        parts += [Text(text), Code(f"python -m tftjax.report {' '.join(map(str, without))} {folder}")]
+        text = "Without a page, and so without a link: make each, and then this index again."
+        lines = [f"tftjax report {shlex.quote(str(path))}" for path in (*without, folder)]
+        parts += [Text(text), Code("\n".join(lines))]
     subtitle = f"{len(rows)} runs, sweeps and walk-forwards"
     return Page(
         folder.resolve().name, subtitle, None, [], None, [Chapter("all", "All in this folder", parts)]
     )
 
 
-def _cells(path: Path, kind: str) -> list[Cell]:
-    """Of a directory, what follows its name and kind."""
+def _judged(path: Path, kind: str | UserError) -> Judged | str:
+    """The judgement of a directory, or why it has none."""
     try:
+        if isinstance(kind, UserError):
+            raise kind
         if kind == "run" and (final := read_final(path)) is not None:
-            text = f"Final fit to {final.trained_until}. The run that chose its epochs: {final.verdict}."
-            return [*[Cell("-")] * 4, Cell(text, "prose")]
-        (mark, headline, *_), metrics = JUDGED[kind](path)
+            return f"Final fit to {final.trained_until}. The run that chose its epochs: {final.verdict}."
+        return JUDGED[kind](path)
     except UserError as error:
-        return [*[Cell("-")] * 4, Cell(f"Not to be judged: {error}", "prose")]
+        return f"Not to be judged: {error}"
+
+
+def _cells(found: Judged | str) -> list[Cell]:
+    """Of a directory, what follows its name and kind."""
+    if isinstance(found, str):
+        return [*[Cell("-")] * 4, Cell(found, "prose")]
+    (mark, headline, *_), metrics = found
     total, best = len(metrics["baselines"]), hardest(metrics["baselines"])
     beaten, difference = count_beaten(metrics), None
     if best is not None:
@@ -81,7 +93,8 @@ def _cells(path: Path, kind: str) -> list[Cell]:
     band = shown_band(metrics["coverage"])
     held = "-" if band is None else f"{share(metrics['coverage'][band])} of {band} %"
     earned = Cell(SYMBOLS[mark], mark if mark != "open" else "")
-    beats = Cell(f"{beaten} of {total}", "", "", beaten / total if total and mark != "open" else None)
+    # What is open stands below every share.
+    beats = Cell(f"{beaten} of {total}", "", "", beaten / total if total and mark != "open" else -1.0)
     return [beats, earned, Cell(GAIN.number(difference, "+")), Cell(held), Cell(f"{headline}.", "prose")]
 
 

@@ -2,9 +2,9 @@
 
 `report.html` in the directory of each run, sweep or walk-forward has no address outside of it: it asks for
 nothing. It is derived from the files beside it: it is replaced without asking, and the same files give the
-same bytes. Runs and sweeps given together must have forecast the same returns; runs are also tested against
-each other. Runs come before sweeps, whose pages link to them. A walk-forward's page has its own forecasts
-alone. A folder of all these gets an index of their verdicts.
+same bytes; a folder's must have been written here. Runs and sweeps given together must have forecast the
+same returns; runs are also tested against each other. Runs come before sweeps, whose pages link to them. A
+walk-forward's page has its own forecasts alone. A folder of all these gets an index of their verdicts.
 """
 
 import itertools
@@ -19,13 +19,15 @@ from tftjax.evaluate.scoring import SPLITS
 from tftjax.evaluate.significance import MIN_DAYS, Difference
 from tftjax.storage.directories import RunDirectory, SweepDirectory, TrainingDirectory
 
+OURS = b"Written by python -m tftjax.report"  # in the footer of every page
+
 
 def report(directories: Sequence[Path]) -> list[Path]:
     """Writes the reports of runs, sweeps and walk-forwards, and of folders of these; returns their paths.
 
     Raises:
       UserError: a directory is none of these or not finished, it has no predictions, forecasts do not
-        compare, or a page cannot be written.
+        compare, a page cannot be written, or a folder has a report.html from elsewhere.
     """
     # With matplotlib: half a second to import.
     from tftjax.report.index import index_page
@@ -37,6 +39,9 @@ def report(directories: Sequence[Path]) -> list[Path]:
     from tftjax.walkforward.files import read_walk
 
     kinds = {directory: kind_of(directory) for directory in dict.fromkeys(directories)}
+    for folder, kind in kinds.items():
+        if kind == "folder":
+            _check_ours(TrainingDirectory(folder).report)
     sweeps = {folder: read_results(folder) for folder, kind in kinds.items() if kind == "sweep"}
     walks = {folder: read_walk(folder) for folder, kind in kinds.items() if kind == "walk-forward"}
     members = {folder: read_evaluations(folder, results) for folder, results in sweeps.items()}
@@ -56,8 +61,25 @@ def report(directories: Sequence[Path]) -> list[Path]:
         write(folder, walk_page(walk))
     for folder, kind in kinds.items():
         if kind == "folder":
-            write(folder, index_page(folder, {part: kind_of(part) for part in parts_of(folder)}))
+            write(folder, index_page(folder, {part: _kind_or_error(part) for part in parts_of(folder)}))
     return written
+
+
+def _kind_or_error(part: Path) -> str | UserError:
+    """The kind of a part of a folder, or why it has none: one that is damaged is no reason for no index."""
+    try:
+        return kind_of(part)
+    except UserError as error:
+        return error
+
+
+def _check_ours(page: Path) -> None:
+    """Refuses to replace a page in a user's own folder that is not from here."""
+    if page.is_file() and OURS not in page.read_bytes():
+        raise UserError(
+            f"{page}: found a file that python -m tftjax.report has not written, expected none or an earlier"
+            " index. Move it away or rename it, then make the index again."
+        )
 
 
 def parts_of(folder: Path) -> list[Path]:

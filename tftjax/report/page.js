@@ -70,12 +70,14 @@ for (const part of document.querySelectorAll(".table > .scroll")) {
 // ---- Figures --------------------------------------------------------------------------------------------------
 
 const bits = (text) => new Int16Array(Uint8Array.from(atob(text), (it) => it.charCodeAt(0)).buffer);
-const scaled = ([unit, text]) => Array.from(bits(text), (it) => (it === -32768 ? NaN : it * unit));
+const scaled = ([unit, text, middle]) =>
+  Array.from(bits(text), (it) => (it === -32768 ? NaN : middle + it * unit));
 const day = (number) => new Date(number * DAY).toISOString().slice(0, 10);
 
 function unpack(chart) {
   return {
     title: chart.title,
+    form: chart.form,
     shade: chart.shade,
     shaded: chart.shaded,
     x: Array.from(bits(chart.x)),
@@ -92,26 +94,37 @@ function steps(low, high, count) {  // round numbers between two bounds
   return found;
 }
 
-function number(value) {
+function number(value, form) {  // in a format of Python such as "+.2f" or ".6g"
   if (!Number.isFinite(value)) return "\u2013";
-  return (value > 0 ? "+" : "") + value.toLocaleString("en", { maximumSignificantDigits: 3, useGrouping: false });
+  const [, sign, digits, kind] = form.match(/^(\+?)\.(\d+)([fg])$/);
+  const shown = kind === "f"
+    ? { minimumFractionDigits: digits, maximumFractionDigits: digits }
+    : { maximumSignificantDigits: Math.min(digits, 5) };  // steps of 16 bits hold no more
+  return value.toLocaleString("en", { ...shown, signDisplay: sign ? "exceptZero" : "auto", useGrouping: false });
 }
 
-function figure(place, charts) {
-  const names = Object.keys(charts), holder = document.createElement("div");
+function figure(place, named) {
+  const charts = new Map(named), names = [...charts.keys()], holder = document.createElement("div");
   holder.className = "chart";
   const controls = element(holder, "div", { class: "controls" });
-  let chart = unpack(charts[names[0]]), first = 0, last = chart.x.length - 1, at = null, begun = null;
+  let chart = unpack(charts.get(names[0])), first = 0, last = chart.x.length - 1, at = null, begun = null;
+  const written = place.querySelector("svg").getAttribute("aria-label");
+  let spoken = written;
   if (names.length > 1) {
     const label = element(controls, "label", {}, "Show ");
     const choice = element(label, "select");
     names.forEach((name) => element(choice, "option", { value: name }, name));
     const heading = place.parentElement.querySelector("h3"), title = heading.textContent;
-    const caption = place.parentElement.querySelector("figcaption");
+    const caption = place.parentElement.querySelector("figcaption[data-first]"), { length } = chart.x;
     choice.addEventListener("change", () => {
-      heading.textContent = title.replace(`series ${names[0]}`, () => `series ${choice.value}`);
-      caption.hidden = choice.value !== names[0];  // its numbers are of the first
-      chart = unpack(charts[choice.value]);
+      const other = choice.value !== names[0];
+      chart = unpack(charts.get(choice.value));
+      if (caption) {
+        const of = (count, name) => `${count} forecasts, series ${name}`;
+        heading.textContent = title.replace(of(length, names[0]), () => of(chart.x.length, choice.value));
+        caption.hidden = other;  // its numbers are of the first, and so are those of the label
+      }
+      spoken = !other ? written : caption ? heading.textContent : `${choice.value}. ${written}`;
       [first, last, at] = [0, chart.x.length - 1, null];
       draw();
     });
@@ -151,7 +164,6 @@ function figure(place, charts) {
   }
   const readout = element(holder, "p", { class: "readout", role: "status" });
   const drawn = element(holder, "div");
-  const written = place.querySelector("svg").getAttribute("aria-label");
   let width, scaleX, scaleY, svg, cursor;
 
   function read(index) {
@@ -165,14 +177,14 @@ function figure(place, charts) {
     element(cursor, "line", { x1: x, x2: x, y1: 8, y2: 272, stroke: "var(--ink)", "stroke-width": 1 });
     const said = [];
     for (const line of chart.lines) {
-      said.push(`${line.label} ${number(line.values[at])}`);
+      said.push(`${line.label} ${number(line.values[at], chart.form)}`);
       if (Number.isFinite(line.values[at])) {
         const spot = { cx: x, cy: scaleY(line.values[at]), r: 4, fill: `var(--${line.color})` };
         element(cursor, "circle", { ...spot, stroke: "var(--page)", "stroke-width": 1.5 });
       }
     }
     for (const band of [...chart.bands].reverse())
-      said.push(`${band.label} ${number(band.low[at])} to ${number(band.high[at])}`);
+      said.push(`${band.label} ${number(band.low[at], chart.form)} to ${number(band.high[at], chart.form)}`);
     readout.textContent = `${day(chart.x[at])} (${chart.title}): ${said.join("; ")}`;
   }
 
@@ -245,7 +257,7 @@ function figure(place, charts) {
     scaleX = (value) => 50 + (width - 62) * (end > start ? (value - start) / (end - start) : 0.5);
     scaleY = (value) => 272 - 264 * (value - low) / (high - low);
     drawn.replaceChildren();
-    svg = element(drawn, "svg", { viewBox: `0 0 ${width} 300`, role: "img", tabindex: 0, "aria-label": written });
+    svg = element(drawn, "svg", { viewBox: `0 0 ${width} 300`, role: "img", tabindex: 0, "aria-label": spoken });
     axes(low, high);
     marks();
     cursor = element(svg, "g");

@@ -156,6 +156,6 @@ def _colors() -> str:
     )
 
 
-def _charts(picture: Picture) -> dict[str, Any]:
-    """What the page's script draws, as JSON."""
-    return {name: packed(chart) for name, chart in picture.charts.items()}
+def _charts(picture: Picture) -> list[tuple[str, dict[str, Any]]]:
+    """What the page's script draws, as JSON: a list, as JSON's keys are sorted and a script's too."""
+    return [(name, packed(chart)) for name, chart in picture.charts.items()]

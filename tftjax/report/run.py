@@ -13,7 +13,7 @@ from tftjax.data.splits import Splits, make_blocks
 from tftjax.data.volatility import stormy_days
 from tftjax.evaluate import tables
 from tftjax.evaluate.files import Evaluation, daily_pinball, period
-from tftjax.evaluate.formatting import Unit, share, unit_of
+from tftjax.evaluate.formatting import Unit, noun_of, share, unit_of
 from tftjax.evaluate.significance import Difference
 from tftjax.evaluate.verdict import hardest, intervals_in_words, tails_in_words, verdict_of
 from tftjax.interpret.tables import read_interpretation
@@ -60,15 +60,17 @@ def run_page(evaluation: Evaluation, others: Mapping[str, tuple[float, Differenc
         Chapter("provenance", "Provenance", provenance(config, panel, saved)),
     ]
     subtitle = f"Forecasts of {panel.target}, judged on {period(evaluation.predictions['test'])}"
-    answers = [worth(evaluation), next_forecast(lambda: [runs.open_run(run.path)])]
+    noun = noun_of(panel.about)
+    answers = [worth(evaluation, noun), next_forecast(lambda: [runs.open_run(run.path)])]
     fan = fan_of(evaluation, unit_of(config.data))
-    return Page(config.name, subtitle, verdict_of(test), answers, fan, chapters)
+    return Page(config.name, subtitle, verdict_of(test, noun), answers, fan, chapters)
 
 
-def worth(evaluation: Evaluation) -> Chapter:
-    """What the intervals of the test rows were worth, in words."""
+def worth(evaluation: Evaluation, noun: str) -> Chapter:
+    """What the intervals of the test rows were worth, in words; for `noun` see `intervals_in_words`."""
     metrics, target = evaluation.metrics["test"], evaluation.predictions["test"].target
-    texts = intervals_in_words(metrics, target.size) or "It forecasts no interval.", tails_in_words(metrics)
+    held = intervals_in_words(metrics, target.size, noun) or "It forecasts no interval."
+    texts = held, tails_in_words(metrics, noun)
     return Chapter("worth", WORTH, [Text(text) for text in texts if text])
 
 

@@ -9,7 +9,7 @@ from tftjax.data.panel import read_panel
 from tftjax.errors import UserError
 from tftjax.evaluate import tables
 from tftjax.evaluate.files import Evaluation, check_comparable, period
-from tftjax.evaluate.formatting import LOSS, Metrics, unit_of
+from tftjax.evaluate.formatting import LOSS, Metrics, noun_of, unit_of
 from tftjax.evaluate.scoring import SPLIT_NAMES, SPLITS
 from tftjax.evaluate.significance import mean_interval
 from tftjax.evaluate.tables import Cell, Table
@@ -54,10 +54,11 @@ def sweep_page(folder: Path, results: pd.DataFrame, members: Evaluations) -> Pag
     days = period(first.predictions["test"])
     subtitle = f"Sweep of {len(configs)} configs, {len(results)} members, test rows {days}"
     best = judged_evaluation(results, members, ensembles)
-    answers = [worth(best), next_forecast(lambda: open_runs(folder, configs[0]))]
+    noun = noun_of(read_panel(first.directory).about)
+    answers = [worth(best, noun), next_forecast(lambda: open_runs(folder, configs[0]))]
     fan = fan_of(best, unit_of(RunDirectory(first.directory).read().data))
     fan = fan._replace(title=f"{fan.title}, {configs[0]}")
-    judgement = verdict_of(results, members, ensembles)
+    judgement = verdict_of(results, members, ensembles, noun)
     return Page(folder.resolve().name, subtitle, judgement, answers, fan, chapters)
 
 
@@ -68,8 +69,13 @@ def judged_evaluation(results: pd.DataFrame, members: Evaluations, ensembles: Ev
     return ensembles.get(best) or next(members[name] for name in names if name in members)
 
 
-def verdict_of(results: pd.DataFrame, members: Evaluations, ensembles: Evaluations) -> Verdict:
-    """The verdict on the config that came first on validation: on its ensemble, or else on its seeds."""
+def verdict_of(
+    results: pd.DataFrame, members: Evaluations, ensembles: Evaluations, noun: str = "day"
+) -> Verdict:
+    """The verdict on the config that came first on validation: on its ensemble, or else on its seeds.
+
+    For `noun` see `in_words`.
+    """
     best = ranking(results)[0]
     names = results.loc[results["config"] == best, "member"]
     seeds = {name: members[name].metrics for name in names if name in members}
@@ -95,7 +101,7 @@ def verdict_of(results: pd.DataFrame, members: Evaluations, ensembles: Evaluatio
     points = [sentence, *(f"{name}: {verdict(metrics['test'])}." for name, metrics in seeds.items())]
     points += _losses(results, best, next(iter(seeds.values())))
     points += [*diverged_text(diverged(results)), *_differences(members)]
-    plain = in_words(judged_evaluation(results, members, ensembles).metrics["test"])
+    plain = in_words(judged_evaluation(results, members, ensembles).metrics["test"], noun)
     return Verdict(mark, headlines[mark], line, points, plain)
 
 

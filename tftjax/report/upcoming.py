@@ -7,7 +7,7 @@ import pandas as pd
 
 from tftjax.data.prepared import target_days
 from tftjax.errors import UserError
-from tftjax.evaluate.formatting import Unit, counted, unit_of
+from tftjax.evaluate.formatting import Unit, counted, noun_of, unit_of
 from tftjax.evaluate.metrics import central_intervals
 from tftjax.evaluate.tables import Cell, Table
 from tftjax.evaluate.verdict import shown_band
@@ -17,7 +17,9 @@ from tftjax.storage import checkpoint, runs
 from tftjax.storage.directories import RunDirectory
 from tftjax.sweep.ensembles import average_tables
 
-LATE = datetime.timedelta(days=10)  # holidays and a weekend: data that end earlier are not of today
+# Data whose last row is older by more days are not of today: holidays and a weekend, and, as a row may have
+# the first date of its period, that period and the next, which is not over.
+LATE = {"day": 10, "week": 24, "month": 72, "quarter": 194}
 MAX_SHOWN = 8  # rows of a table that is not folded
 
 
@@ -37,7 +39,9 @@ def next_forecast(opened: Callable[[], Sequence[runs.Run]]) -> Chapter:
     low, high, band = _bounds(numbers)
     if len(table) == 1:
         (day, row), *_ = numbers.iterrows()
-        title = f"The forecast for {day:%A}, {day.date()}"
+        noun = noun_of(first.data.panel.about)
+        when = f"{day:%A}, {day.date()}" if noun == "day" else f"the {noun} of {day.date()}"
+        title = f"The forecast for {when}"
         parts: list[Part] = [Text(_sentence(row, low, high, band, unit))]
     else:
         title, shown = "The forecasts for the next steps", _shown(table, low, high, band, unit)
@@ -87,19 +91,19 @@ def _shown(table: pd.DataFrame, low: str | None, high: str | None, band: str | N
 
 def _age(run: runs.Run, day: datetime.date) -> list[Part]:
     """To which day the model and the forecast saw data, when it was trained, and how old the forecast is."""
-    data = run.data
+    data, noun = run.data, noun_of(run.data.panel.about)
     learned, chosen = (
         max(target_days(data.panel, data.blocks, split), default=None) for split in ("train", "val")
     )
     last = data.whole.frame.index.max().date()
     trained = checkpoint.written_on(RunDirectory(run.directory).checkpoints)
     when = "" if trained is None else f" on {trained}"
-    text = f"The data end on {last}. The model was trained{when}, on days up to {learned}"
-    text += "." if chosen is None else f"; days up to {chosen} chose its best epoch."
+    text = f"The data end on {last}. The model was trained{when}, on {noun}s up to {learned}"
+    text += "." if chosen is None else f"; {noun}s up to {chosen} chose its best epoch."
     if data.panel.about.get("calendar") == "weekdays":
         text += " Holidays count as days here (data.calendar)."
-    if trained is not None and trained - last > LATE:
-        days = (trained - last).days
+    days = 0 if trained is None else (trained - last).days
+    if days > LATE[noun]:
         text += f" The data are {days:,} days older than the model: tftjax predict forecasts from newer ones."
         return [Text(text)]
     if learned is not None and last - learned > LONG_AGO:

@@ -8,7 +8,7 @@ from typing import Any
 from tftjax.config.loading import settings
 from tftjax.data.panel import Panel, read_panel
 from tftjax.evaluate import tables
-from tftjax.evaluate.formatting import LOSS, Metrics, counted
+from tftjax.evaluate.formatting import LOSS, Metrics, counted, noun_of
 from tftjax.evaluate.tables import Cell, Table
 from tftjax.evaluate.verdict import (
     Verdict,
@@ -60,20 +60,26 @@ def walk_page(walk: Walk) -> Page:
     )
     skill, *rest = chapters[1].parts
     chapters[1] = chapters[1]._replace(parts=rest)
-    answers = [_worth(walk), next_forecast(lambda: open_runs(walk.folder, first.group))]
+    noun = noun_of(panel.about)
+    answers = [_worth(walk, noun), next_forecast(lambda: open_runs(walk.folder, first.group))]
     if len(walk.metrics) > 1:
         answers[1] = answers[1]._replace(title=f"{answers[1].title}, by {first.group}")
-    return Page(walk.folder.resolve().name, subtitle, verdict_of(walk), answers, skill, chapters)
+    return Page(walk.folder.resolve().name, subtitle, verdict_of(walk, noun), answers, skill, chapters)
 
 
-def _worth(walk: Walk) -> Chapter:
-    texts = {name: intervals_in_words(values, len(walk.losses)) for name, values in walk.metrics.items()}
+def _worth(walk: Walk, noun: str) -> Chapter:
+    windows = walk.folds["test_windows"].groupby("fold").first().sum()
+    count = int(windows) * walk.members[0].config.model.prediction_length
+    texts = {name: intervals_in_words(values, count, noun) for name, values in walk.metrics.items()}
     lines = [f"{name}: {text}" if len(texts) > 1 else text for name, text in texts.items() if text]
     return Chapter("worth", WORTH, [*map(Text, lines)])
 
 
-def verdict_of(walk: Walk) -> Verdict:
-    """The verdict on each config's forecast over the test days of all folds; none is chosen by them."""
+def verdict_of(walk: Walk, noun: str = "day") -> Verdict:
+    """The verdict on each config's forecast over the test days of all folds; none is chosen by them.
+
+    For `noun` see `in_words`.
+    """
     metrics, first = walk.metrics, _first(walk)
     marks = [headline(values)[0] for values in metrics.values()]
     total, good = len(first["tests"]["diebold_mariano"]), marks.count("good")
@@ -98,7 +104,7 @@ def verdict_of(walk: Walk) -> Verdict:
         )
     points += diverged_text(walk.lost)
     line = "Every fold trains anew on its own years; its baselines are estimated on the same train rows."
-    texts = {name: in_words(values) for name, values in itertools.islice(metrics.items(), CALIBRATED)}
+    texts = {name: in_words(values, noun) for name, values in itertools.islice(metrics.items(), CALIBRATED)}
     plain = " ".join(f"{name}: {text}" if len(metrics) > 1 else text for name, text in texts.items())
     return Verdict(mark, sentence, line, points, plain)
 
