@@ -1,5 +1,7 @@
 """A tiny run for the end-to-end tests: its data, its config, the commands as processes; fixtures."""
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -152,6 +154,20 @@ class Commands:
         process.send_signal(sent)
         out, err = process.communicate(timeout=60)
         return process.returncode, out, err
+
+
+def run_here(main, *arguments, code: int = 0) -> tuple[str, str]:
+    """Runs a command's `main` in this process, where its process is not what is tested; as `Commands.run`."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(runtime, "configure", lambda: None)
+        ended = main([str(argument) for argument in arguments])
+    assert ended == code, err.getvalue()
+    return out.getvalue(), err.getvalue()
 
 
 class TrainedRun:

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 from fuzz import check
 from pages import Reader, assert_shown, assert_works
-from tiny import contents, make_rows, metric_lines, write_config
+from tiny import contents, make_rows, metric_lines, run_here, write_config
 
-from tftjax import compare
+from tftjax import compare, predict
 from tftjax.config.loading import from_dict, load
 from tftjax.data.loading import load_panel
 from tftjax.data.prepared import prepare as prepare_data
@@ -23,7 +23,9 @@ from tftjax.evaluate.baselines import BASELINES
 from tftjax.evaluate.files import read_predictions
 from tftjax.report.__main__ import main as report_main
 from tftjax.storage import runs
+from tftjax.sweep.__main__ import main as sweep_main
 from tftjax.sweep.plan import make_plan
+from tftjax.train.__main__ import main as train_main
 from tftjax.walkforward import plan as walkforward
 from tftjax.walkforward.__main__ import main as walkforward_main
 from tftjax.walkforward.__main__ import make_parser, plan_of
@@ -173,20 +175,20 @@ def test_bad_arguments_make_nothing(configs, tmp_path, capsys):
 
 
 @pytest.fixture(scope="module")
-def walked(configs, commands, tmp_path_factory):
+def walked(configs, tmp_path_factory):
     """A walk-forward of two configs and two seeds: its folder and what it printed."""
     folder = tmp_path_factory.mktemp("walked")
-    out, err = commands.run("walkforward", *configs, *WALK, "--runs", folder)
+    out, err = run_here(walkforward_main, *configs, *WALK, "--runs", folder)
     assert err == ""
     return folder / "walk", out
 
 
 @pytest.mark.slow
-def test_a_member_is_a_single_run_of_its_dates(walked, configs, commands, tmp_path):
+def test_a_member_is_a_single_run_of_its_dates(walked, configs, tmp_path):
     """Beside folds with more windows; the single run is trained on two devices, which round differently."""
     dates = {"train": "2002-01-01", "val": "2004-01-01", "test": "2005-01-01", "end": "2006-01-01"}
     changes = ["--set", f"data.split_dates={json.dumps(dates)}", "--set", "train.seed=43"]
-    commands.run("train", configs[1], *changes, "--name", "tiny-2005-s43", "--runs", tmp_path)
+    run_here(train_main, configs[1], *changes, "--name", "tiny-2005-s43", "--runs", tmp_path)
     single, member = tmp_path / "tiny-2005-s43", walked[0] / "members" / "tiny-2005-s43"
     assert runs.read_config(single) == runs.read_config(member)
     for line, line_1 in zip(metric_lines(member), metric_lines(single), strict=True):
@@ -252,30 +254,30 @@ def test_tables(walked):
 
 
 @pytest.mark.slow
-def test_resume_of_what_is_done_changes_nothing(walked, configs, commands):
+def test_resume_of_what_is_done_changes_nothing(walked, configs):
     folder, _ = walked
     before = contents(folder)
-    commands.run("walkforward", *configs, *WALK, "--runs", folder.parent, "--resume", "--quiet")
+    run_here(walkforward_main, *configs, *WALK, "--runs", folder.parent, "--resume", "--quiet")
     assert contents(folder) == before
 
 
 @pytest.mark.slow
-def test_predict_takes_the_newest_fold(walked, commands):
+def test_predict_takes_the_newest_fold(walked):
     folder, _ = walked
-    out, err = commands.run("predict", folder, "--config", "tiny")
+    out, err = run_here(predict.main, folder, "--config", "tiny")
     assert "tiny, ensemble of 2, fold 2006" in err
     assert "2007-04-16" in out
-    _, err = commands.run("predict", folder, code=2)
+    _, err = run_here(predict.main, folder, code=2)
     assert "control or tiny" in err
 
 
 @pytest.mark.slow
-def test_a_refit_has_the_validation_rows_and_the_chosen_epochs(walked, configs, commands, tmp_path):
+def test_a_refit_has_the_validation_rows_and_the_chosen_epochs(walked, configs, tmp_path):
     """In a folder of its own; what was there before stays, and what has no validation has no combination."""
     folder = Path(shutil.copytree(walked[0], tmp_path / "walk"))
     before = contents(folder)
     arguments = [*configs, *WALK, "--runs", tmp_path, "--resume", "--refit"]
-    out, _ = commands.run("walkforward", *arguments)
+    out, _ = run_here(walkforward_main, *arguments)
     assert "trained anew on train and validation rows, for the epochs that validation chose" in out
     assert contents(folder) == before
     chosen, again = (tmp_path / name / "members" / "tiny-2006-s43" for name in ("walk", "walk-refit"))
@@ -290,17 +292,17 @@ def test_a_refit_has_the_validation_rows_and_the_chosen_epochs(walked, configs, 
     assert ["combination" in values for values in tested] == [True, False]
     assert len(read_walk(tmp_path / "walk-refit").folds.index.unique("fold")) == 2
     before = contents(tmp_path)
-    commands.run("walkforward", *arguments, "--quiet")
+    run_here(walkforward_main, *arguments, "--quiet")
     assert contents(tmp_path) == before
     # Refused before anything is trained, though the first walk-forward is free to begin.
     shutil.rmtree(folder)
-    _, err = commands.run("walkforward", *configs, *WALK, "--runs", tmp_path, "--refit", code=2)
+    _, err = run_here(walkforward_main, *configs, *WALK, "--runs", tmp_path, "--refit", code=2)
     assert "walk-refit: exists. Go on with both walk-forwards (--resume" in err
     assert not folder.exists()
 
 
 @pytest.mark.slow
-def test_a_refit_without_a_member_that_diverged(walked, configs, commands, tmp_path):
+def test_a_refit_without_a_member_that_diverged(walked, configs, tmp_path):
     folder = Path(shutil.copytree(walked[0], tmp_path / "walk"))
     name = "tiny-2006-s42"
     path = folder / "ended.json"
@@ -308,7 +310,7 @@ def test_a_refit_without_a_member_that_diverged(walked, configs, commands, tmp_p
     ended[name]["status"] = "diverged"
     path.write_text(json.dumps(ended))
     arguments = [*configs, *WALK, "--runs", tmp_path, "--resume", "--refit", "--quiet"]
-    _, err = commands.run("walkforward", *arguments)
+    _, err = run_here(walkforward_main, *arguments)
     assert f"left out of {tmp_path / 'walk-refit'}, as they diverged: {name}" in " ".join(err.split())
     assert not (tmp_path / "walk-refit" / "members" / name).exists()
     assert "tiny, seed 43" in read_walk(tmp_path / "walk-refit").pooled.index
@@ -327,13 +329,13 @@ def test_rows_that_are_trained_on_choose_nothing():
 @pytest.mark.slow
 def test_parts_are_concluded_as_one(walked, configs, commands, tmp_path):
     for part in ("2/2", "1/2"):
-        out, err = commands.run("walkforward", *configs, *WALK, "--runs", tmp_path, "--part", part, "--quiet")
+        out, err = run_here(walkforward_main, *configs, *WALK, "--runs", tmp_path, "--part", part, "--quiet")
         assert (out, err) == ("", "")
-    _, err = commands.run("sweep", "--conclude", tmp_path / "walk", code=2)
+    _, err = run_here(sweep_main, "--conclude", tmp_path / "walk", code=2)
     assert "found a walk-forward, expected a sweep. Use tftjax walkforward --conclude" in err
     _, err = commands.run("walkforward", *configs, *WALK, "--part", "1/2", "--refit", code=2)
     assert "--refit needs all folds: leave it out of --part, and give it to --conclude" in err
-    _, err = commands.run("walkforward", "--conclude", tmp_path / "walk")
+    _, err = run_here(walkforward_main, "--conclude", tmp_path / "walk")
     assert err == ""
     for name in ("pooled.csv", "gains.csv", "folds.csv", "summary.md"):
         assert (tmp_path / "walk" / name).read_bytes() == (walked[0] / name).read_bytes()
