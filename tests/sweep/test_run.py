@@ -17,6 +17,7 @@ from tftjax.evaluate.__main__ import main as evaluate_main
 from tftjax.evaluate.files import read_predictions
 from tftjax.storage import checkpoint
 from tftjax.storage import runs as storage_runs
+from tftjax.sweep import run
 from tftjax.sweep.__main__ import main as sweep_main
 from tftjax.sweep.__main__ import make_parser, plan_of
 from tftjax.sweep.members import claim, read_members
@@ -298,28 +299,17 @@ def test_a_sweep_that_exists(swept, configs, tmp_path, capsys):
     assert contents(folder) == before
 
 
-@pytest.mark.slow
-def test_members_without_penalties_take_the_data_s_own_spread(tmp_path, in_process, capsys):
-    rows = make_rows()
-    rows["SP500_Returns"] *= 8
-    weights = {"mean_weight": 0.0, "std_weight": 0.0}
-    path = write_config(tmp_path, rows, loss=weights, train={"max_epochs": 1})
-    command = [str(path), "--seeds", "2", "--runs", str(tmp_path)]
-    assert sweep_main(command) == 0, capsys.readouterr().err
-    spread = float(f"{rows['SP500_Returns'].iloc[:224].std(ddof=0):.4g}")
-    assert f"loss.target_std {spread:g} in 2 of them" in capsys.readouterr().out
-    assert [member.config.loss.target_std for member in read_members(tmp_path / "tiny")] == [spread] * 2
-    before = contents(tmp_path / "tiny")
-    assert sweep_main([*command, "--resume", "--quiet"]) == 0, capsys.readouterr().err
-    assert contents(tmp_path / "tiny") == before
+# ---- Two programs ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-def test_members_that_have_ended_are_evaluated_while_others_train(tmp_path, in_process, monkeypatch):
-    """The second program begins to train only after the first one's member is evaluated."""
-    from tftjax.sweep import run
+@pytest.fixture(scope="module")
+def two_programs(tmp_path_factory, quick_evaluation):
+    """A sweep of two programs of a member: the command, what it printed, and how many were evaluated before.
 
-    train, found = run.train_program, []
+    The second begins to train only after the first one's member is evaluated. Neither has a penalty, and the
+    returns vary eight times as much as those of the S&P 500.
+    """
+    folder, train, found = tmp_path_factory.mktemp("two"), run.train_program, []
 
     def wait_and_train(folder, number, members, *others):
         until = time.monotonic() + 60
@@ -330,10 +320,34 @@ def test_members_that_have_ended_are_evaluated_while_others_train(tmp_path, in_p
         found.append(len(done))
         train(folder, number, members, *others)
 
-    monkeypatch.setattr(run, "train_program", wait_and_train)
-    config = write_config(tmp_path, make_rows(), train={"max_epochs": 1})
-    command = [str(config), "--grid", "model.hidden_size=3,5", "--set", "model.num_heads=1", "--quiet"]
-    sweep_main([*command, "--runs", str(tmp_path / "runs")])
+    rows = make_rows()
+    rows["SP500_Returns"] *= 8
+    weights = {"mean_weight": 0.0, "std_weight": 0.0}
+    config = write_config(folder, rows, loss=weights, train={"max_epochs": 1})
+    sizes = ["--grid", "model.hidden_size=3,5", "--set", "model.num_heads=1"]
+    command = [config, *sizes, "--runs", folder / "runs"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "train_program", wait_and_train)
+        out, _ = run_here(sweep_main, *command)
+    return command, out, found
+
+
+@pytest.mark.slow
+def test_members_without_penalties_take_the_data_s_own_spread(two_programs):
+    command, out, _ = two_programs
+    folder = command[-1] / "tiny"
+    returns = make_rows()["SP500_Returns"] * 8
+    spread = float(f"{returns.iloc[:224].std(ddof=0):.4g}")
+    assert f"loss.target_std {spread:g} in 2 of them" in out
+    assert [member.config.loss.target_std for member in read_members(folder)] == [spread] * 2
+    before = contents(folder)
+    run_here(sweep_main, *command, "--resume", "--quiet")
+    assert contents(folder) == before
+
+
+@pytest.mark.slow
+def test_members_that_have_ended_are_evaluated_while_others_train(two_programs):
+    command, _, found = two_programs
     assert found == [0, 1]
-    ended = json.loads((tmp_path / "runs" / "tiny" / "ended.json").read_text())
+    ended = json.loads((command[-1] / "tiny" / "ended.json").read_text())
     assert [member["evaluated"] for member in ended.values()] == [True, True]

@@ -271,16 +271,22 @@ def test_predict_takes_the_newest_fold(walked):
     assert "control or tiny" in err
 
 
+@pytest.fixture(scope="module")
+def refitted(walked, configs, tmp_path_factory):
+    """A copy of the walk-forward with its refit beside it: the folder of both and what was printed."""
+    folder = tmp_path_factory.mktemp("refitted")
+    shutil.copytree(walked[0], folder / "walk")
+    out, _ = run_here(walkforward_main, *configs, *WALK, "--runs", folder, "--resume", "--refit")
+    return folder, out
+
+
 @pytest.mark.slow
-def test_a_refit_has_the_validation_rows_and_the_chosen_epochs(walked, configs, tmp_path):
+def test_a_refit_has_the_validation_rows_and_the_chosen_epochs(walked, refitted, configs):
     """In a folder of its own; what was there before stays, and what has no validation has no combination."""
-    folder = Path(shutil.copytree(walked[0], tmp_path / "walk"))
-    before = contents(folder)
-    arguments = [*configs, *WALK, "--runs", tmp_path, "--resume", "--refit"]
-    out, _ = run_here(walkforward_main, *arguments)
+    folder, out = refitted
     assert "trained anew on train and validation rows, for the epochs that validation chose" in out
-    assert contents(folder) == before
-    chosen, again = (tmp_path / name / "members" / "tiny-2006-s43" for name in ("walk", "walk-refit"))
+    assert contents(folder / "walk") == contents(walked[0])
+    chosen, again = (folder / name / "members" / "tiny-2006-s43" for name in ("walk", "walk-refit"))
     first, second = (runs.open_run(path) for path in (chosen, again))
     windows = [len(run.data.starts["train"]) for run in (first, second)]
     assert windows[1] - windows[0] == 260  # the weekdays of 2005: the purged one is now before the test rows
@@ -290,30 +296,41 @@ def test_a_refit_has_the_validation_rows_and_the_chosen_epochs(walked, configs, 
     assert (second.config.train.stop_after, second.best_epoch) == (epochs, epochs)
     tested = [json.loads((path / "evaluation/metrics.json").read_text())["test"] for path in (chosen, again)]
     assert ["combination" in values for values in tested] == [True, False]
-    assert len(read_walk(tmp_path / "walk-refit").folds.index.unique("fold")) == 2
-    before = contents(tmp_path)
-    run_here(walkforward_main, *arguments, "--quiet")
-    assert contents(tmp_path) == before
-    # Refused before anything is trained, though the first walk-forward is free to begin.
-    shutil.rmtree(folder)
-    _, err = run_here(walkforward_main, *configs, *WALK, "--runs", tmp_path, "--refit", code=2)
-    assert "walk-refit: exists. Go on with both walk-forwards (--resume" in err
-    assert not folder.exists()
+    assert len(read_walk(folder / "walk-refit").folds.index.unique("fold")) == 2
+    before = contents(folder)
+    run_here(walkforward_main, *configs, *WALK, "--runs", folder, "--resume", "--refit", "--quiet")
+    assert contents(folder) == before
 
 
 @pytest.mark.slow
-def test_a_refit_without_a_member_that_diverged(walked, configs, tmp_path):
-    folder = Path(shutil.copytree(walked[0], tmp_path / "walk"))
+def test_a_refit_that_is_there_is_refused_before_anything_is_trained(configs, tmp_path):
+    """Though the first walk-forward is free to begin."""
+    (tmp_path / "walk-refit").mkdir()
+    _, err = run_here(walkforward_main, *configs, *WALK, "--runs", tmp_path, "--refit", code=2)
+    assert "walk-refit: exists. Go on with both walk-forwards (--resume" in err
+    assert not (tmp_path / "walk").exists()
+
+
+@pytest.mark.slow
+def test_a_refit_without_a_member_that_diverged(refitted, configs, tmp_path):
+    """It goes on with a refit of the other members, and would refuse one with any other members."""
+    both = Path(shutil.copytree(refitted[0], tmp_path / "both"))
     name = "tiny-2006-s42"
-    path = folder / "ended.json"
-    ended = json.loads(path.read_text())
+    ended = json.loads((both / "walk" / "ended.json").read_text())
     ended[name]["status"] = "diverged"
-    path.write_text(json.dumps(ended))
-    arguments = [*configs, *WALK, "--runs", tmp_path, "--resume", "--refit", "--quiet"]
+    (both / "walk" / "ended.json").write_text(json.dumps(ended))
+    again = both / "walk-refit"
+    identity, ended = (json.loads((again / file).read_text()) for file in ("sweep.json", "ended.json"))
+    identity["members"] = [member for member in identity["members"] if member["name"] != name]
+    del ended[name]
+    (again / "sweep.json").write_text(json.dumps(identity))
+    (again / "ended.json").write_text(json.dumps(ended))
+    shutil.rmtree(again / "members" / name)
+    arguments = [*configs, *WALK, "--runs", both, "--resume", "--refit", "--quiet"]
     _, err = run_here(walkforward_main, *arguments)
-    assert f"left out of {tmp_path / 'walk-refit'}, as they diverged: {name}" in " ".join(err.split())
-    assert not (tmp_path / "walk-refit" / "members" / name).exists()
-    assert "tiny, seed 43" in read_walk(tmp_path / "walk-refit").pooled.index
+    assert f"left out of {again}, as they diverged: {name}" in " ".join(err.split())
+    assert not (again / "members" / name).exists()
+    assert "tiny, seed 43" in read_walk(again).pooled.index
 
 
 def test_rows_that_are_trained_on_choose_nothing():
