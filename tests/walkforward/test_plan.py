@@ -19,6 +19,7 @@ from tftjax.config.loading import from_dict, load
 from tftjax.data.loading import load_panel
 from tftjax.data.prepared import prepare as prepare_data
 from tftjax.errors import UserError
+from tftjax.evaluate import evaluation, scoring
 from tftjax.evaluate.baselines import BASELINES
 from tftjax.evaluate.files import read_predictions
 from tftjax.report.__main__ import main as report_main
@@ -175,7 +176,7 @@ def test_bad_arguments_make_nothing(configs, tmp_path, capsys):
 
 
 @pytest.fixture(scope="module")
-def walked(configs, tmp_path_factory):
+def walked(configs, shared_baselines, tmp_path_factory):
     """A walk-forward of two configs and two seeds: its folder and what it printed."""
     folder = tmp_path_factory.mktemp("walked")
     out, err = run_here(walkforward_main, *configs, *WALK, "--runs", folder)
@@ -184,10 +185,11 @@ def walked(configs, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_member_is_a_single_run_of_its_dates(walked, configs, tmp_path):
+def test_a_member_is_a_single_run_of_its_dates(walked, configs, tmp_path, monkeypatch):
     """Beside folds with more windows; the single run is trained on two devices, which round differently."""
     dates = {"train": "2002-01-01", "val": "2004-01-01", "test": "2005-01-01", "end": "2006-01-01"}
     changes = ["--set", f"data.split_dates={json.dumps(dates)}", "--set", "train.seed=43"]
+    monkeypatch.setattr(evaluation, "score_baselines", scoring.score_baselines)  # its own, to compare
     run_here(train_main, configs[1], *changes, "--name", "tiny-2005-s43", "--runs", tmp_path)
     single, member = tmp_path / "tiny-2005-s43", walked[0] / "members" / "tiny-2005-s43"
     assert runs.read_config(single) == runs.read_config(member)
