@@ -63,4 +63,4 @@ def pytest_collection_modifyitems(items):
 
 
 # The fixtures of the end-to-end tests, shared by several files; after the hook, as it imports the package.
-from tiny import commands, in_process, quick_evaluation, trained  # noqa: E402, F401
+from tiny import commands, in_process, quick_evaluation, shared_baselines, trained  # noqa: E402, F401

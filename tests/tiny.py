@@ -1,5 +1,7 @@
 """A tiny run for the end-to-end tests: its data, its config, the commands as processes; fixtures."""
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -18,6 +20,7 @@ from tftjax.data.panel import Panel
 from tftjax.evaluate import evaluation, scoring
 from tftjax.plots import theme
 from tftjax.storage import checkpoint, runs
+from tftjax.walkforward import pool
 
 ROOT = Path(__file__).parents[1]
 EPOCHS = 8
@@ -154,6 +157,20 @@ class Commands:
         return process.returncode, out, err
 
 
+def run_here(main, *arguments, code: int = 0) -> tuple[str, str]:
+    """Runs a command's `main` in this process, where its process is not what is tested; as `Commands.run`."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(runtime, "configure", lambda: None)
+        ended = main([str(argument) for argument in arguments])
+    assert ended == code, err.getvalue()
+    return out.getvalue(), err.getvalue()
+
+
 class TrainedRun:
     """The shared run: never interrupted, left as it was made. Copy it before changing anything."""
 
@@ -182,17 +199,25 @@ def in_process(monkeypatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def quick_evaluation():
-    """A file's evaluations share the scores of baselines on the same data, as in a sweep; no PNG is drawn.
+def shared_baselines():
+    """What a file evaluates in this process shares the scores of baselines on the same data, as a sweep does.
 
-    For files whose tests train again and again and look at neither: both take as long as the training.
+    For files that evaluate again and again and look at baselines once: they take as long as the training.
     """
     known: dict = {}
 
-    def score_baselines(run, windows, given=None):
-        return scoring.score_baselines(run, windows, known if given is None else given)
+    def score_baselines(run, windows, _=None):
+        return scoring.score_baselines(run, windows, known)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "score_baselines", score_baselines)
+        for module in (evaluation, pool):
+            patch.setattr(module, "score_baselines", score_baselines)
+        yield
+
+
+@pytest.fixture(scope="module")
+def quick_evaluation(shared_baselines):
+    """`shared_baselines`, and no PNG is drawn: for files that do not look at them."""
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(theme, "save", lambda path, drawing: path.write_bytes(b"\x89PNG"))
         yield

@@ -9,17 +9,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tiny import assert_same_run, contents, make_rows, metric_lines, write_config
+from tiny import assert_same_run, contents, make_rows, metric_lines, run_here, write_config
 
 from tftjax import predict
 from tftjax.errors import UserError
+from tftjax.evaluate.__main__ import main as evaluate_main
 from tftjax.evaluate.files import read_predictions
 from tftjax.storage import checkpoint
 from tftjax.storage import runs as storage_runs
+from tftjax.sweep import run
 from tftjax.sweep.__main__ import main as sweep_main
 from tftjax.sweep.__main__ import make_parser, plan_of
 from tftjax.sweep.members import claim, read_members
 from tftjax.sweep.run import load_data
+from tftjax.train.__main__ import main as train_main
+
+pytestmark = pytest.mark.usefixtures("shared_baselines")
 
 NAMES = ["control-s42", "control-s43", "tiny-s42", "tiny-s43"]
 
@@ -66,16 +71,16 @@ def test_every_member_is_the_single_run(swept, trained):
 
 
 @pytest.mark.slow
-def test_a_member_can_be_evaluated_predicted_and_resumed(swept, configs, commands, tmp_path):
+def test_a_member_can_be_evaluated_predicted_and_resumed(swept, configs, tmp_path):
     member = Path(shutil.copytree(swept[0] / "members" / "tiny-s43", tmp_path / "tiny-s43"))
     before = contents(member)
     shutil.rmtree(member / "evaluation")
-    commands.run("evaluate", member)
+    run_here(evaluate_main, member)
     assert contents(member) == before
-    out, _ = commands.run("predict", member)
+    out, _ = run_here(predict.main, member)
     assert "0.5" in out
     own = ["--name", "tiny-s43", "--set", "train.seed=43", "--runs", tmp_path]
-    out, _ = commands.run("train", configs[1], *own, "--resume")
+    out, _ = run_here(train_main, configs[1], *own, "--resume")
     assert "epoch 1/" not in out  # nothing was left to train
     assert contents(member) == before
 
@@ -97,23 +102,23 @@ def test_an_ensemble_is_evaluated_beside_its_members(swept):
 
 
 @pytest.mark.slow
-def test_predict_averages_the_seeds_of_a_config(swept, commands):
+def test_predict_averages_the_seeds_of_a_config(swept):
     folder, _ = swept
     both = [storage_runs.open_run(folder / "members" / f"tiny-s{seed}") for seed in (42, 43)]
     tables = [predict.forecast_next(run, run.data.panel) for run in both]
-    out, err = commands.run("predict", folder, "--config", "tiny")
+    out, err = run_here(predict.main, folder, "--config", "tiny")
     assert "tiny, ensemble of 2" in err
     mean = sum(table.iloc[0].to_numpy() for table in tables) / 2
     assert " ".join(f"{value:+.5f}" for value in sorted(mean)) in out
-    _, err = commands.run("predict", folder, code=2)
+    _, err = run_here(predict.main, folder, code=2)
     assert "Choose one (--config, in Python config=): control or tiny." in err
 
 
 @pytest.mark.slow
-def test_resume_with_other_evaluation_settings_evaluates_anew(swept, configs, commands, tmp_path):
+def test_resume_with_other_evaluation_settings_evaluates_anew(swept, configs, tmp_path):
     folder = Path(shutil.copytree(swept[0], tmp_path / "sweep"))
     window = ["--set", "evaluation.quality_window=20"]
-    out, _ = commands.run("sweep", *configs, "--seeds", 2, "--runs", tmp_path, "--resume", *window)
+    out, _ = run_here(sweep_main, *configs, "--seeds", 2, "--runs", tmp_path, "--resume", *window)
     assert "healthy," in out
     before, after = (pd.read_csv(sweep_run / "results.csv") for sweep_run in (swept[0], folder))
     pd.testing.assert_frame_equal(after[before.columns], before)
@@ -189,10 +194,10 @@ def test_parts_at_once_one_killed_and_concluded_are_one(swept, configs, commands
     assert out.startswith(f"part 1/2, 2 of 4 members in 1 program(s), in {folder}")
     assert out.endswith(f"part 1/2 is trained. After the last one: --conclude {folder}\n")
     assert not (folder / "results.csv").exists()
-    _, err = commands.run("sweep", "--conclude", folder, code=2)
+    _, err = run_here(sweep_main, "--conclude", folder, code=2)
     assert "2 of 4 members have not ended, of part 2/2 (control-s43, tiny-s43)" in err
     commands.run("sweep", *configs, "--seeds", 2, "--runs", tmp_path, "--part", "2/2")
-    out, err = commands.run("sweep", "--conclude", folder)
+    out, err = run_here(sweep_main, "--conclude", folder)
     assert err == ""
     assert "\nUse " in out
     for name in NAMES:
@@ -202,7 +207,7 @@ def test_parts_at_once_one_killed_and_concluded_are_one(swept, configs, commands
 
 
 @pytest.mark.slow
-def test_parts_in_folders_of_their_own(swept, configs, commands, tmp_path):
+def test_parts_in_folders_of_their_own(swept, tmp_path):
     """Another folder lacks a member and its end: what `--part` leaves there."""
     both = []
     for number, names in ((1, NAMES[::2]), (2, NAMES[1::2])):
@@ -217,7 +222,7 @@ def test_parts_in_folders_of_their_own(swept, configs, commands, tmp_path):
         both.append(folder)
     second = contents(both[1])
     (both[0] / "members" / "tiny-s43.new").mkdir()  # what a kill left
-    _, err = commands.run("sweep", "--conclude", *both)
+    _, err = run_here(sweep_main, "--conclude", *both)
     assert err == ""
     assert contents(both[1]) == second
     for name in NAMES:
@@ -296,28 +301,17 @@ def test_a_sweep_that_exists(swept, configs, tmp_path, capsys):
     assert contents(folder) == before
 
 
-@pytest.mark.slow
-def test_members_without_penalties_take_the_data_s_own_spread(tmp_path, in_process, capsys):
-    rows = make_rows()
-    rows["SP500_Returns"] *= 8
-    weights = {"mean_weight": 0.0, "std_weight": 0.0}
-    path = write_config(tmp_path, rows, loss=weights, train={"max_epochs": 1})
-    command = [str(path), "--seeds", "2", "--runs", str(tmp_path)]
-    assert sweep_main(command) == 0, capsys.readouterr().err
-    spread = float(f"{rows['SP500_Returns'].iloc[:224].std(ddof=0):.4g}")
-    assert f"loss.target_std {spread:g} in 2 of them" in capsys.readouterr().out
-    assert [member.config.loss.target_std for member in read_members(tmp_path / "tiny")] == [spread] * 2
-    before = contents(tmp_path / "tiny")
-    assert sweep_main([*command, "--resume", "--quiet"]) == 0, capsys.readouterr().err
-    assert contents(tmp_path / "tiny") == before
+# ---- Two programs ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-def test_members_that_have_ended_are_evaluated_while_others_train(tmp_path, in_process, monkeypatch):
-    """The second program begins to train only after the first one's member is evaluated."""
-    from tftjax.sweep import run
+@pytest.fixture(scope="module")
+def two_programs(tmp_path_factory, quick_evaluation):
+    """A sweep of two programs of a member: the command, what it printed, and how many were evaluated before.
 
-    train, found = run.train_program, []
+    The second begins to train only after the first one's member is evaluated. Neither has a penalty, and the
+    returns vary eight times as much as those of the S&P 500.
+    """
+    folder, train, found = tmp_path_factory.mktemp("two"), run.train_program, []
 
     def wait_and_train(folder, number, members, *others):
         until = time.monotonic() + 60
@@ -328,12 +322,36 @@ def test_members_that_have_ended_are_evaluated_while_others_train(tmp_path, in_p
         found.append(len(done))
         train(folder, number, members, *others)
 
-    monkeypatch.setattr(run, "train_program", wait_and_train)
-    config = write_config(tmp_path, make_rows(), train={"max_epochs": 1})
-    command = [str(config), "--grid", "model.hidden_size=3,5", "--set", "model.num_heads=1", "--quiet"]
-    sweep_main([*command, "--runs", str(tmp_path / "runs")])
+    rows = make_rows()
+    rows["SP500_Returns"] *= 8
+    weights = {"mean_weight": 0.0, "std_weight": 0.0}
+    config = write_config(folder, rows, loss=weights, train={"max_epochs": 1})
+    sizes = ["--grid", "model.hidden_size=3,5", "--set", "model.num_heads=1"]
+    command = [config, *sizes, "--runs", folder / "runs"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "train_program", wait_and_train)
+        out, _ = run_here(sweep_main, *command)
+    return command, out, found
+
+
+@pytest.mark.slow
+def test_members_without_penalties_take_the_data_s_own_spread(two_programs):
+    command, out, _ = two_programs
+    folder = command[-1] / "tiny"
+    returns = make_rows()["SP500_Returns"] * 8
+    spread = float(f"{returns.iloc[:224].std(ddof=0):.4g}")
+    assert f"loss.target_std {spread:g} in 2 of them" in out
+    assert [member.config.loss.target_std for member in read_members(folder)] == [spread] * 2
+    before = contents(folder)
+    run_here(sweep_main, *command, "--resume", "--quiet")
+    assert contents(folder) == before
+
+
+@pytest.mark.slow
+def test_members_that_have_ended_are_evaluated_while_others_train(two_programs):
+    command, _, found = two_programs
     assert found == [0, 1]
-    ended = json.loads((tmp_path / "runs" / "tiny" / "ended.json").read_text())
+    ended = json.loads((command[-1] / "tiny" / "ended.json").read_text())
     assert [member["evaluated"] for member in ended.values()] == [True, True]
 
 

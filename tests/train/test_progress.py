@@ -9,7 +9,7 @@ import sys
 
 import pytest
 from rich.console import Console
-from tiny import EPOCHS, ROOT
+from tiny import EPOCHS, ROOT, make_rows, write_config
 
 from tftjax.config.loading import from_dict
 from tftjax.storage.runs import Ended
@@ -267,9 +267,10 @@ def test_the_table_of_a_sweep_fits_80_columns_and_has_the_best_on_top():
 
 
 @pytest.mark.slow
-def test_on_a_real_terminal(trained, commands, tmp_path):
+def test_on_a_real_terminal(commands, tmp_path):
     leader, follower = pty.openpty()
-    command = [sys.executable, "-m", "tftjax.train", str(trained.config), "--runs", str(tmp_path)]
+    config = write_config(tmp_path / "in", make_rows())
+    command = [sys.executable, "-m", "tftjax.train", str(config), "--runs", str(tmp_path / "runs")]
     environment = commands.environment | {"TERM": "xterm", "COLUMNS": "80", "LINES": "40"}
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=follower, stderr=subprocess.PIPE, text=True

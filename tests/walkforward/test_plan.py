@@ -12,18 +12,21 @@ import pandas as pd
 import pytest
 from fuzz import check
 from pages import Reader, assert_shown, assert_works
-from tiny import contents, make_rows, metric_lines, write_config
+from tiny import contents, make_rows, metric_lines, run_here, write_config
 
-from tftjax import compare
+from tftjax import compare, predict
 from tftjax.config.loading import from_dict, load
 from tftjax.data.loading import load_panel
 from tftjax.data.prepared import prepare as prepare_data
 from tftjax.errors import UserError
+from tftjax.evaluate import evaluation, scoring
 from tftjax.evaluate.baselines import BASELINES
 from tftjax.evaluate.files import read_predictions
 from tftjax.report.__main__ import main as report_main
 from tftjax.storage import runs
+from tftjax.sweep.__main__ import main as sweep_main
 from tftjax.sweep.plan import make_plan
+from tftjax.train.__main__ import main as train_main
 from tftjax.walkforward import plan as walkforward
 from tftjax.walkforward.__main__ import main as walkforward_main
 from tftjax.walkforward.__main__ import make_parser, plan_of
@@ -173,20 +176,21 @@ def test_bad_arguments_make_nothing(configs, tmp_path, capsys):
 
 
 @pytest.fixture(scope="module")
-def walked(configs, commands, tmp_path_factory):
+def walked(configs, shared_baselines, tmp_path_factory):
     """A walk-forward of two configs and two seeds: its folder and what it printed."""
     folder = tmp_path_factory.mktemp("walked")
-    out, err = commands.run("walkforward", *configs, *WALK, "--runs", folder)
+    out, err = run_here(walkforward_main, *configs, *WALK, "--runs", folder)
     assert err == ""
     return folder / "walk", out
 
 
 @pytest.mark.slow
-def test_a_member_is_a_single_run_of_its_dates(walked, configs, commands, tmp_path):
+def test_a_member_is_a_single_run_of_its_dates(walked, configs, tmp_path, monkeypatch):
     """Beside folds with more windows; the single run is trained on two devices, which round differently."""
     dates = {"train": "2002-01-01", "val": "2004-01-01", "test": "2005-01-01", "end": "2006-01-01"}
     changes = ["--set", f"data.split_dates={json.dumps(dates)}", "--set", "train.seed=43"]
-    commands.run("train", configs[1], *changes, "--name", "tiny-2005-s43", "--runs", tmp_path)
+    monkeypatch.setattr(evaluation, "score_baselines", scoring.score_baselines)  # its own, to compare
+    run_here(train_main, configs[1], *changes, "--name", "tiny-2005-s43", "--runs", tmp_path)
     single, member = tmp_path / "tiny-2005-s43", walked[0] / "members" / "tiny-2005-s43"
     assert runs.read_config(single) == runs.read_config(member)
     for line, line_1 in zip(metric_lines(member), metric_lines(single), strict=True):
@@ -252,33 +256,39 @@ def test_tables(walked):
 
 
 @pytest.mark.slow
-def test_resume_of_what_is_done_changes_nothing(walked, configs, commands):
+def test_resume_of_what_is_done_changes_nothing(walked, configs):
     folder, _ = walked
     before = contents(folder)
-    commands.run("walkforward", *configs, *WALK, "--runs", folder.parent, "--resume", "--quiet")
+    run_here(walkforward_main, *configs, *WALK, "--runs", folder.parent, "--resume", "--quiet")
     assert contents(folder) == before
 
 
 @pytest.mark.slow
-def test_predict_takes_the_newest_fold(walked, commands):
+def test_predict_takes_the_newest_fold(walked):
     folder, _ = walked
-    out, err = commands.run("predict", folder, "--config", "tiny")
+    out, err = run_here(predict.main, folder, "--config", "tiny")
     assert "tiny, ensemble of 2, fold 2006" in err
     assert "2007-04-16" in out
-    _, err = commands.run("predict", folder, code=2)
+    _, err = run_here(predict.main, folder, code=2)
     assert "control or tiny" in err
 
 
+@pytest.fixture(scope="module")
+def refitted(walked, configs, tmp_path_factory):
+    """A copy of the walk-forward with its refit beside it: the folder of both and what was printed."""
+    folder = tmp_path_factory.mktemp("refitted")
+    shutil.copytree(walked[0], folder / "walk")
+    out, _ = run_here(walkforward_main, *configs, *WALK, "--runs", folder, "--resume", "--refit")
+    return folder, out
+
+
 @pytest.mark.slow
-def test_a_refit_has_the_validation_rows_and_the_chosen_epochs(walked, configs, commands, tmp_path):
+def test_a_refit_has_the_validation_rows_and_the_chosen_epochs(walked, refitted, configs):
     """In a folder of its own; what was there before stays, and what has no validation has no combination."""
-    folder = Path(shutil.copytree(walked[0], tmp_path / "walk"))
-    before = contents(folder)
-    arguments = [*configs, *WALK, "--runs", tmp_path, "--resume", "--refit"]
-    out, _ = commands.run("walkforward", *arguments)
+    folder, out = refitted
     assert "trained anew on train and validation rows, for the epochs that validation chose" in out
-    assert contents(folder) == before
-    chosen, again = (tmp_path / name / "members" / "tiny-2006-s43" for name in ("walk", "walk-refit"))
+    assert contents(folder / "walk") == contents(walked[0])
+    chosen, again = (folder / name / "members" / "tiny-2006-s43" for name in ("walk", "walk-refit"))
     first, second = (runs.open_run(path) for path in (chosen, again))
     windows = [len(run.data.starts["train"]) for run in (first, second)]
     assert windows[1] - windows[0] == 260  # the weekdays of 2005: the purged one is now before the test rows
@@ -288,30 +298,41 @@ def test_a_refit_has_the_validation_rows_and_the_chosen_epochs(walked, configs, 
     assert (second.config.train.stop_after, second.best_epoch) == (epochs, epochs)
     tested = [json.loads((path / "evaluation/metrics.json").read_text())["test"] for path in (chosen, again)]
     assert ["combination" in values for values in tested] == [True, False]
-    assert len(read_walk(tmp_path / "walk-refit").folds.index.unique("fold")) == 2
-    before = contents(tmp_path)
-    commands.run("walkforward", *arguments, "--quiet")
-    assert contents(tmp_path) == before
-    # Refused before anything is trained, though the first walk-forward is free to begin.
-    shutil.rmtree(folder)
-    _, err = commands.run("walkforward", *configs, *WALK, "--runs", tmp_path, "--refit", code=2)
-    assert "walk-refit: exists. Go on with both walk-forwards (--resume" in err
-    assert not folder.exists()
+    assert len(read_walk(folder / "walk-refit").folds.index.unique("fold")) == 2
+    before = contents(folder)
+    run_here(walkforward_main, *configs, *WALK, "--runs", folder, "--resume", "--refit", "--quiet")
+    assert contents(folder) == before
 
 
 @pytest.mark.slow
-def test_a_refit_without_a_member_that_diverged(walked, configs, commands, tmp_path):
-    folder = Path(shutil.copytree(walked[0], tmp_path / "walk"))
+def test_a_refit_that_is_there_is_refused_before_anything_is_trained(configs, tmp_path):
+    """Though the first walk-forward is free to begin."""
+    (tmp_path / "walk-refit").mkdir()
+    _, err = run_here(walkforward_main, *configs, *WALK, "--runs", tmp_path, "--refit", code=2)
+    assert "walk-refit: exists. Go on with both walk-forwards (--resume" in err
+    assert not (tmp_path / "walk").exists()
+
+
+@pytest.mark.slow
+def test_a_refit_without_a_member_that_diverged(refitted, configs, tmp_path):
+    """It goes on with a refit of the other members, and would refuse one with any other members."""
+    both = Path(shutil.copytree(refitted[0], tmp_path / "both"))
     name = "tiny-2006-s42"
-    path = folder / "ended.json"
-    ended = json.loads(path.read_text())
+    ended = json.loads((both / "walk" / "ended.json").read_text())
     ended[name]["status"] = "diverged"
-    path.write_text(json.dumps(ended))
-    arguments = [*configs, *WALK, "--runs", tmp_path, "--resume", "--refit", "--quiet"]
-    _, err = commands.run("walkforward", *arguments)
-    assert f"left out of {tmp_path / 'walk-refit'}, as they diverged: {name}" in " ".join(err.split())
-    assert not (tmp_path / "walk-refit" / "members" / name).exists()
-    assert "tiny, seed 43" in read_walk(tmp_path / "walk-refit").pooled.index
+    (both / "walk" / "ended.json").write_text(json.dumps(ended))
+    again = both / "walk-refit"
+    identity, ended = (json.loads((again / file).read_text()) for file in ("sweep.json", "ended.json"))
+    identity["members"] = [member for member in identity["members"] if member["name"] != name]
+    del ended[name]
+    (again / "sweep.json").write_text(json.dumps(identity))
+    (again / "ended.json").write_text(json.dumps(ended))
+    shutil.rmtree(again / "members" / name)
+    arguments = [*configs, *WALK, "--runs", both, "--resume", "--refit", "--quiet"]
+    _, err = run_here(walkforward_main, *arguments)
+    assert f"left out of {again}, as they diverged: {name}" in " ".join(err.split())
+    assert not (again / "members" / name).exists()
+    assert "tiny, seed 43" in read_walk(again).pooled.index
 
 
 def test_rows_that_are_trained_on_choose_nothing():
@@ -327,13 +348,13 @@ def test_rows_that_are_trained_on_choose_nothing():
 @pytest.mark.slow
 def test_parts_are_concluded_as_one(walked, configs, commands, tmp_path):
     for part in ("2/2", "1/2"):
-        out, err = commands.run("walkforward", *configs, *WALK, "--runs", tmp_path, "--part", part, "--quiet")
+        out, err = run_here(walkforward_main, *configs, *WALK, "--runs", tmp_path, "--part", part, "--quiet")
         assert (out, err) == ("", "")
-    _, err = commands.run("sweep", "--conclude", tmp_path / "walk", code=2)
+    _, err = run_here(sweep_main, "--conclude", tmp_path / "walk", code=2)
     assert "found a walk-forward, expected a sweep. Use tftjax walkforward --conclude" in err
     _, err = commands.run("walkforward", *configs, *WALK, "--part", "1/2", "--refit", code=2)
     assert "--refit needs all folds: leave it out of --part, and give it to --conclude" in err
-    _, err = commands.run("walkforward", "--conclude", tmp_path / "walk")
+    _, err = run_here(walkforward_main, "--conclude", tmp_path / "walk")
     assert err == ""
     for name in ("pooled.csv", "gains.csv", "folds.csv", "summary.md"):
         assert (tmp_path / "walk" / name).read_bytes() == (walked[0] / name).read_bytes()
