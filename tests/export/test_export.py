@@ -1,6 +1,7 @@
 """Exported models: the quantiles of `predict` in a process that has jax and numpy alone; what is refused."""
 
 import dataclasses
+import datetime
 import json
 import os
 import re
@@ -143,7 +144,9 @@ COLUMNS = {"target": "ret", "observed": ["vix", "flow"], "known_categorical": ["
     ids=str,
 )
 def test_the_same_quantiles_as_predict(settings, tmp_path):
-    rows = table_of("a").drop(columns=["stock", "fee", "phase", "sector"])
+    # Of a scale with a long memory, more rows than the program takes.
+    long = settings.get("target_scale") in ("ewma", "log_scale")
+    rows = table_of("a", rows=613 if long else ROWS).drop(columns=["stock", "fee", "phase", "sector"])
     if settings.get("return_unit") == "percent":
         rows["ret"] *= 100
     if settings.get("target_transform") == "log_return":
@@ -154,6 +157,8 @@ def test_the_same_quantiles_as_predict(settings, tmp_path):
     rows = rows[~rows["date"].isin(pd.to_datetime(["2019-05-01", "2019-10-17"]))].reset_index(drop=True)
     run = untrained(tmp_path / "run", rows, **{"dataset": "frame", "columns": COLUMNS} | settings)
     folder = export([run], tmp_path / "model")
+    history = json.loads((folder / "model.json").read_text())["history"]
+    assert not long or history < len(rows) - 9
     unit = 100 if settings.get("return_unit") == "percent" else 1
     shorter, forecasts = rows[:-9], [predicted(run, rows), predicted(run, rows[:-9])]
     # Other rows have other forecasts: the comparison can fail.
@@ -282,6 +287,11 @@ def test_nothing_is_overwritten_unless_it_is_said(trained, exported, tmp_path, c
     (tmp_path / "thesis.tex").write_text("mine")
     assert main([str(trained.directory), "--out", str(tmp_path), "--overwrite"]) == 2
     assert "has thesis.tex. Choose another folder." in capsys.readouterr().err
+    for more in ([], ["--overwrite"]):
+        assert main([str(trained.directory), "--out", str(tmp_path / "thesis.tex"), *more]) == 2
+        message = "thesis.tex: is a file, expected a folder to write. Choose another name."
+        assert message in capsys.readouterr().err
+    assert (tmp_path / "thesis.tex").read_text() == "mine"
     again = tmp_path / "model"
     shutil.copytree(exported, again)
     (again / "model.json").write_text("{}")
@@ -327,7 +337,7 @@ def test_damaged_and_foreign_files(exported, tmp_path, name, change):
     ("change", "message"),
     [
         (lambda rows: rows.drop(columns="AAA_Yield"), "no column 'AAA_Yield'"),
-        (lambda rows: rows.drop(columns="date"), "date or None: no column"),
+        (lambda rows: rows.drop(columns="date"), "rows: no column 'date'"),
         (lambda rows: rows[::-1], "expected ascending ones, and 1 in the future"),
         (lambda rows: rows.assign(date="2003-01-01"), "expected ascending"),
         (lambda rows: rows.assign(AAA_Yield=np.inf), "no finite quantiles"),
@@ -344,6 +354,109 @@ def test_rows_that_cannot_be_forecast_from(trained, exported, change, message):
         forecast.load(exported)(change(trained.rows.reset_index()), FUTURE)
 
 
+DAY = datetime.date(2002, 3, 25)
+
+
+def test_dates_are_those_of_their_own_zone_at_midnight(trained, exported):
+    rows, model = trained.rows.reset_index(), forecast.load(exported)
+    days, expected = rows["date"], model(rows, FUTURE)
+    zoned = days.dt.tz_localize("Europe/Berlin")
+    for cells in (
+        zoned,
+        days.to_numpy("datetime64[ns]"),
+        days.dt.date.tolist(),
+        [stamp.to_pydatetime() for stamp in zoned],
+        [f" {day}T00:00+01:00" for day in days.dt.date],
+        [f"{day}T00:00:00.000Z" for day in days.dt.date],
+    ):
+        assert model(rows.assign(date=cells), FUTURE) == expected
+    assert expected["date"] == [str(DAY)]
+    for cell in (DAY, pd.Timestamp(DAY, tz="Asia/Tokyo"), np.datetime64(DAY), "2002-03-25 00:00:00-05:00"):
+        assert model(rows, {"date": [cell]}) == expected
+    at_night = datetime.datetime(2002, 3, 25, 21, 30)
+    for cell in (
+        20020325,
+        1017014400000,
+        "20020325",
+        "2002-03-25T09:30",
+        at_night,
+        "25.03.2002",
+        None,
+        np.nan,
+    ):
+        with pytest.raises(ValueError, match=r"future: date: found .*(None|nan|YYYY-MM-DD)"):
+            model(rows, {"date": [cell]})
+    with pytest.raises(ValueError, match=r"rows: date: found 2.* 16:00:00, expected YYYY-MM-DD"):
+        model(rows.assign(date=days + pd.Timedelta(hours=16)), FUTURE)
+
+
+@pytest.mark.parametrize(
+    ("changed", "future", "message"),
+    [
+        ({"date": ["2002-03-21"]}, FUTURE, r"rows: found columns of .*'date': 1, .*'AAA_Yield': \d{3}"),
+        ({"AAA_Yield": []}, FUTURE, "rows: found columns of .*'AAA_Yield': 0"),
+        ({"AAA_Yield": 5.0}, FUTURE, "rows: AAA_Yield: .*float"),
+        ({"AAA_Yield": {"2002-03-21": 5.0}}, FUTURE, "rows: AAA_Yield: could not convert .*2002-03-21"),
+        ({}, {}, "future: no column 'date'"),
+        ({}, {"date": []}, "future: found columns of {'date': 0} rows"),
+    ],
+)
+def test_columns_of_unequal_length_and_none(trained, exported, changed, future, message):
+    rows = as_lists(trained.rows.reset_index())
+    with pytest.raises(ValueError, match=message):
+        forecast.load(exported)(rows | changed, future)
+
+
+def test_no_rows_and_cells_that_hold_no_number(trained, exported):
+    rows, model = as_lists(trained.rows.reset_index()), forecast.load(exported)
+    for cell, message in (
+        ({"value": 5.0}, "not 'dict'"),
+        ([5.0], "sequence"),
+        ("five", "could not convert string to float: 'five'"),
+        (10**400, "int too large"),
+    ):
+        with pytest.raises(ValueError, match=f"rows: AAA_Yield: .*{message}"):
+            model(rows | {"AAA_Yield": [*rows["AAA_Yield"][:-1], cell]}, FUTURE)
+    with pytest.raises(ValueError, match="rows: no column 'date'"):
+        model({}, FUTURE)
+    with pytest.raises(ValueError, match=r"rows: found columns of .*'date': 0"):
+        model({name: [] for name in rows}, FUTURE)
+
+
+def test_a_category_is_the_same_as_number_and_as_text(tmp_path):
+    rows = table_of("a").assign(phase=lambda table: table["phase"].map({"low": 1, "mid": 2, "top": 3}))
+    columns = {"target": "ret", "known_categorical": ["phase"]}
+    run = untrained(tmp_path / "run", rows[:-P], dataset="frame", columns=columns)
+    model = forecast.load(export([run], tmp_path / "model"))
+    given, ahead = (as_lists(part[["date", "ret", "phase"]]) for part in parts_of(rows))
+    expected, levels = model(given, ahead), [f"{level:g}" for level in run.config.model.quantiles]
+    as_one = predicted(run, rows[:-P], rows[-P:])
+    np.testing.assert_allclose(pd.DataFrame(expected)[levels], as_one[levels], rtol=0, atol=1e-6)
+    for form in (float, np.float32, str, " {} ".format):
+        assert model(given, ahead | {"phase": [form(one) for one in ahead["phase"]]}) == expected
+        assert model(given | {"phase": [form(one) for one in given["phase"]]}, ahead) == expected
+    for unknown in (9, 1.5, "9", "1.0", "None"):  # the comparison can fail
+        assert model(given, ahead | {"phase": [unknown] * P}) != expected
+    for cell in (None, np.nan, pd.NA, pd.NaT, "", " ", {"phase": 1}, [1]):
+        with pytest.raises(ValueError, match="future: phase: found "):
+            model(given, ahead | {"phase": [1, cell]})
+        with pytest.raises(ValueError, match="rows: phase: found "):
+            model(given | {"phase": [cell, *given["phase"][1:]]}, ahead)
+
+
+def test_a_series_is_the_same_as_number_and_as_text(tmp_path):
+    rows = table_of("a", "b").assign(stock=lambda table: table["stock"].map({"a": 7.0, "b": 11.0}))
+    columns = {"id": "stock", "target": "ret"}
+    run = untrained(tmp_path / "run", rows, dataset="frame", columns=columns)
+    model = forecast.load(export([run], tmp_path / "model"))
+    given, ahead = (as_lists(part[["date", "ret", "stock"]]) for part in parts_of(rows))
+    expected = model(given, ahead)
+    assert expected["series"] == ["11.0", "11.0", "7.0", "7.0"]  # as `predict` names them
+    assert model(given, ahead | {"stock": [f" {one} " for one in ahead["stock"]]}) == expected
+    with pytest.raises(ValueError, match="rows: stock: found None"):
+        model(given | {"stock": [None, *given["stock"][1:]]}, ahead)
+
+
 def test_series_and_categories_that_training_did_not_have(tmp_path):
     rows, _ = parts_of(table_of("a", "b"))
     columns = {"id": "stock", "target": "ret", "static_categorical": ["sector"], "known_real": ["fee"]}
@@ -351,10 +464,10 @@ def test_series_and_categories_that_training_did_not_have(tmp_path):
     model = forecast.load(export([run], tmp_path / "model"))
     given, ahead = parts_of(table_of("a"))
     for message, changed, future in (
-        ("series c: not in a, b", given.assign(stock="c"), ahead.assign(stock="c")),
+        ("c: stock not in a, b", given.assign(stock="c"), ahead.assign(stock="c")),
         ("a: sector not in food, oil", given.assign(sector="tech"), ahead),
         ("no column 'fee'", given, ahead.drop(columns="fee")),
-        ("future: no row of a", given, ahead.assign(stock="b")),
+        ("dates of a: expected ascending ones, and 2 in the future", given, ahead.assign(stock="b")),
         ("expected ascending ones, and 2 in the future", given, ahead[:1]),
         ("rows without .'fee'", given, ahead.assign(fee=[0.1, None])),
     ):

@@ -246,6 +246,8 @@ def read_users_json(path: Path, kind: str) -> Any:
     Raises:
       UserError: the file cannot be read, or is not JSON.
     """
+    if path.suffix.lower() in (".csv", ".parquet"):
+        raise UserError(f"{path}: a table, expected {kind}. Make one of it first: tftjax init {path}")
     try:
         text = path.read_text(encoding="utf-8-sig")  # Windows writes a byte-order mark
     except (OSError, UnicodeDecodeError) as error:

@@ -42,7 +42,9 @@ def export(seeds: Sequence[Run], directory: Path, *, overwrite: bool = False) ->
         raise UserError("export: needs the package flatbuffers. Install it: pip install 'tftjax[export]'.")
     there = sorted(path.name for path in directory.iterdir()) if directory.is_dir() else []
     other = [name for name in there if name not in (*FILES, "__pycache__")]
-    if other or (there and not overwrite) or (directory.exists() and not directory.is_dir()):
+    if directory.exists() and not directory.is_dir():
+        raise UserError(f"{directory}: is a file, expected a folder to write. Choose another name.")
+    if other or (there and not overwrite):
         advice = "Choose another folder" + ("." if other else f", or replace it: {both('--overwrite')}.")
         raise UserError(f"{directory}: exists, and has {', '.join(other or there)}. {advice}")
     for run in seeds:
@@ -63,7 +65,8 @@ def description(seeds: Sequence[Run]) -> dict[str, Any]:
     run = seeds[0]
     panel, encoding, config = run.data.whole, run.data.encoding, run.config
     history, least = program.row_counts(run)
-    columns = _columns(run)
+    columns, date = _columns(run), date_column(config.data)
+    reals = [name for name, column in columns.items() if "values" not in column]
     changes = int(panel.about.get("target_transform", "none") in program.CHANGES)
     unit = 100.0 if config.data.return_unit == "percent" else 1.0
     targets = np.concatenate([*train_targets(run.data.panel, run.data.blocks).values()])
@@ -77,17 +80,28 @@ def description(seeds: Sequence[Run]) -> dict[str, Any]:
         "quantiles": [f"{level:g}" for level in config.model.quantiles],
         "steps": config.model.prediction_length,
         "frequency": panel.about.get("frequency", "daily"),
-        "date": date_column(config.data),
+        "date": date,
         "id": panel.id_column,
         "series": {
             name: str(run.data.panel.frame.index[rows.start].date())
             for name, rows in blocks(run.data.panel.frame, panel.id_column)
             if name in encoding.series
         },
-        "unseen": bool(config.train.static_dropout) and has_scale_of_unseen(encoding.target_scale),
         "columns": columns,
-        "reals": [name for name, column in columns.items() if "values" not in column],
-        "codes": [name for name, column in columns.items() if "values" in column],
+        "needed": {
+            "rows": [date, *(name for name, column in columns.items() if column["role"] != "made")],
+            "future": [
+                date,
+                *(name for name, one in columns.items() if one["role"] == "known" or name == panel.id_column),
+            ],
+        },
+        "reals": reals,
+        "complete": [not columns[name]["missing"] for name in reals],
+        "codes": {  # 0 is an unknown category
+            name: {str(value): code for code, value in enumerate(column["values"], 1)}
+            for name, column in columns.items()
+            if "values" in column
+        },
         "lags": program.lags(panel),
         "calendar": scales.needs_calendar(encoding),
         "changes": changes,
@@ -108,6 +122,7 @@ def _columns(run: Run) -> dict[str, dict[str, Any]]:
     # The columns of the target's scale and of the regime have a value in every row.
     always = encoding.regime_column, encoding.target_scale.partition(":")[2]
     roles = {name: role for role in ROLES for name in getattr(panel, role)}
+    unseen = bool(train.static_dropout) and has_scale_of_unseen(encoding.target_scale)
     columns = {}
     for name in program.raw_columns(panel):
         unit = units.get(name, "as in training")
@@ -126,6 +141,6 @@ def _columns(run: Run) -> dict[str, dict[str, Any]]:
         columns[name] = {
             "role": "made" if name in made and name in OF_THE_DATE else roles[name].partition("_")[0],
             "values": list(encoding.categories[name]),
-            "unknown": not static or bool(train.static_dropout) or name == panel.id_column,
+            "unknown": unseen if name == panel.id_column else not static or bool(train.static_dropout),
         }
     return columns

@@ -1,7 +1,8 @@
 """Forecasts of the model in this folder, which `tftjax export` wrote: needs jax, numpy, flatbuffers."""
 
-import hashlib
 import json
+import re
+from hashlib import sha256
 from pathlib import Path
 
 import jax
@@ -14,30 +15,25 @@ def load(folder=Path(__file__).parent):
     try:
         about = json.loads((Path(folder) / "model.json").read_text(encoding="utf-8"))
         program, digest = (Path(folder) / "program.bin").read_bytes(), about.pop("sha256")
-        found = hashlib.sha256(json.dumps(about, sort_keys=True).encode() + program).hexdigest()
-        require(found == digest, "model.json and program.bin are not as they were written")
+        require(sha256(json.dumps(about, sort_keys=True).encode() + program).hexdigest() == digest, "changed")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder}: no exported model, or a damaged one ({error}); export anew") from error
     run = jax.jit(export.deserialize(bytearray(program)).call)
 
     def forecast(rows, future):
-        """Quantiles of the next steps, as lists by column.
-
-        Takes columns by name: `rows` of the past, `future` with the steps' dates and what is known of them.
-        """
-        own, ahead = by_series(about, rows), by_series(about, future)
-        require(own.keys() <= ahead.keys(), f"future: no row of {', '.join(own.keys() - ahead.keys())}")
-        parts = [arrays(about, name, own[name], ahead[name]) for name in own]
-        ratio = np.nanstd(np.asarray(rows[about["reals"][0]], float)) / (about["spread"] or np.nan)
-        other_unit = ratio < 1 / 20 or ratio > 20
-        require(not other_unit, f"{about['reals'][0]}: {ratio:.3g} times training's spread: another unit?")
+        """Quantiles of the next steps by column; `future` has their dates, and what is known of them."""
+        own, ahead = by_series(about, "rows", rows), by_series(about, "future", future)
+        parts = [arrays(about, name, part, ahead.get(name, {})) for name, part in own.items()]
+        returns = np.hstack([part[about["reals"][0]] for part in own.values()])
+        ratio = np.nanstd(returns) / (about["spread"] or np.nan)
+        require(not (ratio < 0.05 or ratio > 20), f"target: {ratio:.3g} times training's spread. Other unit?")
         dates, *arguments = (np.stack(part) for part in zip(*parts, strict=True))
         with jax.enable_x64(True):
             quantiles = np.asarray(run(*arguments)).reshape(dates.size, -1)
         require(np.isfinite(quantiles).all(), "no finite quantiles: found a value not above 0, or infinite")
         series = {"series": np.repeat(list(own), about["steps"]).tolist()} if about["id"] else {}
-        table = {"date": dates.ravel().astype(str).tolist(), **series}
-        return table | dict(zip(about["quantiles"], quantiles.T.tolist(), strict=True))
+        levels = dict(zip(about["quantiles"], quantiles.T.tolist(), strict=True))
+        return {"date": dates.ravel().astype(str).tolist(), **series, **levels}
 
     return forecast
 
@@ -47,52 +43,57 @@ def require(condition, message):
         raise ValueError(message)
 
 
-def by_series(about, rows):
+def by_series(about, which, rows):
     """The columns of each series by its name; one empty name where there is but one."""
-    columns = {name: np.asarray(rows[name]) for name in (about["date"], *about["columns"]) if name in rows}
-    require({about["date"], about["id"]} <= {None, *columns}, f"{about['date']} or {about['id']}: no column")
-    columns[about["date"]] = dates = columns[about["date"]].astype("datetime64[D]")
-    series = columns[about["id"]].astype(str) if about["id"] else np.full(len(dates), "")
-    return {one: {key: part[series == one] for key, part in columns.items()} for one in sorted({*series})}
+    date, series, tables, columns = about["date"], about["id"], {about["date"]: ()} | about["codes"], {}
+    for key in about["needed"][which]:
+        require(key in rows, f"{which}: no column {key!r}")
+        try:
+            cells, known = np.fromiter(rows[key], object), tables.get(key)
+            columns[key] = cells.astype(float) if known is None else np.array([text(x, known) for x in cells])
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"{which}: {key}: {error}") from error
+    lengths = {key: len(cells) for key, cells in columns.items()}
+    require({*lengths.values()} == {lengths[date] or None}, f"{which}: found columns of {lengths} rows")
+    wrong = [x for x in columns[date] if not re.fullmatch(r"\d{4}(-\d\d){2}([T ]00:00[:.0]*([Z+-].*)?)?", x)]
+    require(not wrong, f"{which}: {date}: found {''.join(wrong[:1])}, expected YYYY-MM-DD, no time of day")
+    columns[date] = columns[date].astype("U10").astype("datetime64[D]")
+    names = columns[series] if series else np.full(lengths[date], "")
+    return {one: {key: cells[names == one] for key, cells in columns.items()} for one in sorted({*names})}
+
+
+def text(cell, known):  # of a number's 1 and 1.0, the one that training had
+    require(not re.fullmatch(r"None|<NA>|NaT|.*nan\)?|[({[].*|'\s*'", repr(cell)), f"found {cell!r}")
+    return word if (word := str(cell).strip()) in known or isinstance(cell, str) else word.removesuffix(".0")
 
 
 def arrays(about, name, rows, future):
     """The dates ahead and the program's arguments of one series."""
     steps, window, changes, columns = (about[key] for key in ("steps", "window", "changes", "columns"))
-    require(name in about["series"] or about["unseen"], f"series {name}: not in {', '.join(about['series'])}")
-    dates = np.append(rows[about["date"]], future[about["date"]][:steps])
-    right = len(dates) == len(rows[about["date"]]) + steps and np.all(np.diff(dates) > np.timedelta64(0))
-    require(right, f"dates of {name or 'rows'}: expected ascending ones, and {steps} in the future")
-    weekday, values = (dates.astype(np.int64) + 3) % 7, {}
-    made = {"day_of_week": weekday, "month": dates.astype("datetime64[M]").astype(np.int64) % 12 + 1}
-    for key, column in columns.items():
-        role = column["role"]
-        needed = () if role == "made" else (rows, future) if role == "known" else (rows,)
-        require(all(key in part for part in needed), f"{name or 'rows'}, future: no column {key!r}")
-        nothing = [rows[key][-1] if role == "static" else np.nan] * steps
-        ahead = future[key][:steps] if role == "known" else nothing
-        values[key] = made[key] if role == "made" else np.append(rows[key], ahead)
-    reals = np.stack([values[key].astype(float) for key in about["reals"]], axis=1)
-    needed = np.array([not columns[key]["missing"] for key in about["reals"]])
+    values = {key: np.append(past, future.get(key, past[[-1] * steps])[:steps]) for key, past in rows.items()}
+    dates = values[about["date"]]
+    weekday, step = (dates.astype(np.int64) + 3) % 7, np.diff(dates).astype(int)
+    ascending = len(step) + 1 == len(rows[about["date"]]) + steps and all(step > 0)
+    require(ascending, f"dates of {name or 'rows'}: expected ascending ones, and {steps} in the future")
+    values = {"day_of_week": weekday, "month": dates.astype("datetime64[M]").astype(int) % 12 + 1} | values
+    reals, needed = np.stack([values[key] for key in about["reals"]], axis=1), about["complete"]
     beginning = np.isnan(reals).argmin(axis=0) * needed
     first = max(beginning[0] + changes, *beginning)  # a series' first level has no change
     holes = np.isnan(reals[first:]) & needed
-    holes[-steps:] &= [columns[key]["role"] == "known" for key in about["reals"]]
     require(not holes.any(), f"{name}: rows without {np.array(about['reals'])[holes.any(axis=0)]}")
+    reals[-steps:, [columns[key]["role"] not in ("known", "static") for key in about["reals"]]] = np.nan
     first, begun = first - changes, min(first - changes + about["lead"], len(dates) - 1)
     least = about["encoder_length" if str(dates[begun]) <= about["series"].get(name, "") else "least"]
     require(len(dates) - steps - begun >= least, f"{name}: too few rows, expected {least} complete ones")
     codes = np.zeros((window, len(about["codes"])), np.int32)  # 0: an unknown category
-    for place, key in enumerate(about["codes"]):
-        table = {str(value): code for code, value in enumerate(columns[key]["values"], 1)}
+    for place, (key, table) in enumerate(about["codes"].items()):
         codes[:, place] = [table.get(str(value), 0) for value in values[key][-window:]]
         require(codes[:, place].all() or columns[key]["unknown"], f"{name}: {key} not in {', '.join(table)}")
     if about["calendar"]:  # is the next row a Monday, a Friday, or does it come later than its weekday does
-        step, following, marks = np.diff(dates), weekday[1:], np.full((len(dates), 3), np.nan)
+        following, reals = weekday[1:], np.hstack([reals, np.full((len(dates), 3), np.nan)])
         for row in range(max(begun, len(step) - window), len(step)):
-            usual = np.median(step[begun : row + 1][following[begun : row + 1] == following[row]].astype(int))
-            marks[row] = following[row] == 0, following[row] == 4, step[row].astype(int) > usual
-        reals = np.hstack([reals, marks])
+            usual = np.median(step[begun : row + 1][following[begun : row + 1] == following[row]])
+            reals[row, -3:] = following[row] == 0, following[row] == 4, step[row] > usual
     reals = reals[max(first, len(dates) - about["history"] - steps) :]
     reals = np.pad(reals, ((about["history"] + steps - len(reals), 0), (0, 0)), constant_values=np.nan)
     return dates[-steps:], reals, codes, np.int32([*about["series"], name].index(name))

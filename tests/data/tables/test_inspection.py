@@ -157,7 +157,10 @@ def test_the_frequency_of_rows(dates, frequency):
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"date": ["01/02/2020"] * 3, "ret": [0.1, 0.2, 0.3]}, "no column of dates among date, ret"),
+        (
+            {"date": ["01/02/2020"] * 3, "ret": [0.1, 0.2, 0.3]},
+            "column 'date': found '01/02/2020', expected a date as YYYY-MM-DD",
+        ),
         ({"date": ["2020-01-02"] * 3, "ret": [0.1, 0.2, 0.3]}, "2020-01-02 more than once"),
         ({"date": ["2020-01-02", "2020-01-03"], "name": ["a", "b"]}, "no column of numbers"),
     ],

@@ -14,7 +14,7 @@ from tftjax.data.checks import CALMEST, MAX_AUTOCORRELATION, WILDEST
 from tftjax.data.feature_sets import CALENDAR
 from tftjax.data.raw.cells import MISSING, read_cells
 from tftjax.data.tables.frames import PARQUET, columns_of, read_parquet
-from tftjax.errors import UserError, listed
+from tftjax.errors import UserError, cut, listed
 
 RETURN_NAMES = re.compile(r"(^|[_ ])(log_?)?(ret|rets|return|returns|target|y)($|[_ ])", re.IGNORECASE)
 PRICE_NAMES = re.compile(r"(^|[_ ])(adj[_ ]?close|close|price|px|last|level|value)($|[_ ])", re.IGNORECASE)
@@ -134,6 +134,8 @@ def inspect(
         if name is not None and name not in frame:
             raise UserError(f"found no column {name!r} among {listed(frame.columns)}. Correct it.")
     date = date or _date_column(frame)
+    if not _holds_dates(frame[date]):
+        raise _no_dates(date, frame[date])
     days = pd.to_datetime(frame[date].astype(str).str[:10], errors="coerce")
     numeric = [name for name in frame if name != date and pd.api.types.is_numeric_dtype(frame[name])]
     numeric = [name for name in numeric if name == target or not _numbers_rows(name, frame[name])]
@@ -173,9 +175,22 @@ def _date_column(frame: pd.DataFrame) -> str:
     for name in frame:
         if _holds_dates(frame[name]):
             return name
+    named = next((name for name in frame if re.search("date|time|day", str(name), re.IGNORECASE)), None)
+    if named is not None and len(frame):
+        raise _no_dates(named, frame[named])
     raise UserError(
         f"found no column of dates among {listed(frame.columns)}, expected one with YYYY-MM-DD"
         " in every row. Write the dates in that form."
+    )
+
+
+def _no_dates(name: str, cells: pd.Series) -> UserError:
+    """The error of a column that should hold dates, with the first cell that is none."""
+    cell = next((cell for cell in cells if not _holds_dates(pd.Series([cell]))), "")
+    return UserError(
+        f"column {name!r}: found {cut(repr(str(cell)))}, expected a date as YYYY-MM-DD in every row. With"
+        f" pandas: frame[{name!r}] = pd.to_datetime(frame[{name!r}].astype(str), dayfirst=True), without"
+        " dayfirst where months stand first; then write the file again."
     )
 
 
