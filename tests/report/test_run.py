@@ -296,7 +296,7 @@ def test_the_first_screen_is_in_words(judged, page):
 def test_rows_of_a_month_are_spoken_of_as_months(judged, monkeypatch):
     run = runs.open_run(judged)
     panel = run.data.panel
-    panel = panel._replace(about=panel.about | {"frequency": "monthly"})
+    panel = dataclasses.replace(panel, about=panel.about | {"frequency": "monthly"})
     monthly = dataclasses.replace(run, data=dataclasses.replace(run.data, panel=panel))
     last = datetime.date(2002, 3, 22)  # of the data
     table = forecast_next(run, run.data.whole)
@@ -415,6 +415,7 @@ def test_wrong_tails_in_words():
     assert "The 24 quarters below" in quarters
 
 
+@pytest.mark.usefixtures("page")
 def test_an_index_of_a_folder(judged, swept, tmp_path, capsys):
     folder = tmp_path / "runs"
     shutil.copytree(judged, folder / "judged")
