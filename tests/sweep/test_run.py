@@ -24,8 +24,6 @@ from tftjax.sweep.members import claim, read_members
 from tftjax.sweep.run import load_data
 from tftjax.train.__main__ import main as train_main
 
-pytestmark = pytest.mark.usefixtures("shared_baselines")
-
 NAMES = ["control-s42", "control-s43", "tiny-s42", "tiny-s43"]
 
 

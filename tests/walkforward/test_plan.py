@@ -304,7 +304,6 @@ def test_a_refit_has_the_validation_rows_and_the_chosen_epochs(walked, refitted,
     assert contents(folder) == before
 
 
-@pytest.mark.slow
 def test_a_refit_that_is_there_is_refused_before_anything_is_trained(configs, tmp_path):
     """Though the first walk-forward is free to begin."""
     (tmp_path / "walk-refit").mkdir()
