@@ -287,9 +287,9 @@ def test_the_first_screen_is_in_words(judged, page):
     assert f"With a probability of 80 %, the return lies between {bounds}." in page.text
     assert f"Its middle is {middle:+.2f} %" in page.text
     trained = checkpoint.written_on(judged / "checkpoints")
-    assert f"The data end on 2002-03-22. The model was trained on {trained}, on days up to" in page.text
     older = (trained - datetime.date(2002, 3, 22)).days
-    assert f"The data are {older:,} days older than the model" in page.text
+    assert f"The data end on 2002-03-22, {older:,} days before the training." in page.text
+    assert f"The model (trained on {trained}) learned from days up to" in page.text
     assert "Forecasts of SP500_Returns, judged on" in page.text
 
 
@@ -306,10 +306,10 @@ def test_rows_of_a_month_are_spoken_of_as_months(judged, monkeypatch):
         chapter = upcoming.next_forecast(lambda: [monthly])
         said = " ".join(part.text for part in chapter.parts if isinstance(part, Text))
         assert chapter.title == "The forecast for the month of 2002-03-25"
-        assert "on months up to 2" in said
-        assert (f"The data are {days} days older" in said) == late
+        assert "learned from months up to 2" in said
+        assert (f", {days} days before the training" in said) == late
     monkeypatch.setattr(checkpoint, "written_on", lambda _: last + datetime.timedelta(11))
-    assert "are 11 days older" in str(upcoming.next_forecast(lambda: [run]))
+    assert ", 11 days before the training" in str(upcoming.next_forecast(lambda: [run]))
 
 
 def test_names_of_the_data_are_no_code():
@@ -364,16 +364,16 @@ def test_words_for_who_knows_no_statistics():
     )
     assert in_words(metrics(a=(0.25, 0.01), b=better, c=level)) == (
         f"{unseen} 25.0 % larger than that of the simpler method a, by more than chance explains. Prefer that"
-        " one. Of 3 simpler methods it is better than 1 and worse than 1; of 1 nobody can tell."
+        " one. Of 3 simpler methods it is better than 1, worse than 1, and cannot be told from 1."
     )
     assert in_words(metrics(a=(-0.1, 0.3), b=better)) == (
         f"{unseen} 10.0 % smaller than that of the simpler method a, which may be chance. Of 2"
-        " simpler methods it is better than 1 and worse than 0; of 1 nobody can tell."
+        " simpler methods it is better than 1, worse than 0, and cannot be told from 1."
     )
     assert in_words(metrics(a=better, b=level)) == (
         f"{unseen} 100.0 % smaller than that of the best simpler method, a, by more than chance explains."
-        " Of 2 simpler methods it is better than 1 and worse than 0; of 1 nobody can tell. Wait for more days"
-        " before you rely on it."
+        " Of 2 simpler methods it is better than 1, worse than 0, and cannot be told from 1. Wait for more"
+        " days before you rely on it."
     )
     months = in_words(metrics(a=better, b=level), "month")
     assert months.startswith("On 100 months that it had not seen,")
@@ -406,8 +406,8 @@ def test_wrong_tails_in_words():
     tests = {"0.02": tail(31, 0.02, None), "0.05": tail(24, 0.3, 0.001), "0.9": tail(19, 0.5, 0.2)}
     assert tails_in_words({"tests": {"value_at_risk": tests | {"0.98": tail(9, 0.01, 0.4)}}}) == (
         "31 days lay below the 2 % quantile, and 20 were expected: too many for chance. The 24 days"
-        " below the 5 % quantile came in clusters. 9 days lay above the 98 % quantile, and 20 were"
-        " expected: too few for chance."
+        " below the 5 % quantile (20 expected) came in clusters. 9 days lay above the 98 % quantile, and"
+        " 20 were expected: too few for chance."
     )
     assert tails_in_words({"tests": {}}) == ""
     quarters = tails_in_words({"tests": {"value_at_risk": tests}}, "quarter")

@@ -62,8 +62,8 @@ def in_words(metrics: Metrics, noun: str = "day") -> str:
     difference = relative(tests[best]["difference"], metrics["baselines"][best]["pinball"]) or 0.0
     size = f"{unseen} {abs(difference):.1%} {'larger' if difference > 0 else 'smaller'}".replace("%", " %")
     counts = (
-        f" Of {len(marks)} simpler methods it is better than {marks.count('good')} and worse than"
-        f" {marks.count('bad')}; of {marks.count('')} nobody can tell."
+        f" Of {len(marks)} simpler methods it is better than {marks.count('good')}, worse than"
+        f" {marks.count('bad')}, and cannot be told from {marks.count('')}."
     )
     if mark_of(tests[best]) == "bad":
         advice = f" than that of the simpler method {best}, by more than chance explains. Prefer that one."
@@ -114,7 +114,8 @@ def tails_in_words(metrics: Metrics, noun: str = "day") -> str:
                 f" too {'few' if few else 'many'} for chance."
             )
         elif wrong["independence_p"]:
-            sentences.append(f"The {values['violations']} {noun}s {beyond} came in clusters.")
+            count = f"{values['violations']} {noun}s {beyond} ({values['expected']:.0f} expected)"
+            sentences.append(f"The {count} came in clusters.")
     return " ".join(sentences)
 
 

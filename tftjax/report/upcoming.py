@@ -97,14 +97,18 @@ def _age(run: runs.Run, day: datetime.date) -> list[Part]:
     )
     last = data.whole.frame.index.max().date()
     trained = checkpoint.written_on(RunDirectory(run.directory).checkpoints)
-    when = "" if trained is None else f" on {trained}"
-    text = f"The data end on {last}. The model was trained{when}, on {noun}s up to {learned}"
-    text += "." if chosen is None else f"; {noun}s up to {chosen} chose its best epoch."
-    if data.panel.about.get("calendar") == "weekdays":
-        text += " Holidays count as days here (data.calendar)."
     days = 0 if trained is None else (trained - last).days
-    if days > LATE[noun]:
-        text += f" The data are {days:,} days older than the model: tftjax predict forecasts from newer ones."
+    late = days > LATE[noun]
+    parts = [f"The data end on {last}" + (f", {days:,} days before the training" if late else "") + "."]
+    if late:
+        parts.append("For a forecast from newer data: the command tftjax predict.")
+    when = "" if trained is None else f"(trained on {trained}) "
+    checked = "" if chosen is None else f", and was checked on those up to {chosen}"
+    parts.append(f"The model {when}learned from {noun}s up to {learned}{checked}.")
+    if data.panel.about.get("calendar") == "weekdays":
+        parts.append("Its calendar knows no holidays (data.calendar).")
+    text = " ".join(parts)
+    if late:
         return [Text(text)]
     if learned is not None and last - learned > LONG_AGO:
         text += (
