@@ -282,7 +282,7 @@ def test_the_command_on_a_run_of_a_ready_made_feature_set(trained, exported, cap
 def test_nothing_is_overwritten_unless_it_is_said(trained, exported, tmp_path, capsys):
     before = contents(exported)
     assert main([str(trained.directory), "--out", str(exported)]) == 2
-    assert re.search(r"exists, and has forecast\.py.*or replace it: --overwrite", capsys.readouterr().err)
+    assert re.search(r"exists, and has .*forecast\.py.*or replace it: --overwrite", capsys.readouterr().err)
     assert contents(exported) == before
     (tmp_path / "thesis.tex").write_text("mine")
     assert main([str(trained.directory), "--out", str(tmp_path), "--overwrite"]) == 2
