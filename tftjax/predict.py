@@ -40,7 +40,7 @@ from tftjax.data.tables.transforms import in_return_unit, to_levels
 from tftjax.data.windows import make_series, windows_alone
 from tftjax.errors import UserError, both, cut
 from tftjax.evaluate.formatting import counted
-from tftjax.evaluate.quantile_function import quantiles_at
+from tftjax.evaluate.metrics import quantiles_at
 from tftjax.evaluate.verdict import read_verdict
 from tftjax.model.forecast import forecast_rows
 from tftjax.model.parameters import build_model
