@@ -40,8 +40,9 @@ def export(seeds: Sequence[Run], directory: Path, *, overwrite: bool = False) ->
     """
     if importlib.util.find_spec("flatbuffers") is None:
         raise UserError("export: needs the package flatbuffers. Install it: pip install 'tftjax[export]'.")
-    there = sorted(path.name for path in directory.iterdir()) if directory.is_dir() else []
-    other = [name for name in there if name not in (*FILES, "__pycache__")]
+    names = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
+    there = sorted(names - {"__pycache__"})  # of a loader that was imported there
+    other = [name for name in there if name not in FILES]
     if directory.exists() and not directory.is_dir():
         raise UserError(f"{directory}: is a file, expected a folder to write. Choose another name.")
     if other or (there and not overwrite):

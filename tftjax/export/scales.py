@@ -135,10 +135,12 @@ def _rolling(values: Rows, rows: int) -> Float[Array, "B R N"]:
 
 
 def shifted(values: Rows, rows: int) -> Rows:
+    """The values of some rows before, NaN where there is none."""
     return jnp.pad(values, ((0, 0), (rows, 0)), constant_values=jnp.nan)[:, : values.shape[1]]
 
 
 def _carried_forward(values: Rows) -> Rows:
+    """The last value known in each row."""
     place = jnp.where(jnp.isnan(values), 0, jnp.arange(values.shape[1]))
     return jnp.take_along_axis(values, lax.cummax(place, axis=1), axis=1)
 

@@ -62,7 +62,7 @@ def index_page(folder: Path, kinds: Mapping[Path, str | UserError]) -> Page:
         text = "Without a page, and so without a link: make each, and then this index again."
         lines = [f"tftjax report {shlex.quote(str(path))}" for path in (*without, folder)]
         parts += [Text(text), Code("\n".join(lines))]
-    subtitle = f"{len(rows)} runs, sweeps and walk-forwards"
+    subtitle = f"Runs, sweeps and walk-forwards: {len(rows)}"
     return Page(
         folder.resolve().name, subtitle, None, [], None, [Chapter("all", "All in this folder", parts)]
     )
