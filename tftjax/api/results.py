@@ -32,11 +32,18 @@ from tftjax.evaluate.metrics import flatten
 from tftjax.evaluate.scoring import SPLITS
 from tftjax.evaluate.verdict import hardest, verdict
 from tftjax.export import export
+from tftjax.interpret.attribution import Attributions, attribute
 from tftjax.interpret.tables import interpret, read_table
 from tftjax.predict import forecast_seeds, forecastable, load_rows
 from tftjax.report.kinds import report
 from tftjax.storage import runs
-from tftjax.storage.directories import RunDirectory, SearchDirectory, SweepDirectory, sweep_of
+from tftjax.storage.directories import (
+    ForecastDirectory,
+    RunDirectory,
+    SearchDirectory,
+    SweepDirectory,
+    sweep_of,
+)
 from tftjax.sweep.ensembles import average, open_runs
 from tftjax.sweep.final import refit_seeds
 from tftjax.sweep.results import ranking, read_results
@@ -206,6 +213,16 @@ class Run:
         """
         table = self._interpreted("importance", split).drop(columns="split")
         return table.set_index(["kind", "variable"])
+
+    def attribution(self) -> Attributions:
+        """What the forecasts of the test rows depend on, with the spread over seeds; written beside the run.
+
+        Returns:
+          Frames: `permutation`, the rise of the loss where an input is shuffled; `gradients`, integrated
+          gradients by input and step; `dependence`, quantiles by an input's value; `agreement`, the rank
+          correlation with selection weights.
+        """
+        return attribute(self.trained, ForecastDirectory(self.directory))
 
     def report(self) -> Path:
         """Writes the page of the run, of several seeds that of their sweep, and returns its path."""

@@ -74,7 +74,7 @@ class EvaluationDirectory(Directory):
 
 
 class InterpretationDirectory(Directory):
-    """The files that `interpret/tables.py` writes and describes."""
+    """The files that `interpret/tables.py` and `interpret/attribution.py` write and describe."""
 
     summary = Inside("summary.json")
 
@@ -87,6 +87,7 @@ class ForecastDirectory(Directory):
     """A forecast that no single run made: an ensemble's, or one over all folds."""
 
     evaluation = Inside("evaluation", EvaluationDirectory)
+    interpretation = Inside("interpretation", InterpretationDirectory)
 
 
 class TrainingDirectory(Directory):
@@ -144,7 +145,6 @@ class RunDirectory(TrainingDirectory, ForecastDirectory):
     rows, ages, roles = map(Inside, PANEL_FILES)
     init = Inside("init.json")
     metrics = Inside("metrics.jsonl")
-    interpretation = Inside("interpretation", InterpretationDirectory)
 
     def read(self) -> Config:
         """Reads the config.
