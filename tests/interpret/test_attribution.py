@@ -104,10 +104,11 @@ def test_integrated_gradients_by_hand(run, starts, by_step):
     """The attribution of a number is its value times its mean slope on the way from 0, by differences."""
     model = build_model(run.config, *cardinalities(run.data.panel, run.data.encoding))
     inputs, _ = gather(run.data.series, starts, E, P)
+    parameters = jax.device_put(run.parameters)
 
     @jax.jit
     def forecast(inputs):
-        return forecast_batch(model, run.parameters, inputs)[0]
+        return forecast_batch(model, parameters, inputs)[0]
 
     def median(share, bump):
         observed = share * inputs.observed.at[0, -1].add(bump / share)
