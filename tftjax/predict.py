@@ -39,8 +39,8 @@ from tftjax.data.tables.future import ended, read_future, steps_ahead, with_futu
 from tftjax.data.tables.transforms import in_return_unit, to_levels
 from tftjax.data.windows import make_series, windows_alone
 from tftjax.errors import UserError, both, cut
+from tftjax.evaluate.calibration.levels import quantiles_at
 from tftjax.evaluate.formatting import counted
-from tftjax.evaluate.metrics import quantiles_at
 from tftjax.evaluate.verdict import read_verdict
 from tftjax.model.forecast import forecast_rows
 from tftjax.model.parameters import build_model

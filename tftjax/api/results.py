@@ -149,7 +149,7 @@ class Run:
           levels: returns prices or levels, where `data.target_transform` made changes of them.
           quantiles: other levels than the run's, between 0 and 1: those of its distribution if
             `model.quantile_head` is "student_t", otherwise between its own by
-            `tftjax.evaluate.metrics.quantiles_at`, with normal tails beyond.
+            `tftjax.evaluate.calibration.levels.quantiles_at`, with normal tails beyond.
 
         Returns:
           A row a step: its date, the series if there are several, a column a quantile, in the data's unit.
