@@ -54,11 +54,16 @@ class EvaluationConfig(Section):
         return healthy_accuracy
 
 
+def outermost(quantiles: Sequence[float]) -> float:
+    """The level that is nearest to 0 or 1."""
+    return min(quantiles, key=lambda level: min(level, 1 - level))
+
+
 def conformal_rows(quantiles: Sequence[float]) -> int:
-    """The least number of validation rows that a conformal calibration of levels needs.
+    """The least number of validation windows that a conformal calibration of levels needs.
 
     >>> conformal_rows((0.02, 0.5, 0.9))
     49
     """
-    outer = min(min(level, 1 - level) for level in quantiles)
-    return math.ceil(1 / outer - 1e-6) - 1
+    level = outermost(quantiles)
+    return math.ceil(1 / min(level, 1 - level) - 1e-6) - 1

@@ -450,7 +450,7 @@ def _checked(name: str, value: Any) -> float | dict[str, float] | None:
 
 
 # Keys of metrics.json with numbers of other forecasts than the model's.
-OTHERS = ("baselines", "foreign", "combination", "encompassing")
+OTHERS = ("baselines", "foreign", "combination", "conformal", "encompassing")
 
 
 def flatten(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, int | float]:

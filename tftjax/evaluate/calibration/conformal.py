@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from tftjax.config.evaluation import conformal_rows
+from tftjax.config.evaluation import conformal_rows, outermost
 from tftjax.errors import UserError
 from tftjax.evaluate.calibration.levels import normal_quantiles
 
@@ -72,11 +72,11 @@ def split_shifts(forecast: Quantiles, target: Float[np.ndarray, "N P"], quantile
         known = np.sort(found[~np.isnan(found[:, step, 0]), step], axis=0)
         count = len(known)
         if count < needed:
-            outer = min(quantiles, key=lambda level: min(level, 1 - level))
             raise UserError(
-                f"evaluation.conformal: found {count} validation rows, expected at least {needed} for the"
-                f" quantile {outer:g}. Take more rows for validation (data.split), leave outer levels out of"
-                " model.quantiles, or set evaluation.conformal to 'none'."
+                f"conformal calibration: found {count} validation windows with a spread, expected at least"
+                f" {needed} for the quantile {outermost(quantiles):g}. Take more rows for validation"
+                " (data.split), leave outer levels out of model.quantiles, or do without"
+                " (evaluation.conformal 'none')."
             )
         for place, level in enumerate(quantiles):
             rank = (count + 1) * level  # rounded: 50 * 0.02 is a little more than 1
