@@ -672,7 +672,8 @@ def calibrated(trained, tmp_path_factory):
     return runs.open_run(place)
 
 
-def rows_of(run, row=len(ROWS)):
+def rows_of(run, row=0):
+    """The rows before one; before 0, all of them."""
     return predict.forecastable(run, predict.load_rows(run, None, ROWS.index[row - 1].date()))
 
 
@@ -737,12 +738,11 @@ def test_paths_have_the_quantiles_of_each_step(known_run, tmp_path, capsys):
     for date, values in paths["value"].groupby(level=0):
         found = np.quantile(values, [float(level) for level in QUANTILES], method="hazen")
         np.testing.assert_allclose(found, quantiles.loc[date], atol=1e-4)
-    # The order of the 83 train windows' outcomes is that of as many paths.
-    few = (
-        predict.sample_paths([run], panel, 83).value.to_numpy().reshape(-1, 2).argsort(axis=0).argsort(axis=0)
-    )
-    past = predict._past_scores([run]).argsort(axis=0).argsort(axis=0)
-    assert sorted(map(tuple, few)) == sorted(map(tuple, past))
+    # The order of the train windows' outcomes is that of as many paths.
+    past = predict._past_scores([run])
+    few = predict.sample_paths([run], panel, len(past))["value"].to_numpy().reshape(-1, 2)
+    ranks = [sorted(map(tuple, values.argsort(axis=0).argsort(axis=0))) for values in (few, past)]
+    assert ranks[0] == ranks[1]
     out = tmp_path / "paths.csv"
     command = [str(folder / "run"), "--as-of", str(day), "--paths", "1000"]
     assert predict.main([*command, "--out", str(out)]) == 0
@@ -762,9 +762,9 @@ def test_paths_of_one_step_have_the_tails_of_a_student_t(scaled_run, caplog):
     run = runs.open_run(scaled_run[0] / "run")
     panel = predict.forecastable(run, predict.load_rows(run, None, None))
     values = predict.sample_paths([run], panel, 2000)["value"]
-    wanted = [0.001, 0.02, 0.5, 0.98, 0.999]
-    expected = predict.forecast_seeds([run], panel, quantiles=wanted).to_numpy()[0]
-    np.testing.assert_allclose(np.quantile(values, wanted, method="hazen"), expected, rtol=0.01, atol=1e-5)
+    expected = predict.forecast_seeds([run], panel, quantiles=predict.FINE_LEVELS).to_numpy()[0][2:-2]
+    found = np.quantile(values, predict.FINE_LEVELS[2:-2], method="hazen")
+    np.testing.assert_allclose(found, expected, rtol=0.01, atol=1e-5)
     # Its 60 validation rows are enough for a calibration, which is of the trained levels.
     with caplog.at_level("INFO"):
         split = predict.forecast_seeds([run], panel, conformal="split")

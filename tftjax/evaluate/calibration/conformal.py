@@ -126,6 +126,8 @@ def tracked_shifts(
 
 def _by_day(days: Days, windows: Shaped[np.ndarray, " N"]) -> dict[object, np.ndarray]:
     """The windows of each day."""
+    if not len(windows):
+        return {}
     order = np.argsort(days, kind="stable")
     distinct, first = np.unique(days[order], return_index=True)
     return dict(zip(distinct.tolist(), np.split(windows[order], first[1:]), strict=True))
