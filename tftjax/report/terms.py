@@ -66,8 +66,8 @@ TERMS = {
     ),
     "[Cc]onformal": (
         "conformal calibration",
-        "The model's quantiles, shifted so that in validation rows (split), or up to the day before (adaptive),"
-        " as many outcomes lay below each as its level says.",
+        "The model's quantiles, shifted so that in validation rows (split), or up to the day before"
+        " (adaptive), as many outcomes lay below each as its level says.",
     ),
     r"Wilson|\[95 %": ("[a, b]", "A 95 % interval: the range in which the number behind the estimate lies."),
     "baseline": ("baseline", "A simple method that the model must beat to earn its keep."),
