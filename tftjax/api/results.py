@@ -56,7 +56,11 @@ def _metrics_frame(metrics: dict[str, dict[str, Any]]) -> pd.DataFrame:
     rows = {
         (split, name): flatten({key: part for key, part in values.items() if key not in ("tests", "regimes")})
         for split, of_split in metrics.items()
-        for name, values in {"model": of_split, **tables.beside(of_split)}.items()
+        for name, values in {
+            "model": of_split,
+            **tables.calibrated(of_split),
+            **tables.beside(of_split),
+        }.items()
     }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["split", "forecast"])
 
@@ -93,7 +97,7 @@ class Run:
 
     @property
     def metrics(self) -> pd.DataFrame:
-        """The metrics of validation and test rows, of the model and of each baseline; returns as decimals."""
+        """Metrics of validation and test rows: the model, the same calibrated, baselines; as decimals."""
         return _metrics_frame(self._evaluation().metrics)
 
     @property

@@ -178,6 +178,13 @@ def beside(metrics: Metrics) -> dict[str, Metrics]:
     return shown({**metrics.get("baselines", {}), **foreign}, foreign)
 
 
+def calibrated(metrics: Metrics) -> dict[str, Metrics]:
+    """Metrics of the model's calibrated forecast, by its name; none where there is none."""
+    if "conformal" not in metrics:
+        return {}
+    return {f"model, conformal ({metrics['conformal']['method']})": metrics["conformal"]["metrics"]}
+
+
 def shown(values: Mapping[str, Any], foreign: Collection[str]) -> dict[str, Any]:
     """Values by name, with a mark at the names of foreign forecasts.
 
@@ -190,14 +197,10 @@ def shown(values: Mapping[str, Any], foreign: Collection[str]) -> dict[str, Any]
 def against_baselines(metrics: Metrics, title: str) -> Table:
     """The model, the same calibrated, its baselines and foreign forecasts in one split, by pinball loss."""
     tests = shown(metrics["tests"]["diebold_mariano"], metrics.get("foreign", {}))
-    calibrated = {}
-    if "conformal" in metrics:
-        name = f"model, conformal ({metrics['conformal']['method']})"
-        calibrated = {name: metrics["conformal"]["metrics"]}
-        tests |= {name: _reversed(metrics["conformal"]["tests"]["model"])}
-    everyone = {"model": metrics, **calibrated, **beside(metrics)}
+    tests |= {name: _reversed(metrics["conformal"]["tests"]["model"]) for name in calibrated(metrics)}
+    everyone = {"model": metrics, **calibrated(metrics), **beside(metrics)}
     ranked = {name: everyone[name] for name in sorted(everyone, key=lambda name: everyone[name]["pinball"])}
-    models = {"model", *calibrated}
+    models = {"model", *calibrated(metrics)}
     return compared(title, ranked, models, tests, "model minus it", "Sorted by pinball loss")
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from tiny import QUANTILES, contents
 
+from tftjax.api.results import _metrics_frame
 from tftjax.config.loading import from_dict
 from tftjax.data.prepared import prepare
 from tftjax.errors import UserError
@@ -75,6 +76,8 @@ def test_it_changes_nothing_else_and_has_a_line_in_the_court(judged):
         assert f"{1e3 * (before['pinball'] - loss):+.4f}" in row
         assert conformal_line(metrics) in " ".join(text.split())
         assert "interval covers" in conformal_line(metrics)
+        frame = _metrics_frame({"test": metrics})
+        assert frame.loc[("test", f"model, conformal ({method})"), "pinball"] == loss
     assert judged["split"][1]["conformal"] != judged["adaptive"][1]["conformal"]
 
 
