@@ -385,7 +385,7 @@ def test_prediction_is_the_evaluation_s_forecast(path, tmp_path):
 
 
 def _check_calibration(run, test, levels):
-    """Both steps of both series follow the outcomes of both, known two days before the forecast's last step."""
+    """Each step follows the outcomes of both series that are known when it is forecast."""
     frame, rows, quantiles = run.data.panel.frame, target_rows(run, "test"), run.config.model.quantiles
     shifts = np.linspace(-0.3, 0.4, 14).reshape(2, 7)
     until = str(frame.index[target_rows(run, "val").ravel()].max().date())
