@@ -5,9 +5,10 @@ conformal.csv    the calibrated quantiles of the test rows, in the layout of pre
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ from tftjax.evaluate.calibration.conformal import (
 )
 from tftjax.evaluate.files import read_predictions, rows_table
 from tftjax.evaluate.formatting import counted
+from tftjax.evaluate.metrics import MetricFunction
 from tftjax.evaluate.scoring import Score, Windows, score, target_rows, tests_against
 from tftjax.storage import runs
 from tftjax.storage.directories import EvaluationDirectory, ForecastDirectory
@@ -71,7 +73,9 @@ def outcomes_of(frame: pd.DataFrame, target: str, rows: Int[np.ndarray, "N P"]) 
     return Outcomes(frame[target].to_numpy(np.float64)[rows], dates[rows[:, 0] - 1], dates[rows])
 
 
-def calibrate(method: str, shifts: Shifts, forecast: Quantiles, of: Outcomes, quantiles: Any) -> Quantiles:
+def calibrate(
+    method: str, shifts: Shifts, forecast: Quantiles, of: Outcomes, quantiles: Sequence[float]
+) -> Quantiles:
     """Calibrated quantiles of windows.
 
     Args:
@@ -86,46 +90,50 @@ def calibrate(method: str, shifts: Shifts, forecast: Quantiles, of: Outcomes, qu
     return shifted(forecast, shifts, quantiles)
 
 
-def judge_conformal(
-    run: runs.Run,
-    directory: EvaluationDirectory,
-    windows: Mapping[str, Windows],
-    forecasts: Mapping[str, Quantiles],
-    beside: Mapping[str, Score],
-) -> dict[str, Any]:
-    """The model's calibrated forecast judged on the test rows; writes the files listed above.
+def calibrated_test(
+    run: runs.Run, windows: Mapping[str, Windows], forecasts: Mapping[str, Quantiles]
+) -> tuple[Calibration, Quantiles] | None:
+    """The calibration of a run's forecast, and its calibrated quantiles of the test rows.
 
     Args:
       windows: of each split.
       forecasts: the model's quantiles of each split.
-      beside: scores of the test rows: those of "model", and of the baselines and foreign forecasts.
     Returns:
-      `conformal`, as metrics.json has it; nothing where the config asks for none.
+      None where the config asks for none, or has trained on the validation rows, which is logged.
     Raises:
       UserError: too few validation rows for a level.
     """
     method, quantiles = run.config.evaluation.conformal, run.config.model.quantiles
-    if method != "none" and run.config.data.train_on_val:
+    if method == "none":
+        return None
+    if run.config.data.train_on_val:
         log.warning(f"left out the conformal calibration ({method}): data.train_on_val leaves no rows for it")
-        method = "none"
-    if method == "none":  # what an evaluation before has left
-        directory.conformal.unlink(missing_ok=True)
-        directory.conformal_forecasts.unlink(missing_ok=True)
-        return {}
-    frame, rows = run.data.panel.frame, {split: target_rows(run, split) for split in windows}
+        return None
+    frame, rows = run.data.panel.frame, {split: target_rows(run, split) for split in ("val", "test")}
     shifts = split_shifts(forecasts["val"], windows["val"].target, quantiles)
     until = str(frame.index[rows["val"].ravel()].max().date())
     fitted = Calibration(method, list(quantiles), len(rows["val"]), until, shifts.tolist())
-    files.write_json(directory.conformal, fitted._asdict())
     of = outcomes_of(frame, run.data.panel.target, rows["test"])
-    calibrated = calibrate(method, shifts, forecasts["test"], of, quantiles)
-    values = pd.DataFrame(
-        calibrated.reshape(rows["test"].size, -1), columns=[f"{level:g}" for level in quantiles]
-    )
-    table = rows_table(run, "test", rows["test"]).assign(actual=of.target.ravel()).join(values)
-    files.replace_file(directory.conformal_forecasts, partial(table.to_csv, index=False))
-    scored = score(windows["test"], calibrated, quantiles, run.functions.metrics)
-    tests = tests_against(scored, beside, of.target.shape[1])
+    return fitted, calibrate(method, shifts, forecasts["test"], of, quantiles)
+
+
+def judge_calibrated(
+    method: str,
+    windows: Windows,
+    calibrated: Quantiles,
+    quantiles: Sequence[float],
+    beside: Mapping[str, Score],
+    own_metrics: Mapping[str, MetricFunction] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """A calibrated forecast judged on test rows.
+
+    Args:
+      beside: scores of the same rows: those of "model", and of the baselines and foreign forecasts.
+    Returns:
+      `conformal`, as metrics.json has it.
+    """
+    scored = score(windows, calibrated, quantiles, own_metrics)
+    tests = tests_against(scored, beside, windows.target.shape[1])
     return {
         "conformal": {
             "method": method,
@@ -133,6 +141,35 @@ def judge_conformal(
             "tests": {"days": len(scored.losses), "model": tests.pop("model"), "diebold_mariano": tests},
         }
     }
+
+
+def judge_conformal(
+    run: runs.Run,
+    directory: EvaluationDirectory,
+    windows: Mapping[str, Windows],
+    forecasts: Mapping[str, Quantiles],
+    beside: Mapping[str, Score],
+) -> dict[str, Any]:
+    """`judge_calibrated` of a run, where its config asks for it; writes the files listed above.
+
+    Args:
+      windows, forecasts: see `calibrated_test`.
+      beside: see `judge_calibrated`.
+    """
+    made = calibrated_test(run, windows, forecasts)
+    if made is None:  # what an evaluation before has left
+        directory.conformal.unlink(missing_ok=True)
+        directory.conformal_forecasts.unlink(missing_ok=True)
+        return {}
+    (fitted, calibrated), rows = made, target_rows(run, "test")
+    files.write_json(directory.conformal, fitted._asdict())
+    names = [f"{level:g}" for level in fitted.quantiles]
+    values = pd.DataFrame(calibrated.reshape(rows.size, -1), columns=names)
+    actual = windows["test"].target.ravel()
+    table = rows_table(run, "test", rows).assign(actual=actual).join(values)
+    files.replace_file(directory.conformal_forecasts, partial(table.to_csv, index=False))
+    own_metrics = run.functions.metrics
+    return judge_calibrated(fitted.method, windows["test"], calibrated, fitted.quantiles, beside, own_metrics)
 
 
 def calibration_of(directory: Path, until: str) -> Calibration:
