@@ -68,6 +68,8 @@ class EvaluationDirectory(Directory):
     baselines = Inside("baselines.csv")
     quality = Inside("quality.csv")
     by_series = Inside("by_series.csv")
+    conformal = Inside("conformal.json")
+    conformal_forecasts = Inside("conformal.csv")
     fan_chart = Inside("fan_chart.png")
     calibration = Inside("calibration.png")
     monitor = Inside("monitor.png")
