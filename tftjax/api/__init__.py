@@ -7,6 +7,7 @@ from tftjax import face
 
 __all__, __getattr__ = face(
     __name__,
+    arguments="make_config",
     results="Backtest Run Search Sweep",
-    training="backtest fit fit_sweep load search",
+    training="backtest fit fit_sweep fit_without_judging load search",
 )

@@ -16,7 +16,7 @@ import pandas as pd
 from tftjax import runtime
 from tftjax.api.arguments import Given, as_json, check_number, make_config
 from tftjax.api.results import Backtest, Run, Search, Sweep
-from tftjax.config.functions import Functions
+from tftjax.config.functions import NO_FUNCTIONS, Functions
 from tftjax.config.loading import Config
 from tftjax.data.loading import FRAME, load_panel, use_panel
 from tftjax.data.panel import Panel
@@ -30,7 +30,7 @@ from tftjax.storage.directories import RunDirectory, SearchDirectory, sweep_of
 from tftjax.sweep.ensembles import open_runs
 from tftjax.sweep.plan import Member, check_space, make_plan
 from tftjax.sweep.run import Trained, conclude, load_data, sweep
-from tftjax.train.run import train
+from tftjax.train.run import fit_all_rows, train
 from tftjax.tune import folder as searches
 from tftjax.tune.run import tune
 from tftjax.walkforward import results as walk_results
@@ -97,6 +97,24 @@ def fit(
         return Sweep(place, functions).run()
     train(config, place, panel=_loaded(frame, panel, config), **flags)
     return Run(place, (runs.open_run(place, functions=functions),))
+
+
+def fit_without_judging(
+    data: Table, config: Given = None, *, directory: str | Path | None = None, **fields: Any
+) -> Run:
+    """Trains on all rows for all epochs; nothing is validated or tested.
+
+    Args:
+      data, config, directory, fields: see `fit`.
+
+    Raises:
+      UserError: see the message.
+    """
+    _start()
+    frame, panel, config = _settle(data, config, fields, NO_FUNCTIONS)
+    panel = _loaded(frame, panel, config) or load_panel(config.data)
+    place = _place(directory)
+    return Run(place, (fit_all_rows(config, place, panel),))
 
 
 def fit_sweep(
