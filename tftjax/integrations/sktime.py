@@ -5,7 +5,7 @@
 Needs the extra `sktime`; without it the module can be imported, and the forecaster cannot be made.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,11 @@ class TFTForecaster(BaseForecaster):
     Attributes:
       run_: the `tftjax.Run` that forecasts, after `fit`.
       chosen_: the run that chose the epochs, with its verdict and baselines; None without a validation.
+
+    Example:
+      >>> from sktime.datasets import load_airline  # doctest: +SKIP
+      >>> forecaster = TFTForecaster(settings={"max_epochs": 30, "known": ["month"]})  # doctest: +SKIP
+      >>> forecaster.fit(load_airline(), fh=[1, 2, 3]).predict_interval(coverage=0.9)  # doctest: +SKIP
     """
 
     _tags = {  # noqa: RUF012  # as sktime has it
@@ -85,6 +90,7 @@ class TFTForecaster(BaseForecaster):
         "X-y-must-have-same-index": True,
     }
     _config = {"remember_data": False}  # noqa: RUF012  # the rows are kept here, y beside X
+    _y = _X = None  # which sktime sets only where it keeps the rows itself
 
     def __init__(
         self,
@@ -165,18 +171,16 @@ class TFTForecaster(BaseForecaster):
         ahead = None if X is None else self._ahead(_with_names(X))
         times = _times(self._rows) if ahead is None else _times(self._rows).append(_times(ahead))
         times = times.unique().sort_values()
-        dates = pd.Series(_days(times), times)
-        if self._counted:
-            dates[:] = pd.date_range(COUNTED_FROM, periods=len(times))
+        counted = pd.date_range(COUNTED_FROM, periods=len(times))
+        dates = pd.Series(counted if self._counted else _days(times), times)
         return _dated(self._rows, dates), None if ahead is None else _dated(ahead, dates)
 
     def _ahead(self, X: pd.DataFrame) -> pd.DataFrame:
         """The rows of X after the last one of each series."""
-        if X.index.nlevels == 1:
-            return X[X.index > self._rows.index.max()]
-        last = pd.Series(_times(self._rows), _keys(self._rows)).groupby(level=0, sort=False).max()
-        later = [time > last[key] for key, time in zip(_keys(X), _times(X), strict=True) if key in last]
-        return X[_keys(X).isin(last.index)][later]
+        last = {name: times.max() for name, _, times in _series(self._rows)}
+        return X[
+            [name in last and time > last[name] for name, time in zip(_names(X), _times(X), strict=True)]
+        ]
 
     def _forecast(self, fh: Any, X: pd.DataFrame | None, levels: Sequence[float]) -> pd.DataFrame:
         """Quantiles at ascending levels: a row a series and step of the horizon, a column a level."""
@@ -190,17 +194,17 @@ class TFTForecaster(BaseForecaster):
         forecast = self.run_.predict(table, future=future, quantiles=levels)
         steps = fh.to_indexer(self.cutoff)
         parts = []
-        for key, times in pd.Series(_times(self._rows), _keys(self._rows)).groupby(level=0, sort=False):
-            own = forecast if SERIES not in table else forecast[forecast["series"] == _name(key)]
+        for name, labels, times in _series(self._rows):
+            own = forecast if SERIES not in table else forecast[forecast["series"] == name]
             if own.empty:
                 raise UserError(
-                    f"series {key}: found {len(times)} rows, too few to forecast from: expected at least"
+                    f"series {name!r}: found {len(times)} rows, too few to forecast from: expected at least"
                     f" model.encoder_length, {self.run_.config.model.encoder_length}. Leave it out."
                 )
             index = self._index(fh, times.max())
             if SERIES in table:
-                levels_of = [np.repeat([part], len(index)) for part in _as_tuple(key)]
-                index = pd.MultiIndex.from_arrays([*levels_of, index], names=self._rows.index.names)
+                above = [[label] * len(index) for label in labels]
+                index = pd.MultiIndex.from_arrays([*above, index], names=self._rows.index.names)
             parts.append(own.select_dtypes("float").iloc[steps].set_axis(index).set_axis(levels, axis=1))
         return pd.concat(parts)
 
@@ -234,10 +238,14 @@ class TFTForecaster(BaseForecaster):
         return self
 
     @classmethod
-    def get_test_params(cls, parameter_set: str = "default") -> dict[str, Any]:
+    def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:
         """Settings for sktime's tests: the smallest network, for one epoch."""
-        settings = {"encoder_length": 2, "hidden_size": 1, "num_heads": 1, "max_epochs": 1, "batch_size": 4}
-        return {"settings": settings, "validation": 0}
+        model = {"encoder_length": 2, "hidden_size": 1, "num_heads": 1}
+        train = {"max_epochs": 1, "batch_size": 4}
+        return [
+            {"settings": {**model, **train}, "validation": 0},
+            {"config": {"model": model, "train": train}, "validation": 0},
+        ]
 
 
 def _beside(y: pd.DataFrame, X: pd.DataFrame | None) -> pd.DataFrame:
@@ -265,24 +273,24 @@ def _times(rows: pd.DataFrame) -> pd.Index:
     return rows.index.get_level_values(-1)
 
 
-def _keys(rows: pd.DataFrame) -> pd.Index:
-    """What names the series of each row: the levels above the times; without any, one key for all."""
-    return rows.index.droplevel(-1) if rows.index.nlevels > 1 else pd.Index([""] * len(rows))
+def _names(rows: pd.DataFrame) -> list[str]:
+    """The name of each row's series, made of the labels above its time; empty without any."""
+    return ["/".join(map(str, labels[:-1])) for labels in rows.index.to_frame().itertuples(index=False)]
 
 
-def _as_tuple(key: Any) -> tuple:
-    return key if isinstance(key, tuple) else (key,)
-
-
-def _name(key: Any) -> str:
-    return "/".join(map(str, _as_tuple(key)))
+def _series(rows: pd.DataFrame) -> Iterator[tuple[str, tuple, pd.Index]]:
+    """Each series, in the order of the rows: its name, the labels above its times, and the times."""
+    codes, names = pd.factorize(np.array(_names(rows), object))
+    for code, name in enumerate(names):
+        index = rows.index[codes == code]
+        yield name, () if index.nlevels == 1 else index[0][:-1], index.get_level_values(-1)
 
 
 def _dated(rows: pd.DataFrame, dates: pd.Series) -> pd.DataFrame:
     """Rows as a table in the order of time: dates, and the names of series if there are several."""
     columns = {DATE: dates[_times(rows)].to_numpy()}
     if rows.index.nlevels > 1:
-        columns[SERIES] = [_name(key) for key in _keys(rows)]
+        columns[SERIES] = _names(rows)
     table = pd.DataFrame(columns).join(rows.reset_index(drop=True))
     return table.sort_values(DATE, kind="stable", ignore_index=True)
 
