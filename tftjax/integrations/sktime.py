@@ -38,7 +38,7 @@ MADE = {
 # The first of the dates that times get which are no dates; early, as no row may be of a day to come.
 COUNTED_FROM = pd.Timestamp("1700-01-01")
 # Levels whose quantiles stand for a distribution: equally likely values.
-SAMPLE = tuple(np.arange(1, 200) / 200)
+SAMPLE = tuple(np.arange(1, 100) / 100)
 
 
 class TFTForecaster(BaseForecaster):
@@ -97,7 +97,7 @@ class TFTForecaster(BaseForecaster):
         config: Given = None,
         settings: Mapping[str, Any] | None = None,
         observed: Sequence[str] = (),
-        validation: float = 0.15,
+        validation: float | int = 0.15,
         seeds: int = 1,
     ):
         if MISSING is not None:
