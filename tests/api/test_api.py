@@ -360,8 +360,9 @@ def test_a_grid_of_arrays_and_a_space_are_checked_as_the_command_checks_them(con
 CANNOT_BE_MEANT = {
     "backtest(FRAME, first_test=2002)": r"found DataFrame.*fit\(data, config\), but backtest\(config, data\)",
     "backtest('px.csv', first_test=2002)": r"config: found 'px.csv'.*backtest\(config, data\)",
-    "backtest(None, FRAME, first_test='2002')": "first_test: found '2002', expected a whole number",
-    "backtest(None, FRAME, first_test=2002, last_test=1.5)": "last_test: found 1.5",
+    "backtest(None, FRAME, first_test='spring')": "first_test=: found 'spring', expected a year such as 2006",
+    "backtest(None, FRAME, first_test=2002, last_test=1.5)": "last_test=: found 1.5",
+    "backtest(None, FRAME, first_test=2002, stride_months=0)": "stride_months: found 0, expected a whole",
     "fit('my.json')": r"data: found a config \('my.json'\).*as config=",
     "fit({'train': {}})": "data: found a config",
     "fit(FRAME, seeds='3')": "seeds: found '3', expected a whole number of at least 1",

@@ -68,7 +68,7 @@ def monthly():
 
 @needs_sktime
 def test_quantiles_are_those_of_the_run(monthly):
-    forecaster, y, X = monthly
+    forecaster, _, X = monthly
     config = forecaster.run_.config
     assert (config.data.columns.known_real, config.data.columns.observed) == (("tax",), ("7",))
     assert (config.model.prediction_length, config.data.target_transform) == (3, "as_is")
