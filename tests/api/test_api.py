@@ -267,6 +267,26 @@ def test_a_sweep_and_a_backtest(config_file, tmp_path):
     assert isinstance(tftjax.load(tmp_path / "sweep"), tftjax.Sweep)
 
 
+def test_a_backtest_of_months(config_file, tmp_path, capsys):
+    """Tests of one month, two of them by one training: each day is forecast once, in one compiled program."""
+    walk = tftjax.backtest(
+        config_file,
+        first_test="2001-11",
+        train_months=8,
+        val_months=2,
+        test_months=1,
+        train_every=2,
+        directory=tmp_path / "walk",
+        max_epochs=1,
+    )
+    folds = walk.folds.xs("tiny", level="forecast")
+    assert folds.index.tolist() == ["2001-11", "2002-01"]
+    assert folds["train_from"].dt.strftime("%Y-%m").tolist() == ["2001-01", "2001-03"]
+    days = [len(pd.bdate_range("2001-11-01", "2001-12-31")), len(pd.bdate_range("2002-01-01", "2002-02-28"))]
+    assert folds["test_windows"].tolist() == days
+    assert "1 program" in capsys.readouterr().out
+
+
 def width(forecast, quantiles, hyperparameters):
     return (forecast[..., -1] - forecast[..., 0]).mean()
 

@@ -96,7 +96,7 @@ class TFTForecaster(BaseForecaster):
         self,
         config: Given = None,
         settings: Mapping[str, Any] | None = None,
-        observed: Sequence[str] = (),
+        observed: Sequence[Any] = (),
         validation: float | int = 0.15,
         seeds: int = 1,
     ):
