@@ -15,6 +15,7 @@ from tftjax.integrations import sktime as adapter
 from tftjax.integrations.sktime import TFTForecaster
 
 if adapter.MISSING is None:
+    from sktime.forecasting.base import ForecastingHorizon
     from sktime.forecasting.compose import TransformedTargetForecaster
     from sktime.forecasting.model_evaluation import evaluate
     from sktime.performance_metrics.forecasting.probabilistic import CRPS, PinballLoss
@@ -133,6 +134,22 @@ def test_series_of_a_panel_share_a_model_and_end_where_they_end():
     direct = forecaster.run_.predict().set_index("series")["0.5"]
     np.testing.assert_array_equal(found["level"], [*direct["b"], *direct["a"]])
     assert forecaster.predict_proba().mean().index.equals(found.index)
+
+
+@needs_sktime
+def test_each_series_goes_on_after_its_own_last_date(monthly):
+    """Weeks: the next dates of two series, of which one ends two weeks earlier; no training is needed."""
+    forecaster, _, _ = monthly
+    weeks = pd.date_range("2001-01-07", periods=9, freq="W-SUN")
+    pairs = [("a", week) for week in weeks] + [("b", week) for week in weeks[:7]]
+    other = pickle.loads(pickle.dumps(forecaster))
+    other._rows = noise(pd.MultiIndex.from_tuples(pairs)).to_frame()
+    fh = ForecastingHorizon([1, 3], is_relative=True)
+    found = {name: other._index(fh, times).tolist() for name, _, times in adapter._series(other._rows)}
+    days = {"a": ["2001-03-11", "2001-03-25"], "b": ["2001-02-25", "2001-03-11"]}
+    assert found == {name: [pd.Timestamp(day) for day in own] for name, own in days.items()}
+    with pytest.raises(tftjax.UserError, match="y: found dates from 2001-01-07 .* without a frequency"):
+        other._index(fh, weeks[[0, 1, 4, 6]])
 
 
 @needs_sktime

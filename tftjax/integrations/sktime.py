@@ -201,19 +201,31 @@ class TFTForecaster(BaseForecaster):
                     f"series {name!r}: found {len(times)} rows, too few to forecast from: expected at least"
                     f" model.encoder_length, {self.run_.config.model.encoder_length}. Leave it out."
                 )
-            index = self._index(fh, times.max())
+            index = self._index(fh, times)
             if SERIES in table:
                 above = [[label] * len(index) for label in labels]
                 index = pd.MultiIndex.from_arrays([*above, index], names=self._rows.index.names)
             parts.append(own.select_dtypes("float").iloc[steps].set_axis(index).set_axis(levels, axis=1))
         return pd.concat(parts)
 
-    def _index(self, fh: Any, last: Any) -> pd.Index:
-        """The times of the horizon after the last row of a series, which may end before others."""
-        if last == self.cutoff[0]:
+    def _index(self, fh: Any, times: pd.Index) -> pd.Index:
+        """The times of the horizon after the last row of a series, which may end before others.
+
+        Raises:
+          UserError: dates without a frequency, so that nobody can say which come next.
+        """
+        if self._rows.index.nlevels == 1:
             return fh.to_absolute_index(self.cutoff)
-        steps = ForecastingHorizon(fh.to_indexer(self.cutoff) + 1, is_relative=True, freq=fh.freq)
-        return steps.to_absolute_index(pd.Index([last]))
+        freq = fh.freq
+        if freq is None and isinstance(times, pd.DatetimeIndex):
+            freq = pd.infer_freq(times) if len(times) > 2 else None
+            if freq is None:
+                raise UserError(
+                    f"y: found dates from {times.min()} to {times.max()} without a frequency that pandas"
+                    " infers, expected one. Give periods (a PeriodIndex), or count the times."
+                )
+        ahead = ForecastingHorizon(fh.to_indexer(self.cutoff) + 1, is_relative=True, freq=freq)
+        return ahead.to_absolute_index(times[[times.argmax()]])
 
     def _predict(self, fh: Any, X: pd.DataFrame | None) -> pd.DataFrame:
         return self._forecast(fh, X, [0.5]).set_axis(self._get_varnames(), axis=1)
