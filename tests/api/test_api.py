@@ -279,7 +279,7 @@ def test_a_backtest_of_months(config_file, tmp_path, capsys):
         directory=tmp_path / "walk",
         max_epochs=1,
     )
-    folds = walk.folds.xs("tiny", level="forecast")
+    folds = walk.folds.xs("tiny, seed 42", level="forecast")
     assert folds.index.tolist() == ["2001-11", "2002-01"]
     assert folds["train_from"].dt.strftime("%Y-%m").tolist() == ["2001-01", "2001-03"]
     days = [len(pd.bdate_range("2001-11-01", "2001-12-31")), len(pd.bdate_range("2002-01-01", "2002-02-28"))]

@@ -148,7 +148,7 @@ def test_each_series_goes_on_after_its_own_last_date(monthly):
     found = {name: other._index(fh, times).tolist() for name, _, times in adapter._series(other._rows)}
     days = {"a": ["2001-03-11", "2001-03-25"], "b": ["2001-02-25", "2001-03-11"]}
     assert found == {name: [pd.Timestamp(day) for day in own] for name, own in days.items()}
-    with pytest.raises(tftjax.UserError, match="y: found dates from 2001-01-07 .* without a frequency"):
+    with pytest.raises(tftjax.UserError, match=r"y: found dates from 2001-01-07 .* without a frequency"):
         other._index(fh, weeks[[0, 1, 4, 6]])
 
 
