@@ -35,6 +35,7 @@ from tftjax.data.panel import (
 )
 from tftjax.data.prepared import cardinalities, target_days, train_targets
 from tftjax.data.scales.target import has_scale_of_unseen, rows_needed
+from tftjax.data.series.reading import NO_VINTAGES, Vintages
 from tftjax.data.tables.future import ended, read_future, steps_ahead, with_future
 from tftjax.data.tables.transforms import in_return_unit, to_levels
 from tftjax.data.windows import make_series, windows_alone
@@ -344,6 +345,7 @@ def load_rows(
     data: str | pd.DataFrame | None,
     as_of: datetime.date | None,
     future: Path | str | pd.DataFrame | None = None,
+    vintages: Vintages = NO_VINTAGES,
 ) -> Panel:
     """Reads the rows to forecast from: the run's data set as it is today or another source, up to a date.
 
@@ -351,21 +353,25 @@ def load_rows(
       data: see `load_like`; None takes the run's data set, see `newest_rows`.
       future: file or frame of the next steps' dates and known columns, see `read_future`; None takes those
         that the data brings: rows without a target at its end, or after `as_of`.
+      vintages: newer frames of the series that were frames in training, by name.
 
     Raises:
       UserError: a source is unusable, or has no row up to the date.
     """
     trained, config = run.data.whole, run.config.data
-    if data is None:
+    if data is None and not vintages:
         panel, words = newest_rows(trained, config)
         log.info(f"data: {words}, to {panel.frame.index.max().date()}")
     else:
-        panel = load_like(trained, config.model_copy(update={"end": None}), data)
+        source = config.dataset if data is None else data
+        panel = load_like(trained, config.model_copy(update={"end": None}), source, vintages)
     if as_of is not None:
         before = panel.frame.index <= pd.Timestamp(as_of)
         if not before.any():
+            late = "; ".join(message for message in panel.messages if message.startswith("dropped"))
             raise UserError(
-                f"{both('--as-of')}{as_of}: the first row of the data is of {panel.frame.index.min().date()}."
+                f"{both('--as-of')}{as_of}: the first row of the data is of {panel.frame.index.min().date()}"
+                f"{f' ({late})' if late else ''}. Give a later date."
             )
         panel = ended(panel, before)
     if future is not None:

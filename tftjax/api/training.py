@@ -14,13 +14,14 @@ import jax
 import pandas as pd
 
 from tftjax import runtime
-from tftjax.api.arguments import Given, as_json, check_number, make_config
+from tftjax.api.arguments import Given, as_json, check_number, frames_of, make_config
 from tftjax.api.results import Backtest, Run, Search, Sweep
 from tftjax.config.functions import Functions
 from tftjax.config.loading import Config
-from tftjax.data.loading import FRAME, load_panel, use_panel
+from tftjax.data.loading import FRAME, check_no_vintages, load_panel, use_panel
 from tftjax.data.panel import Panel
 from tftjax.data.prepared import Data
+from tftjax.data.series.reading import Vintages
 from tftjax.data.tables.frames import to_pandas
 from tftjax.errors import UserError
 from tftjax.plots import drop_absent_backend
@@ -54,6 +55,7 @@ def fit(
     metrics: Own | None = None,
     baselines: Own | None = None,
     head: Callable[..., Any] | None = None,
+    vintages: Mapping[str, Table] | None = None,
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
@@ -73,6 +75,8 @@ def fit(
       metrics: metrics by name, see `METRICS` in evaluate/metrics.py.
       baselines: baselines by name, see `BASELINES` in evaluate/baselines.py.
       head: a quantile head, see `HEADS` in model/heads.py.
+      vintages: frames of series with release dates by name, columns observation, release and value: each
+        becomes an observed column, made as the section of its name in `data.series` says.
       resume: goes on with the run in the directory, or begins it.
       overwrite: replaces the run in the directory.
       quiet: shows no progress and no summary.
@@ -86,16 +90,17 @@ def fit(
     check_number("seeds", seeds, 1)
     _start()
     functions = _functions(penalties, metrics, baselines, head)
-    frame, panel, config = _settle(data, config, fields, functions)
+    known = frames_of(vintages)
+    frame, panel, config = _settle(data, config, fields, functions, known)
     place = _place(directory)
     if directory is not None and "name" not in fields:
         config = make_config(config, {"name": place.name}, functions)
     flags = _flags(resume, overwrite, quiet, functions, track)
     if seeds > 1:
         members = make_plan([config], num_seeds=seeds)
-        _sweep(members, _loaded(frame, panel, config), place, conclude, flags)
+        _sweep(members, _loaded(frame, panel, config, known), place, conclude, flags)
         return Sweep(place, functions).run()
-    train(config, place, panel=_loaded(frame, panel, config), **flags)
+    train(config, place, panel=_loaded(frame, panel, config, known), **flags)
     return Run(place, (runs.open_run(place, functions=functions),))
 
 
@@ -112,6 +117,7 @@ def fit_sweep(
     metrics: Own | None = None,
     baselines: Own | None = None,
     head: Callable[..., Any] | None = None,
+    vintages: Mapping[str, Table] | None = None,
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
@@ -128,7 +134,8 @@ def fit_sweep(
       grid: values by dotted key, such as `{"loss.std_weight": [0, 0.1]}`.
       space: ranges by dotted key that points are drawn from, as in a file for `--space`.
       num_samples: number of points.
-      penalties, metrics, baselines, head, resume, overwrite, quiet, track, fields: see `fit`.
+      penalties, metrics, baselines, head, vintages: see `fit`.
+      resume, overwrite, quiet, track, fields: see `fit`.
 
     Raises:
       UserError: see the message.
@@ -138,7 +145,8 @@ def fit_sweep(
     _start()
     functions = _functions(penalties, metrics, baselines, head)
     several = configs if isinstance(configs, list | tuple) else [configs]
-    settled = [_settle(data, config, fields, functions) for config in several]
+    known = frames_of(vintages)
+    settled = [_settle(data, config, fields, functions, known) for config in several]
     frame, panel, first = settled[0]
     axes = [f"{key}={','.join(map(json.dumps, _values(key, given)))}" for key, given in _items("grid", grid)]
     if space is not None:
@@ -153,7 +161,7 @@ def fit_sweep(
     )
     flags = _flags(resume, overwrite, quiet, functions, track)
     place = _place(directory)
-    _sweep(members, _loaded(frame, panel, first), place, conclude, flags)
+    _sweep(members, _loaded(frame, panel, first, known), place, conclude, flags)
     return Sweep(place, functions)
 
 
@@ -174,6 +182,7 @@ def backtest(
     metrics: Own | None = None,
     baselines: Own | None = None,
     head: Callable[..., Any] | None = None,
+    vintages: Mapping[str, Table] | None = None,
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
@@ -193,7 +202,7 @@ def backtest(
       expanding: trains on all years before, from the first fold's on.
       refit: trains every fold once more, on its validation rows too, for the epochs that were chosen. The
         walk-forward of these is returned; it lies beside the first, in DIRECTORY-refit.
-      seeds, directory, penalties, metrics, baselines, head: see `fit`.
+      seeds, directory, penalties, metrics, baselines, head, vintages: see `fit`.
       resume, overwrite, quiet, track, fields: see `fit`.
 
     Raises:
@@ -206,8 +215,9 @@ def backtest(
         check_number(name, value, 1)
     _start()
     functions = _functions(penalties, metrics, baselines, head)
-    frame, panel, config = _settle(data, config, fields, functions)
-    panel = _loaded(frame, panel, config) or load_panel(config.data)
+    known = frames_of(vintages)
+    frame, panel, config = _settle(data, config, fields, functions, known)
+    panel = _loaded(frame, panel, config, known) or load_panel(config.data)
     last_year = _last_whole_year(panel) if last_test is None else last_test
     dates = folds(first_test, last_year, **lengths, expanding=expanding)
     members = with_folds(make_plan([config], num_seeds=seeds), dates)
@@ -240,6 +250,7 @@ def search(
     metrics: Own | None = None,
     baselines: Own | None = None,
     head: Callable[..., Any] | None = None,
+    vintages: Mapping[str, Table] | None = None,
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
@@ -258,7 +269,8 @@ def search(
       pruner: "median", "hyperband" or "none".
       hours: no trial begins later than that.
       resume: goes on with the search in the directory.
-      directory, penalties, metrics, baselines, head, overwrite, quiet, track, fields: see `fit`.
+      directory, penalties, metrics, baselines, head, vintages: see `fit`.
+      overwrite, quiet, track, fields: see `fit`.
 
     Returns:
       The search; `fit(data, search.best)` trains the best config.
@@ -270,13 +282,14 @@ def search(
         check_number(name, value, 1)
     _start()
     functions = _functions(penalties, metrics, baselines, head)
-    frame, panel, config = _settle(data, config, fields, functions)
+    known = frames_of(vintages)
+    frame, panel, config = _settle(data, config, fields, functions, known)
     space = as_json(space, "space")
     check_space(space, "space")
     place = _place(directory)
     searched = searches.Search(config, space, seeds, sampler, pruner)
     flags = _flags(resume, overwrite, quiet, functions, track)
-    panel = _loaded(frame, panel, config)
+    panel = _loaded(frame, panel, config, known)
     hours = None if hours is None else float(hours)
     tune(searched, place, trials=trials, hours=hours, panel=panel, **flags)
     return Search(place)
@@ -353,9 +366,22 @@ def _values(key: str, given: Any) -> list[Any]:
 
 
 def _settle(
+    data: Table, config: Given, fields: Mapping[str, Any], functions: Functions, vintages: Vintages
+) -> tuple[pd.DataFrame | None, Panel | None, Config]:
+    """The frame or the panel that was handed in, if any, and the config, with a series for each vintage."""
+    frame, panel, config = _settle_data(data, config, fields, functions)
+    if panel is not None:
+        check_no_vintages(vintages, "a panel")
+    series = config.model_dump(mode="json")["data"]["series"]
+    if vintages.keys() - series:
+        named = {name: {} for name in vintages} | series
+        config = make_config(config, {"data.series": named}, functions, frame)
+    return frame, panel, config
+
+
+def _settle_data(
     data: Table, config: Given, fields: Mapping[str, Any], functions: Functions
 ) -> tuple[pd.DataFrame | None, Panel | None, Config]:
-    """The frame or the panel that was handed in, if any, and the config."""
     if isinstance(data, Config | dict) or (isinstance(data, str | Path) and Path(data).suffix == ".json"):
         raise UserError(f"data: found a config ({data!r:.80}), expected a table. Give it as config=.")
     if isinstance(data, str | Path):
@@ -378,11 +404,13 @@ def _check_panel(panel: Panel) -> None:
         )
 
 
-def _loaded(frame: pd.DataFrame | None, panel: Panel | None, config: Config) -> Panel | None:
+def _loaded(
+    frame: pd.DataFrame | None, panel: Panel | None, config: Config, vintages: Vintages
+) -> Panel | None:
     """The panel of what was handed in; None if the config names the data."""
     if panel is not None:
         return use_panel(panel, config.data, "the panel that was handed in")
-    return None if frame is None else load_panel(config.data, frame)
+    return None if frame is None and not vintages else load_panel(config.data, frame, vintages)
 
 
 def _sweep(

@@ -1,4 +1,4 @@
-"""The columns of panels: name, role, unit, sources and causal transforms; feature sets, as sections of series."""
+"""The columns of panels: name, role, unit, sources and causal transforms; feature sets, as sections."""
 
 import difflib
 import re

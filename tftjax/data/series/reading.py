@@ -266,7 +266,8 @@ def _check_values(
     if size > unit.largest:
         raise UserError(
             f"{where}, column {column!r}: found a median size of {size:.4g}, expected at most"
-            f" {unit.largest:g} of the unit {section.unit!r} ({unit.words}). It seems to be in percent: say so in its unit."
+            f" {unit.largest:g} of the unit {section.unit!r} ({unit.words}). It seems to be in percent: say"
+            " so in its unit."
         )
 
 

@@ -221,8 +221,8 @@ def compose(steps: Sequence[str], unit: str | None, where: str) -> Made:
             step, apply = _step(text, joined, here)
             if step.of_age and not of_age:
                 raise UserError(
-                    f"{here}: found {text!r} without {AGE!r} before it, expected the days since a release, which"
-                    f" it is made of. Put {AGE!r} before it."
+                    f"{here}: found {text!r} without {AGE!r} before it, expected the days since a release,"
+                    f" which it is made of. Put {AGE!r} before it."
                 )
             if step.ratio and signed:
                 raise UserError(
