@@ -158,7 +158,7 @@ def test_a_run_s_vintages_are_asked_for_again_by_name(tmp_path):
         (
             ["2018-01-01,2017-12-31,5"],
             {},
-            r"cpi.csv, line 2, column 'release_date': found the release 2017-12-31 of the observation 2018-01-01",
+            r"cpi.csv, line 2, column 'release_date': found the release 2017-12-31 of the observation",
         ),
         (
             [LINES[0], "2018-02-01,2018-03-13,130", "2018-01-01,2018-02-14,101"],
@@ -206,11 +206,11 @@ def test_a_run_s_vintages_are_asked_for_again_by_name(tmp_path):
         ),
         (LINES, {"frequency": None}, r"whose frequency cannot be told.*Set data.series.cpi.frequency"),
         (["2018-01-01,2018-02-14,"], {}, "found no value in any row"),
-        (["2018-01-01,2018-02-14,1", "2999-01-01,2999-02-01,2"], {}, "expected a date up to today"),
+        (["2018-01-01,2018-02-14,1", "2200-01-01,2200-02-01,2"], {}, "expected a date up to today"),
         (
             [LINES[0], "2018-02-01,2018-05-01,5", "2018-03-01,2018-04-12,6"],
             {},
-            r"line 3, .*found 2018-02-01 first released on 2018-05-01, expected a first release by 2018-04-12",
+            r"line 3, .*found 2018-02-01 first released on 2018-05-01, .* by 2018-04-12",
         ),
     ],
 )
@@ -221,7 +221,7 @@ def test_what_is_refused(tmp_path, lines, settings, message):
 
 
 def test_a_scheduled_release_without_a_value_may_lie_ahead(tmp_path):
-    config = data({"cpi": section(write(tmp_path, *LINES, "2998-12-01,2999-01-14,".replace("29", "22")))})
+    config = data({"cpi": section(write(tmp_path, *LINES, "2200-12-01,2201-01-14,"))})
     assert load_panel(config, FRAME).frame["cpi"].iloc[-1] == 130
 
 
@@ -259,7 +259,7 @@ def test_sections_that_say_too_little_or_too_much():
 
 def test_fixed_lags_of_series(tmp_path):
     own = {"cpi": section(write(tmp_path, *LINES))}
-    with pytest.raises(UserError, match="data.lags: found none of 'cpi' with data.alignment 'fixed'"):
+    with pytest.raises(UserError, match=r"data.lags: found none of 'cpi' with data\.alignment 'fixed'"):
         load_panel(data(own, alignment="fixed"), FRAME)
     panel = load_panel(data(own, alignment="fixed", lags={"cpi": 45}), FRAME)
     # 45 days after 2018-01-01 is 2018-02-15, after 2018-02-01 2018-03-18, a Sunday.
