@@ -15,6 +15,7 @@ __all__, __getattr__ = face(
     forecasts="",
     interpretation="",
     panel="",
+    revisions="",
     sweeps="",
     theme="",
     training="",

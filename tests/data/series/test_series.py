@@ -76,7 +76,7 @@ def test_a_rule_of_days_and_a_transform_by_hand(tmp_path):
     assert panel.frame.index[0] == pd.Timestamp("2018-02-15")
     np.testing.assert_allclose(panel.frame.loc[["2018-03-14", "2018-03-15"], "steel"], [0.2, -0.25])
     assert panel.staleness.loc[["2018-03-14", "2018-03-15"], "steel"].tolist() == [27, 0]
-    assert "steel: visible after days:14" in panel.messages
+    assert "steel: visible 14 days after its date" in panel.messages
     assert panel.about["units"]["steel"] == "return"
 
 
