@@ -157,9 +157,8 @@ def _read(name: str, section: SeriesConfig, frame: pd.DataFrame | None) -> Sourc
         delay = _longest_delay(observations)
         rule = lambda dates: dates + delay  # noqa: E731
     else:
-        words = (
-            RULE_WORDS.get(section.release_rule) or f"visible {section.release_rule[5:]} days after its date"
-        )
+        count = section.release_rule.removeprefix("days:")
+        words = RULE_WORDS.get(section.release_rule, f"visible {count} days after its date")
     return Source(observations, frequency, rule, words, f"{table.where}, column {value!r}")
 
 

@@ -17,14 +17,20 @@ from tftjax.data.series.reading import read_sources
 def revisions_of(config: DataConfig) -> dict[str, pd.DataFrame]:
     """The raw series of a config that were revised, by name: see `first_and_latest`.
 
-    A built panel holds no raw series, a table none but those of `data.series`.
+    A built panel holds no raw series, a table none but those of `data.series`, of which several may be made
+    of one: it stands under their names.
     """
     path = find_dataset(config.dataset)
     raw = {name: source.observations for name, source in read_sources(config).items()}
     if path.is_dir() and not (path / ROLES_FILE).is_file():
         raw = read_fred_folder(path, feature_set_of(config).series_names())[0] | raw
-    tables = {name: first_and_latest(series) for name, series in raw.items()}
-    return {name: table for name, table in tables.items() if (table["first"] != table["latest"]).any()}
+    revised: dict[str, pd.DataFrame] = {}
+    for name, series in raw.items():
+        table = first_and_latest(series)
+        if (table["first"] != table["latest"]).any():
+            same = next((other for other, known in revised.items() if known.equals(table)), None)
+            revised[name if same is None else f"{same}, {name}"] = revised.pop(same, table)
+    return revised
 
 
 def first_and_latest(series: Observations) -> pd.DataFrame:
