@@ -55,6 +55,7 @@ def test_the_page_on_own_functions_runs(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("in_process", "quick_evaluation")
 def test_the_page_on_point_in_time_data_runs(monkeypatch):
     text = (DOCS / "point-in-time.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
@@ -63,12 +64,10 @@ def test_the_page_on_point_in_time_data_runs(monkeypatch):
     smaller = "hidden_size=4, num_heads=1, max_epochs=1, quiet=True, baselines={}"
     names = run(code.replace("max_epochs=2", smaller), monkeypatch)
     panel = names["run"].trained[0].data.whole
-    # The index of January 2019 is 274, that of 2018 262 on its first release and 262.5 on its revision, which
-    # comes out a year after it, on the day of January 2019's first release.
     assert panel.observed == ("ret", "cpi")
     assert panel.staleness.loc["2019-03-14", "cpi"] == 28  # since 2019-02-14
     assert len(names["run"].predict(names["table"], vintages={"cpi": names["cpi"]})) == 1
-    with pytest.raises(UserError, match="data.series.cpi: found neither a file nor a frame in vintages"):
+    with pytest.raises(UserError, match=r"data\.series\.cpi: found neither a file nor a frame"):
         names["run"].predict(names["table"])
 
 
