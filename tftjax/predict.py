@@ -37,6 +37,7 @@ from tftjax.data.prepared import cardinalities, target_days, train_targets
 from tftjax.data.scales.target import has_scale_of_unseen, rows_needed
 from tftjax.data.series.reading import NO_VINTAGES, Vintages
 from tftjax.data.tables.future import ended, read_future, steps_ahead, with_future
+from tftjax.data.tables.inspection import read_any
 from tftjax.data.tables.transforms import in_return_unit, to_levels
 from tftjax.data.windows import make_series, windows_alone
 from tftjax.errors import UserError, both, cut
@@ -472,6 +473,34 @@ def _levels(text: str) -> list[float]:
         raise argparse.ArgumentTypeError(f"found {text!r}, expected levels as 0.01,0.5,0.99") from None
 
 
+def add_vintages(parser: argparse.ArgumentParser) -> None:
+    """Adds --vintages, which `vintage_frames` reads."""
+    parser.add_argument(
+        "--vintages",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help="CSV or Parquet file, with columns observation, release and value, of a series that was a frame"
+        " in training; once for each. Files of data.series are read again of themselves",
+    )
+
+
+def vintage_frames(given: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """The tables of texts NAME=FILE, by name.
+
+    Raises:
+      UserError: another text, or a file that cannot be read.
+    """
+    pairs = [text.partition("=") for text in given]
+    for text, (name, _, file) in zip(given, pairs, strict=True):
+        if not name or not Path(file).is_file():
+            raise UserError(
+                f"--vintages {text!r}: expected NAME=FILE, the name of a series and a CSV or Parquet file"
+                " that is there, such as cpi=cpi.csv."
+            )
+    return {name: read_any(Path(file)) for name, _, file in pairs}
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = command_parser(
@@ -514,6 +543,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="CSV or Parquet file of the next steps: dates, and the known columns that no date gives",
     )
+    add_vintages(parser)
     parser.add_argument("--out", type=Path, metavar="FILE", help="write a CSV here instead of printing")
     parser.add_argument(
         "--append",
@@ -536,7 +566,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     def command() -> None:
         runtime.configure()
         seeds = open_runs(arguments.run, arguments.config)
-        panel = load_rows(seeds[0], arguments.data, arguments.as_of, arguments.future)
+        vintages = vintage_frames(arguments.vintages)
+        panel = load_rows(seeds[0], arguments.data, arguments.as_of, arguments.future, vintages)
         rows = forecastable(seeds[0], panel)
         if arguments.out is not None and arguments.out.exists():
             raise UserError(f"{arguments.out} exists. Choose another file, or remove it.")

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import pandas as pd
@@ -90,17 +90,16 @@ def fit(
     check_number("seeds", seeds, 1)
     _start()
     functions = _functions(penalties, metrics, baselines, head)
-    known = frames_of(vintages)
-    frame, panel, config = _settle(data, config, fields, functions, known)
+    handed, config = _settle(data, config, fields, functions, vintages)
     place = _place(directory)
     if directory is not None and "name" not in fields:
         config = make_config(config, {"name": place.name}, functions)
     flags = _flags(resume, overwrite, quiet, functions, track)
     if seeds > 1:
         members = make_plan([config], num_seeds=seeds)
-        _sweep(members, _loaded(frame, panel, config, known), place, conclude, flags)
+        _sweep(members, _loaded(handed, config), place, conclude, flags)
         return Sweep(place, functions).run()
-    train(config, place, panel=_loaded(frame, panel, config, known), **flags)
+    train(config, place, panel=_loaded(handed, config), **flags)
     return Run(place, (runs.open_run(place, functions=functions),))
 
 
@@ -145,15 +144,14 @@ def fit_sweep(
     _start()
     functions = _functions(penalties, metrics, baselines, head)
     several = configs if isinstance(configs, list | tuple) else [configs]
-    known = frames_of(vintages)
-    settled = [_settle(data, config, fields, functions, known) for config in several]
-    frame, panel, first = settled[0]
+    settled = [_settle(data, config, fields, functions, vintages) for config in several]
+    handed, first = settled[0]
     axes = [f"{key}={','.join(map(json.dumps, _values(key, given)))}" for key, given in _items("grid", grid)]
     if space is not None:
         space = as_json(space, "space")
         check_space(space, "space")
     members = make_plan(
-        [config for _, _, config in settled],
+        [config for _, config in settled],
         grid=axes,
         space=space,
         num_samples=num_samples,
@@ -161,7 +159,7 @@ def fit_sweep(
     )
     flags = _flags(resume, overwrite, quiet, functions, track)
     place = _place(directory)
-    _sweep(members, _loaded(frame, panel, first, known), place, conclude, flags)
+    _sweep(members, _loaded(handed, first), place, conclude, flags)
     return Sweep(place, functions)
 
 
@@ -192,8 +190,7 @@ def backtest(
     """Trains anew for every test year, and judges the forecasts of all years together.
 
     Args:
-      config: see `fit`.
-      data: see `fit`.
+      config, data: see `fit`.
       first_test: first test year.
       last_test: last test year; None takes the last one that the data has whole.
       train_years: years before the validation years that each training learns from.
@@ -215,9 +212,8 @@ def backtest(
         check_number(name, value, 1)
     _start()
     functions = _functions(penalties, metrics, baselines, head)
-    known = frames_of(vintages)
-    frame, panel, config = _settle(data, config, fields, functions, known)
-    panel = _loaded(frame, panel, config, known) or load_panel(config.data)
+    handed, config = _settle(data, config, fields, functions, vintages)
+    panel = _loaded(handed, config) or load_panel(config.data)
     last_year = _last_whole_year(panel) if last_test is None else last_test
     dates = folds(first_test, last_year, **lengths, expanding=expanding)
     members = with_folds(make_plan([config], num_seeds=seeds), dates)
@@ -282,14 +278,13 @@ def search(
         check_number(name, value, 1)
     _start()
     functions = _functions(penalties, metrics, baselines, head)
-    known = frames_of(vintages)
-    frame, panel, config = _settle(data, config, fields, functions, known)
+    handed, config = _settle(data, config, fields, functions, vintages)
     space = as_json(space, "space")
     check_space(space, "space")
     place = _place(directory)
     searched = searches.Search(config, space, seeds, sampler, pruner)
     flags = _flags(resume, overwrite, quiet, functions, track)
-    panel = _loaded(frame, panel, config, known)
+    panel = _loaded(handed, config)
     hours = None if hours is None else float(hours)
     tune(searched, place, trials=trials, hours=hours, panel=panel, **flags)
     return Search(place)
@@ -365,32 +360,34 @@ def _values(key: str, given: Any) -> list[Any]:
     return values
 
 
+class _Handed(NamedTuple):
+    """What was handed in: a frame or a panel, if any, and vintages by name."""
+
+    frame: pd.DataFrame | None
+    panel: Panel | None
+    vintages: Vintages
+
+
 def _settle(
-    data: Table, config: Given, fields: Mapping[str, Any], functions: Functions, vintages: Vintages
-) -> tuple[pd.DataFrame | None, Panel | None, Config]:
-    """The frame or the panel that was handed in, if any, and the config, with a series for each vintage."""
-    frame, panel, config = _settle_data(data, config, fields, functions)
-    if panel is not None:
-        check_no_vintages(vintages, "a panel")
-    series = config.model_dump(mode="json")["data"]["series"]
-    if vintages.keys() - series:
-        named = {name: {} for name in vintages} | series
-        config = make_config(config, {"data.series": named}, functions, frame)
-    return frame, panel, config
-
-
-def _settle_data(
-    data: Table, config: Given, fields: Mapping[str, Any], functions: Functions
-) -> tuple[pd.DataFrame | None, Panel | None, Config]:
+    data: Table, config: Given, fields: Mapping[str, Any], functions: Functions, vintages: Any
+) -> tuple[_Handed, Config]:
+    """What was handed in, and the config, which has a series for each of the vintages."""
     if isinstance(data, Config | dict) or (isinstance(data, str | Path) and Path(data).suffix == ".json"):
         raise UserError(f"data: found a config ({data!r:.80}), expected a table. Give it as config=.")
+    known, frame, panel, dataset = frames_of(vintages), None, None, {}
     if isinstance(data, str | Path):
-        return None, None, make_config(config, {"dataset": str(data), **fields}, functions)
-    if isinstance(data, Panel):
+        dataset = {"dataset": str(data)}
+    elif isinstance(data, Panel):
         _check_panel(data)
-        return None, data, make_config(config, {"data.dataset": FRAME, **fields}, functions)
-    frame = None if data is None else to_pandas(data)
-    return frame, None, make_config(config, fields, functions, frame)
+        check_no_vintages(known, "a panel")
+        panel, dataset = data, {"data.dataset": FRAME}
+    elif data is not None:
+        frame = to_pandas(data)
+    config = make_config(config, {**dataset, **fields}, functions, frame)
+    named = {name: {} for name in known} | config.model_dump(mode="json")["data"]["series"]
+    if len(named) > len(config.data.series):
+        config = make_config(config, {"data.series": named}, functions, frame)
+    return _Handed(frame, panel, known), config
 
 
 def _check_panel(panel: Panel) -> None:
@@ -404,13 +401,13 @@ def _check_panel(panel: Panel) -> None:
         )
 
 
-def _loaded(
-    frame: pd.DataFrame | None, panel: Panel | None, config: Config, vintages: Vintages
-) -> Panel | None:
+def _loaded(handed: _Handed, config: Config) -> Panel | None:
     """The panel of what was handed in; None if the config names the data."""
-    if panel is not None:
-        return use_panel(panel, config.data, "the panel that was handed in")
-    return None if frame is None and not vintages else load_panel(config.data, frame, vintages)
+    if handed.panel is not None:
+        return use_panel(handed.panel, config.data, "the panel that was handed in")
+    if handed.frame is None and not handed.vintages:
+        return None
+    return load_panel(config.data, handed.frame, handed.vintages)
 
 
 def _sweep(

@@ -91,7 +91,8 @@ def read_sources(config: DataConfig, vintages: Vintages = NO_VINTAGES) -> dict[s
         if section.file is None and frame is None:
             raise UserError(
                 f"{key}: found neither a file nor a frame in vintages, expected one of them. Name the file,"
-                f' or give vintages={{"{name}": frame}} in Python, with the columns {", ".join(OF_FRAMES)}.'
+                f' or give vintages={{"{name}": frame}} in Python, to tftjax predict --vintages {name}=FILE,'
+                f" with the columns {', '.join(OF_FRAMES)}."
             )
         if section.file is not None and frame is not None:
             raise UserError(
