@@ -14,6 +14,7 @@ from tftjax.data.loading import load_panel
 from tftjax.data.newest import load_like, newest_rows
 from tftjax.data.panel import read_panel, write_panel
 from tftjax.errors import UserError
+from tftjax.predict import vintage_frames
 
 # January's value is revised in March, on the day before February's first release; then February's is too.
 LINES = (
@@ -243,6 +244,16 @@ def test_sources_that_do_not_fit_the_config(tmp_path):
             load_panel(data(series), FRAME, vintages)
     with pytest.raises(UserError, match="vintages: found int, expected a dict of frames"):
         frames_of(3)
+
+
+def test_vintages_of_a_command_are_files(tmp_path):
+    file = write(tmp_path, *LINES, header="observation,release,value")
+    config = data({"cpi": {"frequency": "monthly"}})
+    panel = load_panel(config, FRAME, vintage_frames([f"cpi={file}"]))
+    assert panel.frame.loc[SHOWN, "cpi"].tolist() == [100, 100, 130, 130, 130]
+    for text in ("cpi", f"={file}", "cpi=none.csv"):
+        with pytest.raises(UserError, match=f"--vintages '{text}': expected NAME=FILE"):
+            vintage_frames([text])
 
 
 def test_sections_that_say_too_little_or_too_much():

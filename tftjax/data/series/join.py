@@ -42,11 +42,11 @@ def with_series(feature_set: FeatureSet, config: DataConfig) -> FeatureSet:
       UserError: a name that is taken, or a wrong transform.
     """
     columns = columns_of(config.series, {name: name for name in config.series}, "data.series")
-    taken = {*CALENDAR, *(column.name for column in feature_set.columns)}
+    taken = {"date", *CALENDAR, *(column.name for column in feature_set.columns)}
     twice = [column.name for column in columns if column.name in taken]
     if twice:
         raise UserError(
-            f"data.series: found {listed(twice)}, a column that the data has already or makes of the date,"
+            f"data.series: found {listed(twice)}, a column that the data has already, the date or what is made of it,"
             " expected another name. Rename it; value names its column in the file."
         )
     return replace(feature_set, columns=feature_set.columns + columns)
