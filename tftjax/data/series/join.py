@@ -46,8 +46,8 @@ def with_series(feature_set: FeatureSet, config: DataConfig) -> FeatureSet:
     twice = [column.name for column in columns if column.name in taken]
     if twice:
         raise UserError(
-            f"data.series: found {listed(twice)}, a column that the data has already, the date or what is made"
-            " of it, expected another name. Rename it; value names its column in the file."
+            f"data.series: found {listed(twice)}, a column that the data has already, the date or what is"
+            " made of it, expected another name. Rename it; value names its column in the file."
         )
     return replace(feature_set, columns=feature_set.columns + columns)
 
