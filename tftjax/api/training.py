@@ -15,8 +15,8 @@ import pandas as pd
 
 from tftjax import runtime
 from tftjax.api.arguments import Given, as_json, check_number, frames_of, make_config
-from tftjax.api.results import Backtest, Run, Search, Sweep
-from tftjax.config.functions import Functions
+from tftjax.api.results import Backtest, LearningRates, Run, Search, Sweep
+from tftjax.config.functions import NO_FUNCTIONS, Functions
 from tftjax.config.loading import Config
 from tftjax.data.loading import FRAME, check_no_vintages, load_panel, use_panel
 from tftjax.data.panel import Panel
@@ -31,7 +31,7 @@ from tftjax.storage.directories import RunDirectory, SearchDirectory, sweep_of
 from tftjax.sweep.ensembles import open_runs
 from tftjax.sweep.plan import Member, check_space, make_plan
 from tftjax.sweep.run import Trained, conclude, load_data, sweep
-from tftjax.train.run import train
+from tftjax.train.run import train, try_learning_rates
 from tftjax.tune import folder as searches
 from tftjax.tune.run import tune
 from tftjax.walkforward import results as walk_results
@@ -101,6 +101,26 @@ def fit(
         return Sweep(place, functions).run()
     train(config, place, panel=_loaded(handed, config), **flags)
     return Run(place, (runs.open_run(place, functions=functions),))
+
+
+def find_learning_rate(
+    data: Table = None,
+    config: Given = None,
+    *,
+    vintages: Mapping[str, Table] | None = None,
+    **fields: Any,
+) -> LearningRates:
+    """Trains a few hundred steps at learning rates that grow, and suggests one; keeps nothing.
+
+    Args:
+      data, config, vintages, fields: see `fit`.
+
+    Raises:
+      UserError: see the message.
+    """
+    _start()
+    handed, config = _settle(data, config, fields, NO_FUNCTIONS, vintages)
+    return LearningRates(config.name, try_learning_rates(config, _loaded(handed, config)))
 
 
 def fit_sweep(
