@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64, Int
 
+from tftjax import files
 from tftjax.config.data import DataConfig, SeriesConfig
 from tftjax.config.section import nearest
 from tftjax.data.alignment import RELEASE_RULES, RULE_WORDS, Dates, Observations, fixed_lag
 from tftjax.data.calendar import found_frequency
-from tftjax.data.raw.cells import check_not_ahead, check_years, near
+from tftjax.data.raw.cells import check_not_ahead, check_years
 from tftjax.data.raw.fred_csv import check_first_releases
 from tftjax.data.series.transforms import compose
 from tftjax.data.tables.table import Table, file_table, frame_table, places_from
@@ -135,7 +136,7 @@ def _read(name: str, section: SeriesConfig, frame: pd.DataFrame | None) -> Sourc
         path = Path(section.file)
         if not path.is_file():
             raise UserError(
-                f"{key}.file: there is no file {path}{near(path.name, path.parent)}. Expected a CSV or"
+                f"{key}.file: there is no file {path}{files.near(path)}. Expected a CSV or"
                 " Parquet file. Correct the path; it starts at the working directory."
             )
         table = file_table(path, date, None)
