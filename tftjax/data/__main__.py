@@ -18,7 +18,7 @@ from tftjax.data.alignment import RULE_WORDS
 from tftjax.data.calendar import SPACINGS
 from tftjax.data.checks import findings
 from tftjax.data.description import describe
-from tftjax.data.feature_sets import CALENDAR, FEATURE_SETS, SERIES
+from tftjax.data.feature_sets import CALENDAR, FEATURE_SETS, SECTIONS, SERIES
 from tftjax.data.loading import feature_set_of, load_panel
 from tftjax.data.panel import PANEL_FILES, ROLES_FILE, name_of, split_series, write_panel
 from tftjax.data.raw.fred_api import BASE_URL
@@ -90,12 +90,13 @@ def _lag(text: str) -> tuple[str, int]:
 
 
 def show_list(arguments: argparse.Namespace) -> None:
-    """Prints the feature sets with their columns, units, sources and release rules."""
+    """Prints the feature sets with their columns, units, sources and transforms, and what own series take."""
     for name, feature_set in FEATURE_SETS.items():
         print(name)
         for column in feature_set.columns:
-            sources = ", ".join(column.sources) or "the date"
-            print(f"  {column.name:27}{column.role:18}{column.unit:19}{sources}")
+            made = SECTIONS[name].get(column.name)
+            steps = f"{made.value} {', '.join(made.transform)}" if made else "the date"
+            print(f"  {column.name:27}{column.role:18}{column.unit:19}{steps}".rstrip())
     print("\nraw series, and when a value is seen where the data has no release dates")
     for name, info in SERIES.items():
         rule = f"{RULE_WORDS[info.release]}; alignment fixed: {info.lag_days} days after its date"
