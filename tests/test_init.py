@@ -28,6 +28,7 @@ def test_init_says_what_it_found_and_writes_a_config(table, capsys):
     config = load("own.json")
     assert config.data.columns.target == "SP500_Returns"
     assert config.data.return_unit == "percent"
+    assert config.model.quantile_head == "monotone"
 
 
 def test_init_says_that_rows_have_no_clear_frequency(table, capsys):

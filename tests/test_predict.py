@@ -17,7 +17,11 @@ from tftjax.config.loading import Config, from_dict, load
 from tftjax.data.loading import embedded_folder, load_panel
 from tftjax.data.panel import read_panel, write_panel
 from tftjax.data.prepared import prepare
+from tftjax.data.tables.transforms import changes_to_levels
 from tftjax.errors import UserError
+from tftjax.evaluate.calibration.calibrated import Calibration, calibrate, outcomes_of
+from tftjax.evaluate.calibration.conformal import shifted
+from tftjax.files import write_json
 from tftjax.storage import runs
 from tftjax.train import run as train
 from tftjax.train.__main__ import main as train_main
@@ -652,3 +656,130 @@ def test_going_on_keeps_the_scale_that_was_fitted(scaled_run, tmp_path, monkeypa
     monkeypatch.setattr("tftjax.data.checks.fit_to_train_rows", lambda *_: None)
     train.train(config, copy, resume=True, quiet=True)
     assert len((copy / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+# ---- Calibrated quantiles, and paths ----------------------------------------------------------------------
+
+SHIFTS = [[-0.3, -0.2, -0.1, 0.05, 0.1, 0.2, 0.5]]
+
+
+@pytest.fixture(scope="module")
+def calibrated(trained, tmp_path_factory):
+    """The shared run, with a calibration in its evaluation: its 48 validation rows are too few to fit one."""
+    place = Path(shutil.copytree(trained.runs, tmp_path_factory.mktemp("calibrated") / "runs")) / "tiny"
+    content = Calibration("split", list(map(float, QUANTILES)), 48, str(ROWS.index[271].date()), SHIFTS)
+    write_json(place / "evaluation" / "conformal.json", content._asdict())
+    return runs.open_run(place)
+
+
+def rows_of(run, row=0):
+    """The rows before one; before 0, all of them."""
+    return predict.forecastable(run, predict.load_rows(run, None, ROWS.index[row - 1].date()))
+
+
+def test_split_moves_each_quantile_by_its_shift(calibrated, tmp_path):
+    own, rows = forecast(calibrated), rows_of(calibrated)
+    found = predict.forecast_seeds([calibrated], rows, conformal="split")
+    np.testing.assert_allclose(
+        found, shifted(own.to_numpy()[:, None], np.array(SHIFTS), tuple(map(float, QUANTILES)))[:, 0]
+    )
+    out = tmp_path / "out.csv"
+    assert predict.main([str(calibrated.directory), "--conformal", "split", "--out", str(out)]) == 0
+    np.testing.assert_allclose(pd.read_csv(out, index_col="date"), found)
+    # Other levels are made of the calibrated ones.
+    other = predict.forecast_seeds([calibrated], rows, quantiles=[0.02, 0.98], conformal="split")
+    np.testing.assert_array_equal(other, found[["0.02", "0.98"]])
+
+
+def test_adaptive_follows_what_was_known_as_the_evaluation_does(calibrated, evaluated):
+    """Forecasts of test days, each from the rows before it alone: those of the evaluation, in one go."""
+    rows, quantiles = np.arange(272, 320)[:, None], tuple(map(float, QUANTILES))
+    of = outcomes_of(ROWS, "SP500_Returns", rows)
+    test = evaluated.iloc[-48:].to_numpy()[:, None]
+    expected = calibrate("adaptive", np.array(SHIFTS), test, of, quantiles)[:, 0]
+    split = calibrate("split", np.array(SHIFTS), test, of, quantiles)[:, 0]
+    for row in (272, 273, 300, 319):
+        found = predict.forecast_seeds([calibrated], rows_of(calibrated, row), conformal="adaptive")
+        np.testing.assert_allclose(found.to_numpy()[0], expected[row - 272], atol=1e-6, rtol=0)
+        assert (np.abs(found.to_numpy()[0] - split[row - 272]).max() > 1e-5) == (row > 272)
+
+
+def test_a_final_fit_has_its_source_s_calibration(calibrated, final, caplog):
+    """And follows no outcome that it has learned from, of which there is no other here."""
+    place = Path(shutil.copytree(final.directory, calibrated.directory.with_name("tiny-final")))
+    record = json.loads((place / "final.json").read_text())
+    (place / "final.json").write_text(json.dumps(record | {"source": "../tiny"}))
+    fitted = runs.open_run(place)
+    with caplog.at_level("INFO"):
+        adaptive = predict.forecast_seeds([fitted], rows_of(fitted), conformal="adaptive")
+    assert f"followed 0 forecasts since {LAST.date()}" in caplog.text
+    assert adaptive.equals(predict.forecast_seeds([fitted], rows_of(fitted), conformal="split"))
+    assert not adaptive.equals(forecast(fitted))
+
+
+def test_calibrations_that_cannot_be(trained, run, capsys):
+    assert predict.main([str(trained.directory), "--conformal", "split"]) == 2
+    assert "found 48 validation windows with a spread, expected at least 49" in capsys.readouterr().err
+    with pytest.raises(UserError, match="conformal: found 'spilt', expected one of split, adaptive"):
+        predict.forecast_seeds([run], rows_of(run), conformal="spilt")
+    with pytest.raises(SystemExit):
+        predict.main([str(trained.directory), "--conformal", "split", "--append", "log.csv"])
+    assert "not its --conformal calibration" in capsys.readouterr().err
+
+
+def test_paths_have_the_quantiles_of_each_step(known_run, tmp_path, capsys):
+    folder, table = known_run
+    run = runs.open_run(folder / "run")
+    day = table.index[114].date()
+    panel = predict.forecastable(run, predict.load_rows(run, None, day))
+    quantiles = predict.forecast_seeds([run], panel)
+    paths = predict.sample_paths([run], panel, 1000)
+    assert paths["path"].tolist() == np.repeat(np.arange(1, 1001), 2).tolist()
+    for date, values in paths["value"].groupby(level=0):
+        found = np.quantile(values, [float(level) for level in QUANTILES], method="hazen")
+        np.testing.assert_allclose(found, quantiles.loc[date], atol=1e-4)
+    # The order of the train windows' outcomes is that of as many paths.
+    past = predict._past_scores([run])
+    few = predict.sample_paths([run], panel, len(past))["value"].to_numpy().reshape(-1, 2)
+    ranks = [sorted(map(tuple, values.argsort(axis=0).argsort(axis=0))) for values in (few, past)]
+    assert ranks[0] == ranks[1]
+    out = tmp_path / "paths.csv"
+    command = [str(folder / "run"), "--as-of", str(day), "--paths", "1000"]
+    assert predict.main([*command, "--out", str(out)]) == 0
+    written = pd.read_csv(out, index_col="date", parse_dates=True)
+    pd.testing.assert_frame_equal(written, paths, check_freq=False, check_index_type=False)
+    assert not predict.sample_paths([run], panel, 1000, seed=1).equals(paths)
+    for flags, words in (([], "give --out FILE"), (["--out", "x", "--quantiles", "0.5"], "takes the place")):
+        with pytest.raises(SystemExit):
+            predict.main([*command, *flags])
+        assert words in capsys.readouterr().err
+    for wrong in (0, True, 10**6):
+        with pytest.raises(UserError, match=r"paths: found .*expected a whole number from 1 to 100,000"):
+            predict.sample_paths([run], panel, wrong)
+
+
+def test_paths_of_one_step_have_the_tails_of_a_student_t(scaled_run, caplog):
+    run = runs.open_run(scaled_run[0] / "run")
+    panel = predict.forecastable(run, predict.load_rows(run, None, None))
+    values = predict.sample_paths([run], panel, 2000)["value"]
+    expected = predict.forecast_seeds([run], panel, quantiles=predict.FINE_LEVELS).to_numpy()[0][2:-2]
+    found = np.quantile(values, predict.FINE_LEVELS[2:-2], method="hazen")
+    np.testing.assert_allclose(found, expected, rtol=0.01, atol=1e-5)
+    # Its 60 validation rows are enough for a calibration, which is of the trained levels.
+    with caplog.at_level("INFO"):
+        split = predict.forecast_seeds([run], panel, conformal="split")
+    assert "conformal calibration fitted to 60 validation windows" in caplog.text
+    calibrated = predict.sample_paths([run], panel, 2000, conformal="split")["value"]
+    found = np.quantile(calibrated, [float(level) for level in QUANTILES], method="hazen")
+    np.testing.assert_allclose(found, split.to_numpy()[0], rtol=0.01, atol=1e-5)
+
+
+def test_paths_of_prices_go_on_from_the_last_price(of_prices):
+    directory, prices = of_prices
+    run = runs.open_run(directory)
+    panel = predict.forecastable(run, predict.load_rows(run, None, None))
+    changes = predict.sample_paths([run], panel, 5)["value"]
+    levels = predict.sample_paths([run], panel, 5, levels=True)["value"]
+    np.testing.assert_allclose(levels, prices.iloc[-1] * (1 + changes), rtol=1e-9)
+    found = changes_to_levels(np.array([[[0.1, -0.5], [0.0, 1.0]]]), panel)
+    np.testing.assert_allclose(found, prices.iloc[-1] * np.array([[[1.1, 0.55], [1.0, 2.0]]]), rtol=1e-9)

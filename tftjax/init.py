@@ -14,7 +14,7 @@ if __name__ == "__main__":  # before the imports that take a second
     rerun("init")
 
 from tftjax import files
-from tftjax.config.loading import from_dict
+from tftjax.config.loading import BEGIN_WITH, from_dict
 from tftjax.data.checks import findings
 from tftjax.data.tables.inspection import Inspection, inspect, read_any
 from tftjax.errors import UserError
@@ -70,7 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def config_of(table: Path, found: Inspection) -> dict:
     """The content of a config for a table."""
-    return {"notes": f"made by tftjax init {table.name}", "data": {"dataset": str(table), **found.data}}
+    notes = f"made by tftjax init {table.name}"
+    return {"notes": notes, "data": {"dataset": str(table), **found.data}, **BEGIN_WITH}
 
 
 def words_of(table: Path, found: Inspection) -> list[str]:

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from tftjax.cli import command_parser, exit_code, iso_date, rerun
 
@@ -19,6 +20,7 @@ if __name__ == "__main__":  # before the imports that take a second
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float, Int
 
 from tftjax import files, runtime
 from tftjax.config.data import DataConfig
@@ -39,17 +41,20 @@ from tftjax.data.scales.target import has_scale_of_unseen, rows_needed
 from tftjax.data.series.reading import NO_VINTAGES, Vintages
 from tftjax.data.tables.future import ended, read_future, steps_ahead, with_future
 from tftjax.data.tables.inspection import read_any
-from tftjax.data.tables.transforms import in_return_unit, to_levels
+from tftjax.data.tables.transforms import changes_to_levels, in_return_unit, to_levels
 from tftjax.data.windows import make_series, windows_alone
 from tftjax.errors import UserError, both, cut
+from tftjax.evaluate.calibration.calibrated import calibration_of, outcomes_of
+from tftjax.evaluate.calibration.conformal import scores, shifted, tracked_shifts
+from tftjax.evaluate.calibration.levels import normal_scores, quantiles_at
+from tftjax.evaluate.calibration.paths import path_levels, path_ranks, shuffled
 from tftjax.evaluate.formatting import counted
-from tftjax.evaluate.metrics import quantiles_at
 from tftjax.evaluate.verdict import read_verdict
 from tftjax.model.forecast import forecast_rows
 from tftjax.model.parameters import build_model
 from tftjax.storage import forecast_log, runs
 from tftjax.storage.directories import ForecastDirectory
-from tftjax.sweep.ensembles import average_tables, directory_of, open_runs
+from tftjax.sweep.ensembles import average, average_tables, directory_of, open_runs
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +63,12 @@ log = logging.getLogger(__name__)
 UNIT_FACTOR = 20.0
 # By then as many rows have come as a test split usually holds: what validation said is about other times.
 LONG_AGO = datetime.timedelta(days=365)
+METHODS = ("split", "adaptive")  # of a conformal calibration
+TOGETHER = 512  # windows that "adaptive" forecasts at a time: their program is the same every day
+MAX_PATHS = 100_000
+MAX_PAST = 10_000  # train windows that give sample paths their order: of long panels some, evenly spread
+# Levels that a head with a distribution is asked for, so that paths have its tails; lines between them.
+FINE_LEVELS = (0.0001, 0.0005, 0.001, 0.005, *(k / 100 for k in range(1, 100)), 0.995, 0.999, 0.9995, 0.9999)
 
 
 def predict(run: runs.Run, panel: Panel, future: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -210,22 +221,34 @@ def forecast_next(run: runs.Run, panel: Panel, future: pd.DataFrame | None = Non
     """
     if future is not None:
         panel = with_future(panel, read_future(future, panel, _date_column(run)))
-    model_config, encoding = run.config.model, run.data.encoding
     # All rows, not only the encoder's: a moving volatility looks further back.
-    extended = extend_panel(panel, model_config.prediction_length)
-    model = build_model(run.config, *cardinalities(panel, encoding), run.functions)
+    steps = run.config.model.prediction_length
+    extended = extend_panel(panel, steps)
     stops = np.array([rows.stop for _, rows in blocks(extended.frame, extended.id_column)])
-    first_steps = stops - model_config.prediction_length
-    starts = (first_steps - model_config.encoder_length).astype(np.int32)
-    length = model_config.encoder_length + model_config.prediction_length
-    series, places = windows_alone(make_series(extended, encoding), starts, length)
-    quantiles = forecast_rows(model, run.parameters, series, places)
-    rows = (first_steps[:, None] + np.arange(model_config.prediction_length)).ravel()
-    names = [f"{q:g}" for q in model_config.quantiles]
+    (quantiles,) = _forecast_blocks(run, extended, [stops - steps])
+    rows = ((stops - steps)[:, None] + np.arange(steps)).ravel()
+    names = [f"{q:g}" for q in run.config.model.quantiles]
     table = pd.DataFrame(quantiles.reshape(len(rows), -1), index=extended.frame.index[rows], columns=names)
     if panel.id_column is not None:
         table.insert(0, "series", extended.frame[panel.id_column].to_numpy()[rows])
     return table
+
+
+def _forecast_blocks(
+    run: runs.Run, panel: Panel, first_steps: Sequence[Int[np.ndarray, " W"]]
+) -> list[Float[np.ndarray, "W P Q"]]:
+    """Quantiles of windows, block by block, returns as decimals.
+
+    Args:
+      first_steps: the row that each window of a block forecasts first; blocks of one size share a program.
+    """
+    lengths = run.config.model.encoder_length, run.config.model.prediction_length
+    model = build_model(run.config, *cardinalities(panel, run.data.encoding), run.functions)
+    series, found = make_series(panel, run.data.encoding), []
+    for first in first_steps:
+        starts = (first - lengths[0]).astype(np.int32)
+        found.append(forecast_rows(model, run.parameters, *windows_alone(series, starts, sum(lengths))))
+    return found
 
 
 def forecast_seeds(
@@ -233,6 +256,7 @@ def forecast_seeds(
     panel: Panel,
     future: pd.DataFrame | None = None,
     quantiles: Sequence[float] | None = None,
+    conformal: str = "none",
 ) -> pd.DataFrame:
     """`forecast_next` of a run or of several seeds, averaged level by level, with quantiles in order.
 
@@ -242,18 +266,22 @@ def forecast_seeds(
     Args:
       quantiles: other levels than the run's: a "student_t" head has any, of another head they are
         `quantiles_at` them.
+      conformal: the calibration of the trained levels, before others are made of them: as in
+        `evaluation.conformal`.
     Raises:
-      UserError: the levels are none, or the run was trained on a single one.
+      UserError: the levels are none, or the run was trained on a single one; or see `calibration_of`.
     """
     _say_what_it_is(seeds, panel)
     trained = seeds[0].config.model
     levels = trained.quantiles if quantiles is None else _checked_levels(quantiles, trained.quantiles)
-    if trained.quantile_head == "student_t":
+    if trained.quantile_head == "student_t" and conformal == "none":
         seeds = [_at_levels(run, levels) for run in seeds]
     own = seeds[0].config.model.quantiles
     names = [f"{level:g}" for level in own]
     table = average_tables([forecast_next(run, panel, future) for run in seeds], names)
     table = in_order(table, names)
+    if conformal != "none":
+        table = _calibrated(seeds, panel, table, conformal)
     if own == levels:
         return table
     if min(levels) < own[0] or max(levels) > own[-1]:
@@ -269,6 +297,123 @@ def _at_levels(run: runs.Run, levels: tuple[float, ...]) -> runs.Run:
     """A run whose head is asked for other levels than in training."""
     model = run.config.model.model_copy(update={"quantiles": levels})
     return replace(run, config=run.config.model_copy(update={"model": model}))
+
+
+def _calibrated(seeds: Sequence[runs.Run], panel: Panel, table: pd.DataFrame, method: str) -> pd.DataFrame:
+    """A table of forecasts after the conformal calibration of the run, of a final fit that of its source.
+
+    "adaptive" forecasts the rows since the validation rows too, and follows their outcomes up to the last row
+    of the panel; of a final fit those that it has not learned from.
+
+    Args:
+      table: a row a series and step, quantiles in order.
+    Raises:
+      UserError: an unknown method; or see `calibration_of`.
+    """
+    if method not in METHODS:
+        raise UserError(f"conformal: found {cut(repr(method))}, expected one of {', '.join(METHODS)}.")
+    origin = _origin(seeds)
+    if origin.chosen > (as_of := panel.frame.index.max().date()):
+        log.warning(f"calibrated by outcomes to {origin.chosen}, after {as_of}: this is no test of it")
+    calibration = calibration_of(origin.directory, str(origin.chosen))
+    model, shifts = seeds[0].config.model, np.array(calibration.shifts)
+    names = [f"{level:g}" for level in model.quantiles]
+    values = table[names].to_numpy().reshape(-1, *shifts.shape)
+    if method == "adaptive":
+        shifts = _tracked(seeds, panel, shifts, max(origin.chosen, origin.learned))
+    values = shifted(values, shifts, model.quantiles).reshape(len(table), -1)
+    return table.assign(**dict(zip(names, values.T, strict=True)))
+
+
+def _tracked(
+    seeds: Sequence[runs.Run], panel: Panel, shifts: Float[np.ndarray, "P Q"], since: datetime.date
+) -> Float[np.ndarray, "S P Q"]:
+    """The shifts of the next forecast of each series, after the outcomes of all rows since a date."""
+    first, lengths = seeds[0], (seeds[0].config.model.encoder_length, seeds[0].config.model.prediction_length)
+    needed = max(lengths[0], rows_needed(first.data.encoding.target_scale, first.data.encoding.scales))
+    extended = extend_panel(panel, lengths[1])
+    dates, windows, last = extended.frame.index, [], []
+    for _, rows in blocks(extended.frame, extended.id_column):
+        # The series' last window is that of the next forecast: none of its outcomes is known.
+        begin = rows.start + int(dates[rows.start : rows.stop].searchsorted(pd.Timestamp(since), "right"))
+        stop = rows.stop - lengths[1] + 1
+        windows.append(np.arange(min(max(begin, rows.start + needed), stop - 1), stop))
+        last.append(sum(map(len, windows)) - 1)
+    first_steps = np.concatenate(windows)
+    count = len(first_steps)
+    together = np.pad(first_steps, (0, -count % TOGETHER), mode="edge").reshape(-1, TOGETHER)
+    each = [np.concatenate(_forecast_blocks(run, extended, list(together)))[:count] for run in seeds]
+    of = outcomes_of(extended.frame, extended.target, first_steps[:, None] + np.arange(lengths[1]))
+    log.info(f"adaptive calibration: followed {counted(count - len(last), 'forecast')} since {since}")
+    found = scores(average(each), of.target, first.config.model.quantiles)
+    return tracked_shifts(shifts, found, of.made, of.known, first.config.model.quantiles)[last]
+
+
+def sample_paths(
+    seeds: Sequence[runs.Run],
+    panel: Panel,
+    count: int,
+    future: pd.DataFrame | None = None,
+    *,
+    conformal: str = "none",
+    levels: bool = False,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Sample paths over the next steps, whose steps go together as in the train rows.
+
+    Each step has the quantiles that `forecast_seeds` gives; the order is that of the levels which outcomes of
+    train windows had in their forecasts: of these there are many, and their order hardly depends on how well
+    the model fits them. Paths of different series are drawn independently.
+
+    Args:
+      panel: series that can be forecast.
+      count: paths of each series.
+      future: see `forecast_next`.
+      conformal: see `forecast_seeds`.
+      levels: prices or levels in place of the changes that are forecast.
+      seed: of the drawing.
+    Returns:
+      A row a series, path and step: its date, the series' name if there are several, `path` from 1 on, and
+      `value`, a return as decimal, or a level.
+    Raises:
+      UserError: a number of paths that cannot be; or see `forecast_seeds`.
+    """
+    if isinstance(count, bool) or not isinstance(count, int | np.integer) or not 1 <= count <= MAX_PATHS:
+        raise UserError(f"paths: found {count!r}, expected a whole number from 1 to {MAX_PATHS:,}.")
+    model = seeds[0].config.model
+    own_tails = model.quantile_head == "student_t" and conformal == "none"
+    asked = FINE_LEVELS if own_tails else model.quantiles
+    _checked_levels(asked, model.quantiles)
+    table = forecast_seeds(seeds, panel, future, asked if own_tails else None, conformal)
+    steps, names = model.prediction_length, [f"{level:g}" for level in asked]
+    forecast = table[names].to_numpy().reshape(-1, steps, len(names))
+    samples = quantiles_at(forecast, asked, path_levels(count))
+    past = _past_scores(seeds) if steps > 1 else np.zeros((1, 1))
+    generator = np.random.default_rng(seed)
+    paths = np.stack([shuffled(part, path_ranks(past, count, generator)) for part in samples])
+    if levels:
+        paths = changes_to_levels(paths, panel)
+    rows = np.arange(len(table)).reshape(-1, 1, steps).repeat(count, axis=1).ravel()
+    drawn = pd.DataFrame({"path": np.tile(np.repeat(np.arange(1, count + 1), steps), len(paths))})
+    drawn = drawn.assign(value=paths.ravel()).set_index(table.index[rows].rename("date"))
+    if panel.id_column is not None:
+        drawn.insert(0, "series", table["series"].to_numpy()[rows])
+    return drawn
+
+
+def _past_scores(seeds: Sequence[runs.Run]) -> Float[np.ndarray, "W P"]:
+    """The levels that outcomes of train windows had in their forecasts, as normal scores."""
+    first = seeds[0]
+    data, model, quantiles = first.data, first.config.model, first.config.model.quantiles
+    starts = data.starts["train"]
+    starts = starts[np.linspace(0, len(starts) - 1, min(len(starts), MAX_PAST)).astype(int)]
+    each = []
+    for run in seeds:
+        built = build_model(run.config, *cardinalities(data.panel, data.encoding), run.functions)
+        each.append(forecast_rows(built, run.parameters, data.series, starts))
+    rows = starts[:, None] + model.encoder_length + np.arange(model.prediction_length)
+    target = data.panel.frame[data.panel.target].to_numpy(np.float64)[rows]
+    return normal_scores(np.sort(average(each), axis=-1), quantiles, target)
 
 
 def _checked_levels(quantiles: Sequence[float], trained: Sequence[float]) -> tuple[float, ...]:
@@ -308,16 +453,38 @@ def in_order(table: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     return table.assign(**dict(zip(names, np.sort(values, axis=1).T, strict=True)))
 
 
+class _Origin(NamedTuple):
+    """What a model comes from.
+
+    Attributes:
+      directory: that of its evaluation; of a final fit its source's.
+      learned: day of the last train row.
+      chosen: day of the last validation row that chose it.
+      final: the record of a final fit.
+    """
+
+    directory: Path
+    learned: datetime.date
+    chosen: datetime.date
+    final: runs.Final | None
+
+
+def _origin(seeds: Sequence[runs.Run]) -> _Origin:
+    data, directory = seeds[0].data, seeds[0].directory
+    place = directory if len(seeds) == 1 else directory.parents[1]
+    final, learned = runs.read_final(place), max(target_days(data.panel, data.blocks, "train"))
+    if final is None:
+        chosen = max(target_days(data.panel, data.blocks, "val"), default=learned)
+        return _Origin(directory_of(seeds), learned, chosen, None)
+    chosen = datetime.date.fromisoformat(final.chosen_until)
+    return _Origin(runs.source_of(place, final), learned, chosen, final)
+
+
 def _say_what_it_is(seeds: Sequence[runs.Run], panel: Panel) -> None:
     """Logs the age of a model and its verdict."""
-    data, directory = seeds[0].data, seeds[0].directory
-    final = runs.read_final(directory if len(seeds) == 1 else directory.parents[1])
-    trained, chosen = (
-        max(target_days(data.panel, data.blocks, split), default=None) for split in ("train", "val")
-    )
-    chosen = chosen if final is None else final.chosen_until
+    directory, trained, chosen, final = _origin(seeds)
     log.info(f"model trained until {trained}, chosen until {chosen}")
-    verdict = _verdict(directory_of(seeds)) if final is None else final.verdict
+    verdict = _verdict(directory) if final is None else final.verdict
     if verdict is not None:
         log.info(f"on the test rows{'' if final is None else ' of the run that it was chosen by'}: {verdict}")
     as_of = panel.frame.index.max().date()
@@ -506,6 +673,15 @@ def vintage_frames(given: Sequence[str]) -> dict[str, pd.DataFrame]:
     return {name: read_any(Path(file)) for name, _, file in pairs}
 
 
+# Why a log cannot hold what a flag asks for.
+NO_LOG = {
+    "quantiles": "a log holds what the run forecasts, not other --quantiles",
+    "conformal": "a log holds what the run forecasts, not its --conformal calibration",
+    "paths": "a log holds quantiles, not --paths",
+    "levels": "a log holds what the run forecasts, not --levels of it",
+}
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = command_parser(
@@ -538,9 +714,24 @@ def make_parser() -> argparse.ArgumentParser:
         help="other levels than the run's, as 0.01,0.5,0.99: between and beyond its own",
     )
     parser.add_argument(
+        "--conformal",
+        choices=METHODS,
+        default="none",
+        help="calibrate the quantiles by the run's validation rows (split), or from there on by each outcome"
+        " up to the last row (adaptive); default: not",
+    )
+    parser.add_argument(
+        "--paths",
+        type=int,
+        metavar="N",
+        help="sample paths over the steps in place of quantiles, written to --out: each step has the"
+        " forecast's quantiles, and the steps go together as in the train rows",
+    )
+    parser.add_argument(
         "--levels",
         action="store_true",
-        help="prices or levels in place of their changes: undoes data.target_transform; for a single step",
+        help="prices or levels in place of their changes: undoes data.target_transform; for a single step, or"
+        " --paths",
     )
     parser.add_argument(
         "--future",
@@ -563,10 +754,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Prints or writes the quantiles of the next steps."""
     parser = make_parser()
     arguments = parser.parse_args(argv)
-    if arguments.append and arguments.quantiles:
-        parser.error("--append: a log holds what the run forecasts, not other --quantiles")
-    if arguments.append and arguments.levels:
-        parser.error("--append: a log holds what the run forecasts, not --levels of it")
+    for flag in ("quantiles", "conformal", "paths", "levels"):
+        if arguments.append and getattr(arguments, flag) not in (None, False, "none"):
+            parser.error(f"--append: {NO_LOG[flag]}")
+    if arguments.paths is not None and arguments.out is None:
+        parser.error("--paths: give --out FILE, a CSV with a row a path and step")
+    if arguments.paths is not None and arguments.quantiles:
+        parser.error("--paths: takes the place of --quantiles")
 
     def command() -> None:
         runtime.configure()
@@ -576,10 +770,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows = forecastable(seeds[0], panel)
         if arguments.out is not None and arguments.out.exists():
             raise UserError(f"{arguments.out} exists. Choose another file, or remove it.")
-        table = forecast_seeds(seeds, rows, quantiles=arguments.quantiles)
-        settings = seeds[0].config.data
-        if arguments.levels:
-            table = to_levels(table, rows)
+        settings, how = seeds[0].config.data, {"conformal": arguments.conformal}
+        if arguments.paths is not None:
+            table = sample_paths(seeds, rows, arguments.paths, levels=arguments.levels, **how)
+        else:
+            table = forecast_seeds(seeds, rows, quantiles=arguments.quantiles, **how)
+            table = to_levels(table, rows) if arguments.levels else table
         table = in_return_unit(table, settings)
         if arguments.append is not None:
             add_to_log(arguments.append, seeds, rows, table)

@@ -16,7 +16,7 @@ import tftjax
 from tftjax import runtime
 from tftjax.api.arguments import key_of, make_config
 from tftjax.config.functions import Functions
-from tftjax.config.loading import load
+from tftjax.config.loading import Config, load
 from tftjax.data.loading import load_panel
 from tftjax.data.panel import make_panel
 from tftjax.evaluate.files import read_predictions
@@ -62,6 +62,11 @@ def test_predict_and_importance(run):
     weights = run.importance()["mean"]["encoder"]
     assert weights.sum() == pytest.approx(1, abs=1e-5)
     assert weights.index[0] == "SP500_Returns"
+    paths = run.sample_paths(7, as_of="2001-06-29", seed=3)
+    assert list(paths) == ["path", "value"]
+    np.testing.assert_allclose(paths["value"].median(), table["0.5"].iloc[0])
+    with pytest.raises(tftjax.UserError, match="found 48 validation windows"):
+        run.predict(conformal="adaptive")
     with pytest.raises(tftjax.UserError, match="as_of: found '06/29/2001', expected a date as YYYY-MM-DD"):
         run.predict(as_of="06/29/2001")
     with pytest.raises(tftjax.UserError, match="split: found 'tset', expected one of train, val, test"):
@@ -307,10 +312,16 @@ def test_keywords_are_fields_by_their_last_name():
     assert columns.known_real == ("fed",)
     assert columns.known_categorical == ("fomc", "month")
     assert config.data.dataset == "frame"
+    assert config.model.quantile_head == "monotone"  # of a config that is begun here, and of no other
+    assert make_config(Config(), {}, Functions()).model.quantile_head == "independent"
+    assert make_config(None, {"quantile_head": "independent"}, Functions()) == Config()
+    own = make_config(None, {}, Functions(head={"mine": lambda raw, quantiles: raw}))
+    assert own.model.quantile_head == "independent"
     raw = {"model": {"encoder_length": ENCODER_LENGTH}}
     dated = make_config(raw, {"start": pd.Timestamp("2021-02-03")}, Functions())
     assert str(dated.data.start) == "2021-02-03"
     assert dated.model.encoder_length == ENCODER_LENGTH
+    assert dated.model.quantile_head == "independent"
 
 
 def test_known_and_static_columns_are_told_apart_however_the_table_comes(tmp_path):

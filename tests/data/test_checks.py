@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from tftjax.config.loading import from_dict
-from tftjax.data.checks import check_data, check_target, with_own_spread
+from tftjax.data.checks import check_conformal, check_data, check_target, with_own_spread
 from tftjax.data.loading import load_panel
 from tftjax.data.prepared import prepare
 from tftjax.errors import UserError
@@ -121,3 +121,14 @@ def test_monthly_returns_train_without_a_target_std(tmp_path, capsys, in_process
     assert kept == float(f"{table['ret'].iloc[:84].std(ddof=0):.4g}")
     assert f"loss.target_std {kept:g}: the train target's own spread" in capsys.readouterr().out
     assert train_main([*command, "--resume"]) == 0, capsys.readouterr().err
+
+
+def test_a_calibration_needs_rows_for_its_outermost_level():
+    """Before a training, not at its end: 49 windows for the quantile 0.02."""
+    check_conformal(config(), 0)
+    asked = from_dict({"evaluation": {"conformal": "adaptive"}}, "test")
+    check_conformal(asked, 49)
+    with pytest.raises(UserError, match=r"found 48 validation windows.*at least 49 for the quantile 0\.02"):
+        check_conformal(asked, 48)
+    alone = asked.model_copy(update={"data": asked.data.model_copy(update={"train_on_val": True})})
+    check_conformal(alone, 0)

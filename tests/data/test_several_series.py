@@ -28,7 +28,9 @@ from tftjax.data.splits import Block, Splits, make_blocks, starts_of
 from tftjax.data.windows import gather, make_series
 from tftjax.errors import UserError
 from tftjax.evaluate.baselines import BASELINES, POOLED, Task
+from tftjax.evaluate.calibration.calibrated import Calibration, calibrate, outcomes_of
 from tftjax.evaluate.scoring import baseline_forecasts, score_baselines, split_windows, target_rows
+from tftjax.files import write_json
 from tftjax.report.__main__ import main as report_main
 from tftjax.storage import runs
 from tftjax.train import run as train
@@ -375,6 +377,28 @@ def test_prediction_is_the_evaluation_s_forecast(path, tmp_path):
     levels = [f"{level:g}" for level in run.config.model.quantiles]
     expected = np.sort(first[levels].to_numpy(float))
     np.testing.assert_allclose(ours[levels].to_numpy(float), expected, rtol=1e-4)
+    _check_calibration(run, evaluated[evaluated["split"] == "test"], levels)
+    paths = predict.sample_paths([run], predict.forecastable(run, run.data.whole), 3)
+    assert list(paths) == ["series", "path", "value"]
+    assert paths["series"].tolist() == ["A"] * 6 + ["B"] * 6
+    assert paths["path"].tolist() == [1, 1, 2, 2, 3, 3] * 2
+
+
+def _check_calibration(run, test, levels):
+    """Each step follows the outcomes of both series that are known when it is forecast."""
+    frame, rows, quantiles = run.data.panel.frame, target_rows(run, "test"), run.config.model.quantiles
+    shifts = np.linspace(-0.3, 0.4, 14).reshape(2, 7)
+    until = str(frame.index[target_rows(run, "val").ravel()].max().date())
+    kept = Calibration("adaptive", list(quantiles), 99, until, shifts.tolist())
+    write_json(run.directory / "evaluation" / "conformal.json", kept._asdict())
+    forecast = test[levels].to_numpy().reshape(len(rows), 2, 7)
+    expected = calibrate("adaptive", shifts, forecast, outcomes_of(frame, "ret", rows), quantiles)
+    for place in (0, 4):
+        made = frame.index[rows[place, 0] - 1]
+        panel = predict.forecastable(run, predict.load_rows(run, None, made.date()))
+        found = predict.forecast_seeds([run], panel, conformal="adaptive")[levels].to_numpy()
+        same_day = frame.index[rows[:, 0] - 1] == made
+        np.testing.assert_allclose(found, expected[same_day].reshape(4, 7), rtol=1e-4, atol=1e-7)
 
 
 def _numbered(tasks):

@@ -2,7 +2,6 @@
 
 import json
 import math
-from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from scipy import stats
 
 from tftjax.errors import UserError
 from tftjax.evaluate import metrics
-from tftjax.evaluate.metrics import METRICS, central_intervals, evaluate_forecast, quantiles_at
+from tftjax.evaluate.metrics import METRICS, central_intervals, evaluate_forecast
 
 QUANTILES = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98)
 THREE = (0.25, 0.5, 0.75)
@@ -311,30 +310,3 @@ def test_input_that_cannot_be_evaluated_is_refused():
     forecast[5, 1, 2] = np.nan
     with pytest.raises(UserError, match=r"forecast is not a finite number in 1 of 231 places.* 5, horizon 2"):
         evaluate_forecast(forecast, target, QUANTILES)
-
-
-# ---- Other levels -----------------------------------------------------------------------------------------
-
-LEVELS = (0.05, 0.3, 0.5, 0.9)
-
-
-def test_a_normal_forecast_has_its_exact_quantiles_everywhere():
-    own, wanted = NormalDist(0.3, 2.0), (0.001, 0.05, 0.1, 0.42, 0.9, 0.999)
-    forecast = np.array([own.inv_cdf(level) for level in LEVELS])
-    np.testing.assert_allclose(
-        quantiles_at(forecast, LEVELS, wanted), [own.inv_cdf(level) for level in wanted], rtol=1e-12
-    )
-
-
-def test_levels_of_the_forecast_are_left_as_they_are():
-    forecast = np.random.default_rng(7).normal(size=(3, 2, 4)).cumsum(axis=-1)
-    assert (quantiles_at(forecast, LEVELS, LEVELS) == forecast).all()
-
-
-@given(
-    st.lists(st.floats(0, 10), min_size=4, max_size=4),
-    st.lists(st.floats(0.001, 0.999), min_size=2, max_size=5, unique=True),
-)
-def test_quantiles_of_ascending_levels_ascend(steps, levels):
-    found = quantiles_at(np.cumsum(steps), LEVELS, sorted(levels))
-    assert (np.diff(found) >= -1e-9).all()

@@ -377,6 +377,23 @@ def test_a_combination_by_the_weights_of_each_fold(folds):
         np.testing.assert_array_equal(divided[:, 0, 1], [[0.0, 0.5], [1.0, 3.0, 0.0]][place])
 
 
+def test_a_calibration_by_the_validation_rows_of_each_fold(folds, tmp_path):
+    made = constant(0.0, 0.25), constant(0.25, 0.75, 0.0)
+    by_fold = {"a": ("split", made[0]), "b": ("split", made[0])}, {"a": ("split", made[1])}
+    folds = [fold._replace(calibrated=found) for fold, found in zip(folds, by_fold, strict=True)]
+    pool = join_folds(folds, "VIX")
+    walk, metrics = walk_of(tmp_path / "walk", pool, pooled_forecasts(pool, members()))
+    medians, targets = [0.0, 0.25, 0.25, 0.75, 0.0], [0.0, 0.0, 0.0, 4.0, 0.0]
+    losses = np.array([losses_by_hand(m, t) for m, t in zip(medians, targets, strict=True)])
+    found = metrics["a, ensemble of 2"]["conformal"]
+    assert found["metrics"]["pinball"] == pytest.approx(losses.mean())
+    difference = losses.mean() - metrics["a, ensemble of 2"]["pinball"]
+    assert found["tests"]["model"]["difference"] == pytest.approx(difference)
+    assert list(found["tests"]["diebold_mariano"]) == ["flat"]
+    assert "conformal" not in metrics["b, ensemble of 2"]  # which has none in the second fold
+    assert "- a, ensemble of 2. Conformal calibration (split)" in make_summary(walk, "VIX").markdown()
+
+
 def test_several_series_follow_each_other():
     """Each fold has both series, day after day; the pool has one series after the other."""
     folds = [

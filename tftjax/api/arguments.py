@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from tftjax.config.functions import Functions, record
-from tftjax.config.loading import Config, all_keys, from_dict, read_users_json, set_value
+from tftjax.config.loading import BEGIN_WITH, Config, all_keys, from_dict, read_users_json, set_value
 from tftjax.config.section import nearest_key, show
 from tftjax.data.feature_sets import known_input
 from tftjax.data.loading import FRAME, find_dataset
@@ -28,7 +28,8 @@ def make_config(
     """A config with further fields, by their last name or dotted, and the functions that were handed in.
 
     Args:
-      config: a `Config`, the path of a JSON file, a dict as in such a file, or None for the defaults.
+      config: a `Config`, the path of a JSON file, a dict as in such a file, or None for the defaults and
+        BEGIN_WITH.
       given: fields, values as in JSON; paths, dates, tuples and arrays will do too.
       functions: functions that were handed in; of a kind of which there is none, those that the config
         names stay, and a training asks for them.
@@ -39,6 +40,8 @@ def make_config(
       UserError: an unknown or ambiguous field, or a value that is not allowed.
     """
     raw = _as_dict(config)
+    if config is None and not functions.head:
+        raw = {name: dict(section) for name, section in BEGIN_WITH.items()}
     for name, value in given.items():
         if name not in BY_KIND:
             set_value(raw, key_of(name), as_json(value, name), "the config")

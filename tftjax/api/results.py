@@ -33,11 +33,18 @@ from tftjax.evaluate.metrics import flatten
 from tftjax.evaluate.scoring import SPLITS
 from tftjax.evaluate.verdict import hardest, verdict
 from tftjax.export import export
+from tftjax.interpret.attribution import Attributions, attribute
 from tftjax.interpret.tables import interpret, read_table
-from tftjax.predict import forecast_seeds, forecastable, load_rows
+from tftjax.predict import forecast_seeds, forecastable, load_rows, sample_paths
 from tftjax.report.kinds import report
 from tftjax.storage import runs
-from tftjax.storage.directories import RunDirectory, SearchDirectory, SweepDirectory, sweep_of
+from tftjax.storage.directories import (
+    ForecastDirectory,
+    RunDirectory,
+    SearchDirectory,
+    SweepDirectory,
+    sweep_of,
+)
 from tftjax.sweep.ensembles import average, open_runs
 from tftjax.sweep.final import refit_seeds
 from tftjax.sweep.results import ranking, read_results
@@ -58,7 +65,11 @@ def _metrics_frame(metrics: dict[str, dict[str, Any]]) -> pd.DataFrame:
     rows = {
         (split, name): flatten({key: part for key, part in values.items() if key not in ("tests", "regimes")})
         for split, of_split in metrics.items()
-        for name, values in {"model": of_split, **tables.beside(of_split)}.items()
+        for name, values in {
+            "model": of_split,
+            **tables.calibrated(of_split),
+            **tables.beside(of_split),
+        }.items()
     }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(["split", "forecast"])
 
@@ -95,7 +106,7 @@ class Run:
 
     @property
     def metrics(self) -> pd.DataFrame:
-        """The metrics of validation and test rows, of the model and of each baseline; returns as decimals."""
+        """Metrics of validation and test rows: the model, the same calibrated, baselines; as decimals."""
         return _metrics_frame(self._evaluation().metrics)
 
     @property
@@ -138,6 +149,7 @@ class Run:
         vintages: Mapping[str, Any] | None = None,
         levels: bool = False,
         quantiles: Sequence[float] | None = None,
+        conformal: str = "none",
     ) -> pd.DataFrame:
         """Forecasts the steps after the last row, of each series.
 
@@ -153,7 +165,9 @@ class Run:
           levels: returns prices or levels, where `data.target_transform` made changes of them.
           quantiles: other levels than the run's, between 0 and 1: those of its distribution if
             `model.quantile_head` is "student_t", otherwise between its own by
-            `tftjax.evaluate.metrics.quantiles_at`, with normal tails beyond.
+            `tftjax.evaluate.calibration.levels.quantiles_at`, with normal tails beyond.
+          conformal: calibrates the quantiles by the run's validation rows ("split"), or from there on by each
+            outcome up to the last row ("adaptive").
 
         Returns:
           A row a step: its date, the series if there are several, a column a quantile, in the data's unit.
@@ -165,8 +179,45 @@ class Run:
         first, *_ = self.trained
         panel = load_rows(first, _table(data), _date(as_of), _table(future), frames_of(vintages))
         rows = forecastable(first, panel)
-        table = forecast_seeds(self.trained, rows, quantiles=quantiles)
+        table = forecast_seeds(self.trained, rows, quantiles=quantiles, conformal=conformal)
         return in_return_unit(to_levels(table, rows) if levels else table, self.config.data)
+
+    def sample_paths(
+        self,
+        n: int,
+        data: Any = None,
+        *,
+        as_of: str | datetime.date | None = None,
+        future: Any = None,
+        vintages: Mapping[str, Any] | None = None,
+        levels: bool = False,
+        conformal: str = "none",
+        seed: int = 0,
+    ) -> pd.DataFrame:
+        """Draws sample paths over the steps after the last row, for sums and extremes over several steps.
+
+        At each step the paths have the quantiles that `predict` gives, and the steps go together as the train
+        rows' outcomes did, each seen by its level in the forecast (the Schaake shuffle). Series are drawn
+        independently.
+
+        Args:
+          n: number of paths of each series.
+          data, as_of, future, vintages, conformal: see `predict`.
+          levels: returns prices or levels along each path, as in `predict`.
+          seed: of the drawing: the same paths every time.
+
+        Returns:
+          A row a path and step: its date, the series if there are several, `path` from 1 on, and `value` in
+          the data's unit. `paths.groupby("path")["value"].sum().quantile(0.05)` is a quantile of a sum.
+
+        Raises:
+          UserError: see `predict`.
+        """
+        first, *_ = self.trained
+        panel = load_rows(first, _table(data), _date(as_of), _table(future), frames_of(vintages))
+        rows = forecastable(first, panel)
+        how = {"conformal": conformal, "levels": levels, "seed": seed}
+        return in_return_unit(sample_paths(self.trained, rows, n, **how), self.config.data)
 
     def export(self, directory: str | Path, *, overwrite: bool = False) -> Path:
         """Writes the forecast as files that need no tftjax, and returns their folder.
@@ -209,6 +260,16 @@ class Run:
         """
         table = self._interpreted("importance", split).drop(columns="split")
         return table.set_index(["kind", "variable"])
+
+    def attribution(self) -> Attributions:
+        """What the forecasts of the test rows depend on, with the spread over seeds; written beside the run.
+
+        Returns:
+          Frames: `permutation`, the rise of the loss where an input is shuffled; `gradients`, integrated
+          gradients by input and step; `dependence`, quantiles by an input's value; `agreement`, the rank
+          correlation with selection weights.
+        """
+        return attribute(self.trained, ForecastDirectory(self.directory))
 
     def report(self) -> Path:
         """Writes the page of the run, of several seeds that of their sweep, and returns its path."""

@@ -67,7 +67,8 @@ def fit(
     Args:
       data: a frame of pandas, polars or arrow with dates in a column or the index; a file or folder; a
         `Panel`. None takes what the config names.
-      config: a `Config`, a JSON file, or a dict as in one; None takes the defaults.
+      config: a `Config`, a JSON file, or a dict as in one; None takes the defaults, and the
+        head "monotone", whose quantiles never cross.
       directory: where the run is kept. None puts it into a temporary folder that is removed when Python ends.
       seeds: number of seeds; several are averaged, level by level, and their folder is a sweep's:
         `load(directory).run()` opens their mean again.

@@ -1,5 +1,9 @@
 """The section `evaluation`: how forecasts are judged."""
 
+import math
+from collections.abc import Sequence
+from typing import Literal
+
 from pydantic import Field, ValidationInfo, field_validator
 
 from tftjax.config.section import Section
@@ -35,6 +39,12 @@ class EvaluationConfig(Section):
         0.0001, ge=0, le=0.1, description="cost of trading, a share of what is traded; sane: 0 to 0.002"
     )
 
+    conformal: Literal["none", "split", "adaptive"] = Field(
+        "none",
+        description="a calibrated forecast beside the model's: none, by the validation rows (split), or from"
+        " there on by each outcome as it becomes known (adaptive)",
+    )
+
     @field_validator("healthy_accuracy")
     @classmethod
     def _healthy_above_degraded(cls, healthy_accuracy: float, info: ValidationInfo) -> float:
@@ -42,3 +52,18 @@ class EvaluationConfig(Section):
         if degraded is not None and healthy_accuracy < degraded:
             raise ValueError(f"at least evaluation.degraded_accuracy ({degraded:g})")
         return healthy_accuracy
+
+
+def outermost(quantiles: Sequence[float]) -> float:
+    """The level that is nearest to 0 or 1."""
+    return min(quantiles, key=lambda level: min(level, 1 - level))
+
+
+def conformal_rows(quantiles: Sequence[float]) -> int:
+    """The least number of validation windows that a conformal calibration of levels needs.
+
+    >>> conformal_rows((0.02, 0.5, 0.9))
+    49
+    """
+    level = outermost(quantiles)
+    return math.ceil(1 / min(level, 1 - level) - 1e-6) - 1

@@ -21,6 +21,10 @@ from tftjax.config.section import ANY_NAME, Section, explain, fields, nearest_ke
 from tftjax.config.train import TrainConfig
 from tftjax.errors import UserError
 
+# What a config that is begun now has where a default is the paper's: by `tftjax init`, and by `fit` without a
+# config. A file or dict that names no head keeps its meaning.
+BEGIN_WITH = {"model": {"quantile_head": "monotone"}}
+
 
 class Config(Section):
     """Everything that defines a run."""

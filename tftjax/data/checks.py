@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from tftjax.config.data import DataConfig
+from tftjax.config.evaluation import conformal_rows, outermost
 from tftjax.config.loading import Config
 from tftjax.config.model import RegimeConfig
 from tftjax.data.conditions import regime_of, regime_values
@@ -67,14 +68,19 @@ def _check_panel(panel: Panel, config: Config) -> list[str]:
         panel, blocks = make_blocks(panel, config.data, *lengths)
     except UserError as error:
         return [str(error)]
-    checks = _checks(config, panel, blocks, starts_of(blocks, "train", *lengths))
+    starts = (starts_of(blocks, split, *lengths) for split in ("train", "val"))
+    checks = _checks(config, panel, blocks, *starts)
     checks.append(partial(fit_to_train_rows, panel, blocks, config))  # in training, `prepare` does it
     # Two of them refuse a regime's column that the panel lacks.
     return list(dict.fromkeys(message for check in checks for message in _error_of(check)))
 
 
 def _checks(
-    config: Config, panel: Panel, blocks: Sequence[Block], train_starts: Int[np.ndarray, "W"]
+    config: Config,
+    panel: Panel,
+    blocks: Sequence[Block],
+    train_starts: Int[np.ndarray, "W"],
+    val_starts: Int[np.ndarray, "V"],
 ) -> list[Callable[[], None]]:
     """The checks of a panel that is cut into splits and windows: each raises a UserError."""
     last_rows = train_starts + config.model.encoder_length - 1
@@ -83,6 +89,7 @@ def _checks(
         partial(check_batch_size, config.train.batch_size, len(train_starts)),
         partial(check_regimes, panel, last_rows, config.model.attention.regime),
         partial(check_lags, panel, config.model.prediction_length),
+        partial(check_conformal, config, len(val_starts)),
     ]
 
 
@@ -314,12 +321,24 @@ def check_lags(panel: Panel, prediction_length: int) -> None:
             )
 
 
+def check_conformal(config: Config, num_windows: int) -> None:
+    """Refuses fewer validation windows than `evaluation.conformal` needs for a level, as a UserError."""
+    needed = conformal_rows(config.model.quantiles)
+    asked = config.evaluation.conformal != "none" and not (config.data.train_on_val or config.data.final_fit)
+    if asked and num_windows < needed:
+        raise UserError(
+            f"evaluation.conformal: found {num_windows} validation windows, expected at least {needed} for"
+            f" the quantile {outermost(config.model.quantiles):g}. Take more rows for validation"
+            " (data.split), leave outer levels out of model.quantiles, or set evaluation.conformal to 'none'."
+        )
+
+
 def check_data(config: Config, data: Data) -> None:
     """Refuses data that a run cannot be trained on.
 
     Raises:
       UserError: a target that looks like a level, returns in another unit than `loss.target_std`, fewer train
-        windows than a batch, or a regime without any.
+        windows than a batch, a regime without any, or too few validation windows for a calibration.
     """
-    for check in _checks(config, data.panel, data.blocks, data.starts["train"]):
+    for check in _checks(config, data.panel, data.blocks, data.starts["train"], data.starts["val"]):
         check()

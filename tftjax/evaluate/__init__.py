@@ -1,8 +1,9 @@
 """Measures of forecasts, beside baselines that need no network.
 
 `metrics`, `baselines`, `quality` and `trading` are tables of functions on arrays, `significance` has the
-tests; `scoring` applies them to a split and its regimes, by `processes` where series are many, `evaluation`
-to a run; `foreign` reads forecasts of other libraries, `combination` asks what the model adds; `tables` and
+tests; `calibration` makes other levels, calibrated quantiles and sample paths of a forecast; `scoring`
+applies measures and tests to a split and its regimes, by `processes` where series are many, `evaluation` to a
+run; `foreign` reads forecasts of other libraries, `combination` asks what the model adds; `tables` and
 `formatting` write the results, `files` keeps and checks them, `verdict` sums them up. Nothing here draws or
 trains.
 """
@@ -12,6 +13,7 @@ from tftjax import face
 __all__, __getattr__ = face(
     __name__,
     baselines="BASELINES",
+    calibration="",
     combination="",
     evaluation="Evaluated evaluate",
     files="Evaluation read_evaluation",

@@ -21,12 +21,18 @@ metrics.json      by split, numbers; what is undefined is left out or null:
                     combination        of test, of a single series (combination.py): weights/NAME chosen
                                        on validation; metrics; tests: days, diebold_mariano/NAME and model
                                        (combination minus it)
-                    encompassing/NAME  the same: by the best baseline on validation and each foreign
-                                       forecast: weight of the model beside it on validation, slope, t, p
+                    conformal          of test, where evaluation.conformal asks for it: method; metrics of the
+                                       calibrated forecast; tests: days, diebold_mariano/NAME and model
+                                       (conformal minus it)
+                    encompassing/NAME  of test, of a single series: by the best baseline on validation and
+                                       each foreign forecast: weight of the model beside it on validation,
+                                       slope, t, p
 predictions.csv   date, split, series and step if there are several, actual, a column a quantile
 baselines.csv     its rows, a column a baseline and quantile, as "vix_scaled/0.5", and of foreign forecasts,
                   which are empty where there is none; of a single series only
 quality.csv       date, split, series if there are several, mode of the rolling window that ends there
+conformal.json    the conformal calibration and its forecasts of the test rows
+conformal.csv       (calibration/calibrated.py), where there is one
 by_series.csv     pinball loss of the model and of each other forecast by series, if there are several
 notes.json        left_out: the baselines without a forecast, and why; volatility_column: that vix_scaled
                   uses; foreign: by name of a foreign forecast, its file or frame
@@ -47,6 +53,7 @@ from tftjax.data.panel import calendar_of
 from tftjax.data.prepared import cardinalities
 from tftjax.data.volatility import volatility_column
 from tftjax.errors import UserError
+from tftjax.evaluate.calibration.calibrated import judge_conformal
 from tftjax.evaluate.combination import judge_combination
 from tftjax.evaluate.files import Predictions, write_by_series, write_tables
 from tftjax.evaluate.foreign import ForeignForecast, with_foreign
@@ -161,6 +168,7 @@ def evaluate_forecasts(
     all_scores = {split: {"model": scores[split], **baselines.scores[split]} for split in SPLITS}
     if run.config.data.validates_alone:  # weights are chosen on rows that nothing was fitted to
         metrics["test"] |= judge_combination(windows, everyone, all_scores, quantiles, own_metrics, foreign)
+    metrics["test"] |= judge_conformal(run, directory, windows, forecasts, all_scores["test"])
     files.write_json(directory.metrics, metrics)
     notes = {
         "left_out": baselines.left_out,

@@ -157,7 +157,7 @@ class OfRegime(Form):
 
 
 class CombinationTests(Tests):
-    """The tests of a combination."""
+    """The tests of a combination, or of a calibrated forecast, beside the model's."""
 
     model: Difference
 
@@ -166,6 +166,14 @@ class Combination(Form):
     """The model combined with the best forecasts beside it."""
 
     weights: dict[str, Finite]
+    metrics: Scored
+    tests: CombinationTests
+
+
+class Conformal(Form):
+    """The model's forecast, calibrated."""
+
+    method: str
     metrics: Scored
     tests: CombinationTests
 
@@ -183,6 +191,7 @@ class Judged(Scored):
     baselines: dict[str, Scored]
     foreign: dict[str, Scored] = {}
     combination: Combination = None
+    conformal: Conformal = None
     encompassing: dict[str, Encompassed] = {}
     tests: Tests
     trading: Trading

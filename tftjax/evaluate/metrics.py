@@ -114,28 +114,6 @@ def crps(forecast: Forecast, target: Target, quantiles: Sequence[float]) -> floa
     return float(2 * (pinball_losses(forecast, target, quantiles).mean(axis=(0, 1)) * weights).sum())
 
 
-def quantiles_at(
-    forecast: Float[np.ndarray, "*N Q"], quantiles: Sequence[float], levels: Sequence[float]
-) -> Float[np.ndarray, "*N K"]:
-    """Quantiles at other levels, by straight lines over the normal quantiles of the levels.
-
-    Beyond the outermost levels the first and the last line go on: a normal tail with the spread of the two
-    outermost quantiles, as in `train.losses.forecast_moments`. A normal forecast gets its exact quantiles;
-    the tails of a heavier one are cut. At a level that was trained on it is the forecast itself.
-
-    Args:
-      forecast: quantiles that do not cross, in any unit.
-      quantiles: their levels, ascending, at least two.
-      levels: the levels that are asked for, between 0 and 1.
-    Returns:
-      Quantiles in the unit of the forecast; those of ascending levels do not cross.
-    """
-    scores, wanted = (np.array([*map(NormalDist().inv_cdf, part)]) for part in (quantiles, levels))
-    place = np.clip(np.searchsorted(scores, wanted, side="right") - 1, 0, len(scores) - 2)
-    share = (wanted - scores[place]) / (scores[place + 1] - scores[place])
-    return forecast[..., place] * (1 - share) + forecast[..., place + 1] * share
-
-
 def tail_of(
     forecast: Forecast, quantiles: Sequence[float]
 ) -> tuple[float, Float[np.ndarray, " N"], Float[np.ndarray, " N"]] | None:
@@ -472,7 +450,7 @@ def _checked(name: str, value: Any) -> float | dict[str, float] | None:
 
 
 # Keys of metrics.json with numbers of other forecasts than the model's.
-OTHERS = ("baselines", "foreign", "combination", "encompassing")
+OTHERS = ("baselines", "foreign", "combination", "conformal", "encompassing")
 
 
 def flatten(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, int | float]:

@@ -178,6 +178,13 @@ def beside(metrics: Metrics) -> dict[str, Metrics]:
     return shown({**metrics.get("baselines", {}), **foreign}, foreign)
 
 
+def calibrated(metrics: Metrics) -> dict[str, Metrics]:
+    """Metrics of the model's calibrated forecast, by its name; none where there is none."""
+    if "conformal" not in metrics:
+        return {}
+    return {f"model, conformal ({metrics['conformal']['method']})": metrics["conformal"]["metrics"]}
+
+
 def shown(values: Mapping[str, Any], foreign: Collection[str]) -> dict[str, Any]:
     """Values by name, with a mark at the names of foreign forecasts.
 
@@ -188,11 +195,19 @@ def shown(values: Mapping[str, Any], foreign: Collection[str]) -> dict[str, Any]
 
 
 def against_baselines(metrics: Metrics, title: str) -> Table:
-    """The model, its baselines and foreign forecasts in one split, by pinball loss."""
-    everyone = {"model": metrics, **beside(metrics)}
-    ranked = {name: everyone[name] for name in sorted(everyone, key=lambda name: everyone[name]["pinball"])}
+    """The model, the same calibrated, its baselines and foreign forecasts in one split, by pinball loss."""
     tests = shown(metrics["tests"]["diebold_mariano"], metrics.get("foreign", {}))
-    return compared(title, ranked, {"model"}, tests, "model minus it", "Sorted by pinball loss")
+    tests |= {name: _reversed(metrics["conformal"]["tests"]["model"]) for name in calibrated(metrics)}
+    everyone = {"model": metrics, **calibrated(metrics), **beside(metrics)}
+    ranked = {name: everyone[name] for name in sorted(everyone, key=lambda name: everyone[name]["pinball"])}
+    models = {"model", *calibrated(metrics)}
+    return compared(title, ranked, models, tests, "model minus it", "Sorted by pinball loss")
+
+
+def _reversed(test: Mapping[str, Any]) -> dict[str, Any]:
+    """The test of the second forecast minus the first."""
+    difference, low, high = (None if test[k] is None else 0 - test[k] for k in ("difference", "low", "high"))
+    return {**test, "difference": difference, "low": high, "high": low}
 
 
 def compared(

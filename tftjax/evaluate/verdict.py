@@ -153,6 +153,27 @@ def combination_line(metrics: Metrics) -> str:
     return f"{'; '.join(parts)}."
 
 
+def conformal_line(metrics: Metrics) -> str:
+    """What the conformal calibration was worth; nothing where there is none."""
+    if "conformal" not in metrics:
+        return ""
+    found, flat = metrics["conformal"], flatten(metrics)
+    test, calibrated = found["tests"]["model"], flatten(found["metrics"])
+    beaten = count_beaten({"tests": found["tests"], "foreign": metrics.get("foreign", {})})
+    said = {"good": "helps", "bad": "hurts", "": "makes no difference that can be told"}[mark_of(test)]
+    p = "" if test["p"] is None else f", {p_text(test['p'])}"
+    parts = [
+        f"Conformal calibration ({found['method']}) {said}: its pinball loss minus the model's is"
+        f" {percent_of(test, metrics['pinball']) or 'undefined'}{p}",
+        f"beats {beaten} of {len(_tests(metrics))} baselines, the model alone {count_beaten(metrics)}",
+    ]
+    parts += [
+        f"the {part} % interval covers {coverage_text(calibrated, part)}, before {coverage_text(flat, part)}"
+        for part in metrics["coverage"]
+    ]
+    return f"{'; '.join(parts)}."
+
+
 def _added(name: str, test: Mapping[str, Any]) -> str:
     """What the model adds to another forecast, by the test of encompassing."""
     weight = "" if test["weight"] is None else f"weight {test['weight']:.2g} on validation, "
@@ -168,6 +189,7 @@ def verdict_of(metrics: Metrics, noun: str = "day") -> Verdict:
         _hardest(metrics),
         among_the_best(metrics),
         combination_line(metrics),
+        conformal_line(metrics),
         _direction(metrics),
         _intervals(metrics),
         _spread(metrics),
@@ -266,7 +288,11 @@ def summary(metrics: Mapping[str, Metrics]) -> str:
     # The loss alone, and no note: that below the last table holds for all.
     short = [table._replace(head=table.head[:4], rows=[row[:4] for row in table.rows]) for table in others]
     test = metrics["test"]
-    parts = [*opening(test), f"Quality: {quality_text(test)}.", *filter(None, [combination_line(test)])]
+    parts = [
+        *opening(test),
+        f"Quality: {quality_text(test)}.",
+        *filter(None, [combination_line(test), conformal_line(test)]),
+    ]
     return Summary("", [*parts, *(table._replace(note="") for table in short), last]).terminal()
 
 

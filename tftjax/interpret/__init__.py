@@ -1,11 +1,13 @@
-"""Weights that a trained model gives to its inputs and steps.
+"""Weights that a trained model gives to its inputs and steps, and what its forecasts depend on.
 
-`weights` collects them from all windows, `tables` sums them up.
+`weights` collects weights from all windows, `tables` sums them up; `attribution` changes inputs and looks at
+forecasts.
 """
 
 from tftjax import face
 
 __all__, __getattr__ = face(
     __name__,
+    attribution="attribute",
     tables="interpret",
 )

@@ -11,6 +11,7 @@ from tftjax import face
 
 __all__, __getattr__ = face(
     __name__,
+    attribution="",
     chart="",
     forecasts="",
     interpretation="",

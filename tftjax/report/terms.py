@@ -64,6 +64,11 @@ TERMS = {
         "The model's quantiles averaged with those of other forecasts. Encompassing: does the model add"
         " anything that the other lacks?",
     ),
+    "[Cc]onformal": (
+        "conformal calibration",
+        "The model's quantiles, shifted so that in validation rows (split), or up to the day before"
+        " (adaptive), as many outcomes lay below each as its level says.",
+    ),
     r"Wilson|\[95 %": ("[a, b]", "A 95 % interval: the range in which the number behind the estimate lies."),
     "baseline": ("baseline", "A simple method that the model must beat to earn its keep."),
     r"\bseed": ("seed", "The number that a training's chance starts from; another one gives another model."),

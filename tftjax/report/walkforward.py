@@ -13,6 +13,7 @@ from tftjax.evaluate.tables import Cell, Table
 from tftjax.evaluate.verdict import (
     Verdict,
     combination_line,
+    conformal_line,
     count_beaten,
     headline,
     in_words,
@@ -96,7 +97,10 @@ def verdict_of(walk: Walk, noun: str = "day") -> Verdict:
         sentence += f": at most {most} of {total} baselines beaten"
     points = [f"{name} {verdict(values)}." for name, values in metrics.items()]
     points += [_against_hardest(walk)]
-    points += [f"{name}. {line}" for name, values in metrics.items() if (line := combination_line(values))]
+    lines = combination_line, conformal_line
+    points += [
+        f"{name}. {line(values)}" for name, values in metrics.items() for line in lines if line(values)
+    ]
     if len(metrics) > 1:
         points.append(
             "No config was chosen by a test row, and all are here; the best of several is better by chance"

@@ -68,13 +68,15 @@ class EvaluationDirectory(Directory):
     baselines = Inside("baselines.csv")
     quality = Inside("quality.csv")
     by_series = Inside("by_series.csv")
+    conformal = Inside("conformal.json")
+    conformal_forecasts = Inside("conformal.csv")
     fan_chart = Inside("fan_chart.png")
     calibration = Inside("calibration.png")
     monitor = Inside("monitor.png")
 
 
 class InterpretationDirectory(Directory):
-    """The files that `interpret/tables.py` writes and describes."""
+    """The files that `interpret/tables.py` and `interpret/attribution.py` write and describe."""
 
     summary = Inside("summary.json")
 
@@ -87,6 +89,7 @@ class ForecastDirectory(Directory):
     """A forecast that no single run made: an ensemble's, or one over all folds."""
 
     evaluation = Inside("evaluation", EvaluationDirectory)
+    interpretation = Inside("interpretation", InterpretationDirectory)
 
 
 class TrainingDirectory(Directory):
@@ -144,7 +147,6 @@ class RunDirectory(TrainingDirectory, ForecastDirectory):
     rows, ages, roles = map(Inside, PANEL_FILES)
     init = Inside("init.json")
     metrics = Inside("metrics.jsonl")
-    interpretation = Inside("interpretation", InterpretationDirectory)
 
     def read(self) -> Config:
         """Reads the config.

@@ -15,6 +15,7 @@ from tftjax.data.panel import Panel
 from tftjax.data.prepared import Data
 from tftjax.data.volatility import known_volatility, volatility_column
 from tftjax.errors import UserError
+from tftjax.evaluate.calibration.calibrated import calibrated_test
 from tftjax.evaluate.combination import Weights, chosen_weights
 from tftjax.evaluate.files import Predictions, check_comparable, read_predictions
 from tftjax.evaluate.metrics import Forecast, pinball
@@ -51,6 +52,7 @@ class Fold(NamedTuple):
       volatility: volatility known before each window; see `Pool`.
       forecasts: forecasts by name of a member or a baseline.
       weights: by config, those of its combination with baselines, if there is one.
+      calibrated: by config that asks for it, the method of its conformal calibration and its forecast.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Fold(NamedTuple):
     volatility: Float[np.ndarray, " N"]
     forecasts: dict[str, Forecast]
     weights: Mapping[str, Weights] = MappingProxyType({})
+    calibrated: Mapping[str, tuple[str, Forecast]] = MappingProxyType({})
 
 
 class Pool(NamedTuple):
@@ -162,7 +165,25 @@ def make_fold(trained: Trained, members: Sequence[Member], ended: Mapping[str, E
         volatility=volatility[target_rows(run, "test")[:, 0] - 1],
         forecasts=baselines | {name: values.forecast for name, values in predictions.items()},
         weights={config: chosen for config, chosen in weights.items() if chosen is not None},
+        calibrated=_calibrated(trained, alive, windows),
     )
+
+
+def _calibrated(
+    trained: Trained, members: Sequence[Member], windows: Mapping[str, Windows]
+) -> dict[str, tuple[str, Forecast]]:
+    """`Fold.calibrated`, of each config's ensemble or its only seed, by the fold's validation rows."""
+    found = {}
+    for config in dict.fromkeys(member.group for member in members):
+        seeds = [member for member in members if member.group == config]
+        run = stand_in(
+            trained.folder, seeds[0].fold, seeds[0], trained.data[seeds[0].name], trained.functions
+        )
+        if run.config.evaluation.conformal != "none":
+            forecasts = {split: average(forecasts_of(trained.folder, seeds, split)) for split in windows}
+            made = calibrated_test(run, windows, forecasts)
+            found |= {} if made is None else {config: (made[0].method, made[1])}
+    return found
 
 
 def _weights(

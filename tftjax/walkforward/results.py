@@ -27,6 +27,7 @@ from tftjax.data.calendar import periods_a_year
 from tftjax.data.panel import calendar_of
 from tftjax.data.volatility import STORMY, storminess
 from tftjax.errors import UserError
+from tftjax.evaluate.calibration.calibrated import judge_calibrated
 from tftjax.evaluate.combination import combined, judge_combined
 from tftjax.evaluate.metrics import MetricFunction, evaluate_forecast, flatten, pinball_losses
 from tftjax.evaluate.scoring import Score, by_day, judge, modes_by_series, score
@@ -127,6 +128,11 @@ def judge_all(
             )
     for pooled in headlines(forecasts):
         metrics[pooled.name] |= judge_combination(pool, pooled, baselines_of(forecasts), scores, own_metrics)
+        parts = [fold.calibrated.get(pooled.config) for fold in pool.folds]
+        if all(part is not None for part in parts):
+            beside = {"model": scores[pooled.name], **baselines}
+            whole = windows, pool.join([forecast for _, forecast in parts]), quantiles, beside, own_metrics
+            metrics[pooled.name] |= judge_calibrated(parts[0][0], *whole)
     return metrics
 
 

@@ -11,7 +11,7 @@ from tftjax.evaluate.formatting import GAIN, LOSS, PERCENT, Format, counted, is_
 from tftjax.evaluate.metrics import columns
 from tftjax.evaluate.significance import MIN_DAYS
 from tftjax.evaluate.tables import Cell, Summary, Table, at_once, best_of, compared, gain_cell, metric_cells
-from tftjax.evaluate.verdict import combination_line, verdict
+from tftjax.evaluate.verdict import combination_line, conformal_line, verdict
 from tftjax.sweep.results import diverged_text
 from tftjax.walkforward.files import Walk, skills
 from tftjax.walkforward.pool import GAIN_PARTS, TAIL
@@ -38,7 +38,10 @@ def make_summary(walk: Walk, volatility: str) -> Summary:
     parts += [f"- {name}: {verdict(values)}" for name, values in walk.metrics.items()]
     set_of_best = all_at_once(walk)
     parts += [
-        f"- {name}. {line}" for name, values in walk.metrics.items() if (line := combination_line(values))
+        f"- {name}. {line}"
+        for name, values in walk.metrics.items()
+        for line in (combination_line(values), conformal_line(values))
+        if line
     ]
     parts += [together(walk), *([set_of_best] if set_of_best else []), seeds(walk), gains(walk)]
     parts += [parts_text(volatility)]

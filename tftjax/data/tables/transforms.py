@@ -140,6 +140,26 @@ def to_levels(table: pd.DataFrame, panel: Panel) -> pd.DataFrame:
     return table.assign(**dict(zip(quantiles, undo(last, table[quantiles].to_numpy()).T, strict=True)))
 
 
+def changes_to_levels(paths: Float64[np.ndarray, "S N P"], panel: Panel) -> Float64[np.ndarray, "S N P"]:
+    """Paths of forecast changes as paths of levels: step by step, from the last level of each series.
+
+    Args:
+      paths: N paths over P steps of each of the S series, in the order of the panel.
+      panel: the rows that were forecast from.
+
+    Raises:
+      UserError: see `last_levels`.
+    """
+    last = last_levels(panel)
+    undo = TARGET_TRANSFORMS[panel.about["target_transform"]].undo
+    level = np.array([last[name_of(part)] for part in split_series(panel)])[:, None]
+    steps = []
+    for change in np.moveaxis(paths, -1, 0):
+        level = undo(level, change)
+        steps.append(level)
+    return np.stack(steps, axis=-1)
+
+
 def in_return_unit(table: pd.DataFrame, config: DataConfig) -> pd.DataFrame:
     """A table whose columns of floats are returns as decimals, in the unit in which the data was given."""
     if config.return_unit == "decimal":
