@@ -6,8 +6,8 @@ from typing import Annotated
 from pydantic import TypeAdapter
 
 import tftjax
-from tftjax.config.loading import Config, all_keys
-from tftjax.config.section import allowed, fields, show
+from tftjax.config.loading import described
+from tftjax.config.section import allowed, show
 
 project, author, copyright = "tftjax", "the tftjax developers", "the tftjax developers, MIT licence"
 version = release = tftjax.__version__
@@ -49,10 +49,8 @@ SECTIONS = {
 
 def settings() -> str:
     """The settings of a config, as Markdown: a heading a section, a list entry a setting."""
-    known, lines, section = set(all_keys()), [], None
-    for key, field in fields(Config, optional=True):
-        if key not in known:
-            continue
+    lines, section = [], None
+    for key, field in described().items():
         first = key.partition(".")[0] if "." in key else "name and notes"
         if first != section:
             section = first

@@ -9,6 +9,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tftjax.config.loading import from_dict
+from tftjax.errors import UserError
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 CELLS = json.loads((DOCS / "quickstart.ipynb").read_text(encoding="utf-8"))["cells"]
@@ -49,6 +52,25 @@ def test_the_page_on_own_functions_runs(monkeypatch):
     pd.testing.assert_frame_equal(forecast, names["run"].predict())
     steps = forecast.to_numpy()[0]  # alike on both sides of the median
     assert steps[-1] - steps[3] == pytest.approx(steps[3] - steps[0], rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("in_process", "quick_evaluation")
+def test_the_page_on_point_in_time_data_runs(monkeypatch):
+    text = (DOCS / "point-in-time.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (config,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    assert from_dict(json.loads(config), "the page").data.series["jobs"].release_rule == "days:35"
+    smaller = "hidden_size=4, num_heads=1, max_epochs=1, quiet=True, baselines={}"
+    names = run(code.replace("max_epochs=2", smaller), monkeypatch)
+    panel = names["run"].trained[0].data.whole
+    assert panel.observed == ("ret", "cpi")
+    assert panel.staleness.loc["2019-03-14", "cpi"] == 28  # since 2019-02-14
+    assert len(names["run"].predict(names["table"], vintages={"cpi": names["cpi"]})) == 1
+    with pytest.raises(UserError, match=r"data\.series\.cpi: found neither a file nor a frame"):
+        names["run"].predict(names["table"])
+    with pytest.raises(UserError, match="no value of cpi before 2019-01-14"):  # a year's 12th change
+        names["run"].predict(names["table"], vintages={"cpi": names["cpi"]}, as_of="2019-01-11")
 
 
 def test_the_notebook_holds_no_outputs():

@@ -38,7 +38,9 @@ from tftjax.data.panel import (
 )
 from tftjax.data.prepared import cardinalities, target_days, train_targets
 from tftjax.data.scales.target import has_scale_of_unseen, rows_needed
+from tftjax.data.series.reading import NO_VINTAGES, Vintages
 from tftjax.data.tables.future import ended, read_future, steps_ahead, with_future
+from tftjax.data.tables.inspection import read_any
 from tftjax.data.tables.transforms import changes_to_levels, in_return_unit, to_levels
 from tftjax.data.windows import make_series, windows_alone
 from tftjax.errors import UserError, both, cut
@@ -512,6 +514,7 @@ def load_rows(
     data: str | pd.DataFrame | None,
     as_of: datetime.date | None,
     future: Path | str | pd.DataFrame | None = None,
+    vintages: Vintages = NO_VINTAGES,
 ) -> Panel:
     """Reads the rows to forecast from: the run's data set as it is today or another source, up to a date.
 
@@ -519,23 +522,27 @@ def load_rows(
       data: see `load_like`; None takes the run's data set, see `newest_rows`.
       future: file or frame of the next steps' dates and known columns, see `read_future`; None takes those
         that the data brings: rows without a target at its end, or after `as_of`.
+      vintages: newer frames of the series that were frames in training, by name.
 
     Raises:
       UserError: a source is unusable, or has no row up to the date.
     """
     trained, config = run.data.whole, run.config.data
-    if data is None:
+    if data is None and not vintages:
         panel, words = newest_rows(trained, config)
         log.info(f"data: {words}, to {panel.frame.index.max().date()}")
     else:
         if isinstance(data, str):
             find_dataset(data, both("--data"))
-        panel = load_like(trained, config.model_copy(update={"end": None}), data)
+        source = config.dataset if data is None else data
+        panel = load_like(trained, config.model_copy(update={"end": None}), source, vintages)
     if as_of is not None:
         before = panel.frame.index <= pd.Timestamp(as_of)
         if not before.any():
+            late = "; ".join(message for message in panel.messages if message.startswith("dropped"))
             raise UserError(
-                f"{both('--as-of')}{as_of}: the first row of the data is of {panel.frame.index.min().date()}."
+                f"{both('--as-of')}{as_of}: the first row of the data is of {panel.frame.index.min().date()}"
+                f"{f' ({late})' if late else ''}. Give a later date."
             )
         if panel.frame.index.max() < pd.Timestamp(as_of):
             log.info(f"{both('--as-of')}{as_of}: the data's last row is of {panel.frame.index.max().date()}")
@@ -638,6 +645,34 @@ def _levels(text: str) -> list[float]:
         raise argparse.ArgumentTypeError(f"found {text!r}, expected levels as 0.01,0.5,0.99") from None
 
 
+def add_vintages(parser: argparse.ArgumentParser) -> None:
+    """Adds --vintages, which `vintage_frames` reads."""
+    parser.add_argument(
+        "--vintages",
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help="CSV or Parquet file, with columns observation, release and value, of a series that was a frame"
+        " in training; once for each. Files of data.series are read again of themselves",
+    )
+
+
+def vintage_frames(given: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """The tables of texts NAME=FILE, by name.
+
+    Raises:
+      UserError: another text, or a file that cannot be read.
+    """
+    pairs = [text.partition("=") for text in given]
+    for text, (name, _, file) in zip(given, pairs, strict=True):
+        if not name or not Path(file).is_file():
+            raise UserError(
+                f"--vintages {text!r}: expected NAME=FILE, the name of a series and a CSV or Parquet file"
+                " that is there, such as cpi=cpi.csv."
+            )
+    return {name: read_any(Path(file)) for name, _, file in pairs}
+
+
 # Why a log cannot hold what a flag asks for.
 NO_LOG = {
     "quantiles": "a log holds what the run forecasts, not other --quantiles",
@@ -704,6 +739,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="CSV or Parquet file of the next steps: dates, and the known columns that no date gives",
     )
+    add_vintages(parser)
     parser.add_argument("--out", type=Path, metavar="FILE", help="write a CSV here instead of printing")
     parser.add_argument(
         "--append",
@@ -729,7 +765,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     def command() -> None:
         runtime.configure()
         seeds = open_runs(arguments.run, arguments.config)
-        panel = load_rows(seeds[0], arguments.data, arguments.as_of, arguments.future)
+        vintages = vintage_frames(arguments.vintages)
+        panel = load_rows(seeds[0], arguments.data, arguments.as_of, arguments.future, vintages)
         rows = forecastable(seeds[0], panel)
         if arguments.out is not None and arguments.out.exists():
             raise UserError(f"{arguments.out} exists. Choose another file, or remove it.")

@@ -43,7 +43,7 @@ from tftjax.evaluate.quality import MODES, quality_modes
 from tftjax.evaluate.scoring import by_day
 from tftjax.evaluate.significance import Difference, diebold_mariano, pit_test
 from tftjax.evaluate.tables import COVERAGE_NOTE, Cell, Summary, Table, coverage_text, difference_cells
-from tftjax.predict import author_of, load_rows
+from tftjax.predict import add_vintages, author_of, load_rows, vintage_frames
 from tftjax.storage import forecast_log, runs
 from tftjax.sweep.ensembles import open_runs
 
@@ -288,6 +288,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--data",
         help="folder or file with the outcomes; default: the data that the config names, read anew",
     )
+    add_vintages(parser)
     parser.add_argument("--by", choices=BY, default="month", help="periods of the drift; default: month")
     parser.add_argument("--out", type=Path, help="also write the drift as a CSV; returns as decimals")
     return parser
@@ -305,10 +306,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         author = author_of(seeds)
         logged = forecast_log.read(arguments.log, author)
         run, rows = seeds[0], arguments.data
-        if rows is None:  # outcomes may lie after data.end
+        vintages = vintage_frames(arguments.vintages)
+        if rows is None and not vintages:  # outcomes may lie after data.end
             panel, rows = newest_rows(run.data.whole, run.config.data.model_copy(update={"end": None}))
         else:
-            panel = load_rows(run, rows, None)
+            panel = load_rows(run, rows, None, vintages=vintages)
+            rows = run.config.data.dataset if rows is None else rows
         scored = score(seeds, logged, panel)
         waiting, last = len(logged) - len(scored.rows), panel.frame.index.max().date()
         print(f"{arguments.log}: {counted(len(logged), 'forecast')} of {author.run}")

@@ -102,6 +102,7 @@ def test_the_nine_are_short_and_write_their_settings_out(name):
         "data.final_fit",
         "data.volatility",
         "data.unseen",
+        "data.series",
     )
     later += ("train.stop_after", "train.max_steps", "train.ema_decay", "train.keep", "train.half_life")
     later += ("train.warmup_share", "data.val_blocks", "data.train_on_val", "data.scale_features")

@@ -16,8 +16,9 @@ from tftjax.data.alignment import (
     resample,
     snapshot,
 )
-from tftjax.data.feature_sets import CALENDAR, FEATURE_SETS, SERIES, difference, level, year_over_year
+from tftjax.data.feature_sets import CALENDAR, FEATURE_SETS, SERIES
 from tftjax.data.loading import align
+from tftjax.data.series.transforms import change_over_year, level, minus
 from tftjax.errors import UserError
 
 
@@ -177,7 +178,7 @@ def test_a_yearly_change_uses_the_base_as_it_was_known_on_the_day():
         np.array([100.0, 125.0, 130.0]),
     )
     for vintage in ("first", "latest"):
-        released, since, values = publications([series], year_over_year, vintage)
+        released, since, values = publications([series], change_over_year, vintage)
         np.testing.assert_allclose(values, [4.0])  # 130 / 125, not 130 / 100
         np.testing.assert_array_equal(released, d("2018-02-14"))
         np.testing.assert_array_equal(since, released)
@@ -186,7 +187,7 @@ def test_a_yearly_change_uses_the_base_as_it_was_known_on_the_day():
 def test_a_difference_is_known_when_both_parts_are():
     early = Observations(d("2018-01-01"), d("2018-02-01"), np.array([5.0]))
     late = Observations(d("2018-01-01"), d("2018-02-05"), np.array([3.0]))
-    released, _, values = publications([early, late], difference, "first")
+    released, _, values = publications([early, late], minus, "first")
     np.testing.assert_array_equal(released, d("2018-02-05"))
     np.testing.assert_array_equal(values, [2.0])
 

@@ -289,6 +289,34 @@ def test_describe_and_list(tmp_path, capsys):
     output = capsys.readouterr().out
     assert "core_proposal" in output
     assert "T10Y2Y" in output
+    assert "z_score:N" in output
+    assert "percentage points" in output
+    assert "days:N" in output
+
+
+def test_describe_shows_revisions(tmp_path, capsys):
+    lines = ["2018-01-01,2018-02-14,100", "2018-01-01,2018-03-12,125", "2018-02-01,2018-03-13,130"]
+    (tmp_path / "cpi.csv").write_text("\n".join(["observation_date,release_date,cpi", *lines]))
+    days = pd.bdate_range("2018-02-14", "2018-03-30", name="date")
+    pd.DataFrame({"ret": 0.01 - 0.02 * (np.arange(len(days)) % 2)}, days).to_csv(tmp_path / "rows.csv")
+    cpi = {"file": str(tmp_path / "cpi.csv"), "release": "release_date", "frequency": "monthly"}
+    series = {"cpi": cpi, "cpi_again": cpi | {"value": "cpi"}}
+    data = {"dataset": str(tmp_path / "rows.csv"), "columns": {"target": "ret"}, "series": series}
+    config, picture = tmp_path / "own.json", tmp_path / "revisions.png"
+    config.write_text(json.dumps({"data": data}))
+    assert main(["describe", str(config), "--revisions", str(picture)]) == 0
+    output = capsys.readouterr().out
+    found = "cpi, cpi_again: 1 of 2 values revised, by 25 in the median, by 25 at most (2018-01-01)"
+    assert found in output
+    assert "median" in next(line for line in output.splitlines() if line.startswith("cpi "))
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+    assert main(["describe", str(config), "--revisions", str(picture)]) == 2
+    assert "exists. Choose another file" in capsys.readouterr().err
+
+
+def test_no_revisions_to_draw(tmp_path, capsys):
+    assert main(["describe", "synthetic", "--revisions", str(tmp_path / "plot.png")]) == 2
+    assert "found no value of synthetic that was published twice" in capsys.readouterr().err
 
 
 def test_both_roles_and_a_feature_set_are_refused(tmp_path):

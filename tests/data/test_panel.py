@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from tftjax.config.data import DataConfig
 from tftjax.data.checks import check_return_unit
 from tftjax.data.encoding import encoding_to_json, fit_encoding
-from tftjax.data.feature_sets import fresh, log_age, simple_return
 from tftjax.data.loading import embedded_folder, load_panel
 from tftjax.data.panel import make_panel
 from tftjax.data.raw.fred_csv import read_fred_csv
+from tftjax.data.series.transforms import fresh, log_age, simple_return
 from tftjax.errors import UserError
 
 RAW = Path(__file__).resolve().parents[3] / "shared" / "data" / "core_proposal_raw"

@@ -13,7 +13,7 @@ from tftjax.config.loading import BEGIN_WITH, Config, all_keys, from_dict, read_
 from tftjax.config.section import nearest_key, show
 from tftjax.data.feature_sets import known_input
 from tftjax.data.loading import FRAME, find_dataset
-from tftjax.data.tables.frames import PARQUET
+from tftjax.data.tables.frames import PARQUET, to_pandas
 from tftjax.data.tables.inspection import read_any
 from tftjax.errors import UserError
 
@@ -58,6 +58,20 @@ def make_config(
         if hashes:
             set_value(raw, f"functions.{kind}", hashes, "the config")
     return from_dict(raw, "the config")
+
+
+def frames_of(vintages: Any) -> dict[str, pd.DataFrame]:
+    """Vintages by name as frames of pandas; of None there are none.
+
+    Raises:
+      UserError: no dict, or something in it that is no table.
+    """
+    if vintages is not None and not isinstance(vintages, Mapping):
+        raise UserError(
+            f"vintages: found {type(vintages).__name__}, expected a dict of frames by the names of series."
+            ' Write vintages={"cpi": frame}.'
+        )
+    return {str(name): to_pandas(frame) for name, frame in (vintages or {}).items()}
 
 
 def _as_dict(config: Given) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from tftjax.api.arguments import frames_of
 from tftjax.cli import iso_date
 from tftjax.config.functions import NO_FUNCTIONS, Functions
 from tftjax.config.loading import Config
@@ -145,6 +146,7 @@ class Run:
         *,
         as_of: str | datetime.date | None = None,
         future: Any = None,
+        vintages: Mapping[str, Any] | None = None,
         levels: bool = False,
         quantiles: Sequence[float] | None = None,
         conformal: str = "none",
@@ -159,6 +161,7 @@ class Run:
             None reads the run's data set anew, or takes the frame that it was trained on.
           as_of: uses rows up to this date only; a text is YYYY-MM-DD.
           future: values of known columns in the steps to come: a frame or a file.
+          vintages: newer frames of the series that were given as vintages in training, all of them.
           levels: returns prices or levels, where `data.target_transform` made changes of them.
           quantiles: other levels than the run's, between 0 and 1: those of its distribution if
             `model.quantile_head` is "student_t", otherwise between its own by
@@ -174,7 +177,7 @@ class Run:
           UserError: too few rows, columns that are missing, or series that the run cannot forecast.
         """
         first, *_ = self.trained
-        panel = load_rows(first, _table(data), _date(as_of), _table(future))
+        panel = load_rows(first, _table(data), _date(as_of), _table(future), frames_of(vintages))
         rows = forecastable(first, panel)
         table = forecast_seeds(self.trained, rows, quantiles=quantiles, conformal=conformal)
         return in_return_unit(to_levels(table, rows) if levels else table, self.config.data)
@@ -186,6 +189,7 @@ class Run:
         *,
         as_of: str | datetime.date | None = None,
         future: Any = None,
+        vintages: Mapping[str, Any] | None = None,
         levels: bool = False,
         conformal: str = "none",
         seed: int = 0,
@@ -198,7 +202,7 @@ class Run:
 
         Args:
           n: number of paths of each series.
-          data, as_of, future, conformal: see `predict`.
+          data, as_of, future, vintages, conformal: see `predict`.
           levels: returns prices or levels along each path, as in `predict`.
           seed: of the drawing: the same paths every time.
 
@@ -210,7 +214,8 @@ class Run:
           UserError: see `predict`.
         """
         first, *_ = self.trained
-        rows = forecastable(first, load_rows(first, _table(data), _date(as_of), _table(future)))
+        panel = load_rows(first, _table(data), _date(as_of), _table(future), frames_of(vintages))
+        rows = forecastable(first, panel)
         how = {"conformal": conformal, "levels": levels, "seed": seed}
         return in_return_unit(sample_paths(self.trained, rows, n, **how), self.config.data)
 
@@ -292,6 +297,7 @@ class Run:
         directory: str | Path | None = None,
         *,
         data: Any = None,
+        vintages: Mapping[str, Any] | None = None,
         resume: bool = False,
         overwrite: bool = False,
         quiet: bool = False,
@@ -302,6 +308,7 @@ class Run:
           directory: where the final fit is kept; None: beside the run or its sweep, with "-final" after
             the name.
           data: all rows, as in `predict`.
+          vintages: as in `predict`.
           resume: goes on with the final fit in the directory, or begins it.
           overwrite: replaces the final fit in the directory.
           quiet: shows no progress and no summary.
@@ -314,8 +321,9 @@ class Run:
         place = home.with_name(f"{home.name}-final") if directory is None else Path(directory)
         flags = {"resume": resume, "overwrite": overwrite, "quiet": quiet}
         seeds, panel = self.trained, None
+        if data is not None or vintages:
+            panel = load_rows(seeds[0], _table(data), None, vintages=frames_of(vintages))
         if data is not None:
-            panel = load_rows(seeds[0], _table(data), None)
             seeds = [_with_data(run, data) for run in seeds]
         if len(seeds) == 1:
             return Run(place, (refit(seeds[0], place, panel=panel, **flags),))

@@ -8,19 +8,20 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import pandas as pd
 
 from tftjax import runtime
-from tftjax.api.arguments import Given, as_json, check_number, make_config
+from tftjax.api.arguments import Given, as_json, check_number, frames_of, make_config
 from tftjax.api.results import Backtest, LearningRates, Run, Search, Sweep
 from tftjax.config.functions import NO_FUNCTIONS, Functions
 from tftjax.config.loading import Config
-from tftjax.data.loading import FRAME, load_panel, use_panel
+from tftjax.data.loading import FRAME, check_no_vintages, load_panel, use_panel
 from tftjax.data.panel import Panel
 from tftjax.data.prepared import Data
+from tftjax.data.series.reading import Vintages
 from tftjax.data.tables.frames import to_pandas
 from tftjax.errors import UserError
 from tftjax.plots import drop_absent_backend
@@ -62,6 +63,7 @@ def fit(
     metrics: Own | None = None,
     baselines: Own | None = None,
     head: Callable[..., Any] | None = None,
+    vintages: Mapping[str, Table] | None = None,
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
@@ -82,6 +84,8 @@ def fit(
       metrics: metrics by name, see `METRICS` in evaluate/metrics.py.
       baselines: baselines by name, see `BASELINES` in evaluate/baselines.py.
       head: a quantile head, see `HEADS` in model/heads.py.
+      vintages: frames of series with release dates by name, columns observation, release and value: each
+        becomes an observed column, made as the section of its name in `data.series` says.
       resume: goes on with the run in the directory, or begins it.
       overwrite: replaces the run in the directory.
       quiet: shows no progress and no summary.
@@ -95,31 +99,37 @@ def fit(
     check_number("seeds", seeds, 1)
     _start()
     functions = _functions(penalties, metrics, baselines, head)
-    frame, panel, config = _settle(data, config, fields, functions)
+    handed, config = _settle(data, config, fields, functions, vintages)
     place = _place(directory)
     if directory is not None and "name" not in fields:
         config = make_config(config, {"name": place.name}, functions)
     flags = _flags(resume, overwrite, quiet, functions, track)
     if seeds > 1:
         members = make_plan([config], num_seeds=seeds)
-        _sweep(members, _loaded(frame, panel, config), place, conclude, flags)
+        _sweep(members, _loaded(handed, config), place, conclude, flags)
         return Sweep(place, functions).run()
-    train(config, place, panel=_loaded(frame, panel, config), **flags)
+    train(config, place, panel=_loaded(handed, config), **flags)
     return Run(place, (runs.open_run(place, functions=functions),))
 
 
-def find_learning_rate(data: Table = None, config: Given = None, **fields: Any) -> LearningRates:
+def find_learning_rate(
+    data: Table = None,
+    config: Given = None,
+    *,
+    vintages: Mapping[str, Table] | None = None,
+    **fields: Any,
+) -> LearningRates:
     """Trains a few hundred steps at learning rates that grow, and suggests one; keeps nothing.
 
     Args:
-      data, config, fields: see `fit`.
+      data, config, vintages, fields: see `fit`.
 
     Raises:
       UserError: see the message.
     """
     _start()
-    frame, panel, config = _settle(data, config, fields, NO_FUNCTIONS)
-    return LearningRates(config.name, try_learning_rates(config, _loaded(frame, panel, config)))
+    handed, config = _settle(data, config, fields, NO_FUNCTIONS, vintages)
+    return LearningRates(config.name, try_learning_rates(config, _loaded(handed, config)))
 
 
 def fit_without_judging(
@@ -134,8 +144,8 @@ def fit_without_judging(
       UserError: see the message.
     """
     _start()
-    frame, panel, config = _settle(data, config, fields, NO_FUNCTIONS)
-    panel = _loaded(frame, panel, config) or load_panel(config.data)
+    handed, config = _settle(data, config, fields, NO_FUNCTIONS, None)
+    panel = _loaded(handed, config) or load_panel(config.data)
     place = _place(directory)
     return Run(place, (fit_all_rows(config, place, panel),))
 
@@ -153,6 +163,7 @@ def fit_sweep(
     metrics: Own | None = None,
     baselines: Own | None = None,
     head: Callable[..., Any] | None = None,
+    vintages: Mapping[str, Table] | None = None,
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
@@ -169,7 +180,8 @@ def fit_sweep(
       grid: values by dotted key, such as `{"loss.std_weight": [0, 0.1]}`.
       space: ranges by dotted key that points are drawn from, as in a file for `--space`.
       num_samples: number of points.
-      penalties, metrics, baselines, head, resume, overwrite, quiet, track, fields: see `fit`.
+      penalties, metrics, baselines, head, vintages: see `fit`.
+      resume, overwrite, quiet, track, fields: see `fit`.
 
     Raises:
       UserError: see the message.
@@ -179,14 +191,14 @@ def fit_sweep(
     _start()
     functions = _functions(penalties, metrics, baselines, head)
     several = configs if isinstance(configs, list | tuple) else [configs]
-    settled = [_settle(data, config, fields, functions) for config in several]
-    frame, panel, first = settled[0]
+    settled = [_settle(data, config, fields, functions, vintages) for config in several]
+    handed, first = settled[0]
     axes = [f"{key}={','.join(map(json.dumps, _values(key, given)))}" for key, given in _items("grid", grid)]
     if space is not None:
         space = as_json(space, "space")
         check_space(space, "space")
     members = make_plan(
-        [config for _, _, config in settled],
+        [config for _, config in settled],
         grid=axes,
         space=space,
         num_samples=num_samples,
@@ -194,7 +206,7 @@ def fit_sweep(
     )
     flags = _flags(resume, overwrite, quiet, functions, track)
     place = _place(directory)
-    _sweep(members, _loaded(frame, panel, first), place, conclude, flags)
+    _sweep(members, _loaded(handed, first), place, conclude, flags)
     return Sweep(place, functions)
 
 
@@ -220,6 +232,7 @@ def backtest(
     metrics: Own | None = None,
     baselines: Own | None = None,
     head: Callable[..., Any] | None = None,
+    vintages: Mapping[str, Table] | None = None,
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
@@ -229,8 +242,7 @@ def backtest(
     """Trains anew for every test year, quarter or month, and judges the forecasts of all together.
 
     Args:
-      config: see `fit`.
-      data: see `fit`.
+      config, data: see `fit`.
       first_test: year (2006) or month ("2006-04") in which the first test begins.
       last_test: year or month in which the last test begins; None takes the last one that the data has whole.
       train_years: years before the validation that each training learns from.
@@ -242,7 +254,7 @@ def backtest(
       expanding: trains on all rows before, from the first fold's on.
       refit: trains every fold once more, on its validation rows too, for the epochs that were chosen. The
         walk-forward of these is returned; it lies beside the first, in DIRECTORY-refit.
-      seeds, directory, penalties, metrics, baselines, head: see `fit`.
+      seeds, directory, penalties, metrics, baselines, head, vintages: see `fit`.
       resume, overwrite, quiet, track, fields: see `fit`.
 
     Raises:
@@ -257,8 +269,8 @@ def backtest(
     folds(first_test, first_test if last_test is None else last_test, **lengths)  # before data are read
     _start()
     functions = _functions(penalties, metrics, baselines, head)
-    frame, panel, config = _settle(data, config, fields, functions)
-    panel = _loaded(frame, panel, config) or load_panel(config.data)
+    handed, config = _settle(data, config, fields, functions, vintages)
+    panel = _loaded(handed, config) or load_panel(config.data)
     if last_test is None:
         last_test = last_whole(panel.frame.index, test_years, test_months)
     dates = folds(first_test, last_test, **lengths, expanding=expanding)
@@ -286,6 +298,7 @@ def search(
     metrics: Own | None = None,
     baselines: Own | None = None,
     head: Callable[..., Any] | None = None,
+    vintages: Mapping[str, Table] | None = None,
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
@@ -304,7 +317,8 @@ def search(
       pruner: "median", "hyperband" or "none".
       hours: no trial begins later than that.
       resume: goes on with the search in the directory.
-      directory, penalties, metrics, baselines, head, overwrite, quiet, track, fields: see `fit`.
+      directory, penalties, metrics, baselines, head, vintages: see `fit`.
+      overwrite, quiet, track, fields: see `fit`.
 
     Returns:
       The search; `fit(data, search.best)` trains the best config.
@@ -316,13 +330,13 @@ def search(
         check_number(name, value, 1)
     _start()
     functions = _functions(penalties, metrics, baselines, head)
-    frame, panel, config = _settle(data, config, fields, functions)
+    handed, config = _settle(data, config, fields, functions, vintages)
     space = as_json(space, "space")
     check_space(space, "space")
     place = _place(directory)
     searched = searches.Search(config, space, seeds, sampler, pruner)
     flags = _flags(resume, overwrite, quiet, functions, track)
-    panel = _loaded(frame, panel, config)
+    panel = _loaded(handed, config)
     hours = None if hours is None else float(hours)
     tune(searched, place, trials=trials, hours=hours, panel=panel, **flags)
     return Search(place)
@@ -398,19 +412,34 @@ def _values(key: str, given: Any) -> list[Any]:
     return values
 
 
+class _Handed(NamedTuple):
+    """What was handed in: a frame or a panel, if any, and vintages by name."""
+
+    frame: pd.DataFrame | None
+    panel: Panel | None
+    vintages: Vintages
+
+
 def _settle(
-    data: Table, config: Given, fields: Mapping[str, Any], functions: Functions
-) -> tuple[pd.DataFrame | None, Panel | None, Config]:
-    """The frame or the panel that was handed in, if any, and the config."""
+    data: Table, config: Given, fields: Mapping[str, Any], functions: Functions, vintages: Any
+) -> tuple[_Handed, Config]:
+    """What was handed in, and the config, which has a series for each of the vintages."""
     if isinstance(data, Config | dict) or (isinstance(data, str | Path) and Path(data).suffix == ".json"):
         raise UserError(f"data: found a config ({data!r:.80}), expected a table. Give it as config=.")
+    known, frame, panel, dataset = frames_of(vintages), None, None, {}
     if isinstance(data, str | Path):
-        return None, None, make_config(config, {"dataset": str(data), **fields}, functions)
-    if isinstance(data, Panel):
+        dataset = {"dataset": str(data)}
+    elif isinstance(data, Panel):
         _check_panel(data)
-        return None, data, make_config(config, {"data.dataset": FRAME, **fields}, functions)
-    frame = None if data is None else to_pandas(data)
-    return frame, None, make_config(config, fields, functions, frame)
+        check_no_vintages(known, "a panel")
+        panel, dataset = data, {"data.dataset": FRAME}
+    elif data is not None:
+        frame = to_pandas(data)
+    config = make_config(config, {**dataset, **fields}, functions, frame)
+    named = {name: {} for name in known} | config.model_dump(mode="json")["data"]["series"]
+    if len(named) > len(config.data.series):
+        config = make_config(config, {"data.series": named}, functions, frame)
+    return _Handed(frame, panel, known), config
 
 
 def _check_panel(panel: Panel) -> None:
@@ -424,11 +453,13 @@ def _check_panel(panel: Panel) -> None:
         )
 
 
-def _loaded(frame: pd.DataFrame | None, panel: Panel | None, config: Config) -> Panel | None:
+def _loaded(handed: _Handed, config: Config) -> Panel | None:
     """The panel of what was handed in; None if the config names the data."""
-    if panel is not None:
-        return use_panel(panel, config.data, "the panel that was handed in")
-    return None if frame is None else load_panel(config.data, frame)
+    if handed.panel is not None:
+        return use_panel(handed.panel, config.data, "the panel that was handed in")
+    if handed.frame is None and not handed.vintages:
+        return None
+    return load_panel(config.data, handed.frame, handed.vintages)
 
 
 def _sweep(

@@ -7,8 +7,8 @@ import textwrap
 from collections.abc import Sequence
 
 from tftjax.cli import WIDTH, command_parser, exit_code
-from tftjax.config.loading import Config, all_keys
-from tftjax.config.section import OTHER_WORDS, fields, nearest_key, show
+from tftjax.config.loading import Config, all_keys, described
+from tftjax.config.section import OTHER_WORDS, nearest_key, show
 from tftjax.errors import UserError
 
 
@@ -25,11 +25,11 @@ def show_keys(arguments: argparse.Namespace) -> None:
     Raises:
       UserError: a word that stands in no key and no description.
     """
-    found, known = [], set(all_keys())
+    found = []
     meant = {key for word in arguments.word for key in OTHER_WORDS.get(word.lower(), ())}
-    for key, field in fields(Config, optional=True):
+    for key, field in described().items():
         words = f"{key} {field.description}".lower()
-        if key in known and (key in meant or all(word.lower() in words for word in arguments.word)):
+        if key in meant or all(word.lower() in words for word in arguments.word):
             default = (
                 "to be given"
                 if field.is_required()

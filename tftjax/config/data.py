@@ -50,6 +50,72 @@ class ColumnsConfig(Section):
         return static_categorical
 
 
+class SeriesConfig(Section):
+    """A series with release dates, which becomes an observed column of the series' name."""
+
+    file: str | None = Field(
+        None,
+        min_length=1,
+        description="CSV or Parquet file with a row a value published; null: a frame that tftjax.fit is given"
+        " in vintages, with the columns observation, release and value",
+    )
+    date: str = Field("observation_date", min_length=1, description="the column of observation dates")
+    value: str | None = Field(
+        None, min_length=1, description="the column of values; null: that of the series' name"
+    )
+    release: str | None = Field(
+        None,
+        min_length=1,
+        description="the column of release dates; a date stands in a row for each value that was published"
+        " for it. null: release_rule says when a value is seen",
+    )
+    release_rule: str | None = Field(
+        None,
+        min_length=1,
+        description="when a value is seen, where no column says it: a rule that tftjax data list shows, such"
+        " as 'next_business_day', or 'days:N', N days after its date",
+    )
+    unit: str | None = Field(
+        None,
+        min_length=1,
+        description="unit of the values, which are checked for it: a name that tftjax data list shows; null:"
+        " not said",
+    )
+    frequency: Literal["daily", "weekly", "monthly", "quarterly"] | None = Field(
+        None, description="frequency of the observations; null: found from their dates"
+    )
+    transform: tuple[str, ...] = Field(
+        (),
+        description="what is made of the values, one step after the other, by names that tftjax data list"
+        " shows, such as 'change_over_year' and 'z_score:36'; none: the values as they are",
+    )
+    max_gap: int | None = Field(
+        None,
+        ge=0,
+        le=100_000,
+        description="longest gap: of a daily series, business days between two values (null: data.max_gap);"
+        " else weeks, months or quarters missing in a row (null: 2)",
+    )
+    column: bool = Field(
+        True, description="whether it is a column; false: it is only what another series takes off (minus:)"
+    )
+
+    @field_validator("release_rule")
+    @classmethod
+    def _when_it_is_known(cls, rule: str | None, info: ValidationInfo) -> str | None:
+        given = [name for name in ("file", "release") if info.data.get(name) is not None]
+        if rule is None and given == ["file"]:
+            raise ValueError(
+                "a rule such as 'next_business_day' or 'days:45', or set release to the column of release"
+                " dates: without either nothing says when a value was known"
+            )
+        if rule is not None and "release" in given:
+            raise ValueError("null, or release left out: both say when a value was known")
+        if rule is not None and "file" not in given:
+            raise ValueError("null without a file: a frame in vintages has release dates")
+        return rule
+
+
 class SplitDates(Section):
     """Splits by the dates of their first target rows, in place of fractions: one fold."""
 
@@ -87,6 +153,11 @@ class DataConfig(Section):
     )
     columns: ColumnsConfig | None = Field(
         None, description="roles of the columns of a table of one's own, in place of a feature_set"
+    )
+    series: dict[Annotated[str, Field(min_length=1)], SeriesConfig] = Field(
+        {},
+        description="series of one's own with release dates by name, each seen in a row as it was known on"
+        " that day; they join the table or the raw series that data.dataset names, as observed columns",
     )
     wide: bool = Field(
         False,

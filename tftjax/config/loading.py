@@ -10,13 +10,14 @@ from typing import Any
 
 import pydantic
 from pydantic import Field, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
 
 from tftjax.config.data import DataConfig
 from tftjax.config.evaluation import EvaluationConfig
 from tftjax.config.functions import FunctionsConfig
 from tftjax.config.loss import LossConfig
 from tftjax.config.model import ModelConfig
-from tftjax.config.section import Section, explain, fields, nearest_key, show
+from tftjax.config.section import ANY_NAME, Section, explain, fields, nearest_key, show
 from tftjax.config.train import TrainConfig
 from tftjax.errors import UserError
 
@@ -152,7 +153,7 @@ def from_dict(raw: dict[str, Any], where: str) -> Config:
         return Config.model_validate_json(json.dumps(raw))
     except pydantic.ValidationError as error:
         lines = [
-            explain(detail, Config.model_json_schema(), all_keys())
+            explain(detail, Config.model_json_schema(), tuple(described()))
             for detail in error.errors(include_url=False)
         ]
         raise UserError("\n  ".join([f"{where}: {len(lines)} mistake(s) in the config:", *lines])) from None
@@ -219,10 +220,15 @@ def known_keys() -> tuple[str, ...]:
     return tuple(key for key, _ in fields(Config))
 
 
+def described() -> dict[str, FieldInfo]:
+    """The fields that a config file may hold by dotted key, also those under a name that the user chooses."""
+    return {key: field for key, field in fields(Config, optional=True) if not key.startswith("functions.")}
+
+
 @functools.cache
 def all_keys() -> tuple[str, ...]:
     """The dotted keys that a user may set: `known_keys`, and those in sections that may be null."""
-    return tuple(key for key, _ in fields(Config, optional=True) if not key.startswith("functions."))
+    return tuple(key for key in described() if f".{ANY_NAME}." not in key)
 
 
 def settings(config: Config) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import difflib
 import json
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, get_args, get_origin
 
 import pydantic
 from pydantic.fields import FieldInfo
@@ -44,6 +44,8 @@ OTHER_WORDS = {
     ),
 }
 
+ANY_NAME = "NAME"  # in a dotted key, a name that the user chooses
+
 Fraction = Annotated[float, pydantic.Field(gt=0, lt=1)]
 
 
@@ -77,16 +79,18 @@ def fields(
     """Dotted keys and fields down to the innermost sections, in the order of the models.
 
     Args:
-      optional: whether a section that may be null is followed by its own fields.
+      optional: whether a section that may be null, and one of free names, which stand as ANY_NAME, are
+        followed by their own fields.
     """
     for name, field in section.model_fields.items():
         if _is_section(field.annotation):
             yield from fields(field.annotation, f"{prefix}{name}.", optional)
             continue
         yield prefix + name, field
+        any_name = f"{ANY_NAME}." if get_origin(field.annotation) is dict else ""
         for part in get_args(field.annotation) if optional else ():
             if _is_section(part):
-                yield from fields(part, f"{prefix}{name}.", optional)
+                yield from fields(part, f"{prefix}{name}.{any_name}", optional)
 
 
 def _is_section(annotation: Any) -> bool:
@@ -110,7 +114,9 @@ def explain(detail: Any, schema: dict[str, Any], known: Sequence[str]) -> str:
     names = [part for part in detail["loc"] if isinstance(part, str)]
     key = cut(".".join(names))
     if detail["type"] == "extra_forbidden":
-        hint = nearest_key(key, (*known, *schema["properties"]))
+        # Names under one that the user chooses are near to such keys only.
+        near_keys = [name for name in known if key.startswith(name.rpartition(f"{ANY_NAME}.")[0])]
+        hint = nearest_key(key, (*near_keys, *schema["properties"]))
         return f"{key}: unknown key (value {show(detail['input'])}). {hint}"
     element = "".join(f"[{part}]" for part in detail["loc"] if isinstance(part, int))
     start = f"{key}{element}: found {show(detail['input'])}, expected"
@@ -118,10 +124,10 @@ def explain(detail: Any, schema: dict[str, Any], known: Sequence[str]) -> str:
         return f"{start} {detail['ctx']['error']}."
     field = schema
     for name in names:
-        if "properties" not in field:  # a name in an object of free keys
+        if "properties" in field:
+            field = field["properties"][name]
+        else:  # a name in an object of free keys
             field = {**field["additionalProperties"], "description": field["description"]}
-            continue
-        field = field["properties"][name]
         options = [field, *field.get("anyOf", [])]
         reference = next((option["$ref"] for option in options if "$ref" in option), None)
         if reference is not None:

@@ -18,11 +18,14 @@ from tftjax.data.alignment import RULE_WORDS
 from tftjax.data.calendar import SPACINGS
 from tftjax.data.checks import findings
 from tftjax.data.description import describe
-from tftjax.data.feature_sets import CALENDAR, FEATURE_SETS, SERIES
+from tftjax.data.feature_sets import CALENDAR, FEATURE_SETS, SECTIONS, SERIES
 from tftjax.data.loading import feature_set_of, load_panel
 from tftjax.data.panel import PANEL_FILES, ROLES_FILE, name_of, split_series, write_panel
 from tftjax.data.raw.fred_api import BASE_URL
 from tftjax.data.raw.sources import SOURCES
+from tftjax.data.series.reading import UNITS
+from tftjax.data.series.revisions import in_words, revisions_of
+from tftjax.data.series.transforms import STEPS
 from tftjax.errors import UserError
 from tftjax.walkforward.plan import folds
 
@@ -87,16 +90,26 @@ def _lag(text: str) -> tuple[str, int]:
 
 
 def show_list(arguments: argparse.Namespace) -> None:
-    """Prints the feature sets with their columns, units, sources and release rules."""
+    """Prints the feature sets with their columns, units, sources and transforms, and what own series take."""
     for name, feature_set in FEATURE_SETS.items():
         print(name)
         for column in feature_set.columns:
-            sources = ", ".join(column.sources) or "the date"
-            print(f"  {column.name:27}{column.role:18}{column.unit:19}{sources}")
+            made = SECTIONS[name].get(column.name)
+            steps = f"{made.value} {', '.join(made.transform)}" if made else "the date"
+            print(f"  {column.name:27}{column.role:18}{column.unit:19}{steps}".rstrip())
     print("\nraw series, and when a value is seen where the data has no release dates")
     for name, info in SERIES.items():
         rule = f"{RULE_WORDS[info.release]}; alignment fixed: {info.lag_days} days after its date"
         print(f"  {name:11}{info.frequency:9}{info.unit:22}{rule}")
+    print("\nsteps of data.series.NAME.transform")
+    for step, words in STEPS.items():
+        print(f"  {step:23}{words}")
+    print("\nunits of data.series.NAME.unit")
+    for name, unit in UNITS.items():
+        print(f"  {name:23}{unit.words}")
+    print("\nrules of data.series.NAME.release_rule")
+    for rule, words in {**RULE_WORDS, "days:N": "visible N days after its date"}.items():
+        print(f"  {rule:33}{words}")
     print(f"\nmade by name: {', '.join(CALENDAR)}, days_to_NAME, lag_N; see data.columns and data.calendar")
 
 
@@ -123,13 +136,15 @@ def _data_config(text: str) -> Config:
 
 def show_description(arguments: argparse.Namespace) -> None:
     """Prints what a data set holds, and draws it."""
-    panel = load_panel(_data_config(arguments.data).data)
-    print(describe(panel))
+    config = _data_config(arguments.data).data
+    panel, revised = load_panel(config), revisions_of(config)
+    print("\n".join([describe(panel), *in_words(revised)]))
+    for path in filter(None, (arguments.plot, arguments.revisions)):
+        if path.exists():
+            raise UserError(f"{path} exists. Choose another file, or remove it.")
+        if path.suffix.lower() != ".png":
+            raise UserError(f"{path}: not a picture's name. Give the path of a .png file.")
     if arguments.plot is not None:
-        if arguments.plot.exists():
-            raise UserError(f"{arguments.plot} exists. Choose another file, or remove it.")
-        if arguments.plot.suffix.lower() != ".png":
-            raise UserError(f"{arguments.plot}: not a picture's name. Give the path of a .png file.")
         from tftjax.plots import panel as figures  # half a second to import: only where it is needed
         from tftjax.plots.theme import save
 
@@ -137,6 +152,18 @@ def show_description(arguments: argparse.Namespace) -> None:
         names = first.observed + first.known_real
         save(arguments.plot, figures.columns_drawing(first.frame, names, name_of(first)))
         print(f"drawn: {arguments.plot}")
+    if arguments.revisions is not None:
+        if not revised:
+            raise UserError(
+                f"--revisions: found no value of {arguments.data} that was published twice, expected a series"
+                " with release dates and revisions. Name its column of release dates (release in"
+                " data.series), or give a folder whose files have a release_date."
+            )
+        from tftjax.plots.revisions import revisions_drawing
+        from tftjax.plots.theme import save
+
+        save(arguments.revisions, revisions_drawing(revised))
+        print(f"drawn: {arguments.revisions}")
 
 
 def validate(arguments: argparse.Namespace) -> None:
@@ -198,6 +225,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("data", help=data_help)
     command.add_argument("--plot", type=Path, help="draw the columns into this PNG")
+    command.add_argument(
+        "--revisions", type=Path, help="draw the first release of each value against the latest into this PNG"
+    )
     command.set_defaults(run=show_description)
     command = commands.add_parser(
         "validate", help="every check that training makes", description=validate.__doc__

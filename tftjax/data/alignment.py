@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64, Int, Shaped
 
-from tftjax.data.calendar import PERIODS, SPACINGS, count_open, following, preceding, words
+from tftjax.data.calendar import MONTHS, PERIODS, SPACINGS, count_open, following, preceding, words
 from tftjax.errors import UserError
 
 Dates = Shaped[np.ndarray, "N"]  # datetime64[D]
 
-MAX_MISSING_MONTHS = 2  # between two values of a monthly series
+MAX_MISSING = 2  # weeks, months or quarters between two values of a series of that frequency
 
 
 def _business_day_of_next_month(dates: Dates, day: int) -> Dates:
@@ -236,6 +236,26 @@ def resample(
     return rows, staleness[ends], messages
 
 
+PERIODS_OF = {"weekly": "weeks", "monthly": "months", "quarterly": "quarters"}
+
+
+def _apart(earlier: Dates, later: Dates, frequency: str) -> Int[np.ndarray, "N"]:
+    """Number of weeks, months or quarters from one date to another."""
+    if frequency == "weekly":
+        return ((later - earlier).astype(np.int64) + 3) // 7
+    months = (later.astype("datetime64[M]") - earlier.astype("datetime64[M]")).astype(np.int64)
+    return months if frequency == "monthly" else (months + 1) // 3
+
+
+def _after(dates: Dates, count: int, frequency: str) -> Dates:
+    """The dates some weeks, months or quarters later."""
+    if frequency == "weekly":
+        return dates + np.timedelta64(7 * count, "D")
+    months = dates.astype("datetime64[M]")
+    day = np.minimum(dates - months.astype("datetime64[D]"), np.timedelta64(27, "D"))  # that any month has
+    return (months + np.timedelta64(count * MONTHS[frequency], "M")).astype("datetime64[D]") + day
+
+
 def check_gaps(
     dates: Dates,
     frequency: str,
@@ -244,6 +264,8 @@ def check_gaps(
     last: np.datetime64,
     where: str,
     max_gap: int,
+    max_missing: int = MAX_MISSING,
+    setting: str | None = None,
 ) -> None:
     """Refuses a hole in a series that the as-of join would silently bridge with an old value.
 
@@ -254,10 +276,11 @@ def check_gaps(
       last: date of the last used row.
       where: file and column, for the message.
       max_gap: longest gap in a daily series, business days.
+      max_missing: most weeks, months or quarters that are missing in a row in a series of that frequency.
+      setting: the setting of the limit; None: data.max_gap, of a daily series alone.
 
     Raises:
-      UserError: between `first` and `last`, two values (or the last value and `last`) are more than `max_gap`
-        apart on a daily series, or more than MAX_MISSING_MONTHS months are missing on a monthly one.
+      UserError: between `first` and `last`, two values (or the last value and `last`) are farther apart.
     """
     if len(dates) == 0:
         raise UserError(f"{where}: found no value at all, expected some. Get the series anew.")
@@ -265,22 +288,20 @@ def check_gaps(
     ends = np.minimum(np.append(dates[1:], last), last)
     if frequency == "daily":
         too_long = np.busday_count(dates, ends) > max_gap
-        limit, way_out = f"at most {max_gap} business days between two values", ", or raise data.max_gap"
+        limit = f"at most {max_gap} business days between two values"
+        setting = setting or "data.max_gap"
     else:
-        months = dates.astype("datetime64[M]")
-        newest = last.astype("datetime64[M]")
-        while release(newest[None].astype("datetime64[D]"))[0] > last:
-            newest -= np.timedelta64(1, "M")
-        missing = np.minimum(np.append(months[1:] - np.timedelta64(1, "M"), newest), newest) - months
-        too_long = missing.astype(np.int64) > MAX_MISSING_MONTHS
-        limit, way_out = f"at most {MAX_MISSING_MONTHS} missing months in a row", ""
+        missing = np.append(_apart(dates[:-1], dates[1:], frequency) - 1, max_missing + 1)
+        due = release(_after(dates, max_missing + 1, frequency)) <= last
+        too_long = (missing > max_missing) & due
+        limit = f"at most {max_missing} missing {PERIODS_OF[frequency]} in a row"
     used = (ends >= first) & (dates <= last)
     if np.any(too_long & used):
         gap = int(np.argmax(too_long & used))
         raise UserError(
             f"{where}: found no value between {dates[gap]} and {ends[gap]}, expected {limit} in the used rows"
             f" ({first} to {last}). Get the missing values, or keep the gap out with data.start or data.end"
-            f"{way_out}."
+            f"{f', or raise {setting}' if setting else ''}."
         )
 
 

@@ -1,16 +1,16 @@
-"""The columns of panels: name, role, unit, source series and causal transform, one line a column."""
+"""The columns of panels: name, role, unit, sources and causal transforms; feature sets, as sections."""
 
 import difflib
 import re
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float64, Shaped
+from jaxtyping import Bool, Shaped
 
-from tftjax.config.data import ColumnsConfig
+from tftjax.config.data import ColumnsConfig, SeriesConfig
 from tftjax.data.alignment import days
 from tftjax.data.calendar import (
     Calendar,
@@ -20,10 +20,10 @@ from tftjax.data.calendar import (
     half_day,
     is_exchange,
 )
+from tftjax.data.series.transforms import AGE, ON_ROWS, compose, level, unchanged
 from tftjax.errors import UserError
 
 ROLES_OF_TABLES = ("observed", "known_real", "known_categorical", "static_real", "static_categorical")
-TRADING_DAYS_A_YEAR = 252
 
 
 @dataclass(frozen=True)
@@ -72,71 +72,6 @@ SERIES = {
     "UNRATE": RawSeries("monthly", "percent", "from_10th_of_next_month", 40, "keep", (1.0, 50.0)),
     "INDPRO": RawSeries("monthly", "index 2017=100", "from_18th_of_next_month", 50, "error", (3.0, 300.0)),
 }
-
-
-def level(series: pd.Series) -> pd.Series:
-    """The series as it is."""
-    return series
-
-
-def difference(minuend: pd.Series, subtrahend: pd.Series) -> pd.Series:
-    """minuend - subtrahend on the observation dates that both have."""
-    return (minuend - subtrahend).dropna()
-
-
-def year_over_year(series: pd.Series) -> pd.Series:
-    """Change against the same month a year before, percent; months without a base month are left out.
-
-    Matched by date: a shift by 12 rows would compare the wrong months after a missing one.
-    """
-    base = series.reindex(series.index - pd.DateOffset(years=1)).to_numpy()
-    return (100.0 * (series / base - 1.0)).dropna()
-
-
-def unchanged(values: Float64[np.ndarray, "N"]) -> Float64[np.ndarray, "N"]:
-    """The joined values as they are."""
-    return values
-
-
-def simple_return(values: Float64[np.ndarray, "N"], periods: int) -> Float64[np.ndarray, "N"]:
-    """values[t] / values[t - periods] - 1, a decimal; NaN in the first `periods` rows.
-
-    >>> simple_return(np.array([100.0, 110.0, 99.0]), 1).round(3).tolist()
-    [nan, 0.1, -0.1]
-    """
-    result = np.full(len(values), np.nan)
-    result[periods:] = values[periods:] / values[:-periods] - 1.0
-    return result
-
-
-def realized_volatility(prices: Float64[np.ndarray, "N"], window: int) -> Float64[np.ndarray, "N"]:
-    """Annualised sample standard deviation of the last `window` one-row returns, percent.
-
-    The row's own return is included. Each window is summed anew: a running sum would carry
-    rounding errors of earlier rows along.
-    """
-    result = np.full(len(prices), np.nan)
-    returns = simple_return(prices, 1)[1:]
-    if len(returns) >= window:
-        windows = np.lib.stride_tricks.sliding_window_view(returns, window)
-        result[window:] = windows.std(axis=1, ddof=1) * np.sqrt(TRADING_DAYS_A_YEAR) * 100.0
-    return result
-
-
-def log_age(age: Float64[np.ndarray, "N"]) -> Float64[np.ndarray, "N"]:
-    """log(1 + days since release)."""
-    return np.log1p(age)
-
-
-def fresh(age: Float64[np.ndarray, "N"]) -> Float64[np.ndarray, "N"]:
-    """1 in a row whose age is the first one or not above that of the row before, else 0; NaN without one.
-
-    >>> fresh(np.array([np.nan, 3.0, 4.0, 0.0, 1.0])).tolist()
-    [nan, 1.0, 0.0, 1.0, 0.0]
-    """
-    before = np.append(np.nan, age[:-1])
-    new = np.isnan(before) | (age <= before)
-    return np.where(np.isnan(age), np.nan, new.astype(np.float64))
 
 
 Known = Callable[[pd.Series, Calendar], Shaped[np.ndarray, "N"]]
@@ -246,72 +181,102 @@ class FeatureSet:
         return tuple(dict.fromkeys(source for column in self.columns for source in column.sources))
 
 
-SP500_RETURNS = Column(
-    "SP500_Returns", "target", "return", ("SP500",), on_rows=partial(simple_return, periods=1)
-)
-REALIZED_VOL = Column(
-    "Realized_Vol_21d", "observed", "percent", ("SP500",), on_rows=partial(realized_volatility, window=21)
-)
-VIX = Column("VIX", "observed", "percent", ("VIXCLS",))
-CREDIT_SPREAD = Column("Credit_Spread", "observed", "percentage points", ("BAA", "AAA"), on_dates=difference)
-CORE_INFLATION = Column("Core_Inflation_YoY", "observed", "percent", ("CPILFESL",), on_dates=year_over_year)
-PROPOSAL = (
-    VIX,
-    Column("Treasury_10Y", "observed", "percent", ("DGS10",)),
-    Column("Yield_Spread", "observed", "percentage points", ("T10Y2Y",)),
-    Column("Inflation_YoY", "observed", "percent", ("CPIAUCSL",), on_dates=year_over_year),
-)
+def columns_of(
+    sections: Mapping[str, SeriesConfig], sources: Mapping[str, str], where: str
+) -> tuple[Column, ...]:
+    """The observed columns that sections of series make, in order.
+
+    Args:
+      sections: series by name, as in `data.series`.
+      sources: by name of a section, the name of its raw series.
+      where: what errors call the sections.
+
+    Raises:
+      UserError: a transform that is wrong, or takes off a series that there is not.
+    """
+    columns = []
+    for name, section in sections.items():
+        here = f"{where}.{name}.transform"
+        made = compose(section.transform, section.unit, here)
+        for other in made.others:
+            if other not in sections or other == name:
+                known = ", ".join(key for key in sections if key != name) or "none"
+                raise UserError(
+                    f"{here}: found {section.transform[0]!r}, expected another series of {where} after the"
+                    f" colon; there are {known}. Correct the name, or add the series with"
+                    ' "column": false.'
+                )
+        if section.column:
+            raw = tuple(sources[key] for key in (name, *made.others))
+            unit = made.unit or "as in the file"
+            columns.append(Column(name, "observed", unit, raw, made.on_dates, made.on_rows, made.of_age))
+    return tuple(columns)
 
 
-def _ages(name: str, source: str, on_dates: Callable[..., pd.Series]) -> tuple[Column, ...]:
-    """The columns of a value's staleness. Plain days made models collapse on the most recent steps."""
-    age = partial(Column, sources=(source,), on_dates=on_dates, of_age=True)
-    return (
-        age(f"{name}_Log_Age", "observed", "log days", on_rows=log_age),
-        age(f"{name}_Fresh", "observed", "0 or 1", on_rows=fresh),
+def _fred(series: str, *transform: str, unit: str = "percent", column: bool = True) -> SeriesConfig:
+    """The section of a FRED series, with its rules."""
+    rules = {"frequency": SERIES[series].frequency, "release_rule": SERIES[series].release}
+    return SeriesConfig(
+        file=f"{series}.csv", value=series, unit=unit, transform=transform, column=column, **rules
     )
 
 
-CALENDAR_COLUMNS = tuple(Column(name, "known_categorical", "category") for name in OF_THE_DATE)
-
-
-def _momentum(periods: int) -> Column:
-    on_rows = partial(simple_return, periods=periods)
-    return Column(f"Momentum_{periods}d", "observed", "return", ("SP500",), on_rows=on_rows)
-
-
-def _daily_sp500(*observed: Column) -> FeatureSet:
-    return FeatureSet("SP500", (SP500_RETURNS, *observed, *CALENDAR_COLUMNS))
-
-
-FEATURE_SETS = {
-    "core_embedded": _daily_sp500(
-        REALIZED_VOL,
-        Column(
-            "WTI_Return_21d",
-            "observed",
-            "return",
-            ("DCOILWTICO",),
-            on_rows=partial(simple_return, periods=21),
-        ),
-        Column("AAA_Yield", "observed", "percent", ("AAA",)),
-        CREDIT_SPREAD,
-        CORE_INFLATION,
-    ),
-    "core_proposal": _daily_sp500(*PROPOSAL),
-    "core_proposal_ages": _daily_sp500(*PROPOSAL, *_ages("Inflation_YoY", "CPIAUCSL", year_over_year)),
-    "market_only": _daily_sp500(VIX),
-    "core_plus_credit": _daily_sp500(*PROPOSAL, CREDIT_SPREAD),
-    "core_dynamics": _daily_sp500(*PROPOSAL, REALIZED_VOL, _momentum(21), _momentum(63)),
-    "macro_heavy": _daily_sp500(
-        *PROPOSAL,
-        CREDIT_SPREAD,
-        CORE_INFLATION,
-        Column("Fed_Funds", "observed", "percent", ("FEDFUNDS",)),
-        Column("Unemployment", "observed", "percent", ("UNRATE",)),
-        Column("Industrial_Production_YoY", "observed", "percent", ("INDPRO",), on_dates=year_over_year),
-    ),
+_SP500 = partial(_fred, "SP500", ON_ROWS, unit="index")
+_REALIZED_VOL = {"Realized_Vol_21d": _SP500("realized_volatility:21")}
+_CREDIT_SPREAD = {"Credit_Spread": _fred("BAA", "minus:AAA"), "AAA": _fred("AAA", column=False)}
+_CORE_INFLATION = {"Core_Inflation_YoY": _fred("CPILFESL", "change_over_year", unit="index")}
+_MARKET = {"SP500_Returns": _SP500("momentum:1"), "VIX": _fred("VIXCLS")}
+_PROPOSAL = {
+    **_MARKET,
+    "Treasury_10Y": _fred("DGS10"),
+    "Yield_Spread": _fred("T10Y2Y", unit="percentage points"),
+    "Inflation_YoY": _fred("CPIAUCSL", "change_over_year", unit="index"),
 }
+_inflation_age = partial(_fred, "CPIAUCSL", "change_over_year", AGE, unit="index")
+# By feature set, its sections as in `data.series`: the first makes the target, and its dates are the rows.
+SECTIONS: dict[str, dict[str, SeriesConfig]] = {
+    "core_embedded": {
+        "SP500_Returns": _MARKET["SP500_Returns"],
+        **_REALIZED_VOL,
+        "WTI_Return_21d": _fred("DCOILWTICO", ON_ROWS, "momentum:21", unit="price"),
+        "AAA_Yield": _fred("AAA"),
+        **_CREDIT_SPREAD,
+        **_CORE_INFLATION,
+    },
+    "core_proposal": _PROPOSAL,
+    # Plain days made models collapse on the most recent steps.
+    "core_proposal_ages": {
+        **_PROPOSAL,
+        "Inflation_YoY_Log_Age": _inflation_age("log_age"),
+        "Inflation_YoY_Fresh": _inflation_age("fresh"),
+    },
+    "market_only": _MARKET,
+    "core_plus_credit": {**_PROPOSAL, **_CREDIT_SPREAD},
+    "core_dynamics": {
+        **_PROPOSAL,
+        **_REALIZED_VOL,
+        "Momentum_21d": _SP500("momentum:21"),
+        "Momentum_63d": _SP500("momentum:63"),
+    },
+    "macro_heavy": {
+        **_PROPOSAL,
+        **_CREDIT_SPREAD,
+        **_CORE_INFLATION,
+        "Fed_Funds": _fred("FEDFUNDS"),
+        "Unemployment": _fred("UNRATE"),
+        "Industrial_Production_YoY": _fred("INDPRO", "change_over_year", unit="index"),
+    },
+}
+
+
+def _feature_set(name: str) -> FeatureSet:
+    sections = SECTIONS[name]
+    target, *observed = columns_of(sections, {key: s.value for key, s in sections.items()}, name)
+    dates = (Column(made, "known_categorical", "category") for made in OF_THE_DATE)
+    return FeatureSet(target.sources[0], (replace(target, role="target"), *observed, *dates))
+
+
+FEATURE_SETS = {name: _feature_set(name) for name in SECTIONS}
 
 
 def get_feature_set(name: str) -> FeatureSet:
@@ -321,7 +286,7 @@ def get_feature_set(name: str) -> FeatureSet:
         hint = f" Did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
         raise UserError(
             f"data.feature_set: found {name!r}, expected one of {', '.join(sorted(FEATURE_SETS))}.{hint}"
-            " Correct the name, or add the set to FEATURE_SETS in tftjax/data/feature_sets.py."
+            " Correct the name, or write the columns of your own as sections of data.series."
         )
     return FEATURE_SETS[name]
 

@@ -48,6 +48,16 @@ from tftjax.data.panel import (
 )
 from tftjax.data.raw.cells import NEVER
 from tftjax.data.raw.fred_csv import read_fred_folder
+from tftjax.data.series.join import (
+    Published,
+    check_published,
+    join,
+    places_of,
+    publish,
+    with_series,
+    words_of,
+)
+from tftjax.data.series.reading import NO_VINTAGES, Vintages
 from tftjax.data.tables.future import FUTURE, ended, future_to_json, split_future
 from tftjax.data.tables.table import Table, file_table, frame_table, read_table
 from tftjax.data.tables.transforms import TARGET_TRANSFORMS, transform_target
@@ -63,16 +73,20 @@ MAKES_OTHER_VALUES = (
     "lags",
     "missing",
     "target_transform",
+    "series",
 )
 FRAME = "frame"  # data.dataset of a data frame that is handed over
 
 
-def load_panel(config: DataConfig, frame: pd.DataFrame | None = None) -> Panel:
+def load_panel(
+    config: DataConfig, frame: pd.DataFrame | None = None, vintages: Vintages = NO_VINTAGES
+) -> Panel:
     """Reads, aligns and checks the data set that a config names; its rows lie within start and end.
 
     Args:
       frame: a table in place of the one that the config names, dates in its index or in a column; it is left
         as it is. `frames.to_pandas` makes one of other libraries' tables.
+      vintages: frames of the series in `data.series` that have no file, by name; see `read_sources`.
 
     Raises:
       UserError: anything wrong in the data, an unknown name, or a range without rows.
@@ -80,15 +94,29 @@ def load_panel(config: DataConfig, frame: pd.DataFrame | None = None) -> Panel:
     if frame is None:
         path = find_dataset(config.dataset)
         if (path / ROLES_FILE).is_file():
+            check_no_vintages(vintages, f"the built panel {path}")
             return use_panel(read_panel(path), config, f"the built panel {path}")
-        panel = _from_raw_series(path, config) if path.is_dir() else _from_table(table_of(config), config)
+        published = publish(config, vintages)
+        if path.is_dir():
+            panel = _from_raw_series(path, config, published)
+        else:
+            panel = _from_table(table_of(config), config, published)
     else:
         config = config.model_copy(update={"dataset": FRAME})
-        panel = _from_table(table_of(config, frame), config)
+        panel = _from_table(table_of(config, frame), config, publish(config, vintages))
     missing = panel.frame.isna().mean()
     masked = ", ".join(f"{name} in {share:.1%} of the rows" for name, share in missing.items() if share)
     messages = (f"no value, and masked: {masked}",) if masked else ()
     return dataclasses.replace(panel, messages=panel.messages + messages)
+
+
+def check_no_vintages(vintages: Vintages, where: str) -> None:
+    """Refuses vintages with a panel, which has been made."""
+    if vintages:
+        raise UserError(
+            f"vintages: found {', '.join(vintages)} with {where}, whose columns are made already, expected"
+            " none. Leave them out, or give the table that the panel was made of."
+        )
 
 
 def table_of(config: DataConfig, frame: pd.DataFrame | None = None) -> Table:
@@ -108,8 +136,9 @@ def date_column(config: DataConfig) -> str:
     return "date" if config.columns is None else config.columns.date
 
 
-def _from_table(table: Table, config: DataConfig) -> Panel:
+def _from_table(table: Table, config: DataConfig, published: Sequence[Published]) -> Panel:
     feature_set, where = feature_set_of(config), table.where
+    whole = with_series(feature_set, config)
     frame, lines, messages = read_table(
         table, feature_set, config.return_unit, date_column(config), config.wide
     )
@@ -137,7 +166,8 @@ def _from_table(table: Table, config: DataConfig) -> Panel:
         part = slice(rows.start, rows.stop)
         which = f"{where}, series {name!r}" if feature_set.id_column is not None else where
         try:
-            panel = _table_rows(table, which, feature_set, frame.iloc[part], lines[part], config, frequency)
+            joined = join(frame.iloc[part], pd.DataFrame(index=frame.index[part]), published)
+            panel = _table_rows(table, which, whole, joined, lines[part], config, frequency, published)
         except NoRows:
             if feature_set.id_column is None:
                 raise
@@ -155,7 +185,7 @@ def _from_table(table: Table, config: DataConfig) -> Panel:
     if unused:
         messages += (f"left out {len(unused)} series without a row to use: {', '.join(unused)}",)
     joined = _joined(parts)
-    messages, of_all = messages + joined.messages, {}
+    messages, of_all = messages + words_of(published) + joined.messages, {}
     if len(future):
         use = "kept as the future"
         if any(is_resampled(frequency, dates[name_of(part)], where) for part in parts):
@@ -186,18 +216,20 @@ def _table_rows(
     table: Table,
     where: str,
     feature_set: FeatureSet,
-    frame: pd.DataFrame,
+    joined: tuple[pd.DataFrame, pd.DataFrame],
     lines: Int[np.ndarray, "N"],
     config: DataConfig,
     frequency: str,
+    published: Sequence[Published],
 ) -> Panel:
-    """The panel of one series of a table, at a frequency."""
+    """The panel of one series of a table, and of the staleness of its columns, at a frequency."""
+    frame, staleness = joined
 
     def place(row: int) -> str:
         words = table.place(int(lines[row]))
         return words if words.endswith(")") else f"{words} ({frame.index[row].date()})"
 
-    used, dropped = _used_rows(frame, feature_set, config, where, place)
+    used, dropped = _used_rows(frame, feature_set, config, where, place, places_of(published))
     column = f"{where}, column {date_column(config)!r}"
     calendar, of_rows = _calendars(days(frame.index), frequency, config, column)
     rows, numbers = days(frame.index[used]), lines[used]
@@ -207,8 +239,8 @@ def _table_rows(
         )
     limits = {"open_days": calendar.days, "frequency": of_rows, "row_word": table.row_word}
     check_row_gaps(rows, numbers, column, config.max_gap, **limits)
-    staleness = pd.DataFrame(index=frame.index[used])
-    return _panel(feature_set, frame.loc[used], staleness, dropped, config, calendar, of_rows)
+    check_published(published, rows)
+    return _panel(feature_set, frame.loc[used], staleness.loc[used], dropped, config, calendar, of_rows)
 
 
 def _calendars(
@@ -222,13 +254,13 @@ def _calendars(
 
 
 def feature_set_of(config: DataConfig) -> FeatureSet:
-    """The feature set that a config names, or that its `data.columns` make."""
+    """The feature set that a config names, or that its `data.columns` make; without `data.series`."""
     if config.columns is not None:
         return from_columns(config.columns, config.calendar, tuple(config.events))
     return get_feature_set(config.feature_set or DEFAULT_FEATURE_SET)
 
 
-def _from_raw_series(path: Path, config: DataConfig) -> Panel:
+def _from_raw_series(path: Path, config: DataConfig, published: Sequence[Published]) -> Panel:
     if config.columns is not None:
         raise UserError(
             f"data.columns: found roles of columns with the folder {path}, expected them with a CSV file."
@@ -257,21 +289,23 @@ def _from_raw_series(path: Path, config: DataConfig) -> Panel:
             f" {row_series.releases[row]}, expected its own day: a row's return would be an earlier"
             " day's, and other columns would know it. Leave out its release dates and its lag."
         )
-    frame, staleness = align(series, feature_set, config.vintage)
-    messages += tuple(f"{name}: {words}" for name, words in rules.items())
+    frame, staleness = join(*align(series, feature_set, config.vintage), published)
+    messages += tuple(f"{name}: {words}" for name, words in rules.items()) + words_of(published)
     made_of = {column.name: _files(path, column.sources) for column in feature_set.read_columns()}
+    made_of, whole = made_of | places_of(published), with_series(feature_set, config)
     used, dropped = _used_rows(
-        frame, feature_set, config, str(path), lambda row: f"row {row} ({frame.index[row].date()})", made_of
+        frame, whole, config, str(path), lambda row: f"row {row} ({frame.index[row].date()})", made_of
     )
     _check_series(series, feature_set, frame.index[used], config, path)
     dates = days(frame.index)
+    check_published(published, dates[used])
     frequency = table_frequency(config.frequency, {"": dates}, str(path))
     calendar, of_rows = _calendars(dates, frequency, config, str(path))
     if config.calendar is not None:
         place = lambda row: f"row {row} of those used"  # noqa: E731
         check_days(config.calendar, dates[used], of_rows == "daily", str(path), place)
     frame, staleness = frame.loc[used], staleness.loc[used]
-    return _panel(feature_set, frame, staleness, messages + dropped, config, calendar, of_rows)
+    return _panel(whole, frame, staleness, messages + dropped, config, calendar, of_rows)
 
 
 def _panel(
@@ -315,7 +349,7 @@ def _panel(
 
 def built_about(config: DataConfig, calendar: Calendar) -> dict:
     """A panel's making: the settings of its data, units and sources by column, and its rows' calendar."""
-    feature_set = feature_set_of(config)
+    feature_set = with_series(feature_set_of(config), config)
     content = config.model_dump(mode="json")
     content["feature_set"] = None if config.columns else config.feature_set or DEFAULT_FEATURE_SET
     return {
@@ -431,7 +465,7 @@ def _with_fixed_lags(
 ) -> tuple[dict[str, Observations], dict[str, str]]:
     """The series under `data.alignment: "fixed"`, and in words by name when each is visible."""
     lags = {name: config.lags.get(name, SERIES[name].lag_days) for name in series}
-    unknown = sorted(set(config.lags) - set(SERIES))
+    unknown = sorted(set(config.lags) - set(SERIES) - set(config.series))
     if unknown:
         nearest = difflib.get_close_matches(unknown[0], SERIES, n=3, cutoff=0.4) or sorted(SERIES)
         raise UserError(
@@ -506,7 +540,8 @@ def _used_rows(
     missing = frame[needed].isna().to_numpy()
     for position, name in enumerate(needed):
         if missing[:, position].all():
-            advice = "There may be too few rows to make it of: add older ones." if made_of else "Fill it."
+            too_few = "There may be too few rows to make it of: add older ones."
+            advice = too_few if name in made_of else "Fill it."
             raise UserError(
                 f"{made_of.get(name, where)}, column {name!r}: found no value in any row, expected numbers."
                 f" {advice}"

@@ -1,13 +1,15 @@
 """The rows of a run's data set as they are today, and other data read as the run's own was."""
 
+import json
 import logging
 
 import numpy as np
 import pandas as pd
 
-from tftjax.config.data import DataConfig
+from tftjax.config.data import DataConfig, SeriesConfig
 from tftjax.data.loading import FRAME, check_made_like, load_panel, values_made_by
 from tftjax.data.panel import Panel
+from tftjax.data.series.reading import NO_VINTAGES, Vintages
 from tftjax.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -18,22 +20,30 @@ REVISED = 1e-3
 OTHER_DATA = 0.5
 
 
-def load_like(trained: Panel, config: DataConfig, data: str | pd.DataFrame) -> Panel:
+def load_like(
+    trained: Panel, config: DataConfig, data: str | pd.DataFrame, vintages: Vintages = NO_VINTAGES
+) -> Panel:
     """Reads data as a run's own was made, which a config that names a built panel does not tell.
 
     Args:
       trained: the run's panel.
       config: the run's.
       data: a frame, or the path of a file or a folder.
+      vintages: frames of the series in `data.series` that have no file, by name.
 
     Raises:
       UserError: it cannot be read, or has other columns than the run's.
     """
     made = values_made_by(trained)
     made |= {key: trained.about[key] for key in ("max_gap", "calendar") if key in trained.about}
+    if "series" in made:  # as JSON holds them
+        made["series"] = {
+            name: SeriesConfig.model_validate_json(json.dumps(section))
+            for name, section in made["series"].items()
+        }
     frame = data if isinstance(data, pd.DataFrame) else None
     update = {"dataset": FRAME if frame is not None else data, "frequency": None, **made}
-    panel = load_panel(config.model_copy(update=update), frame)
+    panel = load_panel(config.model_copy(update=update), frame, vintages)
     check_made_like(panel, trained, "the frame" if frame is not None else data)
     return panel
 

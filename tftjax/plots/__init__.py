@@ -16,6 +16,7 @@ __all__, __getattr__ = face(
     forecasts="",
     interpretation="",
     panel="",
+    revisions="",
     sweeps="",
     theme="",
     training="",

@@ -13,6 +13,7 @@ from tftjax.data.raw.cells import (
     FIRST_DATE,
     LINES,
     NEVER,
+    Place,
     check_ascending,
     check_not_ahead,
     fail,
@@ -147,10 +148,12 @@ def read_fred_folder(
 
 
 def check_first_releases(
-    path: Path,
+    where: Path | str,
     dates: Shaped[np.ndarray, "N"],
     releases: Shaped[np.ndarray, "N"],
     values: Float64[np.ndarray, "N"],
+    column: str = "release_date",
+    place: Place = LINES,
 ) -> None:
     """Refuses a date whose first release is not in the file, so that a revision would pass for it.
 
@@ -162,9 +165,10 @@ def check_first_releases(
     one whose revision came out with the next date's value.
 
     Args:
-      dates: observation dates of the file's lines from line 2 on, ascending.
-      releases: release dates of these lines, ascending for each date.
-      values: values of these lines, NaN where the cell is empty.
+      dates: observation dates, ascending.
+      releases: their release dates, ascending for each date.
+      values: their values, NaN where the cell is empty.
+      column: name of the column of release dates.
 
     Raises:
       UserError: names the first line of such a date.
@@ -179,7 +183,7 @@ def check_first_releases(
         i = int(np.argmax(missing))
         follower = observed[i + 1 + int(np.argmin(valued[i + 1 :]))]
         raise UserError(
-            f"{path}, line {starts[i] + 2}, column 'release_date': found {observed[i]} first released on"
+            f"{where}, {place(int(starts[i]))}, column {column!r}: found {observed[i]} first released on"
             f" {listed[i]}, expected a first release by {later[i]}, when the later {follower} had its own:"
             " what is listed seems to be a revision. Add the line of the first release; if there was none, a"
             f" line '{observed[i]},{later[i]},' without a value says so."

@@ -9,8 +9,8 @@ from jaxtyping import Float64
 
 from tftjax.config.data import DataConfig
 from tftjax.data.alignment import AGGREGATES
-from tftjax.data.feature_sets import simple_return, unchanged
 from tftjax.data.panel import Panel, blocks, name_of, split_series
+from tftjax.data.series.transforms import simple_return, unchanged
 from tftjax.errors import UserError
 
 
