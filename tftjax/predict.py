@@ -407,6 +407,7 @@ def _extend_series(panel: Panel, steps: int) -> Panel:
     last, given = panel.frame.index[-1], steps_ahead(panel, steps)
     future = given.index.as_unit(panel.frame.index.unit)
     rows = pd.DataFrame({name: np.full(steps, np.nan) for name in panel.observed}, index=future)
+    rows = rows.assign(**{name: np.full(steps, None, object) for name in panel.observed_categorical})
     calendar, target = calendar_of(panel), pd.concat([panel.frame[panel.target], rows[panel.target]])
     for role in ("known_real", "known_categorical"):
         for name in getattr(panel, role):

@@ -23,6 +23,9 @@ class ColumnsConfig(Section):
         min_length=1, description="what is forecast: a return, or what data.target_transform makes of it"
     )
     observed: tuple[str, ...] = Field((), description="numbers known up to the day of the forecast")
+    observed_categorical: tuple[str, ...] = Field(
+        (), description="categories known up to the day of the forecast, such as a rating"
+    )
     known_real: tuple[str, ...] = Field(
         (),
         description="numbers known beforehand. Made by name: days_to_NAME, days until the next of the dates"

@@ -22,7 +22,14 @@ from tftjax.data.calendar import (
 )
 from tftjax.errors import UserError
 
-ROLES_OF_TABLES = ("observed", "known_real", "known_categorical", "static_real", "static_categorical")
+ROLES_OF_TABLES = (
+    "observed",
+    "observed_categorical",
+    "known_real",
+    "known_categorical",
+    "static_real",
+    "static_categorical",
+)
 TRADING_DAYS_A_YEAR = 252
 
 
@@ -188,7 +195,7 @@ class Column:
 
     Attributes:
       name: name of the column.
-      role: target, observed, known_real, known_categorical, static_real or static_categorical.
+      role: "target", or one of ROLES_OF_TABLES.
       unit: unit of the values; "return" is a simple return as a decimal.
       sources: raw series that the column is made of; none for known columns, which `known_input` makes.
       on_dates: maps the sources, on their observation dates, to one series, which is then joined as of each

@@ -500,7 +500,7 @@ def _used_rows(
       NoRows: no row is left.
     """
     within = within_range(frame.index, config)
-    optional = feature_set.names("observed") if config.missing == "mask" else ()
+    optional = _observed(feature_set) if config.missing == "mask" else ()
     needed = [name for name in frame.columns if name not in optional]
     missing = frame[needed].isna().to_numpy()
     for position, name in enumerate(needed):
@@ -531,9 +531,14 @@ def _used_rows(
     return used, (f"dropped {count} leading rows: no value of {', '.join(late)} before {before}",)
 
 
+def _observed(feature_set: FeatureSet) -> tuple[str, ...]:
+    """The observed columns but the target."""
+    return feature_set.names("observed") + feature_set.names("observed_categorical")
+
+
 def _hole(where: str, name: str, feature_set: FeatureSet) -> UserError:
     """The error on a missing value in a used row."""
-    masked = "" if name not in feature_set.names("observed") else ", set data.missing to 'mask'"
+    masked = "" if name not in _observed(feature_set) else ", set data.missing to 'mask'"
     is_target = name in feature_set.names("target")
     fill = "Correct it" if is_target else "Fill it with what was known on that date"
     return UserError(

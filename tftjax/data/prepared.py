@@ -111,10 +111,9 @@ def prepare(panel: Panel, config: Config, encoding: Encoding | None = None) -> D
     return Data(whole, panel, encoding, series, blocks, starts)
 
 
-def cardinalities(panel: Panel, encoding: Encoding) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Number of codes of each known and each static categorical column, the unseen slot included."""
-    known, static = (
+def cardinalities(panel: Panel, encoding: Encoding) -> tuple[tuple[int, ...], ...]:
+    """Number of codes of each observed, known and static categorical column, the unseen slot included."""
+    return tuple(
         tuple(len(encoding.categories[name]) + 1 for name in names)
-        for names in (panel.known_categorical, panel.static_categorical)
+        for names in (panel.observed_categorical, panel.known_categorical, panel.static_categorical)
     )
-    return known, static

@@ -59,11 +59,12 @@ class Series(NamedTuple):
     center: Float32[Array, "S"]  # center of the target's scaler
     scale: Float32[Array, "S"]  # scale of the target's scaler
     volatility: Float32[Array, "N"] | None = None  # divisor of the target, known at each row
-    present: Bool[Array, "Vo N"] | None = None  # None: no value is missing
+    present: Bool[Array, "V N"] | None = None  # of observed reals, then categories; None: no value is missing
     age: Float32[Array, "A N"] | None = None  # see data/conditions.py; None: no variant asks for it
     regime: Float32[Array, "N"] | None = None  # column that tells regimes; None: no regimes by a column
     classical: Classical | None = None  # None: the head corrects no forecast
     weight: Float32[Array, "N"] | None = None  # of a window in training, by its first target row; None: 1
+    observed_categorical: Int32[Array, "Voc N"] | None = None  # None: there is none
 
 
 class Inputs(NamedTuple):
@@ -79,11 +80,12 @@ class Inputs(NamedTuple):
     static_categorical: Int32[Array, "Vsc B"]
     center: Float32[Array, "B"]
     scale: Float32[Array, "B"]
-    present: Bool[Array, "Vo E B"] | None = None  # None: no value is missing
+    present: Bool[Array, "V E B"] | None = None  # of observed reals, then categories; None: none is missing
     age: Float32[Array, "A E B"] | None = None  # a step's, A = 1, days; or each observed variable's
     regime: Float32[Array, "B"] | None = None  # the regime's column at the last encoder row
     classical: Classical | None = None
     weight: Float32[Array, "B"] | None = None  # None: 1
+    observed_categorical: Int32[Array, "Voc E B"] | None = None
 
 
 def gather(
@@ -119,6 +121,9 @@ def gather(
         regime=None if series.regime is None else take(series.regime, past[-1]),
         classical=jax.tree.map(jnp.asarray, series.classical),
         weight=None if series.weight is None else take(series.weight, rows[encoder_length]),
+        observed_categorical=None
+        if series.observed_categorical is None
+        else take(series.observed_categorical, past),
     )
     return inputs, take(series.target, rows[encoder_length:].T)
 
@@ -211,7 +216,8 @@ def make_series(panel: Panel, encoding: Encoding) -> Series:
         observed[0] = target / np.repeat(target_scaler.scale, lengths)
         volatility = np.exp(panel.frame[LOG_SCALE].to_numpy(np.float64)).astype(np.float32)
     missing = np.isnan(observed)
-    in_past = missing[1:] & ~missing[:1]  # rows of the future have no target, and lie in no window's past
+    absent = np.concatenate([missing, panel.frame[list(panel.observed_categorical)].isna().to_numpy(bool).T])
+    in_past = absent[1:] & ~absent[:1]  # rows of the future have no target, and lie in no window's past
     static = panel.frame.iloc[[rows.start for _, rows in parts]]
     return Series(
         observed=np.where(missing, np.float32(0.0), observed),
@@ -224,11 +230,14 @@ def make_series(panel: Panel, encoding: Encoding) -> Series:
         center=target_scaler.center.astype(np.float32),
         scale=target_scaler.scale.astype(np.float32),
         volatility=volatility,
-        present=~missing if in_past.any() else None,
+        present=~absent if in_past.any() else None,
         age=ages_of(panel, encoding.staleness, encoding.usual_ages),
         regime=regime_values(panel, encoding.regime_column),
         classical=Classical(*(np.array(part, np.float32) for part in encoding.classical.values()))
         if encoding.classical
+        else None,
+        observed_categorical=_encoded(panel.frame, panel.observed_categorical, encoding)
+        if panel.observed_categorical
         else None,
     )
 

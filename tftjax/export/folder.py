@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tftjax import files
+from tftjax.data.encoding import categorical_columns
 from tftjax.data.feature_sets import OF_THE_DATE
 from tftjax.data.loading import date_column
 from tftjax.data.panel import ROLES, blocks
@@ -137,7 +138,7 @@ def _columns(run: Run) -> dict[str, dict[str, Any]]:
     for name in encoding.usual_ages:
         age = f"{name} age"
         columns[age] = {"role": "age", "unit": "days since release", "missing": True}
-    for name in panel.known_categorical + panel.static_categorical:
+    for name in categorical_columns(panel):
         static = name in panel.static_categorical
         columns[name] = {
             "role": "made" if name in made and name in OF_THE_DATE else roles[name].partition("_")[0],

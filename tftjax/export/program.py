@@ -8,7 +8,7 @@ import numpy as np
 from jax import export
 from jaxtyping import Array, Float, Int
 
-from tftjax.data.encoding import Encoding, Scaler
+from tftjax.data.encoding import Encoding, Scaler, categorical_columns
 from tftjax.data.feature_sets import OF_THE_DATE, lag_of
 from tftjax.data.panel import Panel
 from tftjax.data.prepared import cardinalities
@@ -59,7 +59,8 @@ def export_program(seeds: Sequence[Run]) -> bytes:
     Its arguments, for B series and R rows, those of the future included:
       rows: [B R V] float64, raw columns and the calendar's features; NaN before a series' first row, and of
         observed columns in the future.
-      codes: [B T C] int32, known and static categories of the encoder's rows and the future's; 0: unknown.
+      codes: [B T C] int32, observed, known and static categories of the encoder's rows and the future's; 0:
+        unknown.
       number: [B] int32, that of each series among those in training; their count if it was not.
     It returns quantiles [B P Q] float64, ascending, in the unit of the run's data.
     """
@@ -73,7 +74,7 @@ def export_program(seeds: Sequence[Run]) -> bytes:
 
     num_rows = row_counts(first)[0] + model_config.prediction_length
     num_reals = len(_names(panel, encoding))
-    num_codes = len(panel.known_categorical + panel.static_categorical)
+    num_codes = len(categorical_columns(panel))
     length = model_config.encoder_length + model_config.prediction_length
     with jax.enable_x64(True):
         (batch,) = export.symbolic_shape("batch")
@@ -170,24 +171,28 @@ def _series(
         volatility = flat(jnp.exp(columns[LOG_SCALE])).astype(jnp.float32)
     of_past = _stacked([flat(values) for values in observed.values()], flat(target))
     missing = jnp.isnan(of_past)
-    num_known = len(panel.known_categorical)
+    num_seen, num_known = len(panel.observed_categorical), len(panel.known_categorical)
+    by_row = codes.transpose(2, 0, 1).reshape(-1, target.size)
+    # A category is there or unknown: the loader takes no row without one.
+    absent = jnp.concatenate([missing, jnp.zeros((num_seen, target.size), bool)])
     return Series(
         observed=jnp.where(missing, jnp.float32(0.0), of_past),
         known_real=_stacked([flat(scaled(name)) for name in panel.known_real], flat(target)),
-        known_categorical=codes[:, :, :num_known].transpose(2, 0, 1).reshape(num_known, target.size),
+        known_categorical=by_row[num_seen : num_seen + num_known],
         static_real=_stacked([scaled(name)[:, -1] for name in panel.static_real], target[:, -1]),
-        static_categorical=codes[:, -1, num_known:].T,
+        static_categorical=codes[:, -1, num_seen + num_known :].T,
         target=flat(target).astype(jnp.float32),
         row_series=flat(jnp.broadcast_to(place[:, None], target.shape)),
         center=scalers[panel.target].center.astype(jnp.float32),
         scale=scalers[panel.target].scale.astype(jnp.float32),
         volatility=volatility,
-        present=~missing if may_miss(run) else None,
+        present=~absent if may_miss(run) else None,
         age=_ages(run, columns),
         regime=flat(columns[regime]).astype(jnp.float32) if (regime := encoding.regime_column) else None,
         classical=Classical(*(np.array(part, np.float32) for part in encoding.classical.values()))
         if encoding.classical
         else None,
+        observed_categorical=by_row[:num_seen] if num_seen else None,
     )
 
 

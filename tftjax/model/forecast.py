@@ -163,8 +163,7 @@ def compile_forecast(model: TemporalFusionTransformer, mesh: Mesh, *, emitters: 
       emitters: see `compiler_options`: worth it for many windows.
     """
     everywhere, divided = PartitionSpec(), PartitionSpec(MESH_AXIS)
-    sizes = model.known_cardinalities, model.static_cardinalities
-    decides = forecast_windows, type(model), model.config, model.head, sizes
+    decides = forecast_windows, type(model), model.config, model.head, model.cardinalities
     function, specs = functools.partial(forecast_windows, model), (everywhere, everywhere, divided)
     return OnMesh(function, decides, mesh, specs, divided, emitters=emitters)
 

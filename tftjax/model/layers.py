@@ -297,7 +297,7 @@ class RealEmbedding(nn.Module):
 
 
 class CategoricalEmbedding(nn.Module):
-    """A table of vectors for each categorical variable, all tables in one array.
+    """A table of vectors for each categorical variable, all in one array; zero where it is not `present`.
 
     The look-up is a product with one-hot rows: its gradient is a product too, where that of a gather is a
     scatter, which a CPU does one element at a time.
@@ -310,14 +310,15 @@ class CategoricalEmbedding(nn.Module):
     cardinalities: tuple[int, ...]
 
     @nn.compact
-    def __call__(self, codes: Int[Array, "V T B"]) -> Embedded:
+    def __call__(self, codes: Int[Array, "V T B"], present: Bool[Array, "V T B"] | None = None) -> Embedded:
         table = self.param(
             "embedding", nn.initializers.uniform(0.1), (sum(self.cardinalities), self.hidden_size)
         )
         first = 0
         rows, matrices = [], []
         for variable, cardinality in enumerate(self.cardinalities):
-            rows.append(jax.nn.one_hot(codes[variable], cardinality, axis=0)[None])
+            indicators = jax.nn.one_hot(codes[variable], cardinality, axis=0)
+            rows.append((indicators if present is None else indicators * present[variable, None])[None])
             matrices.append(table[None, first : first + cardinality])
             first += cardinality
         return Embedded(tuple(rows), tuple(matrices))

@@ -86,12 +86,14 @@ class RowNetwork(nn.Module):
     Of windows of a single row it makes what is `past` and what is `future` there.
 
     Attributes:
-      config, known_cardinalities, static_cardinalities: see `TemporalFusionTransformer`.
+      config, known_cardinalities, static_cardinalities, observed_cardinalities: see
+        `TemporalFusionTransformer`.
     """
 
     config: ModelConfig
     known_cardinalities: tuple[int, ...] = ()
     static_cardinalities: tuple[int, ...] = ()
+    observed_cardinalities: tuple[int, ...] = ()
 
     @nn.compact
     def __call__(self, inputs: Inputs, noise: Dropout | None, hyperparameters: Hyperparameters) -> Selected:
@@ -131,7 +133,16 @@ class RowNetwork(nn.Module):
                 parts.append(embedding(categorical))
             return join(parts) if parts else None
 
-        observed = RealEmbedding(size, name="embedding_observed")(inputs.observed, inputs.present)
+        present, num_reals = inputs.present, len(inputs.observed)
+        of_reals, of_categories = (
+            (None, None) if present is None else (present[:num_reals], present[num_reals:])
+        )
+        observed = RealEmbedding(size, name="embedding_observed")(inputs.observed, of_reals)
+        if inputs.observed_categorical is not None:
+            embedding = CategoricalEmbedding(
+                size, self.observed_cardinalities, name="embedding_observed_categorical"
+            )
+            observed = join([observed, embedding(inputs.observed_categorical, of_categories)])
         known = both("embedding_known", inputs.known_real, inputs.known_categorical, self.known_cardinalities)
         static = both(
             "embedding_static",
@@ -157,22 +168,31 @@ class RowNetwork(nn.Module):
 class TemporalFusionTransformer(nn.Module):
     """Network that forecasts quantiles of the target for each of the next steps.
 
-    Variables are in the order real, then categorical within static and known inputs.
+    Variables are in the order real, then categorical within static, known and observed inputs.
 
     Attributes:
       config: sizes and lengths.
       known_cardinalities: number of codes of each known categorical variable, the unseen slot included.
       static_cardinalities: the same for static categorical variables.
       head: a quantile head in place of the config's.
+      observed_cardinalities: the same as of known ones for observed categorical variables.
     """
 
     config: ModelConfig
     known_cardinalities: tuple[int, ...] = ()
     static_cardinalities: tuple[int, ...] = ()
     head: Callable[..., Any] | None = None
+    observed_cardinalities: tuple[int, ...] = ()
+
+    @property
+    def cardinalities(self) -> tuple[tuple[int, ...], ...]:
+        """Those of the observed, known and static variables."""
+        return self.observed_cardinalities, self.known_cardinalities, self.static_cardinalities
 
     def setup(self):
-        self.row_network = RowNetwork(self.config, self.known_cardinalities, self.static_cardinalities)
+        self.row_network = RowNetwork(
+            self.config, self.known_cardinalities, self.static_cardinalities, self.observed_cardinalities
+        )
         nn.share_scope(self, self.row_network)  # its parameters stand beside the others
 
     @nn.compact

@@ -259,7 +259,7 @@ def _metric_names(state: TrainState, hyperparameters: Hyperparameters, program: 
 def decided_by(program: Program) -> tuple[Any, ...]:
     """What a program of training depends on besides the shapes of its arguments: functions and values."""
     model = program.model
-    sizes = model.known_cardinalities, model.static_cardinalities, program.layout, program.val_counts
+    sizes = model.cardinalities, program.layout, program.val_counts
     # Copied: where one dict stands for two kinds of functions, the fingerprint would be another.
     functions = dict(program.functions.penalties), dict(program.functions.head)
     static = {key: value for key, value in static_settings(program.config).items() if key not in NOT_TRACED}

@@ -134,7 +134,7 @@ def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, np.nd
 def _check_columns(source: str, metadata: dict, data: Data) -> None:
     """Refuses other columns or categories: a model's weights belong to their positions."""
     for role in ROLES:
-        source_columns, columns = metadata["columns"][role], list(getattr(data.panel, role))
+        source_columns, columns = metadata["columns"].get(role, []), list(getattr(data.panel, role))
         if source_columns != columns:
             raise UserError(
                 f"train.init_from: {source} was trained on the {role} columns "

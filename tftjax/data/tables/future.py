@@ -45,9 +45,10 @@ def split_future(
     Raises:
       UserError: a row of the future without a value of such a column.
     """
-    empty = (
-        frame[[*feature_set.names("target"), *feature_set.names("observed")]].isna().all(axis=1).to_numpy()
-    )
+    seen = [
+        name for role in ("target", "observed", "observed_categorical") for name in feature_set.names(role)
+    ]
+    empty = frame[seen].isna().all(axis=1).to_numpy()
     ahead, kept = np.zeros(len(frame), bool), np.zeros(len(frame), bool)
     for _, rows in blocks(frame, feature_set.id_column):
         trailing = np.logical_and.accumulate(empty[rows.start : rows.stop][::-1])[::-1]
