@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tftjax.cli import command_parser, exit_code, iso_date, rerun
 
@@ -128,31 +129,51 @@ def _check_unseen(run: runs.Run, unknown: Sequence[str], num_series: int) -> boo
 
 
 def _check_categories(run: runs.Run, parts: Mapping[str, Panel]) -> None:
-    """Refuses values of static columns, but the id, that no train row had; or logs them.
+    """Refuses values of static columns, but the id, that no train row had; or logs them, as other columns'.
 
     Raises:
       UserError: such a value, and a model that was trained without `train.static_dropout`.
     """
-    if run.config.train.static_dropout == 1:  # the model has never seen one
+    train = run.config.train
+    changing = _unknown_categories(run, parts, ("observed_categorical", "known_categorical"))
+    if changing:
+        untrained = "" if train.category_dropout else " (untrained: train.category_dropout is 0)"
+        words = _named(changing)
+        log.warning(f"categories that were not in training count as unknown{untrained}: {words}")
+    if train.static_dropout == 1:  # the model has never seen one
         return
-    unknown = []
-    for name, part in parts.items():
-        for column in part.static_categorical:
-            value, known = part.frame[column].iloc[0], run.data.encoding.categories[column]
-            if column != part.id_column and value not in known:
-                unknown.append((name, column, value, known))
+    unknown = _unknown_categories(run, parts, ("static_categorical",))
     if not unknown:
         return
-    name, column, value, known = unknown[0]
-    if not run.config.train.static_dropout:
+    if not train.static_dropout:
+        name, column, value = unknown[0]
+        known = run.data.encoding.categories[column]
         series = f"series {name!r}, " if name else ""
         raise UserError(
             f"prediction: {series}static column {column!r}: found {cut(repr(value))}, which no train row had,"
             f" expected one of {', '.join(map(str, known[:10]))}. Correct it, or train with"
             " train.static_dropout above 0, which makes a model do without."
         )
-    words = ", ".join(f"{value} ({column} of {name})" for name, column, value, _ in unknown)
-    log.warning(f"static categories that were not in training count as unknown: {words}")
+    log.warning(f"static categories that were not in training count as unknown: {_named(unknown)}")
+
+
+def _unknown_categories(
+    run: runs.Run, parts: Mapping[str, Panel], roles: Sequence[str]
+) -> list[tuple[str, str, Any]]:
+    """Series, column and value of the categories in the encoder's rows that no train row had; not ids."""
+    return [
+        (name, column, value)
+        for name, part in parts.items()
+        for role in roles
+        for column in getattr(part, role)
+        if column != part.id_column
+        for value in part.frame[column].iloc[-run.config.model.encoder_length :].dropna().unique()
+        if value not in run.data.encoding.categories[column]
+    ]
+
+
+def _named(unknown: Sequence[tuple[str, str, Any]]) -> str:
+    return ", ".join(f"{value} ({column}{name and f' of {name}'})" for name, column, value in unknown)
 
 
 def _long_enough(run: runs.Run, parts: Mapping[str, Panel]) -> list[Panel]:

@@ -54,6 +54,13 @@ class TrainConfig(Section):
         " that was not in training: needed to forecast such; 0: none; 1: the model never sees one; sane: 0,"
         " or 0.1 to 1",
     )
+    category_dropout: Annotated[float, Swept(switch=True)] = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the categories of observed and known columns that are hidden, each in all steps"
+        " of a train window, as one that was not in training: trains what such a one means; sane: 0 to 0.2",
+    )
     warmup_epochs: int = Field(
         0,
         ge=0,

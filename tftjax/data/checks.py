@@ -83,6 +83,7 @@ def _checks(
         partial(check_batch_size, config.train.batch_size, len(train_starts)),
         partial(check_regimes, panel, last_rows, config.model.attention.regime),
         partial(check_lags, panel, config.model.prediction_length),
+        partial(check_category_dropout, panel, config.train.category_dropout),
     ]
 
 
@@ -312,6 +313,15 @@ def check_lags(panel: Panel, prediction_length: int) -> None:
                 f" the target {lag} rows before is not known at the last step. Use lag_{prediction_length}"
                 " or more."
             )
+
+
+def check_category_dropout(panel: Panel, rate: float) -> None:
+    """Refuses to hide categories of columns where there are none, as a UserError."""
+    if rate and not panel.observed_categorical + panel.known_categorical:
+        raise UserError(
+            f"train.category_dropout: found {rate:g}, and no observed or known column of categories: there is"
+            " nothing to hide. Set it to 0; static ones are hidden by train.static_dropout."
+        )
 
 
 def check_data(config: Config, data: Data) -> None:

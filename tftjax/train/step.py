@@ -206,21 +206,68 @@ def _log_score(
 
 
 def hide_categories(
-    codes: Int32[Array, "Vsc B"], rate: float, key: Key[Array, ""], first: int | Int32[Array, ""], whole: int
-) -> Int32[Array, "Vsc B"]:
-    """Static categories, a share of them 0 at random, the code of what was not in training.
+    codes: Int32[Array, "V *T B"],
+    rate: float | Float[Array, ""],
+    key: Key[Array, ""],
+    first: int | Int32[Array, ""],
+    whole: int,
+    cardinalities: tuple[int, ...] | None = None,
+) -> Int32[Array, "V *T B"]:
+    """Categories, a share of them 0 at random, the code of what was not in training.
 
-    Each variable is hidden by itself, so that a model learns to do without an id where it knows a sector.
+    Each variable is hidden by itself, so that a model learns to do without an id where it knows a sector. Of
+    a variable that changes within a window, each category is hidden by itself, at all its steps alike.
 
     Args:
       codes: of this device's windows.
-      rate: share of windows in which a variable is hidden.
+      rate: share of windows in which a static variable, or a category of another one, is hidden.
       first: position in the whole batch of the first window, so that what is hidden does not depend on how
         a batch is divided over devices.
       whole: number of windows of the whole batch.
+      cardinalities: number of codes of each variable; None: static ones, with one category a window.
     """
-    kept = jax.random.uniform(key, (codes.shape[0], whole)) >= rate
-    return jnp.where(lax.dynamic_slice_in_dim(kept, first, codes.shape[1], axis=1), codes, 0)
+    draws = codes.shape[0] if cardinalities is None else sum(cardinalities)
+    kept = jax.random.uniform(key, (draws, whole)) >= rate
+    kept = lax.dynamic_slice_in_dim(kept, first, codes.shape[-1], axis=1)
+    if cardinalities is not None:
+        places = np.cumsum((0, *cardinalities[:-1]), dtype=np.int32)[:, None, None] + codes
+        kept = kept[places, jnp.arange(codes.shape[-1])[None, None]]
+    return jnp.where(kept, codes, 0)
+
+
+def as_in_training(
+    inputs: Inputs,
+    hyperparameters: Hyperparameters,
+    program: Program,
+    key: Key[Array, ""],
+    first: int | Int32[Array, ""],
+    whole: int,
+) -> Inputs:
+    """Windows with what training alone hides from the network at random.
+
+    Args:
+      inputs: this device's windows.
+      key: the step's; each part takes a stream of its own, as dropout takes its bits from the key itself.
+      first, whole: see `hide_categories`.
+    """
+    train, sizes = program.config.train, program.model.cardinalities
+    if train.static_dropout:
+        stream = jax.random.fold_in(key, 0)
+        hidden = hide_categories(inputs.static_categorical, train.static_dropout, stream, first, whole)
+        inputs = inputs._replace(static_categorical=hidden)
+    if train.category_dropout:
+        for stream, (name, codes) in enumerate(zip(("observed", "known"), sizes, strict=False), 1):
+            if codes:
+                hidden = hide_categories(
+                    getattr(inputs, f"{name}_categorical"),
+                    hyperparameters.category_dropout,
+                    jax.random.fold_in(key, stream),
+                    first,
+                    whole,
+                    codes,
+                )
+                inputs = inputs._replace(**{f"{name}_categorical": hidden})
+    return inputs
 
 
 def _norms(gradient: Array, updates: Array, layout: Layout) -> dict[str, Array]:
@@ -353,13 +400,7 @@ def train_step(
     batch, targets = gather(data.series, starts, *lengths)
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key, impl=KEY_IMPL), state.step)
     noise = Dropout(hyperparameters.dropout_rate, jax.random.bits(key), first + jnp.arange(local))
-    rate = program.config.train.static_dropout
-    if rate:
-        # A stream of its own: dropout takes its bits from the key itself.
-        hidden = hide_categories(
-            inputs.static_categorical, rate, jax.random.fold_in(key, 0), first, starts.shape[0]
-        )
-        inputs = inputs._replace(static_categorical=hidden)
+    inputs = as_in_training(inputs, hyperparameters, program, key, first, starts.shape[0])
 
     def local_forecast(tree):
         forecast, output = forecast_batch(program.model, tree, inputs, noise, hyperparameters)
