@@ -193,19 +193,20 @@ def _long_enough(run: runs.Run, parts: Mapping[str, Panel]) -> list[Panel]:
     }
     rows_of_scale = rows_needed(encoding.target_scale, encoding.scales)
     needed = {
-        name: model_config.encoder_length
+        name: model_config.fewest_rows
         if name in trained and part.frame.index[0] <= trained[name]
-        else max(model_config.encoder_length, rows_of_scale)
+        else max(model_config.fewest_rows, rows_of_scale)
         for name, part in parts.items()
     }
     short = [name for name, part in parts.items() if len(part.frame) < needed[name]]
     if len(short) == len(parts):
         rows = sum(len(part.frame) for part in parts.values())
         last = max(part.frame.index[-1] for part in parts.values()).date()
+        fewest = "model.min_encoder_length" if model_config.min_encoder_length else "model.encoder_length"
         each = f" of {len(parts)} series" if len(parts) > 1 else ""
         raise UserError(
-            f"prediction: found {rows} rows{each} to {last}, the run's model.encoder_length is"
-            f" {model_config.encoder_length}, its data.target_scale"
+            f"prediction: found {rows} rows{each} to {last}, the run's windows have at least"
+            f" {model_config.fewest_rows} rows of the past ({fewest}), its data.target_scale is"
             f" {encoding.target_scale!r}: expected at least {max(needed.values())} rows. Give more rows, or a"
             f" later {both('--as-of')}."
         )
@@ -235,8 +236,10 @@ def forecast_next(run: runs.Run, panel: Panel, future: pd.DataFrame | None = Non
     stops = np.array([rows.stop for _, rows in blocks(extended.frame, extended.id_column)])
     first_steps = stops - model_config.prediction_length
     starts = (first_steps - model_config.encoder_length).astype(np.int32)
-    length = model_config.encoder_length + model_config.prediction_length
-    series, places = windows_alone(make_series(extended, encoding), starts, length)
+    lengths = model_config.encoder_length, model_config.prediction_length
+    short_windows = model_config.fewest_rows < model_config.encoder_length
+    series = make_series(extended, encoding, short_windows=short_windows)
+    series, places = windows_alone(series, starts, *lengths)
     quantiles = forecast_rows(model, run.parameters, series, places)
     rows = (first_steps[:, None] + np.arange(model_config.prediction_length)).ravel()
     names = [f"{q:g}" for q in model_config.quantiles]

@@ -61,6 +61,13 @@ class TrainConfig(Section):
         description="share of the categories of observed and known columns that are hidden, each in all steps"
         " of a train window, as one that was not in training: trains what such a one means; sane: 0 to 0.2",
     )
+    short_windows: Annotated[float, Swept(switch=True)] = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of train windows that are cut at random, to model.min_encoder_length rows of the"
+        " past or more, as where a series has just begun; sane: 0 to 0.5",
+    )
     warmup_epochs: int = Field(
         0,
         ge=0,

@@ -62,12 +62,13 @@ def findings(config: Config) -> list[str]:
 
 
 def _check_panel(panel: Panel, config: Config) -> list[str]:
-    lengths = config.model.encoder_length, config.model.prediction_length
+    lengths = config.model.fewest_rows, config.model.prediction_length
     try:
         panel, blocks = make_blocks(panel, config.data, *lengths)
     except UserError as error:
         return [str(error)]
-    checks = _checks(config, panel, blocks, starts_of(blocks, "train", *lengths))
+    lacking = config.model.encoder_length - lengths[0]
+    checks = _checks(config, panel, blocks, starts_of(blocks, "train", *lengths) - lacking)
     checks.append(partial(fit_to_train_rows, panel, blocks, config))  # in training, `prepare` does it
     # Two of them refuse a regime's column that the panel lacks.
     return list(dict.fromkeys(message for check in checks for message in _error_of(check)))

@@ -65,6 +65,7 @@ class Series(NamedTuple):
     classical: Classical | None = None  # None: the head corrects no forecast
     weight: Float32[Array, "N"] | None = None  # of a window in training, by its first target row; None: 1
     observed_categorical: Int32[Array, "Voc N"] | None = None  # None: there is none
+    position: Int32[Array, "N"] | None = None  # rows of the series before each; None: all windows are whole
 
 
 class Inputs(NamedTuple):
@@ -86,6 +87,7 @@ class Inputs(NamedTuple):
     classical: Classical | None = None
     weight: Float32[Array, "B"] | None = None  # None: 1
     observed_categorical: Int32[Array, "Voc E B"] | None = None
+    seen: Bool[Array, "E B"] | None = None  # steps that are rows of the series; None: all
 
 
 def gather(
@@ -93,14 +95,20 @@ def gather(
 ) -> tuple[Inputs, Float32[Array, "B P"]]:
     """The windows that start at rows `starts`, and their targets in decimals.
 
-    A start must be one of `window_starts`: indices are not checked.
+    A start must be one of `window_starts`: indices are not checked. Where it lies before the series' first
+    row, that row stands in the steps before it, which are not `seen`.
     """
     rows = starts[None, :] + jnp.arange(encoder_length + prediction_length, dtype=jnp.int32)[:, None]  # T B
 
     def take(array, at):
         return jnp.asarray(array).at[..., at].get(mode="promise_in_bounds")
 
-    past, number = rows[:encoder_length], take(series.row_series, starts)
+    seen, number = None, take(series.row_series, starts + (encoder_length - 1))
+    if series.position is not None:
+        begun = take(series.position, rows[encoder_length - 1])
+        rows = jnp.maximum(rows, (rows[encoder_length - 1] - begun)[None])
+        seen = begun[None] >= jnp.arange(encoder_length - 1, -1, -1)[:, None]
+    past = rows[:encoder_length]
     observed = take(series.observed, past)
     center, scale = take(series.center, number), take(series.scale, number)
     if series.volatility is not None:
@@ -124,6 +132,7 @@ def gather(
         observed_categorical=None
         if series.observed_categorical is None
         else take(series.observed_categorical, past),
+        seen=seen,
     )
     return inputs, take(series.target, rows[encoder_length:].T)
 
@@ -132,16 +141,18 @@ NOT_BY_ROW = ("static_real", "static_categorical", "center", "scale", "classical
 
 
 def windows_alone(
-    series: Series, starts: Int32[np.ndarray, " W"], length: int
+    series: Series, starts: Int32[np.ndarray, " W"], encoder_length: int, prediction_length: int
 ) -> tuple[Series, Int32[np.ndarray, " W"]]:
     """The rows of some windows, one window after another, and where each then starts; on the host.
 
     A program for them is the same however many rows there were: it need not be compiled anew each day.
-
-    Args:
-      length: rows of a window.
     """
-    rows = (starts[:, None] + np.arange(length)).ravel()
+    length = encoder_length + prediction_length
+    rows = starts[:, None] + np.arange(length)
+    if series.position is not None:  # some begin before their series
+        last = starts[:, None] + encoder_length - 1
+        rows = np.maximum(rows, last - series.position[last])
+    rows = rows.ravel()
     kept = {
         name: leaf[..., rows]
         for name, leaf in series._asdict().items()
@@ -187,10 +198,13 @@ def recency_weights(
     return (weights / weights[first_targets].mean()).astype(np.float32)
 
 
-def make_series(panel: Panel, encoding: Encoding) -> Series:
+def make_series(panel: Panel, encoding: Encoding, *, short_windows: bool = False) -> Series:
     """The panel encoded, as numpy arrays (float32, int32), rows in the panel's order.
 
     A series that was not in training has code 0 and the scalers of the median series.
+
+    Args:
+      short_windows: whether windows may begin before a series' first row.
 
     Raises:
       UserError: the panel's columns are not those, in that order, that the encoding was fitted on (a model's
@@ -238,6 +252,9 @@ def make_series(panel: Panel, encoding: Encoding) -> Series:
         else None,
         observed_categorical=_encoded(panel.frame, panel.observed_categorical, encoding)
         if panel.observed_categorical
+        else None,
+        position=np.concatenate([np.arange(length, dtype=np.int32) for length in lengths])
+        if short_windows
         else None,
     )
 

@@ -109,7 +109,7 @@ def description(seeds: Sequence[Run]) -> dict[str, Any]:
         "changes": changes,
         "lead": program.rows_before(run),
         "window": config.model.encoder_length + config.model.prediction_length,
-        "encoder_length": config.model.encoder_length,
+        "encoder_length": config.model.fewest_rows,
         "history": history,
         "least": least,
         "spread": None if changes else float(targets.std()) * unit,

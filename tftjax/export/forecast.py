@@ -87,8 +87,9 @@ def arrays(about, name, rows, future):
     require(len(dates) - steps - begun >= least, f"{name}: too few rows, expected {least} complete ones")
     codes = np.zeros((window, len(about["codes"])), np.int32)  # 0: an unknown category
     for place, (key, table) in enumerate(about["codes"].items()):
-        codes[:, place] = [table.get(str(value), 0) for value in values[key][-window:]]
-        require(codes[:, place].all() or columns[key]["unknown"], f"{name}: {key} not in {', '.join(table)}")
+        found = [table.get(str(value), 0) for value in values[key][-window:]]
+        codes[-len(found) :, place] = found
+        require(all(found) or columns[key]["unknown"], f"{name}: {key} not in {', '.join(table)}")
     if about["calendar"]:  # is the next row a Monday, a Friday, or does it come later than its weekday does
         following, reals = weekday[1:], np.hstack([reals, np.full((len(dates), 3), np.nan)])
         for row in range(max(begun, len(step) - window), len(step)):

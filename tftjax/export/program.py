@@ -48,7 +48,7 @@ def rows_before(run: Run) -> int:
 def row_counts(run: Run) -> tuple[int, int]:
     """The number of past rows that the program takes, and of those that a forecast needs."""
     encoding, encoder_length = run.data.encoding, run.config.model.encoder_length
-    least = max(encoder_length, rows_needed(encoding.target_scale, encoding.scales))
+    least = max(run.config.model.fewest_rows, rows_needed(encoding.target_scale, encoding.scales))
     most = encoder_length + scales.memory(encoding)
     return max(most, least) + rows_before(run), least
 
@@ -109,6 +109,9 @@ def _quantiles(
     length = lengths.encoder_length + lengths.prediction_length
     columns = {name: values[:, -length:] for name, values in columns.items()}
     series = _series(run, columns, codes, number)
+    if lengths.fewest_rows < lengths.encoder_length:
+        position = jnp.cumsum(~jnp.isnan(returns[:, -length:]), axis=1) - 1
+        series = series._replace(position=jnp.maximum(position, 0).reshape(-1).astype(jnp.int32))
     model = build_model(run.config, *cardinalities(panel, encoding), run.functions)
     with jax.enable_x64(False):  # the network computes as it does in training
         starts = length * jnp.arange(rows.shape[0], dtype=jnp.int32)

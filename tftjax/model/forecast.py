@@ -85,6 +85,8 @@ def select_once(
         place = first + jnp.arange(at_once)
         window = jnp.searchsorted(places, place, side="right") - 1
         row = starts[window] + jnp.minimum(place - places[window], length - 1)
+        if series.position is not None:
+            row = jnp.maximum(row, 0)  # a step that is not seen: any row will do
         rows, _ = gather(series._replace(weight=None), row, 1, 0)
         return model.apply({"params": parameters}, rows, hyperparameters, method=model.select)
 
@@ -98,8 +100,10 @@ def select_once(
     rounds = lax.map(select_if_any, at_once * jnp.arange(most))  # each D 1 at_once
     rows = jax.tree.map(lambda part: jnp.moveaxis(part[:, :, 0], 0, 1).reshape(part.shape[1], -1), rounds)
     steps = places[None] + jnp.arange(length)[:, None]  # T W
-    past, future, first = steps[:encoder_length], steps[encoder_length:], steps[:1]
-    at = Selected(past, future, past, future, first, first)
+    past, future, of_series = steps[:encoder_length], steps[encoder_length:], steps[:1]
+    if series.position is not None:  # the first step may be a row of the series before
+        of_series = past[-1:]
+    at = Selected(past, future, past, future, of_series, of_series)
 
     def take(steps, parts):
         return jax.tree.map(lambda part: part.at[:, steps].get(mode="promise_in_bounds"), parts)

@@ -382,7 +382,10 @@ class StaticEncoder(nn.Module):
 
 
 class LSTM(nn.Module):
-    """A long short-term memory layer; gates in the order input, forget, candidate, output; forget bias 1."""
+    """A long short-term memory layer; gates in the order input, forget, candidate, output; forget bias 1.
+
+    A step that is not `seen` leaves the state as it is.
+    """
 
     hidden_size: int
 
@@ -392,18 +395,22 @@ class LSTM(nn.Module):
         x: Float[Array, "D T B"],
         hidden: Float[Array, "D B"],
         cell: Float[Array, "D B"],
+        seen: Bool[Array, "T B"] | None = None,
     ) -> tuple[Float[Array, "D T B"], Float[Array, "D B"], Float[Array, "D B"]]:
         size = self.hidden_size
         gates = Dense(4 * size, name="input")(x)
         recurrent = self.param("recurrent_kernel", nn.initializers.orthogonal(), (size, 4 * size))
 
-        def step(carry, gates_t):
-            hidden, cell = carry
+        def step(carry, inputs_t):
+            (hidden, cell), (gates_t, seen_t) = carry, inputs_t
             z = gates_t + jnp.einsum("io,ib->ob", recurrent, hidden)
             i, f, g, o = jnp.split(z, 4, axis=0)
             cell = jax.nn.sigmoid(f + 1.0) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
             hidden = jax.nn.sigmoid(o) * jnp.tanh(cell)
+            if seen_t is not None:
+                hidden, cell = (jnp.where(seen_t, *pair) for pair in zip((hidden, cell), carry, strict=True))
             return (hidden, cell), hidden
 
-        (hidden, cell), outputs = jax.lax.scan(step, (hidden, cell), gates.swapaxes(0, 1))
+        seen = None if seen is None else seen[:, None]
+        (hidden, cell), outputs = jax.lax.scan(step, (hidden, cell), (gates.swapaxes(0, 1), seen))
         return outputs.swapaxes(0, 1), hidden, cell

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from tftjax.config.hyperparameters import Hyperparameters
 from tftjax.config.hyperparameters import hyperparameters as hyperparameters_of
@@ -213,7 +213,7 @@ class TemporalFusionTransformer(nn.Module):
         if future is None:
             future = jnp.zeros_like(past[:, :1])
             future = jnp.repeat(future, self.config.prediction_length, axis=1)
-        temporal = self._locality_enhancement(past, future, contexts, noise)
+        temporal = self._locality_enhancement(past, future, contexts, noise, inputs.seen)
 
         enrichment_context = contexts.enrichment if contexts else None
         enriched = GatedResidualNetwork(size, size, name="static_enrichment")(
@@ -225,7 +225,7 @@ class TemporalFusionTransformer(nn.Module):
         )
         attended, attention = InterpretableAttention(
             self.config.num_heads, self.config.attention_mask, name="attention"
-        )(queries, enriched, noise, self._step_penalty(inputs, hyperparameters), gates)
+        )(queries, enriched, noise, self._step_penalty(inputs, hyperparameters), gates, self._seen(inputs))
         attended = GateAddNorm(name="attention_gate")(attended, queries, noise)
         decoded = GatedResidualNetwork(size, size, name="position_wise")(attended, noise)
         # The last gate has no dropout, and skips the whole transformer part (eq. 22).
@@ -264,21 +264,30 @@ class TemporalFusionTransformer(nn.Module):
         future: Float[Array, "D P B"],
         contexts: StaticContexts | None,
         noise: Dropout | None,
+        seen: Bool[Array, "E B"] | None,
     ) -> Float[Array, "D T B"]:
         """LSTM encoder and decoder with one gated skip over both (section 4.5.1).
 
-        Without static inputs the LSTM starts at zero.
+        Without static inputs the LSTM starts at zero; where steps are not seen, at the first that is.
         """
         size = self.config.hidden_size
         start = jnp.zeros_like(past[:, 0])
         hidden, cell = (contexts.lstm_hidden[:, 0], contexts.lstm_cell[:, 0]) if contexts else (start, start)
         encoded, decoded = past, future
         for layer in range(self.config.lstm_layers):
-            encoded, last_hidden, last_cell = LSTM(size, name=f"lstm_encoder_{layer}")(encoded, hidden, cell)
+            encoded, last_hidden, last_cell = LSTM(size, name=f"lstm_encoder_{layer}")(
+                encoded, hidden, cell, seen
+            )
             decoded, _, _ = LSTM(size, name=f"lstm_decoder_{layer}")(decoded, last_hidden, last_cell)
         inputs = jnp.concatenate([past, future], axis=1)
         outputs = jnp.concatenate([encoded, decoded], axis=1)
         return GateAddNorm(name="lstm_gate")(outputs, inputs, noise)
+
+    def _seen(self, inputs: Inputs) -> Bool[Array, "T B"] | None:
+        """The steps that attention may look at, of all; None: as the mask says."""
+        if inputs.seen is None:
+            return None
+        return jnp.pad(inputs.seen, ((0, self.config.prediction_length), (0, 0)), constant_values=True)
 
     def _step_penalty(self, inputs: Inputs, hyperparameters: Hyperparameters) -> Float[Array, "H T B"] | None:
         staleness = self.config.attention.staleness

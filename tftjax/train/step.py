@@ -16,7 +16,7 @@ import numpy as np
 import optax
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Float, Float32, Int32, Key, UInt32
+from jaxtyping import Array, Bool, Float, Float32, Int32, Key, UInt32
 
 from tftjax.config.functions import NO_FUNCTIONS, Functions
 from tftjax.config.hyperparameters import Hyperparameters, static_settings
@@ -267,7 +267,35 @@ def as_in_training(
                     codes,
                 )
                 inputs = inputs._replace(**{f"{name}_categorical": hidden})
+    if train.short_windows:
+        stream, model = jax.random.fold_in(key, 3), program.config.model
+        lengths = model.fewest_rows, model.encoder_length
+        kept = shortened(hyperparameters.short_windows, stream, first, inputs.center.shape[0], whole, lengths)
+        inputs = inputs._replace(seen=inputs.seen & kept)
     return inputs
+
+
+def shortened(
+    rate: float | Float[Array, ""],
+    key: Key[Array, ""],
+    first: int | Int32[Array, ""],
+    local: int,
+    whole: int,
+    lengths: tuple[int, int],
+) -> Bool[Array, "E B"]:
+    """The steps that windows keep, a share of which are cut at random: their last rows of the past.
+
+    Args:
+      rate: share of windows that are cut.
+      first, whole: see `hide_categories`.
+      local: number of this device's windows.
+      lengths: fewest and most rows that a window keeps, one as likely as another.
+    """
+    fewest, most = lengths
+    draws = lax.dynamic_slice_in_dim(jax.random.uniform(key, (2, whole)), first, local, axis=1)
+    rows = fewest + jnp.floor(draws[1] * (most + 1 - fewest)).astype(jnp.int32)
+    kept = jnp.where(draws[0] < rate, rows, most)
+    return jnp.arange(most - 1, -1, -1)[:, None] < kept[None]
 
 
 def _norms(gradient: Array, updates: Array, layout: Layout) -> dict[str, Array]:
