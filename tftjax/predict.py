@@ -23,7 +23,7 @@ import pandas as pd
 
 from tftjax import files, runtime
 from tftjax.config.data import DataConfig
-from tftjax.data.feature_sets import known_input
+from tftjax.data.feature_sets import known_input, source_of
 from tftjax.data.newest import load_like, newest_rows
 from tftjax.data.panel import (
     Panel,
@@ -432,13 +432,15 @@ def _extend_series(panel: Panel, steps: int) -> Panel:
     future = given.index.as_unit(panel.frame.index.unit)
     rows = pd.DataFrame({name: np.full(steps, np.nan) for name in panel.observed}, index=future)
     rows = rows.assign(**{name: np.full(steps, None, object) for name in panel.observed_categorical})
-    calendar, target = calendar_of(panel), pd.concat([panel.frame[panel.target], rows[panel.target]])
+    calendar = calendar_of(panel)
+    seen = pd.concat([panel.frame[list(panel.observed)], rows[list(panel.observed)]])
     for role in ("known_real", "known_categorical"):
         for name in getattr(panel, role):
             if name in given:
                 rows[name] = given[name].to_numpy()
             else:
-                rows[name] = known_input(name, role, calendar.events)(target, calendar)[-steps:]
+                source = seen[source_of(name, panel.target)]
+                rows[name] = known_input(name, role, calendar.events)(source, calendar)[-steps:]
     for name in panel.static_real + panel.static_categorical:
         rows[name] = panel.frame[name].iloc[0]
     frame = pd.concat([panel.frame, rows])

@@ -29,8 +29,9 @@ class ColumnsConfig(Section):
     known_real: tuple[str, ...] = Field(
         (),
         description="numbers known beforehand. Made by name: days_to_NAME, days until the next of the dates"
-        " that data.events lists under NAME, at most 60; and lag_N, the target N rows before, N at least"
-        " model.prediction_length",
+        " that data.events lists under NAME, at most 60; lag_N, the target N rows before, and lag_N_of_NAME,"
+        " an observed column's value, N at least model.prediction_length; and relative_index, a step's"
+        " distance from the last row of the past, in lengths of the encoder",
     )
     known_categorical: tuple[str, ...] = Field(
         (),

@@ -12,7 +12,7 @@ from tftjax.config.data import DataConfig
 from tftjax.config.loading import Config
 from tftjax.config.model import RegimeConfig
 from tftjax.data.conditions import regime_of, regime_values
-from tftjax.data.feature_sets import lag_of
+from tftjax.data.feature_sets import lag_of, source_of
 from tftjax.data.loading import date_column, feature_set_of, find_dataset, load_panel, table_of
 from tftjax.data.panel import ROLES_FILE, Panel
 from tftjax.data.prepared import Data, fit_to_train_rows, train_targets
@@ -305,14 +305,14 @@ def check_batch_size(batch_size: int, num_windows: int) -> None:
 
 
 def check_lags(panel: Panel, prediction_length: int) -> None:
-    """Refuses a lag of the target that is not known at the last step of a forecast, as a UserError."""
+    """Refuses a lag that is not known at the last step of a forecast, as a UserError."""
     for name in panel.known_real:
         lag = lag_of(name) if name in panel.about.get("made", ()) else None
         if lag is not None and lag < prediction_length:
             raise UserError(
                 f"data.columns.known_real: found {name!r} with model.prediction_length {prediction_length}:"
-                f" the target {lag} rows before is not known at the last step. Use lag_{prediction_length}"
-                " or more."
+                f" {source_of(name, panel.target)} {lag} rows before is not known at the last step. Use"
+                f" {name.replace(f'lag_{lag}', f'lag_{prediction_length}', 1)} or more."
             )
 
 

@@ -32,7 +32,7 @@ from tftjax.data.calendar import (
     is_resampled,
     table_frequency,
 )
-from tftjax.data.feature_sets import SERIES, FeatureSet, from_columns, get_feature_set
+from tftjax.data.feature_sets import SERIES, FeatureSet, from_columns, get_feature_set, lag_of, source_of
 from tftjax.data.panel import (
     ROLES,
     ROLES_FILE,
@@ -290,15 +290,26 @@ def _panel(
             frame, staleness, target, calendar.frequency, calendar.days, aggregate
         )
         messages += added
-    made = {name: make(frame[target], calendar) for name, make in feature_set.made_columns().items()}
-    first = max((int(np.isnan(values).sum()) for values in made.values()), default=0)  # rows that lags take
+    made = {
+        name: make(frame[source_of(name, target)], calendar)
+        for name, make in feature_set.made_columns().items()
+    }
+    first = max((lag_of(name) or 0 for name in made), default=0)  # rows that lags take
     if first >= len(frame):
         raise NoRows(f"data.columns.known_real: found {len(frame)} rows, fewer than the lags take. Use more.")
     if first:
-        late = next(name for name, values in made.items() if np.isnan(values).sum() == first)
+        late = next(name for name in made if lag_of(name) == first)
         before = frame.index[first].date()
         messages += (f"dropped {first} leading rows: no value of {late} before {before}",)
     frame, staleness = frame.assign(**made).iloc[first:], staleness.iloc[first:]
+    holes = frame[list(made)].isna()
+    if holes.any(axis=None):
+        name = holes.columns[holes.any()][0]
+        raise UserError(
+            f"data.columns.known_real: {name!r} has no value on {frame.index[holes[name]][0].date()}, as"
+            f" {source_of(name, target)!r} has none {lag_of(name)} rows before. Fill that column, or leave"
+            " the lag out."
+        )
     names = {role: feature_set.names(role) for role in ROLES}
     names["observed"] = (target, *names["observed"])
     return make_panel(

@@ -20,6 +20,7 @@ from tftjax.data.encoding import (
     scalers_of,
     with_target_scale,
 )
+from tftjax.data.feature_sets import RELATIVE_INDEX
 from tftjax.data.panel import Panel, blocks
 from tftjax.data.scales.log_scale import fit_student_t
 from tftjax.data.scales.target import LOG_SCALE
@@ -66,6 +67,12 @@ class Series(NamedTuple):
     weight: Float32[Array, "N"] | None = None  # of a window in training, by its first target row; None: 1
     observed_categorical: Int32[Array, "Voc N"] | None = None  # None: there is none
     position: Int32[Array, "N"] | None = None  # rows of the series before each; None: all windows are whole
+    relative: Bool[Array, "Vk"] | None = None  # which known real is the relative index; None: none is
+
+    @property
+    def rows_are_shared(self) -> bool:
+        """Whether a row is the same in all windows that hold it."""
+        return self.volatility is None and self.relative is None
 
 
 class Inputs(NamedTuple):
@@ -116,9 +123,13 @@ def gather(
         volatility = take(series.volatility, past[-1])
         observed = jnp.concatenate([observed[:1] / volatility[None, None, :], observed[1:]])
         center, scale = volatility * center, volatility * scale
+    known_real = take(series.known_real, rows)
+    if series.relative is not None:
+        steps = jnp.arange(1 - encoder_length, prediction_length + 1, dtype=jnp.float32) / encoder_length
+        known_real = jnp.where(series.relative[:, None, None], steps[None, :, None], known_real)
     inputs = Inputs(
         observed=observed,
-        known_real=take(series.known_real, rows),
+        known_real=known_real,
         known_categorical=take(series.known_categorical, rows),
         static_real=take(series.static_real, number),
         static_categorical=take(series.static_categorical, number),
@@ -137,7 +148,8 @@ def gather(
     return inputs, take(series.target, rows[encoder_length:].T)
 
 
-NOT_BY_ROW = ("static_real", "static_categorical", "center", "scale", "classical")  # of `Series`
+# Fields of `Series`.
+NOT_BY_ROW = ("static_real", "static_categorical", "center", "scale", "classical", "relative")
 
 
 def windows_alone(
@@ -255,6 +267,9 @@ def make_series(panel: Panel, encoding: Encoding, *, short_windows: bool = False
         else None,
         position=np.concatenate([np.arange(length, dtype=np.int32) for length in lengths])
         if short_windows
+        else None,
+        relative=np.array([name == RELATIVE_INDEX for name in panel.known_real])
+        if RELATIVE_INDEX in panel.known_real
         else None,
     )
 

@@ -9,7 +9,7 @@ from jax import export
 from jaxtyping import Array, Float, Int
 
 from tftjax.data.encoding import Encoding, Scaler, categorical_columns
-from tftjax.data.feature_sets import OF_THE_DATE, lag_of
+from tftjax.data.feature_sets import OF_THE_DATE, RELATIVE_INDEX, lag_of, source_of
 from tftjax.data.panel import Panel
 from tftjax.data.prepared import cardinalities
 from tftjax.data.scales.target import LOG_SCALE, rows_needed
@@ -30,11 +30,11 @@ CHANGES = {  # transforms of the target that need the row before
 def raw_columns(panel: Panel) -> tuple[str, ...]:
     """The columns of numbers that the program takes of each row, but the features of the calendar."""
     real = panel.observed + panel.known_real + panel.static_real
-    return tuple(name for name in real if name not in lags(panel))
+    return tuple(name for name in real if name not in lags(panel) and name != RELATIVE_INDEX)
 
 
 def lags(panel: Panel) -> dict[str, int]:
-    """The known columns that are the target of rows before, and how many rows."""
+    """The known columns that are observed ones of rows before, and how many rows."""
     made = panel.about.get("made", OF_THE_DATE)
     return {name: lag_of(name) for name in panel.known_real if name in made and lag_of(name)}
 
@@ -138,8 +138,11 @@ def _columns(panel: Panel, encoding: Encoding, rows: Float[Array, "B R V"]) -> d
     transform = panel.about.get("target_transform", "none")
     if transform in CHANGES:
         columns[panel.target] = CHANGES[transform](levels, scales.shifted(levels, 1))
-    target = columns[panel.target]
-    return columns | {name: scales.shifted(target, lag) for name, lag in lags(panel).items()}
+    if RELATIVE_INDEX in panel.known_real:
+        columns[RELATIVE_INDEX] = jnp.zeros_like(levels)
+    return columns | {
+        name: scales.shifted(columns[source_of(name, panel.target)], lag) for name, lag in lags(panel).items()
+    }
 
 
 def _since_lags(target: Float[Array, "B R"], panel: Panel) -> Float[Array, "B R"]:
@@ -195,6 +198,7 @@ def _series(
         classical=Classical(*(np.array(part, np.float32) for part in encoding.classical.values()))
         if encoding.classical
         else None,
+        relative=run.data.series.relative,
         observed_categorical=by_row[:num_seen] if num_seen else None,
     )
 

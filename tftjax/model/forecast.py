@@ -73,7 +73,7 @@ def select_once(
     skipped.
 
     Args:
-      series: one without a volatility, see `map_windows`.
+      series: one whose rows are shared, see `map_windows`.
       starts, hyperparameters: see `map_windows`.
     """
     encoder_length = model.config.encoder_length
@@ -123,7 +123,7 @@ def map_windows(
 
     Args:
       starts: first row of each window; successive ones that overlap share what is made of single rows, unless
-        the series has a volatility.
+        a row is another one in each (`Series.rows_are_shared`).
       of: makes arrays whose first axis is the window of the inputs and the output of a chunk.
       hyperparameters: see `forecast_batch`.
     Returns:
@@ -138,7 +138,7 @@ def map_windows(
         lengths = model.config.encoder_length, model.config.prediction_length
         inputs, _ = gather(series, chunk_starts, *lengths)
         selected = None
-        if series.volatility is None:  # else a row is another one in each window: in units of its own
+        if series.rows_are_shared:  # else a row is another one in each window, as in units of its own
             selected = select_once(model, parameters, series, chunk_starts, hyperparameters)
         return of(inputs, model.apply({"params": parameters}, inputs, None, hyperparameters, selected))
 
