@@ -266,7 +266,10 @@ def forecast_seeds(
     Raises:
       UserError: the levels are none, or the run was trained on a single one.
     """
+    if future is not None:
+        panel, future = with_future(panel, read_future(future, panel, _date_column(seeds[0]))), None
     _say_what_it_is(seeds, panel)
+    _say_what_lacks(seeds[0], panel)
     trained = seeds[0].config.model
     levels = trained.quantiles if quantiles is None else _checked_levels(quantiles, trained.quantiles)
     if trained.quantile_head == "student_t":
@@ -349,6 +352,21 @@ def _say_what_it_is(seeds: Sequence[runs.Run], panel: Panel) -> None:
             f"the model's last train row is of {trained}, {(as_of - trained).days} days before {as_of}: it"
             " has learned nothing since. Train on newer rows, or on all of them: tftjax train CONFIG"
             f" {both('--final')}"
+        )
+
+
+def _say_what_lacks(run: runs.Run, panel: Panel) -> None:
+    """Warns of known numbers without a value in the steps ahead, where they may lack one."""
+    if not panel.masks_known:
+        return
+    steps = run.config.model.prediction_length
+    ahead = pd.concat([steps_ahead(part, steps) for part in split_series(panel)])
+    lacking = [name for name in ahead if name in panel.known_real and ahead[name].isna().any()]
+    if lacking:
+        learned = run.config.train.known_dropout or run.data.panel.frame[lacking].isna().any(axis=None)
+        words = "" if learned else " (untrained: no train row lacks one, and train.known_dropout is 0)"
+        log.warning(
+            f"known columns without a value in the steps ahead count as unknown{words}: {', '.join(lacking)}"
         )
 
 

@@ -187,6 +187,11 @@ class DataConfig(Section):
         "refuse",
         description="what an observed column's missing value is: an error, or without selection weight",
     )
+    missing_known: Literal["refuse", "mask"] = Field(
+        "refuse",
+        description="what a known number's missing value is, most often of a step ahead: an error, or unknown"
+        " to the network, which is told so by an indicator beside the number",
+    )
     max_gap: int = Field(
         30,
         ge=1,

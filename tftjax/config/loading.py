@@ -81,6 +81,14 @@ class Config(Section):
 
     @field_validator("train")
     @classmethod
+    def _known_numbers_may_miss(cls, train: TrainConfig, info: ValidationInfo) -> TrainConfig:
+        data = info.data.get("data")
+        if train.known_dropout and data is not None and data.missing_known != "mask":
+            raise ValueError("known_dropout 0, or set data.missing_known to 'mask' (it is 'refuse')")
+        return train
+
+    @field_validator("train")
+    @classmethod
     def _train_rows_choose_nothing(cls, train: TrainConfig, info: ValidationInfo) -> TrainConfig:
         data = info.data.get("data")
         if data is not None and data.train_on_val and (train.keep != "last" or data.val_blocks > 1):

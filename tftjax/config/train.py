@@ -68,6 +68,13 @@ class TrainConfig(Section):
         description="share of train windows that are cut at random, to model.min_encoder_length rows of the"
         " past or more, as where a series has just begun; sane: 0 to 0.5",
     )
+    known_dropout: Annotated[float, Swept(switch=True)] = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of train windows in which each known number is unknown at the steps ahead: trains"
+        " what a missing one means; 0 unless data.missing_known is 'mask'; sane: 0 to 0.3",
+    )
     warmup_epochs: int = Field(
         0,
         ge=0,

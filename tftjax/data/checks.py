@@ -305,14 +305,17 @@ def check_batch_size(batch_size: int, num_windows: int) -> None:
 
 
 def check_lags(panel: Panel, prediction_length: int) -> None:
-    """Refuses a lag that is not known at the last step of a forecast, as a UserError."""
+    """Refuses a lag that is not known at the last step of a forecast, unless it is masked, as a UserError."""
+    if panel.masks_known:
+        return
     for name in panel.known_real:
         lag = lag_of(name) if name in panel.about.get("made", ()) else None
         if lag is not None and lag < prediction_length:
             raise UserError(
                 f"data.columns.known_real: found {name!r} with model.prediction_length {prediction_length}:"
                 f" {source_of(name, panel.target)} {lag} rows before is not known at the last step. Use"
-                f" {name.replace(f'lag_{lag}', f'lag_{prediction_length}', 1)} or more."
+                f" {name.replace(f'lag_{lag}', f'lag_{prediction_length}', 1)} or more, or"
+                " data.missing_known 'mask', which takes it as unknown at the later steps."
             )
 
 

@@ -61,6 +61,7 @@ MAKES_OTHER_VALUES = (
     "vintage",
     "lags",
     "missing",
+    "missing_known",
     "target_transform",
 )
 FRAME = "frame"  # data.dataset of a data frame that is handed over
@@ -113,12 +114,13 @@ def _from_table(table: Table, config: DataConfig) -> Panel:
         table, feature_set, config.return_unit, date_column(config), config.wide
     )
     given = feature_set.given_columns()
-    if given:
+    if given and config.missing_known == "refuse":
         messages += (
             f"known columns that the date does not give ({', '.join(given)}): to forecast, their values of"
             f" the steps ahead are needed ({both('--future')}), or rows without a target at the end",
         )
-    frame, lines, future = split_future(frame, lines, feature_set, f"{where}, {table.row_word}", config.end)
+    words = f"{where}, {table.row_word}"
+    frame, lines, future = split_future(frame, lines, feature_set, words, config.end, config.missing_known)
     target, transform = feature_set.names("target")[0], config.target_transform
     levels = frame[target].to_numpy(np.float64)
     frame = transform_target(
@@ -303,7 +305,7 @@ def _panel(
         messages += (f"dropped {first} leading rows: no value of {late} before {before}",)
     frame, staleness = frame.assign(**made).iloc[first:], staleness.iloc[first:]
     holes = frame[list(made)].isna()
-    if holes.any(axis=None):
+    if holes.any(axis=None) and config.missing_known == "refuse":
         name = holes.columns[holes.any()][0]
         raise UserError(
             f"data.columns.known_real: {name!r} has no value on {frame.index[holes[name]][0].date()}, as"
@@ -496,7 +498,8 @@ def _used_rows(
 ) -> tuple[Bool[np.ndarray, "N"], tuple[str, ...]]:
     """The used rows of a series: those in range, from the row on where every column has had a value.
 
-    Under `data.missing: "mask"`, observed columns may lack values anywhere.
+    Under `data.missing: "mask"`, observed columns may lack values anywhere; under `data.missing_known`, known
+    numbers.
 
     Args:
       where: file and series, for messages.
@@ -512,6 +515,7 @@ def _used_rows(
     """
     within = within_range(frame.index, config)
     optional = _observed(feature_set) if config.missing == "mask" else ()
+    optional += feature_set.names("known_real") if config.missing_known == "mask" else ()
     needed = [name for name in frame.columns if name not in optional]
     missing = frame[needed].isna().to_numpy()
     for position, name in enumerate(needed):
@@ -549,7 +553,8 @@ def _observed(feature_set: FeatureSet) -> tuple[str, ...]:
 
 def _hole(where: str, name: str, feature_set: FeatureSet) -> UserError:
     """The error on a missing value in a used row."""
-    masked = "" if name not in _observed(feature_set) else ", set data.missing to 'mask'"
+    masked = ", set data.missing to 'mask'" if name in _observed(feature_set) else ""
+    masked = ", set data.missing_known to 'mask'" if name in feature_set.names("known_real") else masked
     is_target = name in feature_set.names("target")
     fill = "Correct it" if is_target else "Fill it with what was known on that date"
     return UserError(

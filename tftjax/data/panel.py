@@ -91,7 +91,7 @@ class Panel:
       target: name of the forecast column.
       observed: real columns, the target's history first; NaN where a value is missing (never the target's).
       observed_categorical: categorical columns that are observed; None or NaN where a value is missing.
-      known_real: real columns known beforehand.
+      known_real: real columns known beforehand; NaN where a value is missing that may.
       known_categorical: categorical columns known beforehand.
       static_real: real columns, constant within a series.
       static_categorical: categorical columns, constant within a series.
@@ -115,6 +115,11 @@ class Panel:
     fingerprint: str
     about: dict
     id_column: str | None = None
+
+    @property
+    def masks_known(self) -> bool:
+        """Whether known numbers may lack values (`data.missing_known`)."""
+        return self.about.get("missing_known") == "mask"
 
 
 def split_series(panel: Panel) -> tuple[Panel, ...]:

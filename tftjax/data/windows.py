@@ -20,7 +20,7 @@ from tftjax.data.encoding import (
     scalers_of,
     with_target_scale,
 )
-from tftjax.data.feature_sets import RELATIVE_INDEX
+from tftjax.data.feature_sets import RELATIVE_INDEX, lag_of
 from tftjax.data.panel import Panel, blocks
 from tftjax.data.scales.log_scale import fit_student_t
 from tftjax.data.scales.target import LOG_SCALE
@@ -69,10 +69,13 @@ class Series(NamedTuple):
     position: Int32[Array, "N"] | None = None  # rows of the series before each; None: all windows are whole
     relative: Bool[Array, "Vk"] | None = None  # which known real is the relative index; None: none is
 
+    known_present: Bool[Array, "Vk N"] | None = None  # None: known numbers lack no value
+    known_until: Int32[Array, "Vk"] | None = None  # steps ahead at which each is known; None: all are
+
     @property
     def rows_are_shared(self) -> bool:
         """Whether a row is the same in all windows that hold it."""
-        return self.volatility is None and self.relative is None
+        return self.volatility is None and self.relative is None and self.known_until is None
 
 
 class Inputs(NamedTuple):
@@ -95,6 +98,7 @@ class Inputs(NamedTuple):
     weight: Float32[Array, "B"] | None = None  # None: 1
     observed_categorical: Int32[Array, "Voc E B"] | None = None
     seen: Bool[Array, "E B"] | None = None  # steps that are rows of the series; None: all
+    known_present: Bool[Array, "Vk T B"] | None = None
 
 
 def gather(
@@ -127,6 +131,10 @@ def gather(
     if series.relative is not None:
         steps = jnp.arange(1 - encoder_length, prediction_length + 1, dtype=jnp.float32) / encoder_length
         known_real = jnp.where(series.relative[:, None, None], steps[None, :, None], known_real)
+    known_present = None if series.known_present is None else take(series.known_present, rows)
+    if series.known_until is not None:
+        ahead = jnp.arange(1 - encoder_length, prediction_length + 1)
+        known_present &= ahead[None, :, None] <= series.known_until[:, None, None]
     inputs = Inputs(
         observed=observed,
         known_real=known_real,
@@ -144,12 +152,20 @@ def gather(
         if series.observed_categorical is None
         else take(series.observed_categorical, past),
         seen=seen,
+        known_present=known_present,
     )
     return inputs, take(series.target, rows[encoder_length:].T)
 
 
-# Fields of `Series`.
-NOT_BY_ROW = ("static_real", "static_categorical", "center", "scale", "classical", "relative")
+NOT_BY_ROW = (  # of `Series`
+    "static_real",
+    "static_categorical",
+    "center",
+    "scale",
+    "classical",
+    "relative",
+    "known_until",
+)
 
 
 def windows_alone(
@@ -244,10 +260,12 @@ def make_series(panel: Panel, encoding: Encoding, *, short_windows: bool = False
     missing = np.isnan(observed)
     absent = np.concatenate([missing, panel.frame[list(panel.observed_categorical)].isna().to_numpy(bool).T])
     in_past = absent[1:] & ~absent[:1]  # rows of the future have no target, and lie in no window's past
+    known_real = _scaled(panel.frame, panel.known_real, scalers, lengths)
+    unknown = np.isnan(known_real)
     static = panel.frame.iloc[[rows.start for _, rows in parts]]
     return Series(
         observed=np.where(missing, np.float32(0.0), observed),
-        known_real=_scaled(panel.frame, panel.known_real, scalers, lengths),
+        known_real=np.where(unknown, np.float32(0.0), known_real),
         known_categorical=_encoded(panel.frame, panel.known_categorical, encoding),
         static_real=_scaled(static, panel.static_real, scalers, [1] * len(parts)),
         static_categorical=_encoded(static, panel.static_categorical, encoding),
@@ -271,7 +289,18 @@ def make_series(panel: Panel, encoding: Encoding, *, short_windows: bool = False
         relative=np.array([name == RELATIVE_INDEX for name in panel.known_real])
         if RELATIVE_INDEX in panel.known_real
         else None,
+        known_present=~unknown if panel.masks_known and panel.known_real else None,
+        known_until=_known_until(panel),
     )
+
+
+def _known_until(panel: Panel) -> Int32[np.ndarray, " Vk"] | None:
+    """The number of steps ahead at which each known number is known, where those of lags are masked."""
+    made = panel.about.get("made", ())
+    lags = [lag_of(name) if name in made else None for name in panel.known_real]
+    if not (panel.masks_known and any(lags)):
+        return None
+    return np.array([lag or np.iinfo(np.int32).max for lag in lags], np.int32)
 
 
 def _scaled(

@@ -51,6 +51,11 @@ def export(seeds: Sequence[Run], directory: Path, *, overwrite: bool = False) ->
         raise UserError(f"{directory}: exists, and has {', '.join(other or there)}. {advice}")
     for run in seeds:
         scales.check_exported(run.data.encoding)
+        if run.data.whole.masks_known:
+            raise UserError(
+                "data.missing_known: found 'mask', which cannot be exported: a program needs all values of"
+                " known columns. Train with 'refuse', or forecast with tftjax predict."
+            )
     serialized, about = program.export_program(seeds), description(seeds)
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode() + serialized).hexdigest()
     directories.make(directory)

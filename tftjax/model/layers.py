@@ -282,9 +282,14 @@ class GatedResidualNetwork(nn.Module):
 
 
 class RealEmbedding(nn.Module):
-    """A linear map of its own for each real variable: `x_v * w_v + b_v`; zero where it is not `present`."""
+    """A linear map of its own for each real variable: `x_v * w_v + b_v`; zero where it is not `present`.
+
+    Attributes:
+      indicator: whether a variable has a vector of its own in place of zero, that of a missing value.
+    """
 
     hidden_size: int
+    indicator: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "V T B"], present: Bool[Array, "V T B"] | None = None) -> Embedded:
@@ -292,8 +297,11 @@ class RealEmbedding(nn.Module):
         kernel = self.param("kernel", glorot, (num_variables, 1, self.hidden_size))
         bias = self.param("bias", zeros, (num_variables, self.hidden_size))
         one = jnp.ones_like(x) if present is None else present.astype(x.dtype)
-        rows = jnp.stack([x * one, one], axis=1)
-        return Embedded((rows,), (jnp.concatenate([kernel, bias[:, None]], axis=1),))
+        rows, matrices = [x * one, one], [kernel, bias[:, None]]
+        if self.indicator:
+            missing = self.param("missing", zeros, (num_variables, self.hidden_size))
+            rows, matrices = [*rows, 1.0 - one], [*matrices, missing[:, None]]
+        return Embedded((jnp.stack(rows, axis=1),), (jnp.concatenate(matrices, axis=1),))
 
 
 class CategoricalEmbedding(nn.Module):

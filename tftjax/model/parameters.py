@@ -103,7 +103,7 @@ def _initializer(module: str, name: str):
         return _glorot_uniform
     if name == "embedding":
         return lambda rng, shape: rng.uniform(0.0, 0.1, shape)
-    constants = {"scale": 1.0, "bias": 0.0, "raw_weight": 0.0, "gate": 0.0}
+    constants = {"scale": 1.0, "bias": 0.0, "missing": 0.0, "raw_weight": 0.0, "gate": 0.0}
     return lambda rng, shape: np.full(shape, constants[name])
 
 

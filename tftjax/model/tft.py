@@ -124,10 +124,11 @@ class RowNetwork(nn.Module):
         """Embeds observed, known and static variables; None for a kind without any."""
         size = self.config.hidden_size
 
-        def both(name, real, categorical, cardinalities):
+        def both(name, real, categorical, cardinalities, present=None):
             parts = []
             if real.shape[0]:
-                parts.append(RealEmbedding(size, name=f"{name}_real")(real))
+                embedding = RealEmbedding(size, indicator=present is not None, name=f"{name}_real")
+                parts.append(embedding(real, present))
             if categorical.shape[0]:
                 embedding = CategoricalEmbedding(size, cardinalities, name=f"{name}_categorical")
                 parts.append(embedding(categorical))
@@ -143,7 +144,13 @@ class RowNetwork(nn.Module):
                 size, self.observed_cardinalities, name="embedding_observed_categorical"
             )
             observed = join([observed, embedding(inputs.observed_categorical, of_categories)])
-        known = both("embedding_known", inputs.known_real, inputs.known_categorical, self.known_cardinalities)
+        known = both(
+            "embedding_known",
+            inputs.known_real,
+            inputs.known_categorical,
+            self.known_cardinalities,
+            inputs.known_present,
+        )
         static = both(
             "embedding_static",
             inputs.static_real[:, None],

@@ -226,9 +226,8 @@ def hide_categories(
       whole: number of windows of the whole batch.
       cardinalities: number of codes of each variable; None: static ones, with one category a window.
     """
-    draws = codes.shape[0] if cardinalities is None else sum(cardinalities)
-    kept = jax.random.uniform(key, (draws, whole)) >= rate
-    kept = lax.dynamic_slice_in_dim(kept, first, codes.shape[-1], axis=1)
+    count = codes.shape[0] if cardinalities is None else sum(cardinalities)
+    kept = _draws(key, count, first, codes.shape[-1], whole) >= rate
     if cardinalities is not None:
         places = np.cumsum((0, *cardinalities[:-1]), dtype=np.int32)[:, None, None] + codes
         kept = kept[places, jnp.arange(codes.shape[-1])[None, None]]
@@ -272,7 +271,20 @@ def as_in_training(
         lengths = model.fewest_rows, model.encoder_length
         kept = shortened(hyperparameters.short_windows, stream, first, inputs.center.shape[0], whole, lengths)
         inputs = inputs._replace(seen=inputs.seen & kept)
+    if train.known_dropout:
+        present, stream = inputs.known_present, jax.random.fold_in(key, 4)
+        draws = _draws(stream, len(present), first, inputs.center.shape[0], whole)
+        past = jnp.arange(present.shape[1]) < program.config.model.encoder_length
+        kept = (draws >= hyperparameters.known_dropout)[:, None] | past[None, :, None]
+        inputs = inputs._replace(known_present=present & kept)
     return inputs
+
+
+def _draws(
+    key: Key[Array, ""], count: int, first: int | Int32[Array, ""], local: int, whole: int
+) -> Float[Array, "N B"]:
+    """Uniform numbers for this device's windows, a part of those for the whole batch."""
+    return lax.dynamic_slice_in_dim(jax.random.uniform(key, (count, whole)), first, local, axis=1)
 
 
 def shortened(
@@ -292,7 +304,7 @@ def shortened(
       lengths: fewest and most rows that a window keeps, one as likely as another.
     """
     fewest, most = lengths
-    draws = lax.dynamic_slice_in_dim(jax.random.uniform(key, (2, whole)), first, local, axis=1)
+    draws = _draws(key, 2, first, local, whole)
     rows = fewest + jnp.floor(draws[1] * (most + 1 - fewest)).astype(jnp.int32)
     kept = jnp.where(draws[0] < rate, rows, most)
     return jnp.arange(most - 1, -1, -1)[:, None] < kept[None]
