@@ -8,7 +8,8 @@ import pytest
 
 from tftjax.config.hyperparameters import hyperparameters, static_settings
 from tftjax.config.loading import from_dict
-from tftjax.data.checks import check_category_dropout
+from tftjax.config.train import TrainConfig
+from tftjax.data.checks import check_hidden
 from tftjax.data.panel import make_panel
 from tftjax.data.prepared import prepare
 from tftjax.errors import UserError
@@ -121,6 +122,8 @@ def test_a_rate_without_categories_is_refused():
     config, data, _ = categories_program(0.1)
     panel = make_panel(data.panel.frame[["y"]], target="y", observed=("y",))
     with pytest.raises(UserError, match=r"category_dropout: found 0\.1, and no observed or known column"):
-        check_category_dropout(panel, config.train.category_dropout)
-    check_category_dropout(panel, 0.0)
-    check_category_dropout(data.panel, 0.1)
+        check_hidden(panel, config.train)
+    check_hidden(panel, TrainConfig())
+    check_hidden(data.panel, config.train)
+    with pytest.raises(UserError, match=r"known_dropout: found 0\.2, and no known column of numbers"):
+        check_hidden(panel, TrainConfig(known_dropout=0.2))

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from tftjax.config.data import DataConfig
 from tftjax.config.loading import Config
 from tftjax.config.model import RegimeConfig
+from tftjax.config.train import TrainConfig
 from tftjax.data.conditions import regime_of, regime_values
 from tftjax.data.feature_sets import lag_of, source_of
 from tftjax.data.loading import date_column, feature_set_of, find_dataset, load_panel, table_of
@@ -84,7 +85,7 @@ def _checks(
         partial(check_batch_size, config.train.batch_size, len(train_starts)),
         partial(check_regimes, panel, last_rows, config.model.attention.regime),
         partial(check_lags, panel, config.model.prediction_length),
-        partial(check_category_dropout, panel, config.train.category_dropout),
+        partial(check_hidden, panel, config.train),
     ]
 
 
@@ -319,12 +320,18 @@ def check_lags(panel: Panel, prediction_length: int) -> None:
             )
 
 
-def check_category_dropout(panel: Panel, rate: float) -> None:
-    """Refuses to hide categories of columns where there are none, as a UserError."""
-    if rate and not panel.observed_categorical + panel.known_categorical:
+def check_hidden(panel: Panel, train: TrainConfig) -> None:
+    """Refuses to hide inputs at random where there are none, as a UserError."""
+    if train.category_dropout and not panel.observed_categorical + panel.known_categorical:
         raise UserError(
-            f"train.category_dropout: found {rate:g}, and no observed or known column of categories: there is"
-            " nothing to hide. Set it to 0; static ones are hidden by train.static_dropout."
+            f"train.category_dropout: found {train.category_dropout:g}, and no observed or known column of"
+            " categories: there is nothing to hide. Set it to 0; static ones are hidden by"
+            " train.static_dropout."
+        )
+    if train.known_dropout and not panel.known_real:
+        raise UserError(
+            f"train.known_dropout: found {train.known_dropout:g}, and no known column of numbers: there is"
+            " nothing to hide. Set it to 0, or name some in data.columns.known_real."
         )
 
 

@@ -68,7 +68,6 @@ class Series(NamedTuple):
     observed_categorical: Int32[Array, "Voc N"] | None = None  # None: there is none
     position: Int32[Array, "N"] | None = None  # rows of the series before each; None: all windows are whole
     relative: Bool[Array, "Vk"] | None = None  # which known real is the relative index; None: none is
-
     known_present: Bool[Array, "Vk N"] | None = None  # None: known numbers lack no value
     known_until: Int32[Array, "Vk"] | None = None  # steps ahead at which each is known; None: all are
 
@@ -280,27 +279,25 @@ def make_series(panel: Panel, encoding: Encoding, *, short_windows: bool = False
         classical=Classical(*(np.array(part, np.float32) for part in encoding.classical.values()))
         if encoding.classical
         else None,
-        observed_categorical=_encoded(panel.frame, panel.observed_categorical, encoding)
-        if panel.observed_categorical
-        else None,
         position=np.concatenate([np.arange(length, dtype=np.int32) for length in lengths])
         if short_windows
         else None,
-        relative=np.array([name == RELATIVE_INDEX for name in panel.known_real])
-        if RELATIVE_INDEX in panel.known_real
-        else None,
         known_present=~unknown if panel.masks_known and panel.known_real else None,
-        known_until=_known_until(panel),
+        **_of_some(panel, encoding),
     )
 
 
-def _known_until(panel: Panel) -> Int32[np.ndarray, " Vk"] | None:
-    """The number of steps ahead at which each known number is known, where those of lags are masked."""
-    made = panel.about.get("made", ())
+def _of_some(panel: Panel, encoding: Encoding) -> dict[str, np.ndarray]:
+    """The fields of `Series` that only some columns need."""
+    arrays, made = {}, panel.about.get("made", ())
+    if panel.observed_categorical:
+        arrays["observed_categorical"] = _encoded(panel.frame, panel.observed_categorical, encoding)
+    if RELATIVE_INDEX in made:
+        arrays["relative"] = np.array([name == RELATIVE_INDEX for name in panel.known_real])
     lags = [lag_of(name) if name in made else None for name in panel.known_real]
-    if not (panel.masks_known and any(lags)):
-        return None
-    return np.array([lag or np.iinfo(np.int32).max for lag in lags], np.int32)
+    if panel.masks_known and any(lags):
+        arrays["known_until"] = np.array([lag or np.iinfo(np.int32).max for lag in lags], np.int32)
+    return arrays
 
 
 def _scaled(

@@ -30,7 +30,8 @@ CHANGES = {  # transforms of the target that need the row before
 def raw_columns(panel: Panel) -> tuple[str, ...]:
     """The columns of numbers that the program takes of each row, but the features of the calendar."""
     real = panel.observed + panel.known_real + panel.static_real
-    return tuple(name for name in real if name not in lags(panel) and name != RELATIVE_INDEX)
+    made = {*lags(panel), RELATIVE_INDEX} & {*panel.about.get("made", ())}
+    return tuple(name for name in real if name not in made)
 
 
 def lags(panel: Panel) -> dict[str, int]:
@@ -138,7 +139,7 @@ def _columns(panel: Panel, encoding: Encoding, rows: Float[Array, "B R V"]) -> d
     transform = panel.about.get("target_transform", "none")
     if transform in CHANGES:
         columns[panel.target] = CHANGES[transform](levels, scales.shifted(levels, 1))
-    if RELATIVE_INDEX in panel.known_real:
+    if RELATIVE_INDEX in panel.about.get("made", ()):
         columns[RELATIVE_INDEX] = jnp.zeros_like(levels)
     return columns | {
         name: scales.shifted(columns[source_of(name, panel.target)], lag) for name, lag in lags(panel).items()
