@@ -172,7 +172,7 @@ def test_the_same_quantiles_as_predict(settings, tmp_path):
 
 
 def test_short_windows_and_inputs_made_by_their_names(tmp_path):
-    """Of a whole window, and of one of as few rows as may be, after four for the lags, with a new category."""
+    """Of a whole window, and of one of the fewest rows, after four for the lags, with a new category."""
     columns = {"target": "ret", "observed": ["vix"], "observed_categorical": ["phase"]}
     columns |= {"known_real": ["lag_2", "lag_4_of_vix", "relative_index"]}
     rows = table_of("a").drop(columns=["stock", "fee", "flow", "sector"])
