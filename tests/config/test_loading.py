@@ -374,6 +374,7 @@ def test_hyperparameters_are_the_floats_of_the_config():
     }
     loss = {key: float(value) for key, value in raw["loss"].items()}
     train = {"learning_rate": 0.02, "weight_decay": 0.05, "max_grad_norm": 5.0}
+    train |= {"category_dropout": 0.0, "short_windows": 0.0, "known_dropout": 0.0}
     assert values == Hyperparameters(dropout_rate=0.3, **loss, **train, **attention)
     assert all(type(value) is float for value in values)
 

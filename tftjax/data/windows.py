@@ -113,12 +113,12 @@ def gather(
     def take(array, at):
         return jnp.asarray(array).at[..., at].get(mode="promise_in_bounds")
 
-    seen, number = None, take(series.row_series, starts + (encoder_length - 1))
+    seen = None
     if series.position is not None:
         begun = take(series.position, rows[encoder_length - 1])
         rows = jnp.maximum(rows, (rows[encoder_length - 1] - begun)[None])
         seen = begun[None] >= jnp.arange(encoder_length - 1, -1, -1)[:, None]
-    past = rows[:encoder_length]
+    past, number = rows[:encoder_length], take(series.row_series, starts if seen is None else rows[0])
     observed = take(series.observed, past)
     center, scale = take(series.center, number), take(series.scale, number)
     if series.volatility is not None:
