@@ -12,7 +12,7 @@ from tftjax.config.loading import from_dict
 from tftjax.data.checks import check_lags
 from tftjax.data.encoding import fit_encoding
 from tftjax.data.loading import load_panel
-from tftjax.data.windows import gather, make_series
+from tftjax.data.windows import gather, make_series, rows_are_shared
 from tftjax.errors import UserError
 from tftjax.model import forecast
 from tftjax.predict import extend_panel
@@ -81,7 +81,7 @@ def test_what_is_observed_later_changes_no_window(last):
 def test_the_index_is_each_window_s_own_where_rows_are_shared():
     model, tree, series = small(known=("real",))
     series = series._replace(relative=np.array([False, True]))
-    assert not series.rows_are_shared
+    assert not rows_are_shared(series)
     found = jax.jit(functools.partial(forecast.map_windows, model, of=outputs))(tree, series, STARTS)
     inputs, _ = gather(series, STARTS, 5, 3)
     expected = jax.jit(lambda i: forecast.forecast_batch(model, tree, i))(inputs)[0]

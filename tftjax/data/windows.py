@@ -71,11 +71,6 @@ class Series(NamedTuple):
     known_present: Bool[Array, "Vk N"] | None = None  # None: known numbers lack no value
     known_until: Int32[Array, "Vk"] | None = None  # steps ahead at which each is known; None: all are
 
-    @property
-    def rows_are_shared(self) -> bool:
-        """Whether a row is the same in all windows that hold it."""
-        return self.volatility is None and self.relative is None and self.known_until is None
-
 
 class Inputs(NamedTuple):
     """A batch of windows, features first, batch last; T = E encoder rows + P target rows.
@@ -154,6 +149,11 @@ def gather(
         known_present=known_present,
     )
     return inputs, take(series.target, rows[encoder_length:].T)
+
+
+def rows_are_shared(series: Series) -> bool:
+    """Whether a row is the same in all windows that hold it."""
+    return series.volatility is None and series.relative is None and series.known_until is None
 
 
 NOT_BY_ROW = (  # of `Series`

@@ -12,7 +12,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from tftjax.config.hyperparameters import Hyperparameters
-from tftjax.data.windows import Inputs, Series, gather
+from tftjax.data.windows import Inputs, Series, gather, rows_are_shared
 from tftjax.model.layers import Dropout
 from tftjax.model.tft import Selected, TemporalFusionTransformer, TFTOutput
 from tftjax.runtime import MESH_AXIS, OnMesh, device_mesh
@@ -123,7 +123,7 @@ def map_windows(
 
     Args:
       starts: first row of each window; successive ones that overlap share what is made of single rows, unless
-        a row is another one in each (`Series.rows_are_shared`).
+        a row is another one in each (`rows_are_shared`).
       of: makes arrays whose first axis is the window of the inputs and the output of a chunk.
       hyperparameters: see `forecast_batch`.
     Returns:
@@ -138,7 +138,7 @@ def map_windows(
         lengths = model.config.encoder_length, model.config.prediction_length
         inputs, _ = gather(series, chunk_starts, *lengths)
         selected = None
-        if series.rows_are_shared:  # else a row is another one in each window, as in units of its own
+        if rows_are_shared(series):  # else a row is another one in each window, as in units of its own
             selected = select_once(model, parameters, series, chunk_starts, hyperparameters)
         return of(inputs, model.apply({"params": parameters}, inputs, None, hyperparameters, selected))
 
