@@ -215,7 +215,7 @@ def test_an_unknown_command_is_refused(capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main(["trian"])
     assert stopped.value.code == 2
-    assert "invalid choice: 'trian'" in capsys.readouterr().err
+    assert "found 'trian', expected a command. Did you mean 'train'?" in capsys.readouterr().err
 
 
 FINDER = """

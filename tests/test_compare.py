@@ -180,6 +180,9 @@ def test_bad_input(tmp_path, capsys):
     a, short = write(tmp_path, "a"), write(tmp_path, "short", days=29)
     (tmp_path / "empty").mkdir()
     assert compare.main([str(a), str(tmp_path / "empty")]) == 2
+    assert compare.main([str(a), str(tmp_path / "shorts")]) == 2
+    assert "shorts: not a run: no such folder (in" in capsys.readouterr().err
+    assert compare.main([str(a), str(tmp_path / "empty")]) == 2
     assert "predictions.csv: missing. Make it: python -m tftjax.evaluate" in capsys.readouterr().err
     assert compare.main([str(short), str(short)]) == 2
     captured = capsys.readouterr()

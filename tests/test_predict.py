@@ -222,10 +222,16 @@ def test_bad_data_is_exit_code_2(trained, tmp_path, capsys, change, words):
     assert words in error
 
 
+def test_flags_that_name_nothing_are_named(trained, tmp_path, capsys):
+    assert predict.main([str(trained.directory), "--data", str(tmp_path / "nowhere.csv")]) == 2
+    assert "error: --data, in Python data=: " in capsys.readouterr().err
+    assert predict.main([str(trained.directory), "--as-of", "2100-01-01"]) == 0
+    assert f"2100-01-01: the data's last row is of {LAST.date()}" in capsys.readouterr().err
+
+
 def test_what_is_no_run_is_exit_code_2(tmp_path, capsys):
     assert predict.main([str(tmp_path)]) == 2
     assert "not a run" in capsys.readouterr().err
-    assert predict.main([str(tmp_path), "--data", str(tmp_path / "nowhere.csv")]) == 2
     with pytest.raises(SystemExit) as stop:
         predict.main([str(tmp_path), "--as-of", "yesterday"])
     assert stop.value.code == 2

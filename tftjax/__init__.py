@@ -30,7 +30,7 @@ def face(package: str, **modules: str) -> tuple[list[str], Callable[[str], Any]]
 
 __all__, __getattr__ = face(
     __name__,
-    api="Backtest Run Search Sweep backtest fit fit_sweep load search",
+    api="Backtest LearningRates Run Search Sweep backtest find_learning_rate fit fit_sweep load search",
     config="Config",
     errors="UserError",
 )

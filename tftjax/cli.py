@@ -354,6 +354,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not argv:
         parser.print_help()
         return 0
+    if argv[0] not in COMMANDS and not argv[0].startswith("-"):
+        from tftjax.config.section import nearest
+
+        parser.error(f"found {argv[0]!r}, expected a command. {nearest(argv[0], list(COMMANDS))}")
     arguments = parser.parse_args(argv)
     try:
         run = door(arguments.command).main

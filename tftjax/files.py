@@ -1,6 +1,7 @@
 """Reading JSON, writing files whole or not at all, and keeping them for one process."""
 
 import contextlib
+import difflib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,16 @@ from tftjax.errors import UserError, cut
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+def near(path: Path) -> str:
+    """The names beside a path that does not exist, up to five like it first, as part of a sentence."""
+    folder = path.parent
+    if not folder.is_dir():
+        return f" (there is no folder {folder} either)"
+    names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    nearest = difflib.get_close_matches(path.name, names, n=5, cutoff=0.4) or names[:10]
+    return f" (in {folder} there are: {', '.join(nearest)})" if nearest else f" ({folder} is empty)"
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:

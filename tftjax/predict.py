@@ -24,6 +24,7 @@ import pandas as pd
 from tftjax import files, runtime
 from tftjax.config.data import DataConfig
 from tftjax.data.feature_sets import known_input, source_of
+from tftjax.data.loading import find_dataset
 from tftjax.data.newest import load_like, newest_rows
 from tftjax.data.panel import (
     Panel,
@@ -207,8 +208,8 @@ def _long_enough(run: runs.Run, parts: Mapping[str, Panel]) -> list[Panel]:
         raise UserError(
             f"prediction: found {rows} rows{each} to {last}, the run's windows have at least"
             f" {model_config.fewest_rows} rows of the past ({fewest}), its data.target_scale is"
-            f" {encoding.target_scale!r}: expected at least {max(needed.values())} rows. Give more rows, or a"
-            f" later {both('--as-of')}."
+            f" {encoding.target_scale!r}: expected at least {max(needed.values())} rows. Give those before"
+            f" them too, or a later {both('--as-of')}, if one was given."
         )
     if short:
         rows = max(needed[name] for name in short)
@@ -402,6 +403,8 @@ def load_rows(
         panel, words = newest_rows(trained, config)
         log.info(f"data: {words}, to {panel.frame.index.max().date()}")
     else:
+        if isinstance(data, str):
+            find_dataset(data, both("--data"))
         panel = load_like(trained, config.model_copy(update={"end": None}), data)
     if as_of is not None:
         before = panel.frame.index <= pd.Timestamp(as_of)
@@ -409,6 +412,8 @@ def load_rows(
             raise UserError(
                 f"{both('--as-of')}{as_of}: the first row of the data is of {panel.frame.index.min().date()}."
             )
+        if panel.frame.index.max() < pd.Timestamp(as_of):
+            log.info(f"{both('--as-of')}{as_of}: the data's last row is of {panel.frame.index.max().date()}")
         panel = ended(panel, before)
     if future is not None:
         panel = with_future(panel, read_future(future, panel, _date_column(run)))

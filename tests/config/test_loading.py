@@ -87,7 +87,13 @@ def test_the_nine_are_short_and_write_their_settings_out(name):
     # How forecasts are judged, how long a gap may be and how a table of one's own is read came later, and are
     # no part of the experiments.
     left_out = {key for key in known_keys() if key not in written}
-    later = ("evaluation.", "functions.", "loss.own_weights", "model.attention.", "data.max_gap")
+    later = (
+        "evaluation.",
+        "functions.",
+        "loss.own_weights",
+        "model.attention.",
+        "data.max_gap",
+    )
     later += (
         "data.wide",
         "data.target_transform",
@@ -100,7 +106,7 @@ def test_the_nine_are_short_and_write_their_settings_out(name):
     later += ("train.stop_after", "train.max_steps", "train.ema_decay", "train.keep", "train.half_life")
     later += ("train.warmup_share", "data.val_blocks", "data.train_on_val", "data.scale_features")
     later += ("train.static_dropout", "train.category_dropout", "train.known_dropout", "train.short_windows")
-    later += ("model.min_encoder_length", "data.missing_known")
+    later += ("model.min_encoder_length", "data.missing_known", "loss.horizon_weights")
     assert {key for key in left_out if not key.startswith(later)} <= VARIANTS
     assert written <= set(known_keys())
 
@@ -222,6 +228,8 @@ def test_a_config_is_frozen_and_hashable():
         ({"data": {"wide": "yes"}}, ['data.wide: found "yes", expected true or false (a table with']),
         ({"data": {"return_unit": "bp"}}, ["data.return_unit", '"decimal", "percent"']),
         ({"loss": {"target_std": 0}}, ["loss.target_std: found 0", "above 0", "decimal"]),
+        ({"loss": {"horizon_weights": {"2": 1}}}, ["prediction_length (1; found '2')"]),
+        ({"loss": {"horizon_weights": {"1": 0}}}, ["a weight above 0: the loss would be 0"]),
         ({"loss": {"mean_weight": math.nan}}, ["loss.mean_weight: found NaN"]),
         ({"loss": {"mean_weight": math.inf}}, ["loss.mean_weight: found Infinity"]),
         ({"name": "../escape"}, ['name: found "../escape"', "letters, digits"]),

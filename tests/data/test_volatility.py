@@ -46,7 +46,7 @@ def test_storminess_counts_quantiles():
     reference = np.array([4.0, 1.0, np.nan, 3.0, 2.0])  # thirds at 2 and 3, median 2.5
     volatility = np.array([2.0, 2.6, 3.0, 3.1, np.nan])
     assert storminess(volatility, reference, (1 / 3, 2 / 3)).tolist() == [0, 1, 1, 2, 0]
-    assert storminess(volatility, reference).tolist() == [0, 0, 0, 1, 0]
+    assert storminess(volatility, reference, (2 / 3,)).tolist() == [0, 0, 0, 1, 0]
     assert storminess(volatility, reference, (0.5,)).tolist() == [0, 1, 1, 1, 0]
 
 

@@ -192,7 +192,7 @@ def test_a_changed_value_in_the_panel_is_found(begun):
 
 def test_opening_what_is_no_run_or_has_no_checkpoint(begun, tmp_path):
     _, _, directory = begun
-    with pytest.raises(UserError, match=r"no config\.json"):
+    with pytest.raises(UserError, match="nothing: not a run: no such folder"):
         runs.open_run(tmp_path / "nothing")
     with pytest.raises(UserError, match=r"no checkpoint yet.*--resume"):
         runs.open_run(directory)

@@ -82,6 +82,7 @@ def stand_in(happens):
             }
             return state._replace(**changed), metrics
 
+        run_epoch.executable = lambda *arguments: None  # as if compiled
         return run_epoch
 
     return compile_epoch

@@ -10,8 +10,10 @@ import pandas as pd
 import pytest
 from jax.sharding import PartitionSpec
 
+from tftjax.config.functions import NO_FUNCTIONS
 from tftjax.config.hyperparameters import hyperparameters
 from tftjax.config.loading import Config
+from tftjax.config.loss import LossConfig
 from tftjax.config.model import AttentionConfig, ModelConfig, RegimeConfig
 from tftjax.config.train import TrainConfig
 from tftjax.data.panel import make_panel
@@ -22,7 +24,9 @@ from tftjax.model.parameters import to_tree
 from tftjax.runtime import compiler_options, device_mesh
 from tftjax.storage import checkpoint
 from tftjax.train.step import (
+    Program,
     compile_epoch,
+    forecast_losses,
     init_state,
     make_program,
     state_from_arrays,
@@ -123,6 +127,22 @@ def stepped(trained):
         return jax.device_get(result)
 
     return SimpleNamespace(step=step, starts=starts)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize(("weights", "expected"), [(None, 0.0081), ([0.0, 2.0], 0.0018)])
+def test_steps_weigh_in_the_loss_as_the_config_says(jit, weights, expected):
+    """Steps of weights 4 and 1, with mean 1 so 1.6 and 0.4; errors of 0.04 and 0.02, a mean level of 0.45."""
+    config = CONFIG.model_copy(update={"loss": LossConfig(horizon_weights={"1": 4.0})})
+    program = Program(config, None, None, None, (), NO_FUNCTIONS)
+    targets = jnp.array([[0.04, 0.0], [0.0, 0.02]])
+    weights = None if weights is None else jnp.array(weights)
+
+    def pinball(targets):
+        losses = forecast_losses(jnp.zeros((2, 2, 3)), targets, jnp.ones(2), RATES, program, weights)
+        return losses["quantile_loss"]
+
+    assert (jax.jit(pinball) if jit else pinball)(targets) == pytest.approx(expected, rel=1e-5)
 
 
 def assert_same(a, b):

@@ -152,7 +152,7 @@ def test_pooled_pinball_and_gains_by_hand(pooled):
     assert test["p"] is None  # too few days
     gains = gains_table(pool, list(forecasts.values()))
     gains = gains[gains["forecast"] == "a, ensemble of 2"].set_index("part")
-    # Volatility 10 30 20 40 5, its median 20: days 2 and 4 are stormy. Only the level 0.1 is a tail.
+    # Volatility 10 30 20 40 5, its upper third above 26.7: days 2 and 4 are stormy. Level 0.1 is the tail.
     stormy, tail = [1, 3], [0]
     whole = (own - flat).mean()
     inside = (own - flat)[np.ix_(stormy, tail)].sum() / 15

@@ -7,6 +7,6 @@ from tftjax import face
 
 __all__, __getattr__ = face(
     __name__,
-    results="Backtest Run Search Sweep",
-    training="backtest fit fit_sweep load search",
+    results="Backtest LearningRates Run Search Sweep",
+    training="backtest find_learning_rate fit fit_sweep load search",
 )

@@ -41,6 +41,7 @@ from tftjax.sweep.ensembles import average, open_runs
 from tftjax.sweep.final import refit_seeds
 from tftjax.sweep.results import ranking, read_results
 from tftjax.train import pictures
+from tftjax.train.learning_rates import RangeTest
 from tftjax.train.monitor import read_history
 from tftjax.train.run import refit
 from tftjax.tune.results import read_importance, read_trials
@@ -390,6 +391,40 @@ def _figure(engine: str, drawing: Any, charts: Callable[[], Sequence[Any]]) -> A
     return (
         theme.figure_of(drawing) if engine == "matplotlib" else chart.plotly_figure(charts(), drawing.title)
     )
+
+
+@dataclass(frozen=True, repr=False)
+class LearningRates:
+    """A learning-rate range test.
+
+    Attributes:
+      name: the config's.
+      tested: losses by seed and rate, and the rate that they suggest.
+    """
+
+    name: str
+    tested: RangeTest
+
+    @property
+    def suggested(self) -> float:
+        """The rate to train with: a tenth of that of the lowest loss."""
+        return self.tested.suggested
+
+    @property
+    def losses(self) -> pd.DataFrame:
+        """Losses in return units by learning rate: a column a seed, and their smoothed mean."""
+        columns = {f"seed {number}": losses for number, losses in enumerate(self.tested.losses, start=1)}
+        index = pd.Index(self.tested.rates, name="learning_rate")
+        return pd.DataFrame({**columns, "smoothed": self.tested.smoothed}, index=index)
+
+    def plot(self) -> Any:
+        """The losses over the rates, as a figure of matplotlib."""
+        from tftjax.plots import theme, training
+
+        return theme.figure_of(training.rates_drawing(*self.tested, self.name))
+
+    def __repr__(self) -> str:
+        return f"LearningRates(suggested={self.suggested:g})"
 
 
 @dataclass(frozen=True, repr=False)

@@ -15,8 +15,8 @@ import pandas as pd
 
 from tftjax import runtime
 from tftjax.api.arguments import Given, as_json, check_number, make_config
-from tftjax.api.results import Backtest, Run, Search, Sweep
-from tftjax.config.functions import Functions
+from tftjax.api.results import Backtest, LearningRates, Run, Search, Sweep
+from tftjax.config.functions import NO_FUNCTIONS, Functions
 from tftjax.config.loading import Config
 from tftjax.data.loading import FRAME, load_panel, use_panel
 from tftjax.data.panel import Panel
@@ -30,7 +30,7 @@ from tftjax.storage.directories import RunDirectory, SearchDirectory, sweep_of
 from tftjax.sweep.ensembles import open_runs
 from tftjax.sweep.plan import Member, check_space, make_plan
 from tftjax.sweep.run import Trained, conclude, load_data, sweep
-from tftjax.train.run import train
+from tftjax.train.run import train, try_learning_rates
 from tftjax.tune import folder as searches
 from tftjax.tune.run import tune
 from tftjax.walkforward import results as walk_results
@@ -97,6 +97,20 @@ def fit(
         return Sweep(place, functions).run()
     train(config, place, panel=_loaded(frame, panel, config), **flags)
     return Run(place, (runs.open_run(place, functions=functions),))
+
+
+def find_learning_rate(data: Table = None, config: Given = None, **fields: Any) -> LearningRates:
+    """Trains a few hundred steps at learning rates that grow, and suggests one; keeps nothing.
+
+    Args:
+      data, config, fields: see `fit`.
+
+    Raises:
+      UserError: see the message.
+    """
+    _start()
+    frame, panel, config = _settle(data, config, fields, NO_FUNCTIONS)
+    return LearningRates(config.name, try_learning_rates(config, _loaded(frame, panel, config)))
 
 
 def fit_sweep(

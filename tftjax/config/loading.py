@@ -57,6 +57,22 @@ class Config(Section):
             )
         return loss
 
+    @field_validator("loss")
+    @classmethod
+    def _horizons_are_forecast(cls, loss: LossConfig, info: ValidationInfo) -> LossConfig:
+        model, weights = info.data.get("model"), loss.horizon_weights
+        if model is None or not weights:
+            return loss
+        steps = model.prediction_length
+        unknown = [key for key in weights if key not in map(str, range(1, steps + 1))]
+        if unknown:
+            raise ValueError(
+                f"in horizon_weights steps from 1 to model.prediction_length ({steps}; found {unknown[0]!r})"
+            )
+        if not any(loss.weights_of(steps)):
+            raise ValueError("a step in horizon_weights with a weight above 0: the loss would be 0")
+        return loss
+
     @field_validator("train")
     @classmethod
     def _unseen_series_are_trained_for(cls, train: TrainConfig, info: ValidationInfo) -> TrainConfig:

@@ -61,6 +61,11 @@ class LossConfig(Section):
         description="what is minimised: the pinball loss of the quantiles, or the negative log-likelihood of"
         " the Student t that a head 'correction' or 'student_t' stands for; validation judges quantiles",
     )
+    horizon_weights: dict[str, Annotated[float, Field(ge=0, le=1e6)]] = Field(
+        {},
+        description="by step of the forecast, from 1, its weight in the loss beside the others'; 1 where left"
+        " out, and scaled so that their mean is 1",
+    )
     own_weights: dict[str, Annotated[float, Field(ge=0, le=1e6)]] = Field(
         {}, description="weights of penalties that were handed to tftjax.fit, by name; 1 where left out"
     )
@@ -77,3 +82,9 @@ class LossConfig(Section):
     scale: Literal["return", "standardized"] = Field(
         "return", description="'standardized' divides every quantity by target_std: weights are pure numbers"
     )
+
+    def weights_of(self, steps: int) -> tuple[float, ...]:
+        """The weight of each step of a forecast, from the first, with mean 1 if any is above 0."""
+        given = [self.horizon_weights.get(str(step), 1.0) for step in range(1, steps + 1)]
+        mean = sum(given) / steps
+        return tuple(weight / mean if mean else 0.0 for weight in given)

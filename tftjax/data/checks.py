@@ -246,7 +246,7 @@ def check_own_unit(sd: float, target_std: float, data: DataConfig) -> None:
     _check_moves(sd, target_std, f"{found}, expected returns. ")
     if data.target_transform != "none":
         return
-    meant = f" If the returns are what they seem, set loss.target_std to about {sd:.2g}."
+    meant = f" If the returns are right as they are, say so: set loss.target_std to {sd:.2g}."
     if sd > WILDEST and data.return_unit == "percent":
         raise UserError(
             f"{found}, after division by 100; expected at most {WILDEST:g}. The target seems to be no return"

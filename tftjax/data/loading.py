@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int, Shaped
 
+from tftjax import files
 from tftjax.config.data import DataConfig
 from tftjax.data.alignment import (
     RELEASE_RULES,
@@ -45,7 +46,7 @@ from tftjax.data.panel import (
     read_panel,
     select_rows,
 )
-from tftjax.data.raw.cells import NEVER, near
+from tftjax.data.raw.cells import NEVER
 from tftjax.data.raw.fred_csv import read_fred_folder
 from tftjax.data.tables.future import FUTURE, ended, future_to_json, split_future
 from tftjax.data.tables.table import Table, file_table, frame_table, read_table
@@ -598,6 +599,6 @@ def find_dataset(dataset: str, key: str = "data.dataset") -> Path:
     except OSError as error:
         raise UserError(f"{key}: {dataset!r} cannot be looked up ({error.strerror or error}).") from error
     raise UserError(
-        f"{key}: {dataset!r} is neither a folder nor a file{near(path.name, path.parent)}."
+        f"{key}: {dataset!r} is neither a folder nor a file{files.near(path)}."
         ' Expected "embedded", "synthetic", a folder of FRED CSV files, or a CSV or Parquet file.'
     )

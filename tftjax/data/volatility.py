@@ -15,7 +15,7 @@ MIN_VOLATILITY = 1e-8  # return; keeps rows of zero returns divisible
 
 # Columns of implied or realised volatility, the better forecast first.
 VOLATILITY_COLUMNS = ("VIX", "Realized_Vol_21d")
-STORMY = 2 / 3  # quantile of a volatility above which a day is stormy, by default
+STORMY = 2 / 3  # quantile of a volatility above which a day is stormy
 
 
 def ewma_volatility(returns: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
@@ -36,7 +36,8 @@ def volatility_column(panel: Panel, chosen: str | None) -> str | None:
     """The observed column that counts as implied volatility; None without one.
 
     Args:
-      chosen: `data.volatility`; None takes the first of VOLATILITY_COLUMNS that there is.
+      chosen: `data.volatility`; None takes the first of VOLATILITY_COLUMNS that there is, in letters of any
+        case.
     Raises:
       UserError: `chosen` is no observed column but the target.
     """
@@ -46,7 +47,9 @@ def volatility_column(panel: Panel, chosen: str | None) -> str | None:
             f"data.volatility: found {chosen!r}, expected one of the observed columns:"
             f" {', '.join(names) or 'there are none'}. Correct the name, or leave it out."
         )
-    return chosen or next((name for name in VOLATILITY_COLUMNS if name in names), None)
+    known = [name.lower() for name in VOLATILITY_COLUMNS]
+    named = [name for name in names if name.lower() in known]
+    return chosen or min(named, key=lambda name: known.index(name.lower()), default=None)
 
 
 def carried_forward(values: Float[np.ndarray, " R"]) -> Float[np.ndarray, " R"]:
@@ -72,12 +75,12 @@ def known_volatility(panel: Panel, column: str | None = None) -> Float64[np.ndar
 def storminess(
     volatility: Float[np.ndarray, " N"],
     reference: Float[np.ndarray, " M"],
-    levels: Sequence[float] = (STORMY,),
+    levels: Sequence[float],
 ) -> Int[np.ndarray, " N"]:
     """Number of quantiles of a reference that each volatility is above; one above the last is stormy.
 
-    A missing volatility is above none. Tables and figures differ in the reference, and with it in the level:
-    thirds of the volatilities before the days judged, or the median of these days themselves.
+    A missing volatility is above none. Tables and figures differ in the reference: the volatilities before
+    the days judged, or those of these days themselves.
 
     Args:
       volatility: volatility known before each day or window.
@@ -93,7 +96,6 @@ def stormy_days(
     reference: Bool[np.ndarray, " N"],
     *,
     column: str | None = None,
-    level: float = STORMY,
 ) -> Bool[np.ndarray, " T"]:
     """Marks the days before which the known volatility was high, in a panel of one series.
 
@@ -101,7 +103,6 @@ def stormy_days(
       dates: days of the answer.
       reference: marks the rows whose volatilities before them the quantile is taken of.
       column: see `known_volatility`.
-      level: see `storminess`.
     """
     before = pd.Series(known_volatility(panel, column), panel.frame.index).shift()
-    return storminess(before[dates].to_numpy(), before[reference].to_numpy(), (level,)) == 1
+    return storminess(before[dates].to_numpy(), before[reference].to_numpy(), (STORMY,)) == 1

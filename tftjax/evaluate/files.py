@@ -19,7 +19,7 @@ from tftjax.evaluate.metrics import Forecast, Target, median, pinball_losses
 from tftjax.evaluate.quality import MODES
 from tftjax.evaluate.scoring import SPLITS, BaselineScores, Score, by_day, rows_by_series, target_rows
 from tftjax.storage import runs
-from tftjax.storage.directories import EvaluationDirectory, ForecastDirectory
+from tftjax.storage.directories import EvaluationDirectory, ForecastDirectory, no_folder
 
 # (forecast, target, quantiles) -> loss of each window and step [N P]; lower is better. Besides these,
 # "pinball/LEVEL" is the pinball loss of one quantile.
@@ -428,6 +428,8 @@ def period(predictions: Predictions) -> str:
 
 def read_predictions(directory: Path, split: str, remedy: str | None = None) -> Predictions:
     """Reads a split of predictions.csv; see `read_evaluation`."""
+    if not directory.is_dir():
+        raise UserError(no_folder(directory))
     runs.check_judged(directory)
     path = ForecastDirectory(directory).evaluation.predictions
     remedy = remedy or f"python -m tftjax.evaluate {directory}"

@@ -45,6 +45,8 @@ WATCHED = tuple(subplot for subplot in SUBPLOTS if len(subplot.lines) <= 2)
 # Room in px: beside the figure and between columns, for labels of ticks; above a subplot, for its title and a
 # legend of two rows; below the last one.
 LEFT, RIGHT, BETWEEN, ABOVE, BELOW = 50, 24, 50, 52, 38
+SEED, MEAN = Key("a seed's batches", "blue", opacity=0.35), Key("mean, smoothed", "blue")
+LOWEST, TAKEN = Key("lowest", "ink", "dotted"), Key("to take", "green", "dashed")
 BEST, WARNED = Key("best epoch", "ink", "dotted"), Key("epoch with a warning", "red", "band", 0.14)
 
 
@@ -117,6 +119,53 @@ def course(
         axes.tick_params(labelbottom=True)
     for axes in grid[len(subplots) :]:
         axes.set_visible(False)
+
+
+def rates_drawing(
+    rates: np.ndarray,
+    losses: np.ndarray,
+    smoothed: np.ndarray,
+    lowest: float,
+    suggested: float,
+    name: str,
+) -> Drawing:
+    """`rates_curve` with a title.
+
+    Args:
+      name: the config's name, for the title.
+    """
+    marked = {LOWEST: lowest, TAKEN: suggested}
+    draw = partial(rates_curve, rates=rates, losses=losses, smoothed=smoothed, marked=marked)
+    title = f"{name}: loss while the learning rate grows; to take: {suggested:g}"
+    return Drawing(draw, title, (SEED, MEAN, LOWEST, TAKEN))
+
+
+def rates_curve(
+    figure: Figure,
+    theme: Theme,
+    rates: np.ndarray,
+    losses: np.ndarray,
+    smoothed: np.ndarray,
+    marked: Mapping[Key, float],
+) -> None:
+    """Draws the loss of a learning-rate range test over the rates.
+
+    Args:
+      losses: of batches, by seed and rate.
+      smoothed: their mean over seeds, smoothed, by rate; of what is infinite, nothing is drawn.
+      marked: rates, by the line that marks them.
+    """
+    theme.set_height(figure, 260, 220)
+    axes = figure.subplots()
+    for of_seed in losses:
+        axes.plot(rates, 1e3 * of_seed, linewidth=0.6, alpha=SEED.opacity, **SEED.line)
+    axes.plot(rates, 1e3 * np.where(np.isfinite(smoothed), smoothed, np.nan), linewidth=2, **MEAN.line)
+    for key, rate in marked.items():
+        axes.axvline(rate, linewidth=1.2, **key.line)
+    axes.set(xscale="log", xlabel="learning rate", ylabel="loss, 1e-3")
+    axes.xaxis.set_major_formatter("{x:g}")
+    drawn = 1e3 * smoothed[np.isfinite(smoothed)]
+    axes.set_ylim(0.7 * drawn.min(), 1.3 * min(drawn.max(), 5 * drawn.min()))
 
 
 def _place(figure: Figure, theme: Theme, rows: int, columns: int) -> None:

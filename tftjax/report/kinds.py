@@ -17,7 +17,7 @@ from tftjax.errors import UserError
 from tftjax.evaluate.files import Evaluation, check_comparable, read_evaluation
 from tftjax.evaluate.scoring import SPLITS
 from tftjax.evaluate.significance import MIN_DAYS, Difference
-from tftjax.storage.directories import RunDirectory, SweepDirectory, TrainingDirectory
+from tftjax.storage.directories import RunDirectory, SweepDirectory, TrainingDirectory, no_folder
 
 OURS = b"Written by python -m tftjax.report"  # in the footer of every page
 
@@ -103,6 +103,10 @@ def kind_of(directory: Path) -> str:
     if not run.config.is_file():
         if parts_of(directory):
             return "folder"
+        if not directory.is_dir():
+            raise UserError(
+                no_folder(directory, "run, sweep or walk-forward", f"{run.made_by}, {sweep.made_by}")
+            )
         raise UserError(
             f"{directory}: neither a run (it has no {run.config.name}) nor a sweep or walk-forward (it has no"
             f" {sweep.plan.name}) nor a folder of these. Give a directory that {run.made_by},"

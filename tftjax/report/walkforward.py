@@ -153,7 +153,7 @@ def _by_fold(walk: Walk, panel: Panel) -> list[Part]:
     stormy = text = None
     if panel.id_column is None:
         stormy, name = stormy_days(walk, panel), volatility_name(panel, walk.members)
-        text = Text(f"Shaded: dates before which {name} was above its median over these test dates.")
+        text = Text(f"Shaded: dates before which {name} was in its upper third over these test dates.")
     numbers = Details("Fold by fold in numbers", [summary.skill(walk), summary.directions(walk)])
     return [gain_picture(summary.gain_data(walk, stormy)), text, numbers]
 

@@ -20,6 +20,16 @@ PLACE = both("--name, --runs")
 JOINT_SECONDS = 60.0  # for others that make the same directory to be done
 
 
+def no_folder(path: Path, kind: str = "run", made_by: str = "tftjax.train") -> str:
+    """The message on a directory that does not exist.
+
+    Args:
+      kind: what the directory should be one of.
+      made_by: the commands that make one.
+    """
+    return f"{path}: not a {kind}: no such folder{files.near(path)}. Give a directory that {made_by} made."
+
+
 class Inside:
     """A descriptor of a file or folder of a fixed name; its value is the path in the `Directory`.
 
@@ -104,6 +114,8 @@ class TrainingDirectory(Directory):
     lock_file = Inside("lock")
 
     def _read_identity(self) -> dict[str, Any]:
+        if not self.path.is_dir():
+            raise UserError(no_folder(self.path, self.kind, self.made_by))
         if not self.identity.is_file():
             raise UserError(
                 f"{self.path}: not a {self.kind} (it has no {self.identity.name}). Give a directory that"

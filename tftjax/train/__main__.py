@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from tftjax.cli import STOPPED, add_training_flags, command_parser, exit_code, importing, training_flags
 
@@ -22,6 +23,7 @@ def make_parser() -> argparse.ArgumentParser:
         "configs/balanced_01.json",
         "configs/balanced_01.json --set train.max_epochs=5 --name short",
         "configs/balanced_01.json --final",
+        "configs/balanced_01.json --find-learning-rate rates.png",
     )
     parser.add_argument("config", help="a JSON file, such as configs/balanced_01.json")
     add_training_flags(parser, "run", "the config's")
@@ -29,6 +31,12 @@ def make_parser() -> argparse.ArgumentParser:
         "--final",
         action="store_true",
         help="after a run of this config: train it anew on all rows, for daily use, into NAME-final",
+    )
+    parser.add_argument(
+        "--find-learning-rate",
+        type=Path,
+        metavar="PNG",
+        help="train a few hundred steps at rates that grow, draw the loss, suggest a rate; keep nothing else",
     )
     return parser
 
@@ -44,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             from tftjax.config.loading import load
             from tftjax.data.loading import load_panel
             from tftjax.storage import runs
-            from tftjax.train.run import check_same_config, refit, train
+            from tftjax.train.run import check_same_config, find_learning_rate, refit, train
 
         runtime.configure()
         named = [f"name={json.dumps(arguments.name)}"] if arguments.name is not None else []
@@ -55,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             check_same_config(config, run)
             place = directory.with_name(f"{directory.name}-final")
             refit(run, place, panel=load_panel(config.data), **training_flags(arguments))
+        elif arguments.find_learning_rate is not None:
+            find_learning_rate(config, arguments.find_learning_rate, overwrite=arguments.overwrite)
         else:
             train(config, directory, **training_flags(arguments))
 

@@ -131,7 +131,9 @@ class BatchEngine:
         self._run = compile_epoch(self.program, emitters=self.rounding.emitters)
 
     def prepare(self, count: int) -> int:
-        """Takes one member, whatever the count; the program is compiled by its first epoch."""
+        """Compiles the program, unless it is: no epoch's time holds that. Takes one member at once."""
+        values = jax.tree.map(np.float32, hyperparameters_of(self.program.config))
+        self._run.executable(init_state(self.program, values, 0), values, self._arrays)
         return 1
 
     def epoch(

@@ -229,7 +229,7 @@ def total_loss(
     quantiles: tuple[float, ...],
     hyperparameters: Hyperparameters,
     scale: str,
-    weights: Float[Any, "B"] | None = None,
+    weights: Float[Any, "B #P"] | None = None,
     own: Mapping[str, tuple[Penalty, float]] = MappingProxyType({}),
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """The loss L of a whole batch, and its terms by name.
@@ -250,7 +250,7 @@ def total_loss(
       quantiles: the levels; 0.5 must be among them.
       hyperparameters: weights and targets of the penalties.
       scale: one of `SCALES`.
-      weights: a weight of the pinball loss for each window; None weighs all alike.
+      weights: a weight of the pinball loss for each window, or for each of its steps; None weighs all alike.
       own: penalties beside `PENALTIES` and their weights, by name.
     Returns:
       The loss in return units, and scalars: `quantile_loss`, `<name>_penalty` (weighted; these add up to
@@ -263,7 +263,7 @@ def total_loss(
     if 0.5 not in quantiles:
         raise ValueError(f"the penalties need the median: put 0.5 among the quantiles, which are {quantiles}")
     pinball = quantile_loss(forecast, target, quantiles)
-    weighed = pinball if weights is None else pinball * weights[:, None, None]
+    weighed = pinball if weights is None else pinball * weights[:, :, None]
     terms = {"quantile_loss": jnp.mean(weighed)}
     median = median_of(forecast, quantiles)
     mean, std = hyperparameters.target_mean, hyperparameters.target_std

@@ -35,6 +35,7 @@ from tftjax.storage.directories import RunDirectory, SweepDirectory, sweep_of
 from tftjax.storage.runs import Ended
 from tftjax.train import monitor, pictures, progress, warm_start
 from tftjax.train.engine import BatchEngine, MembersEngine, Training
+from tftjax.train.learning_rates import RangeTest, range_test
 from tftjax.train.loop import Diverged, Group, Round, train_members
 from tftjax.train.losses import PENALTIES
 from tftjax.train.step import make_program
@@ -246,6 +247,43 @@ def train(
         epoch_text = wrapped(_epoch_text(outcome, config.train))
         print(f"\n{summary(evaluated.metrics)}\n\n{epoch_text}\nevaluation in {folder}")
     return evaluated.metrics
+
+
+def find_learning_rate(config: Config, path: Path, *, overwrite: bool = False) -> None:
+    """Prints the learning rate that a range test suggests, and draws its losses.
+
+    Args:
+      path: the picture.
+      overwrite: whether a file there is replaced.
+    Raises:
+      UserError: there is one, or the data do not fit the config.
+    """
+    from tftjax.plots import theme, training
+
+    if path.exists() and not overwrite:
+        raise UserError(f"{path} exists. Choose another file, or replace it: --overwrite.")
+    tested = try_learning_rates(config)
+    theme.save(path, training.rates_drawing(*tested, config.name))
+    print(
+        f"the mean loss of {len(tested.losses)} seeds is lowest at a rate of {tested.lowest:.2g};"
+        f" to take, a tenth of it:\n  --set train.learning_rate={tested.suggested:g}"
+        f"   (now {config.train.learning_rate:g})\nwrote {path}"
+    )
+
+
+def try_learning_rates(
+    config: Config, panel: Panel | None = None, functions: Functions = NO_FUNCTIONS
+) -> RangeTest:
+    """The range test of a config's learning rate; see `range_test`.
+
+    Args:
+      panel: the data; None loads what the config names.
+    Raises:
+      UserError: the data do not fit the config.
+    """
+    data = prepare(load_panel(config.data) if panel is None else panel, config)
+    check_data(config, data)
+    return range_test(with_own_spread(config, data), data, functions)
 
 
 def _epoch_text(outcome: Ended, train: TrainConfig) -> str:

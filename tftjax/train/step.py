@@ -144,19 +144,36 @@ def _gathered(share: Array, mesh: Mesh) -> Array:
     return jax.lax.all_gather(share, MESH_AXIS, tiled=True) if mesh.size > 1 else share
 
 
-def _losses(
+def forecast_losses(
     forecast, targets, scale, hyperparameters: Hyperparameters, program: Program, weight=None
 ) -> dict[str, Array]:
-    """The loss of forecasts [B P Q] of targets [B P], and its terms, by windows' scale [B] and weight [B]."""
+    """The loss of forecasts [B P Q] of targets [B P], and its terms, as training and validation weigh them.
+
+    Args:
+      scale: the target's scale at each window [B].
+      weight: of each window [B]; None weighs all alike.
+    """
     config = program.config
     own_weights = config.loss.own_weights
     own = {name: (f, own_weights.get(name, 1.0)) for name, f in program.functions.penalties.items()}
     if config.loss.unit == "scale":
         in_scales = hyperparameters.target_std / scale
         weight = in_scales if weight is None else weight * in_scales
+    weight = _of_steps(weight, targets, program)
     quantiles, penalty_scale = config.model.quantiles, config.loss.scale
     loss, terms = total_loss(forecast, targets, quantiles, hyperparameters, penalty_scale, weight, own)
     return {"loss": loss, **terms}
+
+
+def _of_steps(
+    weight: Float[Array, " B"] | None, targets: Float[Array, "B P"], program: Program
+) -> Float[Array, "B #P"] | None:
+    """The weight of each step of each window in the loss; None weighs all alike."""
+    weights = None if weight is None else weight[:, None]
+    if not program.config.loss.horizon_weights:
+        return weights
+    steps = jnp.array([program.config.loss.weights_of(targets.shape[1])], targets.dtype)
+    return jnp.broadcast_to(steps, targets.shape) if weights is None else weights * steps
 
 
 def _training_penalties(program: Program) -> dict[str, tuple[str, Callable[..., Array]]]:
@@ -178,12 +195,12 @@ def _training_losses(
     hyperparameters: Hyperparameters,
     program: Program,
 ) -> dict[str, Array]:
-    """`_losses` of a whole batch, with what counts in training alone.
+    """`forecast_losses` of a whole batch, with what counts in training alone.
 
     Args:
       outputs: the fields of TFTOutput that `_training_penalties` are of.
     """
-    metrics = _losses(forecast, targets, batch.scale, hyperparameters, program, batch.weight)
+    metrics = forecast_losses(forecast, targets, batch.scale, hyperparameters, program, batch.weight)
     for name, (of, penalty) in _training_penalties(program).items():
         # In return units, as the loss is.
         metrics[name] = hyperparameters.target_std * penalty(outputs[of], hyperparameters)
@@ -202,7 +219,8 @@ def _log_score(
     scaled = (targets - batch.center[:, None]) / batch.scale[:, None]
     own_freedom = program.config.model.quantile_head == "student_t"
     scores = t_log_score(numbers, scaled, batch.classical.density, own_freedom=own_freedom)
-    return jnp.mean(scores if batch.weight is None else batch.weight[:, None] * scores)
+    weights = _of_steps(batch.weight, targets, program)
+    return jnp.mean(scores if weights is None else weights * scores)
 
 
 def hide_categories(
@@ -334,7 +352,7 @@ def _metric_names(state: TrainState, hyperparameters: Hyperparameters, program: 
     def metrics():
         config = program.config.model
         forecast = jnp.zeros((1, config.prediction_length, len(config.quantiles)))
-        losses = _losses(forecast, forecast[..., 0], forecast[:, 0, 0], hyperparameters, program)
+        losses = forecast_losses(forecast, forecast[..., 0], forecast[:, 0, 0], hyperparameters, program)
         names = list(_training_penalties(program))
         names += ["log_score"] if program.config.loss.objective == "likelihood" else []
         losses |= dict.fromkeys(names, losses["loss"])
@@ -495,7 +513,7 @@ def validate(
     targets = data.series.target[data.val_starts[:, None] + steps[None, :]]
 
     def measure(count):
-        losses = _losses(forecasts[:count], targets[:count], scale[:count], hyperparameters, program)
+        losses = forecast_losses(forecasts[:count], targets[:count], scale[:count], hyperparameters, program)
         watched = {name: values[:count].mean() for name, values in evenness.items()}
         watched["distinct_forecasts"] = distinct(median_of(forecasts[:count], model_config.quantiles))
         return losses | watched

@@ -16,7 +16,7 @@ from tftjax.evaluate.files import daily_losses, read_metrics, read_notes, read_p
 from tftjax.storage.directories import ForecastDirectory, SweepDirectory
 from tftjax.sweep.members import read_ended, read_members
 from tftjax.sweep.plan import Member
-from tftjax.walkforward.pool import STORMY, folder_name, headlines
+from tftjax.walkforward.pool import folder_name, headlines
 
 REMEDY = f"the command that began the walk-forward, with {both('--resume')}."
 # By table, the columns that are needed, as `files.read_csv` takes them.
@@ -178,7 +178,7 @@ def stormy_days(walk: Walk, panel: Panel) -> Bool[np.ndarray, " T"]:
     column = volatility.volatility_column(panel, walk.members[0].config.data.volatility)
     dates = walk.losses.index
     judged = panel.frame.index.isin(dates)
-    return volatility.stormy_days(panel, dates, judged, column=column, level=STORMY)
+    return volatility.stormy_days(panel, dates, judged, column=column)
 
 
 def skills(walk: Walk) -> dict[str, pd.Series]:

@@ -36,7 +36,6 @@ from tftjax.sweep.run import Trained
 log = logging.getLogger(__name__)
 
 EWMA = "moving volatility of the target"
-STORMY = 0.5  # quantile over the pool of the volatility before a window, above which it is stormy
 TAIL = 0.1  # levels up to it, and from 1 minus it on, are the tails
 QUARTERS = ("calm centre", "calm tails", "stormy centre", "stormy tails")
 GAIN_PARTS = ("all", "calm", "stormy", "centre", "tails", *QUARTERS)  # parts into which a gain is divided

@@ -25,7 +25,7 @@ from tftjax import files
 from tftjax.config.evaluation import EvaluationConfig
 from tftjax.data.calendar import periods_a_year
 from tftjax.data.panel import calendar_of
-from tftjax.data.volatility import storminess
+from tftjax.data.volatility import STORMY, storminess
 from tftjax.errors import UserError
 from tftjax.evaluate.combination import combined, judge_combined
 from tftjax.evaluate.metrics import MetricFunction, evaluate_forecast, flatten, pinball_losses
@@ -37,7 +37,6 @@ from tftjax.sweep.run import Trained
 from tftjax.walkforward.files import read_walk, stormy_days
 from tftjax.walkforward.pool import (
     GAIN_PARTS,
-    STORMY,
     TAIL,
     Pool,
     Pooled,
@@ -164,8 +163,8 @@ def judge_combination(
 def parts_of(pool: Pool) -> Iterator[tuple[str, Bool[np.ndarray, " N"], Bool[np.ndarray, " Q"]]]:
     """Each part that is not empty: its name, its windows and its levels.
 
-    Before a stormy window the volatility was above its series' median over the pool, which nobody knew
-    beforehand: it is fit to describe, not to trade on. A window without a volatility counts as calm.
+    Before a stormy window the volatility was in the upper third of its series over the pool, which nobody
+    knew beforehand: it is fit to describe, not to trade on. A window without a volatility counts as calm.
     """
     levels = np.asarray(pool.quantiles)
     of_series = [pool.volatility[part] for part in pool.windows.series]

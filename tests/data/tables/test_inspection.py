@@ -90,6 +90,15 @@ def test_a_price_beside_others_is_the_target_and_its_returns_are_forecast(tmp_pa
     assert chosen.data["columns"]["target"] == "Open"
 
 
+@pytest.mark.parametrize("name", ["vix", "VIX", "Realized_Vol_21d", "rv5"])
+def test_a_volatility_is_no_price(name):
+    """It moves as slowly as one."""
+    found = inspect(pd.DataFrame({"date": DAYS, "ret": RETURNS, name: 15.0 * PRICES / PRICES.mean()}))
+    assert {column.name: column.words for column in found.columns}[name] == "observed"
+    beside = inspect(pd.DataFrame({"date": DAYS, "volume": PRICES, name: 15.0 * PRICES / PRICES.mean()}))
+    assert roles(beside)["volume"] == "target"
+
+
 def test_a_level_that_is_no_price_is_forecast_by_its_changes(tmp_path):
     found = inspect(csv(tmp_path, pd.DataFrame({"date": DAYS, "spread": np.cumsum(RETURNS) - 1.0})))
     assert found.data["target_transform"] == "difference"
@@ -160,6 +169,10 @@ def test_the_frequency_of_rows(dates, frequency):
         (
             {"date": ["01/02/2020"] * 3, "ret": [0.1, 0.2, 0.3]},
             "column 'date': found '01/02/2020', expected a date as YYYY-MM-DD",
+        ),
+        (
+            {"date": ["2020-01-02 00:00", "2020-01-02 01:00"], "ret": [0.1, 0.2]},
+            "found '2020-01-02 01:00', expected a date without a time of day. Intraday rows are",
         ),
         ({"date": ["2020-01-02"] * 3, "ret": [0.1, 0.2, 0.3]}, "2020-01-02 more than once"),
         ({"date": ["2020-01-02", "2020-01-03"], "name": ["a", "b"]}, "no column of numbers"),

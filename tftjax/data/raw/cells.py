@@ -2,7 +2,6 @@
 
 import csv
 import datetime
-import difflib
 import itertools
 import math
 import re
@@ -158,15 +157,6 @@ def _not_utf8(path: Path) -> UserError:
     )
 
 
-def near(name: str, folder: Path) -> str:
-    """The names in the folder, those like `name` first, as part of a sentence."""
-    if not folder.is_dir():
-        return f" (there is no folder {folder} either)"
-    names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
-    nearest = difflib.get_close_matches(name, names, n=5, cutoff=0.4) or names[:10]
-    return f" (in {folder} there are: {', '.join(nearest)})" if nearest else f" ({folder} is empty)"
-
-
 def fail(where: Path | str, place: str, column: str, cell: str, expected: str, advice: str) -> UserError:
     """The error of a wrong cell."""
     found = f"{where}, {place}, column {cut(column)!r}: found {cut(cell)}, expected {expected}."
@@ -186,13 +176,13 @@ def iso_dates(
         full = False
     if not full or np.isnat(dates).any():
         row = next(i for i, cell in enumerate(cells) if not _is_iso_date(cell))
-        advice = INTRADAY if _TIME_OF_DAY.match(cells[row]) else "Write every date in that form."
+        advice = INTRADAY if TIME_OF_DAY.match(cells[row]) else "Write every date in that form."
         raise fail(where, place(row), column, repr(cells[row]), "a date as YYYY-MM-DD", advice)
     return dates
 
 
 # A date and a time other than midnight.
-_TIME_OF_DAY = re.compile(r"\d{4}-\d\d-\d\d[ T](?=[\d:.]*[1-9])\d\d:\d\d")
+TIME_OF_DAY = re.compile(r"\d{4}-\d\d-\d\d[ T](?=[\d:.]*[1-9])\d\d:\d\d")
 
 
 def _is_iso_date(cell: str) -> bool:

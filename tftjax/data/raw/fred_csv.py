@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64, Shaped
 
+from tftjax import files
 from tftjax.data.alignment import RELEASE_RULES, RULE_WORDS, Observations
 from tftjax.data.feature_sets import FEATURE_SETS, SERIES
 from tftjax.data.raw.cells import (
@@ -16,7 +17,6 @@ from tftjax.data.raw.cells import (
     check_not_ahead,
     fail,
     iso_dates,
-    near,
     parse_numbers,
     read_cells,
     to_dates,
@@ -137,7 +137,7 @@ def read_fred_folder(
         path = folder / f"{name}.csv"
         if not path.is_file():
             raise UserError(
-                f"{path}: there is no such file{near(path.name, folder)}. Expected a FRED CSV file of the"
+                f"{path}: there is no such file{files.near(path)}. Expected a FRED CSV file of the"
                 f" series {name}: download it from https://fred.stlouisfed.org/series/{name}."
             )
         series[name], dated, added = read_fred_csv(path, name)

@@ -12,19 +12,21 @@ from jaxtyping import Float
 from tftjax.data.calendar import table_frequency
 from tftjax.data.checks import CALMEST, MAX_AUTOCORRELATION, WILDEST
 from tftjax.data.feature_sets import CALENDAR
-from tftjax.data.raw.cells import MISSING, read_cells
+from tftjax.data.raw.cells import INTRADAY, MISSING, TIME_OF_DAY, read_cells
 from tftjax.data.tables.frames import PARQUET, columns_of, read_parquet
 from tftjax.errors import UserError, cut, listed
 
 RETURN_NAMES = re.compile(r"(^|[_ ])(log_?)?(ret|rets|return|returns|target|y)($|[_ ])", re.IGNORECASE)
 PRICE_NAMES = re.compile(r"(^|[_ ])(adj[_ ]?close|close|price|px|last|level|value)($|[_ ])", re.IGNORECASE)
+# What moves as slowly as a price and is none.
+VOLATILITY_NAMES = re.compile(
+    r"(^|[_ ])(vix|vxn|vol|vola|volatility|realized|rv|iv|sigma|std)\d*d?($|[_ ])", re.IGNORECASE
+)
 ID_NAMES = re.compile(r"(^|[_ ])(id|ticker|symbol|series|asset|name|unique_id)($|[_ ])", re.IGNORECASE)
 NAMELESS = re.compile(r"\s*|Unnamed: \d+")  # an index, as pandas writes it and as it reads it again
 FEW_IDS = 0.5  # of the rows: a column of more different texts names no series
-MOST_CATEGORIES, FEWEST_ROWS = (
-    50,
-    10,
-)  # of a column of text that is an input; rows of each category on average
+MOST_CATEGORIES = 50  # of a column of text that is an input
+FEWEST_ROWS = 10  # of each category, on average
 
 
 class Column(NamedTuple):
@@ -140,6 +142,7 @@ def inspect(
     date = date or _date_column(frame)
     if not _holds_dates(frame[date]):
         raise _no_dates(date, frame[date])
+    _refuse_intraday(date, frame[date])
     days = pd.to_datetime(frame[date].astype(str).str[:10], errors="coerce")
     numeric = [name for name in frame if name != date and pd.api.types.is_numeric_dtype(frame[name])]
     numeric = [name for name in numeric if name == target or not _numbers_rows(name, frame[name])]
@@ -150,7 +153,7 @@ def inspect(
         raise UserError(f"found no column of numbers among {listed(frame.columns)}: no target.")
     ids = None if id_column is None else frame[id_column]
     first = frame if ids is None else frame[ids == ids.iloc[0]]
-    kinds = {name: looks_like(first[name].to_numpy(np.float64)) for name in numeric}
+    kinds = {name: _kind(name, first[name]) for name in numeric}
     if id_column is None and target is None and _is_wide(kinds):
         return _of_wide(frame, date, days, kinds)
     target = target or _target(kinds)
@@ -199,6 +202,14 @@ def _no_dates(name: str, cells: pd.Series) -> UserError:
     )
 
 
+def _refuse_intraday(name: str, cells: pd.Series) -> None:
+    text = cells.astype(str)
+    inside = text[text.str.match(TIME_OF_DAY)]
+    if len(inside):
+        found = f"column {name!r}: found {inside.iloc[0]!r}, expected a date without a time of day"
+        raise UserError(f"{found}. {INTRADAY}")
+
+
 def _id_column(frame: pd.DataFrame, date: str, days: pd.Series) -> str:
     """The column that tells the rows of one date apart."""
     able = [
@@ -217,6 +228,12 @@ def _id_column(frame: pd.DataFrame, date: str, days: pd.Series) -> str:
             " expected each date once, or a column such as 'ticker'. Remove the repeated rows, or add it."
         )
     return able[0]
+
+
+def _kind(name: Any, cells: pd.Series) -> str:
+    """The kind of a column, by its numbers and by its name; see `looks_like`."""
+    kind = looks_like(cells.to_numpy(np.float64))
+    return "level" if kind == "price" and VOLATILITY_NAMES.search(str(name)) else kind
 
 
 def _is_wide(kinds: Mapping[str, str]) -> bool:
@@ -253,7 +270,7 @@ def _target_words(name: str, kind: str) -> str:
 
 def _categories(name: str, cells: pd.Series, ids: pd.Series | None) -> Column | None:
     """The role of a column of text with few values; None of any other."""
-    if pd.api.types.is_numeric_dtype(cells) or name in CALENDAR:
+    if pd.api.types.is_numeric_dtype(cells) or cells.dtype.kind == "M" or name in CALENDAR:
         return None
     values = sorted(map(str, cells.dropna().unique()))
     if not 2 <= len(values) <= min(MOST_CATEGORIES, len(cells) / FEWEST_ROWS):
