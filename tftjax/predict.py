@@ -23,7 +23,7 @@ import pandas as pd
 
 from tftjax import files, runtime
 from tftjax.config.data import DataConfig
-from tftjax.data.feature_sets import known_input, source_of
+from tftjax.data.feature_sets import known_input, lag_of, source_of
 from tftjax.data.loading import find_dataset
 from tftjax.data.newest import load_like, newest_rows
 from tftjax.data.panel import (
@@ -178,7 +178,7 @@ def _named(unknown: Sequence[tuple[str, str, Any]]) -> str:
 
 
 def _long_enough(run: runs.Run, parts: Mapping[str, Panel]) -> list[Panel]:
-    """The series that have the rows which encoder and scale need; the others are logged.
+    """The series that have the rows which encoder, scale and lags need; the others are logged.
 
     A scale remembers the rows before: fewer than it needs are enough if they are all that there ever were,
     which is known of the series in training.
@@ -193,10 +193,12 @@ def _long_enough(run: runs.Run, parts: Mapping[str, Panel]) -> list[Panel]:
         if name in encoding.series
     }
     rows_of_scale = rows_needed(encoding.target_scale, encoding.scales)
+    made = run.data.panel.about.get("made", ())
+    fewest_rows = max((model_config.fewest_rows, *(lag_of(name) or 0 for name in made)))
     needed = {
-        name: model_config.fewest_rows
+        name: fewest_rows
         if name in trained and part.frame.index[0] <= trained[name]
-        else max(model_config.fewest_rows, rows_of_scale)
+        else max(fewest_rows, rows_of_scale)
         for name, part in parts.items()
     }
     short = [name for name, part in parts.items() if len(part.frame) < needed[name]]

@@ -179,7 +179,7 @@ def test_short_windows_and_inputs_made_by_their_names(tmp_path):
     data = {"dataset": "frame", "columns": columns}
     run = untrained(tmp_path / "run", rows, model={"min_encoder_length": 3}, **data)
     folder = export([run], tmp_path / "model")
-    given = rows, rows.iloc[-7:].replace({"phase": {"low": "other"}})
+    given = rows, rows.iloc[-8:].replace({"phase": {"low": "other"}})
     forecasts = [predicted(run, part) for part in given]
     assert np.abs(forecasts[0].iloc[:, 1:] - forecasts[1].iloc[:, 1:]).to_numpy().max() > 1e-4
     pairs = zip(given, forecasts, strict=True)
