@@ -194,7 +194,8 @@ def _long_enough(run: runs.Run, parts: Mapping[str, Panel]) -> list[Panel]:
     }
     rows_of_scale = rows_needed(encoding.target_scale, encoding.scales)
     made = run.data.panel.about.get("made", ())
-    fewest_rows = max((model_config.fewest_rows, *(lag_of(name) or 0 for name in made)))
+    lag = max((lag_of(name) or 0 for name in made), default=0)
+    fewest_rows = max(model_config.fewest_rows, lag)
     needed = {
         name: fewest_rows
         if name in trained and part.frame.index[0] <= trained[name]
@@ -210,8 +211,8 @@ def _long_enough(run: runs.Run, parts: Mapping[str, Panel]) -> list[Panel]:
         raise UserError(
             f"prediction: found {rows} rows{each} to {last}, the run's windows have at least"
             f" {model_config.fewest_rows} rows of the past ({fewest}), its data.target_scale is"
-            f" {encoding.target_scale!r}: expected at least {max(needed.values())} rows. Give those before"
-            f" them too, or a later {both('--as-of')}, if one was given."
+            f" {encoding.target_scale!r}, its longest lag {lag}: expected at least {max(needed.values())} rows."
+            f" Give those before them too, or a later {both('--as-of')}, if one was given."
         )
     if short:
         rows = max(needed[name] for name in short)
