@@ -210,8 +210,8 @@ def _long_enough(run: runs.Run, parts: Mapping[str, Panel]) -> list[Panel]:
         each = f" of {len(parts)} series" if len(parts) > 1 else ""
         raise UserError(
             f"prediction: found {rows} rows{each} to {last}, the run's windows have at least"
-            f" {model_config.fewest_rows} rows of the past ({fewest}), its data.target_scale is"
-            f" {encoding.target_scale!r}, its longest lag {lag}: expected at least {max(needed.values())} rows."
+            f" {model_config.fewest_rows} rows of the past ({fewest}), its longest lag is {lag}, its"
+            f" data.target_scale {encoding.target_scale!r}: expected at least {max(needed.values())} rows."
             f" Give those before them too, or a later {both('--as-of')}, if one was given."
         )
     if short:
