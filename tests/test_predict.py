@@ -119,7 +119,9 @@ def test_returns_in_another_unit_are_refused(run, tmp_path):
 
 def test_too_few_rows(run, tmp_path):
     few = write(ROWS.iloc[: ENCODER_LENGTH - 1], tmp_path / "few.csv")
-    with pytest.raises(UserError, match=r"found 4 rows to 2001-01-04.*encoder_length is 5"):
+    with pytest.raises(
+        UserError, match=r"found 4 rows to 2001-01-04.* 5 rows of the past \(model\.encoder_length\)"
+    ):
         forecast(run, few)
     with pytest.raises(UserError, match=r"found 3 rows to 2001-01-03"):
         forecast(run, as_of=datetime.date(2001, 1, 3))

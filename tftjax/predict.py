@@ -11,7 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tftjax.cli import command_parser, exit_code, iso_date, rerun
 
@@ -24,7 +24,7 @@ from jaxtyping import Float, Int
 
 from tftjax import files, runtime
 from tftjax.config.data import DataConfig
-from tftjax.data.feature_sets import known_input
+from tftjax.data.feature_sets import known_input, lag_of, source_of
 from tftjax.data.loading import find_dataset
 from tftjax.data.newest import load_like, newest_rows
 from tftjax.data.panel import (
@@ -142,35 +142,55 @@ def _check_unseen(run: runs.Run, unknown: Sequence[str], num_series: int) -> boo
 
 
 def _check_categories(run: runs.Run, parts: Mapping[str, Panel]) -> None:
-    """Refuses values of static columns, but the id, that no train row had; or logs them.
+    """Refuses values of static columns, but the id, that no train row had; or logs them, as other columns'.
 
     Raises:
       UserError: such a value, and a model that was trained without `train.static_dropout`.
     """
-    if run.config.train.static_dropout == 1:  # the model has never seen one
+    train = run.config.train
+    changing = _unknown_categories(run, parts, ("observed_categorical", "known_categorical"))
+    if changing:
+        untrained = "" if train.category_dropout else " (untrained: train.category_dropout is 0)"
+        words = _named(changing)
+        log.warning(f"categories that were not in training count as unknown{untrained}: {words}")
+    if train.static_dropout == 1:  # the model has never seen one
         return
-    unknown = []
-    for name, part in parts.items():
-        for column in part.static_categorical:
-            value, known = part.frame[column].iloc[0], run.data.encoding.categories[column]
-            if column != part.id_column and value not in known:
-                unknown.append((name, column, value, known))
+    unknown = _unknown_categories(run, parts, ("static_categorical",))
     if not unknown:
         return
-    name, column, value, known = unknown[0]
-    if not run.config.train.static_dropout:
+    if not train.static_dropout:
+        name, column, value = unknown[0]
+        known = run.data.encoding.categories[column]
         series = f"series {name!r}, " if name else ""
         raise UserError(
             f"prediction: {series}static column {column!r}: found {cut(repr(value))}, which no train row had,"
             f" expected one of {', '.join(map(str, known[:10]))}. Correct it, or train with"
             " train.static_dropout above 0, which makes a model do without."
         )
-    words = ", ".join(f"{value} ({column} of {name})" for name, column, value, _ in unknown)
-    log.warning(f"static categories that were not in training count as unknown: {words}")
+    log.warning(f"static categories that were not in training count as unknown: {_named(unknown)}")
+
+
+def _unknown_categories(
+    run: runs.Run, parts: Mapping[str, Panel], roles: Sequence[str]
+) -> list[tuple[str, str, Any]]:
+    """Series, column and value of the categories in the encoder's rows that no train row had; not ids."""
+    return [
+        (name, column, value)
+        for name, part in parts.items()
+        for role in roles
+        for column in getattr(part, role)
+        if column != part.id_column
+        for value in part.frame[column].iloc[-run.config.model.encoder_length :].dropna().unique()
+        if value not in run.data.encoding.categories[column]
+    ]
+
+
+def _named(unknown: Sequence[tuple[str, str, Any]]) -> str:
+    return ", ".join(f"{value} ({column}{name and f' of {name}'})" for name, column, value in unknown)
 
 
 def _long_enough(run: runs.Run, parts: Mapping[str, Panel]) -> list[Panel]:
-    """The series that have the rows which encoder and scale need; the others are logged.
+    """The series that have the rows which encoder, scale and lags need; the others are logged.
 
     A scale remembers the rows before: fewer than it needs are enough if they are all that there ever were,
     which is known of the series in training.
@@ -185,22 +205,26 @@ def _long_enough(run: runs.Run, parts: Mapping[str, Panel]) -> list[Panel]:
         if name in encoding.series
     }
     rows_of_scale = rows_needed(encoding.target_scale, encoding.scales)
+    made = run.data.panel.about.get("made", ())
+    lag = max((lag_of(name) or 0 for name in made), default=0)
+    fewest_rows = max(model_config.fewest_rows, lag)
     needed = {
-        name: model_config.encoder_length
+        name: fewest_rows
         if name in trained and part.frame.index[0] <= trained[name]
-        else max(model_config.encoder_length, rows_of_scale)
+        else max(fewest_rows, rows_of_scale)
         for name, part in parts.items()
     }
     short = [name for name, part in parts.items() if len(part.frame) < needed[name]]
     if len(short) == len(parts):
         rows = sum(len(part.frame) for part in parts.values())
         last = max(part.frame.index[-1] for part in parts.values()).date()
+        fewest = "model.min_encoder_length" if model_config.min_encoder_length else "model.encoder_length"
         each = f" of {len(parts)} series" if len(parts) > 1 else ""
         raise UserError(
-            f"prediction: found {rows} rows{each} to {last}, the run's model.encoder_length is"
-            f" {model_config.encoder_length}, its data.target_scale"
-            f" {encoding.target_scale!r}: expected at least {max(needed.values())} rows. Give those before"
-            f" them too, or a later {both('--as-of')}, if one was given."
+            f"prediction: found {rows} rows{each} to {last}, the run's windows have at least"
+            f" {model_config.fewest_rows} rows of the past ({fewest}), its longest lag is {lag}, its"
+            f" data.target_scale {encoding.target_scale!r}: expected at least {max(needed.values())} rows."
+            f" Give those before them too, or a later {both('--as-of')}, if one was given."
         )
     if short:
         rows = max(needed[name] for name in short)
@@ -244,10 +268,11 @@ def _forecast_blocks(
     """
     lengths = run.config.model.encoder_length, run.config.model.prediction_length
     model = build_model(run.config, *cardinalities(panel, run.data.encoding), run.functions)
-    series, found = make_series(panel, run.data.encoding), []
+    short_windows = run.config.model.fewest_rows < lengths[0]
+    series, found = make_series(panel, run.data.encoding, short_windows=short_windows), []
     for first in first_steps:
         starts = (first - lengths[0]).astype(np.int32)
-        found.append(forecast_rows(model, run.parameters, *windows_alone(series, starts, sum(lengths))))
+        found.append(forecast_rows(model, run.parameters, *windows_alone(series, starts, *lengths)))
     return found
 
 
@@ -271,7 +296,10 @@ def forecast_seeds(
     Raises:
       UserError: the levels are none, or the run was trained on a single one; or see `calibration_of`.
     """
+    if future is not None:
+        panel, future = with_future(panel, read_future(future, panel, _date_column(seeds[0]))), None
     _say_what_it_is(seeds, panel)
+    _say_what_lacks(seeds[0], panel)
     trained = seeds[0].config.model
     levels = trained.quantiles if quantiles is None else _checked_levels(quantiles, trained.quantiles)
     if trained.quantile_head == "student_t" and conformal == "none":
@@ -498,6 +526,21 @@ def _say_what_it_is(seeds: Sequence[runs.Run], panel: Panel) -> None:
         )
 
 
+def _say_what_lacks(run: runs.Run, panel: Panel) -> None:
+    """Warns of known numbers without a value in the steps ahead, where they may lack one."""
+    if not panel.masks_known:
+        return
+    steps = run.config.model.prediction_length
+    ahead = pd.concat([steps_ahead(part, steps) for part in split_series(panel)])
+    lacking = [name for name in ahead if name in panel.known_real and ahead[name].isna().any()]
+    if lacking:
+        learned = run.config.train.known_dropout or run.data.panel.frame[lacking].isna().any(axis=None)
+        words = "" if learned else " (untrained: no train row lacks one, and train.known_dropout is 0)"
+        log.warning(
+            f"known columns without a value in the steps ahead count as unknown{words}: {', '.join(lacking)}"
+        )
+
+
 def _verdict(directory: Path) -> str | None:
     """The verdict of an evaluation, or why it cannot be read, in a line; None if there is none."""
     path = ForecastDirectory(directory).evaluation.metrics
@@ -586,13 +629,16 @@ def _extend_series(panel: Panel, steps: int) -> Panel:
     last, given = panel.frame.index[-1], steps_ahead(panel, steps)
     future = given.index.as_unit(panel.frame.index.unit)
     rows = pd.DataFrame({name: np.full(steps, np.nan) for name in panel.observed}, index=future)
-    calendar, target = calendar_of(panel), pd.concat([panel.frame[panel.target], rows[panel.target]])
+    rows = rows.assign(**{name: np.full(steps, None, object) for name in panel.observed_categorical})
+    calendar = calendar_of(panel)
+    seen = pd.concat([panel.frame[list(panel.observed)], rows[list(panel.observed)]])
     for role in ("known_real", "known_categorical"):
         for name in getattr(panel, role):
             if name in given:
                 rows[name] = given[name].to_numpy()
             else:
-                rows[name] = known_input(name, role, calendar.events)(target, calendar)[-steps:]
+                source = seen[source_of(name, panel.target)]
+                rows[name] = known_input(name, role, calendar.events)(source, calendar)[-steps:]
     for name in panel.static_real + panel.static_categorical:
         rows[name] = panel.frame[name].iloc[0]
     frame = pd.concat([panel.frame, rows])

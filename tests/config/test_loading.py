@@ -106,7 +106,8 @@ def test_the_nine_are_short_and_write_their_settings_out(name):
     )
     later += ("train.stop_after", "train.max_steps", "train.ema_decay", "train.keep", "train.half_life")
     later += ("train.warmup_share", "data.val_blocks", "data.train_on_val", "data.scale_features")
-    later += ("train.static_dropout", "loss.horizon_weights")
+    later += ("train.static_dropout", "train.category_dropout", "train.known_dropout", "train.short_windows")
+    later += ("model.min_encoder_length", "data.missing_known", "loss.horizon_weights")
     assert {key for key in left_out if not key.startswith(later)} <= VARIANTS
     assert written <= set(known_keys())
 
@@ -382,6 +383,7 @@ def test_hyperparameters_are_the_floats_of_the_config():
     }
     loss = {key: float(value) for key, value in raw["loss"].items()}
     train = {"learning_rate": 0.02, "weight_decay": 0.05, "max_grad_norm": 5.0}
+    train |= {"category_dropout": 0.0, "short_windows": 0.0, "known_dropout": 0.0}
     assert values == Hyperparameters(dropout_rate=0.3, **loss, **train, **attention)
     assert all(type(value) is float for value in values)
 

@@ -134,7 +134,7 @@ def test_windows_alone_are_the_same_windows_in_arrays_of_one_size():
     panel = tiny_panel()
     series = make_series(panel, fit_encoding(panel, [range(0, 11)], target_scale="ewma"))
     starts = np.array([2, 9], np.int32)
-    alone, places = windows_alone(series, starts, E + P)
+    alone, places = windows_alone(series, starts, E, P)
     assert places.tolist() == [0, E + P]
     assert alone.observed.shape == (3, 2 * (E + P))  # with the scale's logarithm
     assert alone.target.tolist() == series.target[[*range(2, 10), *range(9, 17)]].tolist()

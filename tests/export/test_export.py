@@ -171,6 +171,29 @@ def test_the_same_quantiles_as_predict(settings, tmp_path):
         assert_same(table, expected, unit)
 
 
+def test_short_windows_and_inputs_made_by_their_names(tmp_path):
+    """Of a whole window, and of one of the fewest rows, after four for the lags, with a new category."""
+    columns = {"target": "ret", "observed": ["vix"], "observed_categorical": ["phase"]}
+    columns |= {"known_real": ["lag_2", "lag_4_of_vix", "relative_index"]}
+    rows = table_of("a").drop(columns=["stock", "fee", "flow", "sector"])
+    data = {"dataset": "frame", "columns": columns}
+    run = untrained(tmp_path / "run", rows, model={"min_encoder_length": 3}, **data)
+    folder = export([run], tmp_path / "model")
+    given = rows, rows.iloc[-8:].replace({"phase": {"low": "other"}})
+    forecasts = [predicted(run, part) for part in given]
+    assert np.abs(forecasts[0].iloc[:, 1:] - forecasts[1].iloc[:, 1:]).to_numpy().max() > 1e-4
+    pairs = zip(given, forecasts, strict=True)
+    tables = alone(folder, *([as_lists(part), as_lists(expected[["date"]])] for part, expected in pairs))
+    for table, expected in zip(tables, forecasts, strict=True):
+        assert_same(table, expected)
+    with pytest.raises(
+        UserError, match=r"found 3 rows .*, its longest lag is 4, .*: expected at least 4 rows"
+    ):
+        predicted(run, rows.iloc[-7:])
+    with pytest.raises(ValueError, match="too few rows, expected 3"):
+        forecast.load(folder)(as_lists(rows.iloc[-6:]), as_lists(forecasts[0][["date"]]))
+
+
 PANEL = {
     "id": "stock",
     "target": "ret",

@@ -23,11 +23,15 @@ class ColumnsConfig(Section):
         min_length=1, description="what is forecast: a return, or what data.target_transform makes of it"
     )
     observed: tuple[str, ...] = Field((), description="numbers known up to the day of the forecast")
+    observed_categorical: tuple[str, ...] = Field(
+        (), description="categories known up to the day of the forecast, such as a rating"
+    )
     known_real: tuple[str, ...] = Field(
         (),
         description="numbers known beforehand. Made by name: days_to_NAME, days until the next of the dates"
-        " that data.events lists under NAME, at most 60; and lag_N, the target N rows before, N at least"
-        " model.prediction_length",
+        " that data.events lists under NAME, at most 60; lag_N, the target N rows before, and lag_N_of_NAME,"
+        " an observed column's value, N at least model.prediction_length; and relative_index, a step's"
+        " distance from the last row of the past, in lengths of the encoder",
     )
     known_categorical: tuple[str, ...] = Field(
         (),
@@ -253,6 +257,11 @@ class DataConfig(Section):
     missing: Literal["refuse", "mask"] = Field(
         "refuse",
         description="what an observed column's missing value is: an error, or without selection weight",
+    )
+    missing_known: Literal["refuse", "mask"] = Field(
+        "refuse",
+        description="what a known number's missing value is, most often of a step ahead: an error, or unknown"
+        " to the network, which is told so by an indicator beside the number",
     )
     max_gap: int = Field(
         30,

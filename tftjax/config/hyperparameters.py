@@ -43,6 +43,6 @@ def static_settings(config: Config) -> dict[str, Any]:
     varied = {*MARKS, *NOT_SWEPT, *STATE_KEYS, *STOP_KEYS, "data"}
     if config.train.schedule == "constant":
         varied.add("train.max_epochs")
-    return {
-        key: value for key, value in settings(config).items() if not {key, key.partition(".")[0]} & varied
-    }
+    values = settings(config)
+    shared = {key: value for key, value in values.items() if not {key, key.partition(".")[0]} & varied}
+    return shared | {key: values[key] > 0 for key, mark in MARKS.items() if mark.switch}

@@ -91,6 +91,25 @@ class Config(Section):
 
     @field_validator("train")
     @classmethod
+    def _short_windows_are_allowed(cls, train: TrainConfig, info: ValidationInfo) -> TrainConfig:
+        model = info.data.get("model")
+        if train.short_windows and model is not None and model.fewest_rows == model.encoder_length:
+            raise ValueError(
+                "short_windows 0, or set model.min_encoder_length below model.encoder_length"
+                f" ({model.encoder_length}): windows are cut to no fewer rows"
+            )
+        return train
+
+    @field_validator("train")
+    @classmethod
+    def _known_numbers_may_miss(cls, train: TrainConfig, info: ValidationInfo) -> TrainConfig:
+        data = info.data.get("data")
+        if train.known_dropout and data is not None and data.missing_known != "mask":
+            raise ValueError("known_dropout 0, or set data.missing_known to 'mask' (it is 'refuse')")
+        return train
+
+    @field_validator("train")
+    @classmethod
     def _train_rows_choose_nothing(cls, train: TrainConfig, info: ValidationInfo) -> TrainConfig:
         data = info.data.get("data")
         if data is not None and data.train_on_val and (train.keep != "last" or data.val_blocks > 1):

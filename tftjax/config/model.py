@@ -142,6 +142,11 @@ class ModelConfig(Section):
     )
     lstm_layers: int = Field(1, ge=1, le=8, description="layers; sane: 1 or 2")
     encoder_length: int = Field(20, ge=1, le=4096, description="rows of the past seen; sane: 10 to 252")
+    min_encoder_length: Annotated[int, Field(ge=1, le=4096)] | None = Field(
+        None,
+        description="fewest rows of the past that a window needs, at most encoder_length; where a series has"
+        " just begun, the steps that lack up to encoder_length are masked; null: encoder_length",
+    )
     prediction_length: int = Field(1, ge=1, le=512, description="rows forecast; sane: 1 to 20")
     attention_mask: Literal["causal", "strict", "none"] = Field(
         "causal", description="steps that a prediction step sees: up to itself, before itself, all"
@@ -163,6 +168,19 @@ class ModelConfig(Section):
     def corrects(self) -> bool:
         """Whether the head corrects a classical forecast."""
         return self.quantile_head in ("correction", "student_t")
+
+    @property
+    def fewest_rows(self) -> int:
+        """The fewest rows of the past that a window needs."""
+        return self.min_encoder_length or self.encoder_length
+
+    @field_validator("min_encoder_length")
+    @classmethod
+    def _within_the_encoder(cls, fewest: int | None, info: ValidationInfo) -> int | None:
+        encoder_length = info.data.get("encoder_length")
+        if fewest is not None and encoder_length is not None and fewest > encoder_length:
+            raise ValueError(f"at most model.encoder_length ({encoder_length})")
+        return fewest
 
     @field_validator("num_heads")
     @classmethod

@@ -55,10 +55,11 @@ class Swept:
     Attributes:
       names: names of the field's floats in the record `Hyperparameters`; none: the field's name.
       value: the section's property that holds the floats; None: the field itself.
+      switch: whether 0 makes another program, in which nothing of it is computed.
     """
 
-    def __init__(self, *names: str, value: str | None = None):
-        self.names, self.value = names, value
+    def __init__(self, *names: str, value: str | None = None, switch: bool = False):
+        self.names, self.value, self.switch = names, value, switch
 
 
 class Section(pydantic.BaseModel):

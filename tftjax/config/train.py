@@ -54,6 +54,27 @@ class TrainConfig(Section):
         " that was not in training: needed to forecast such; 0: none; 1: the model never sees one; sane: 0,"
         " or 0.1 to 1",
     )
+    category_dropout: Annotated[float, Swept(switch=True)] = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the categories of observed and known columns that are hidden, each in all steps"
+        " of a train window, as one that was not in training: trains what such a one means; sane: 0 to 0.2",
+    )
+    short_windows: Annotated[float, Swept(switch=True)] = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of train windows that are cut at random, to model.min_encoder_length rows of the"
+        " past or more, as where a series has just begun; sane: 0 to 0.5",
+    )
+    known_dropout: Annotated[float, Swept(switch=True)] = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of train windows in which each known number is unknown at the steps ahead: trains"
+        " what a missing one means; 0 unless data.missing_known is 'mask'; sane: 0 to 0.3",
+    )
     warmup_epochs: int = Field(
         0,
         ge=0,

@@ -12,8 +12,9 @@ from tftjax.config.data import DataConfig
 from tftjax.config.evaluation import conformal_rows, outermost
 from tftjax.config.loading import Config
 from tftjax.config.model import RegimeConfig
+from tftjax.config.train import TrainConfig
 from tftjax.data.conditions import regime_of, regime_values
-from tftjax.data.feature_sets import lag_of
+from tftjax.data.feature_sets import lag_of, source_of
 from tftjax.data.loading import date_column, feature_set_of, find_dataset, load_panel, table_of
 from tftjax.data.panel import ROLES_FILE, Panel
 from tftjax.data.prepared import Data, fit_to_train_rows, train_targets
@@ -63,12 +64,13 @@ def findings(config: Config) -> list[str]:
 
 
 def _check_panel(panel: Panel, config: Config) -> list[str]:
-    lengths = config.model.encoder_length, config.model.prediction_length
+    lengths = config.model.fewest_rows, config.model.prediction_length
     try:
         panel, blocks = make_blocks(panel, config.data, *lengths)
     except UserError as error:
         return [str(error)]
-    starts = (starts_of(blocks, split, *lengths) for split in ("train", "val"))
+    lacking = config.model.encoder_length - lengths[0]
+    starts = (starts_of(blocks, split, *lengths) - lacking for split in ("train", "val"))
     checks = _checks(config, panel, blocks, *starts)
     checks.append(partial(fit_to_train_rows, panel, blocks, config))  # in training, `prepare` does it
     # Two of them refuse a regime's column that the panel lacks.
@@ -90,6 +92,7 @@ def _checks(
         partial(check_regimes, panel, last_rows, config.model.attention.regime),
         partial(check_lags, panel, config.model.prediction_length),
         partial(check_conformal, config, len(val_starts)),
+        partial(check_hidden, panel, config.train),
     ]
 
 
@@ -310,14 +313,17 @@ def check_batch_size(batch_size: int, num_windows: int) -> None:
 
 
 def check_lags(panel: Panel, prediction_length: int) -> None:
-    """Refuses a lag of the target that is not known at the last step of a forecast, as a UserError."""
+    """Refuses a lag that is not known at the last step of a forecast, unless it is masked, as a UserError."""
+    if panel.masks_known:
+        return
     for name in panel.known_real:
         lag = lag_of(name) if name in panel.about.get("made", ()) else None
         if lag is not None and lag < prediction_length:
             raise UserError(
                 f"data.columns.known_real: found {name!r} with model.prediction_length {prediction_length}:"
-                f" the target {lag} rows before is not known at the last step. Use lag_{prediction_length}"
-                " or more."
+                f" {source_of(name, panel.target)} {lag} rows before is not known at the last step. Use"
+                f" {name.replace(f'lag_{lag}', f'lag_{prediction_length}', 1)} or more, or"
+                " data.missing_known 'mask', which takes it as unknown at the later steps."
             )
 
 
@@ -330,6 +336,21 @@ def check_conformal(config: Config, num_windows: int) -> None:
             f"evaluation.conformal: found {num_windows} validation windows, expected at least {needed} for"
             f" the quantile {outermost(config.model.quantiles):g}. Take more rows for validation"
             " (data.split), leave outer levels out of model.quantiles, or set evaluation.conformal to 'none'."
+        )
+
+
+def check_hidden(panel: Panel, train: TrainConfig) -> None:
+    """Refuses to hide inputs at random where there are none, as a UserError."""
+    if train.category_dropout and not panel.observed_categorical + panel.known_categorical:
+        raise UserError(
+            f"train.category_dropout: found {train.category_dropout:g}, and no observed or known column of"
+            " categories: there is nothing to hide. Set it to 0; static ones are hidden by"
+            " train.static_dropout."
+        )
+    if train.known_dropout and not panel.known_real:
+        raise UserError(
+            f"train.known_dropout: found {train.known_dropout:g}, and no known column of numbers: there is"
+            " nothing to hide. Set it to 0, or name some in data.columns.known_real."
         )
 
 

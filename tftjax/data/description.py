@@ -5,6 +5,7 @@ import pandas as pd
 
 from tftjax.data.alignment import days
 from tftjax.data.calendar import Calendar, count_open, words
+from tftjax.data.encoding import categorical_columns
 from tftjax.data.panel import Panel, blocks, calendar_of
 
 LONG_GAP = 5  # open days without a row; from here on the gap is listed
@@ -27,10 +28,11 @@ def describe(panel: Panel) -> str:
         numbers = "".join(f"{v:12.5g}" for v in (values.mean(), values.std(), values.min(), values.max()))
         missing = f"{values.isna().mean():9.1%}"
         lines.append(f"{name:27}{numbers}{missing}  {_ages(panel, name):20}{unit_guess(values)}")
-    for name in (*panel.known_categorical, *panel.static_categorical):
+    for name in categorical_columns(panel):
         counts = frame[name].value_counts()
         categories = ", ".join(map(str, sorted(counts.index)[:12])) + (" ..." if len(counts) > 12 else "")
-        lines.append(f"{name:27}{len(counts)} categories: {categories}")
+        missing = f", missing {share:.1%}" if (share := frame[name].isna().mean()) else ""
+        lines.append(f"{name:27}{len(counts)} categories: {categories}{missing}")
     return "\n".join([*lines, "", *panel.messages])
 
 

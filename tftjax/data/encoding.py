@@ -77,12 +77,12 @@ def apply_scaler(scaler: Scaler, values: Float[np.ndarray, "*N V"]) -> Float[np.
 
 
 def fit_categories(values: Shaped[np.ndarray, "N"]) -> list:
-    """The distinct values, sorted, as plain ints or strings.
+    """The distinct values, sorted, as plain ints or strings; what is missing is none.
 
     >>> fit_categories(np.array([3, 1, 3]))
     [1, 3]
     """
-    return sorted(set(values.tolist()))
+    return sorted(set(values[~pd.isna(values)].tolist()))
 
 
 def encode_categories(values: Shaped[np.ndarray, "N"], categories: Sequence) -> Int32[np.ndarray, "N"]:
@@ -128,7 +128,7 @@ def real_columns(panel: Panel) -> tuple[str, ...]:
 
 def categorical_columns(panel: Panel) -> tuple[str, ...]:
     """The panel's columns of categories, in the order in which a model takes them."""
-    return panel.known_categorical + panel.static_categorical
+    return panel.observed_categorical + panel.known_categorical + panel.static_categorical
 
 
 def fit_encoding(

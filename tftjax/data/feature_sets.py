@@ -23,7 +23,14 @@ from tftjax.data.calendar import (
 from tftjax.data.series.transforms import AGE, ON_ROWS, compose, level, unchanged
 from tftjax.errors import UserError
 
-ROLES_OF_TABLES = ("observed", "known_real", "known_categorical", "static_real", "static_categorical")
+ROLES_OF_TABLES = (
+    "observed",
+    "observed_categorical",
+    "known_real",
+    "known_categorical",
+    "static_real",
+    "static_categorical",
+)
 
 
 @dataclass(frozen=True)
@@ -82,8 +89,8 @@ def of_sessions(mark: Callable[..., Bool[np.ndarray, "N"]]) -> Known:
     return lambda target, calendar: mark(days(target.index), calendar).astype(np.int64)
 
 
-# Known categorical inputs made by their names, also for rows that lie in the future: from the target by date,
-# which is NaN there, and the calendar.
+# Known categorical inputs made by their names, also for rows that lie in the future: from the column that
+# `source_of` names, by date, which is NaN there, and the calendar.
 CALENDAR: dict[str, Known] = {
     "day_of_week": lambda target, calendar: target.index.day_of_week.to_numpy().astype(np.int64),  # Monday: 0
     "month": lambda target, calendar: target.index.month.to_numpy().astype(np.int64),  # January: 1
@@ -92,13 +99,24 @@ CALENDAR: dict[str, Known] = {
     "half_day": of_sessions(half_day),
 }
 OF_THE_DATE = ("day_of_week", "month")  # the others need an exchange's sessions
-LAG = re.compile(r"lag_([1-9]\d{0,3})")
+LAG = re.compile(r"lag_([1-9]\d{0,3})(?:_of_(.+))?")
+RELATIVE_INDEX = "relative_index"  # a known input that each window has of its own: `data.windows.gather`
 
 
 def lag_of(name: str) -> int | None:
-    """The number of rows that a known input `lag_N` lies back; None for another name."""
+    """The number of rows that a known input `lag_N` or `lag_N_of_NAME` lies back; None for another name."""
     match = LAG.fullmatch(name)
     return match and int(match[1])
+
+
+def source_of(name: str, target: str) -> str:
+    """The observed column that a known input made by its name is made of, if not of the date alone.
+
+    >>> source_of("lag_5_of_vix", "ret"), source_of("lag_5", "ret")
+    ('vix', 'ret')
+    """
+    match = LAG.fullmatch(name)
+    return (match and match[2]) or target
 
 
 def known_input(name: str, role: str, events: Collection[str]) -> Known | None:
@@ -111,7 +129,9 @@ def known_input(name: str, role: str, events: Collection[str]) -> Known | None:
     if role == "known_categorical":
         return CALENDAR.get(name)
     if role == "known_real" and lag_of(name):
-        return lambda target, calendar: target.shift(lag_of(name)).to_numpy()
+        return lambda source, calendar: source.shift(lag_of(name)).to_numpy()
+    if role == "known_real" and name == RELATIVE_INDEX:
+        return lambda source, calendar: np.zeros(len(source))
     if role == "known_real" and name.startswith("days_to_") and name.removeprefix("days_to_") in events:
         return lambda target, calendar: days_to(name.removeprefix("days_to_"), days(target.index), calendar)
     return None
@@ -123,7 +143,7 @@ class Column:
 
     Attributes:
       name: name of the column.
-      role: target, observed, known_real, known_categorical, static_real or static_categorical.
+      role: "target", or one of ROLES_OF_TABLES.
       unit: unit of the values; "return" is a simple return as a decimal.
       sources: raw series that the column is made of; none for known columns, which `known_input` makes.
       on_dates: maps the sources, on their observation dates, to one series, which is then joined as of each
@@ -301,7 +321,8 @@ def from_columns(
       events: names of `data.events`.
 
     Raises:
-      UserError: a column has the name of a calendar column in another role, or needs an exchange's sessions.
+      UserError: a column has the name of a calendar column in another role, needs an exchange's sessions, or
+        is a lag of a column that is not observed.
     """
     roles = {name: getattr(columns, name) for name in ROLES_OF_TABLES}
     if columns.id is not None:
@@ -315,6 +336,14 @@ def from_columns(
             raise UserError(
                 f"data.columns: found {name!r} in another role than known_categorical. It is made from the"
                 " date, as a category: rename your column, or move it."
+            )
+    for name in roles["known_real"]:
+        source = source_of(name, columns.target)
+        if source not in (columns.target, *columns.observed):
+            raise UserError(
+                f"data.columns.known_real: {name!r} is made of {source!r}, which is no observed column"
+                f" ({', '.join((columns.target, *columns.observed))}). Name one of them, or the column in"
+                " data.columns.observed."
             )
     for name in roles["known_categorical"]:
         if name in CALENDAR and name not in OF_THE_DATE and (calendar is None or not is_exchange(calendar)):

@@ -33,7 +33,7 @@ from tftjax.data.calendar import (
     is_resampled,
     table_frequency,
 )
-from tftjax.data.feature_sets import SERIES, FeatureSet, from_columns, get_feature_set
+from tftjax.data.feature_sets import SERIES, FeatureSet, from_columns, get_feature_set, lag_of, source_of
 from tftjax.data.panel import (
     ROLES,
     ROLES_FILE,
@@ -72,6 +72,7 @@ MAKES_OTHER_VALUES = (
     "vintage",
     "lags",
     "missing",
+    "missing_known",
     "target_transform",
     "series",
 )
@@ -143,12 +144,13 @@ def _from_table(table: Table, config: DataConfig, published: Sequence[Published]
         table, feature_set, config.return_unit, date_column(config), config.wide
     )
     given = feature_set.given_columns()
-    if given:
+    if given and config.missing_known == "refuse":
         messages += (
             f"known columns that the date does not give ({', '.join(given)}): to forecast, their values of"
             f" the steps ahead are needed ({both('--future')}), or rows without a target at the end",
         )
-    frame, lines, future = split_future(frame, lines, feature_set, f"{where}, {table.row_word}", config.end)
+    words = f"{where}, {table.row_word}"
+    frame, lines, future = split_future(frame, lines, feature_set, words, config.end, config.missing_known)
     target, transform = feature_set.names("target")[0], config.target_transform
     levels = frame[target].to_numpy(np.float64)
     frame = transform_target(
@@ -325,15 +327,26 @@ def _panel(
             frame, staleness, target, calendar.frequency, calendar.days, aggregate
         )
         messages += added
-    made = {name: make(frame[target], calendar) for name, make in feature_set.made_columns().items()}
-    first = max((int(np.isnan(values).sum()) for values in made.values()), default=0)  # rows that lags take
+    made = {
+        name: make(frame[source_of(name, target)], calendar)
+        for name, make in feature_set.made_columns().items()
+    }
+    first = max((lag_of(name) or 0 for name in made), default=0)  # rows that lags take
     if first >= len(frame):
         raise NoRows(f"data.columns.known_real: found {len(frame)} rows, fewer than the lags take. Use more.")
     if first:
-        late = next(name for name, values in made.items() if np.isnan(values).sum() == first)
+        late = next(name for name in made if lag_of(name) == first)
         before = frame.index[first].date()
         messages += (f"dropped {first} leading rows: no value of {late} before {before}",)
     frame, staleness = frame.assign(**made).iloc[first:], staleness.iloc[first:]
+    holes = frame[list(made)].isna()
+    if holes.any(axis=None) and config.missing_known == "refuse":
+        name = holes.columns[holes.any()][0]
+        raise UserError(
+            f"data.columns.known_real: {name!r} has no value on {frame.index[holes[name]][0].date()}, as"
+            f" {source_of(name, target)!r} has none {lag_of(name)} rows before. Fill that column, or leave"
+            " the lag out."
+        )
     names = {role: feature_set.names(role) for role in ROLES}
     names["observed"] = (target, *names["observed"])
     return make_panel(
@@ -520,7 +533,8 @@ def _used_rows(
 ) -> tuple[Bool[np.ndarray, "N"], tuple[str, ...]]:
     """The used rows of a series: those in range, from the row on where every column has had a value.
 
-    Under `data.missing: "mask"`, observed columns may lack values anywhere.
+    Under `data.missing: "mask"`, observed columns may lack values anywhere; under `data.missing_known`, known
+    numbers.
 
     Args:
       where: file and series, for messages.
@@ -535,7 +549,8 @@ def _used_rows(
       NoRows: no row is left.
     """
     within = within_range(frame.index, config)
-    optional = feature_set.names("observed") if config.missing == "mask" else ()
+    optional = _observed(feature_set) if config.missing == "mask" else ()
+    optional += feature_set.names("known_real") if config.missing_known == "mask" else ()
     needed = [name for name in frame.columns if name not in optional]
     missing = frame[needed].isna().to_numpy()
     for position, name in enumerate(needed):
@@ -567,9 +582,15 @@ def _used_rows(
     return used, (f"dropped {count} leading rows: no value of {', '.join(late)} before {before}",)
 
 
+def _observed(feature_set: FeatureSet) -> tuple[str, ...]:
+    """The observed columns but the target."""
+    return feature_set.names("observed") + feature_set.names("observed_categorical")
+
+
 def _hole(where: str, name: str, feature_set: FeatureSet) -> UserError:
     """The error on a missing value in a used row."""
-    masked = "" if name not in feature_set.names("observed") else ", set data.missing to 'mask'"
+    masked = ", set data.missing to 'mask'" if name in _observed(feature_set) else ""
+    masked = ", set data.missing_known to 'mask'" if name in feature_set.names("known_real") else masked
     is_target = name in feature_set.names("target")
     fill = "Correct it" if is_target else "Fill it with what was known on that date"
     return UserError(

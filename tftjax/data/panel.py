@@ -31,7 +31,14 @@ from tftjax.files import check, read_json, replace_file, write_json
 
 # Files that `write_panel` writes.
 PANEL_FILES = ROWS_FILE, AGES_FILE, ROLES_FILE = "panel.csv", "staleness.csv", "panel.json"
-ROLES = ("observed", "known_real", "known_categorical", "static_real", "static_categorical")
+ROLES = (
+    "observed",
+    "observed_categorical",
+    "known_real",
+    "known_categorical",
+    "static_real",
+    "static_categorical",
+)
 
 
 def blocks(frame: pd.DataFrame, id_column: str | None) -> tuple[tuple[str, range], ...]:
@@ -69,7 +76,7 @@ def fingerprint(frame: pd.DataFrame) -> str:
         elif values.dtype.kind in "iu":
             content = values.astype("<i8").tobytes()
         else:
-            content = "\0".join(map(str, values)).encode()
+            content = "\0".join(map(str, np.where(pd.isna(values), "", values))).encode()
         digest.update(f"\n{name}\n".encode() + content)
     return digest.hexdigest()
 
@@ -83,7 +90,8 @@ class Panel:
         features, int and str columns categorical ones.
       target: name of the forecast column.
       observed: real columns, the target's history first; NaN where a value is missing (never the target's).
-      known_real: real columns known beforehand.
+      observed_categorical: categorical columns that are observed; None or NaN where a value is missing.
+      known_real: real columns known beforehand; NaN where a value is missing that may.
       known_categorical: categorical columns known beforehand.
       static_real: real columns, constant within a series.
       static_categorical: categorical columns, constant within a series.
@@ -97,6 +105,7 @@ class Panel:
     frame: pd.DataFrame
     target: str
     observed: tuple[str, ...]
+    observed_categorical: tuple[str, ...]
     known_real: tuple[str, ...]
     known_categorical: tuple[str, ...]
     static_real: tuple[str, ...]
@@ -106,6 +115,11 @@ class Panel:
     fingerprint: str
     about: dict
     id_column: str | None = None
+
+    @property
+    def masks_known(self) -> bool:
+        """Whether known numbers may lack values (`data.missing_known`)."""
+        return self.about.get("missing_known") == "mask"
 
 
 def split_series(panel: Panel) -> tuple[Panel, ...]:
@@ -175,6 +189,7 @@ def make_panel(
     *,
     target: str,
     observed: tuple[str, ...],
+    observed_categorical: tuple[str, ...] = (),
     known_real: tuple[str, ...] = (),
     known_categorical: tuple[str, ...] = (),
     static_real: tuple[str, ...] = (),
@@ -193,7 +208,7 @@ def make_panel(
     if not observed or observed[0] != target:
         raise UserError(f"panel: found observed columns {observed}, expected the target {target!r} first.")
     static = static_real + static_categorical
-    columns = list(observed + known_real + known_categorical + static)
+    columns = list(observed + observed_categorical + known_real + known_categorical + static)
     missing = [name for name in columns if name not in frame]
     if missing or len(set(columns)) < len(columns):
         raise UserError(f"panel: columns {missing} are missing or one of {columns} has two roles.")
@@ -216,6 +231,7 @@ def make_panel(
         frame=frame,
         target=target,
         observed=observed,
+        observed_categorical=observed_categorical,
         known_real=known_real,
         known_categorical=known_categorical,
         static_real=static_real,
@@ -268,6 +284,7 @@ class _Written(pydantic.BaseModel):
 
     target: str
     observed: list[str]
+    observed_categorical: list[str] = []  # a panel of before has none
     known_real: list[str]
     known_categorical: list[str]
     static_real: list[str]
@@ -291,7 +308,7 @@ def read_panel(directory: Path) -> Panel:
     about = read_json(directory / ROLES_FILE, advice)
     check(about, _Written, directory / ROLES_FILE, advice)
     try:
-        roles = {role: tuple(about[role]) for role in ROLES}
+        roles = {role: tuple(about.get(role, ())) for role in ROLES}
         real = (*roles["observed"], *roles["known_real"], *roles["static_real"])
         frame = _read_rows(path, dict.fromkeys(real, float) | dict.fromkeys(about["text"], object))
         staleness = pd.DataFrame(index=frame.index)
@@ -318,7 +335,7 @@ def read_panel(directory: Path) -> Panel:
 
 
 def _read_rows(path: Path, types: dict[str, type]) -> pd.DataFrame:
-    """A table that `to_csv` wrote; columns without a type are int. An empty cell of a float is NaN."""
+    """A table that `to_csv` wrote; columns without a type are int. An empty cell is NaN or None."""
     parts = []
     for _, cells in read_parts(path):
         # Not pandas' parser: its numbers are not exact in every version.
@@ -332,4 +349,8 @@ def _read_rows(path: Path, types: dict[str, type]) -> pd.DataFrame:
     return pd.concat(parts)
 
 
-_READ = {float: lambda cell: float(cell) if cell else np.nan, int: int, object: sys.intern}
+_READ = {
+    float: lambda cell: float(cell) if cell else np.nan,
+    int: int,
+    object: lambda cell: sys.intern(cell) if cell else None,
+}

@@ -39,7 +39,8 @@ class Data:
       encoding: scalers and categories.
       series: `panel` encoded, as arrays.
       blocks: series of `panel` with their target rows of train, val and test.
-      starts: first rows of the windows, series after series, by split.
+      starts: first rows of the windows, series after series, by split; before the series' own, of a window
+        that lacks rows (`model.min_encoder_length`).
     """
 
     whole: Panel
@@ -94,12 +95,13 @@ def prepare(panel: Panel, config: Config, encoding: Encoding | None = None) -> D
     """
     lengths = config.model.encoder_length, config.model.prediction_length
     whole = panel
-    panel, blocks = make_blocks(whole, config.data, *lengths)
+    fewest, lacking = config.model.fewest_rows, config.model.encoder_length - config.model.fewest_rows
+    panel, blocks = make_blocks(whole, config.data, fewest, lengths[1])
     if encoding is None:
         encoding = fit_to_train_rows(panel, blocks, config)
     panel = with_target_scale(panel, encoding)
-    starts = {split: starts_of(blocks, split, *lengths) for split in Splits._fields}
-    series = make_series(panel, encoding)
+    starts = {split: starts_of(blocks, split, fewest, lengths[1]) - lacking for split in Splits._fields}
+    series = make_series(panel, encoding, short_windows=lacking > 0)
     if config.model.corrects and series.classical is None:
         classical = fit_classical(series, starts["train"], lengths, config.model.quantiles)
         parts = {name: part.tolist() for name, part in classical._asdict().items()}
@@ -111,10 +113,9 @@ def prepare(panel: Panel, config: Config, encoding: Encoding | None = None) -> D
     return Data(whole, panel, encoding, series, blocks, starts)
 
 
-def cardinalities(panel: Panel, encoding: Encoding) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Number of codes of each known and each static categorical column, the unseen slot included."""
-    known, static = (
+def cardinalities(panel: Panel, encoding: Encoding) -> tuple[tuple[int, ...], ...]:
+    """Number of codes of each observed, known and static categorical column, the unseen slot included."""
+    return tuple(
         tuple(len(encoding.categories[name]) + 1 for name in names)
-        for names in (panel.known_categorical, panel.static_categorical)
+        for names in (panel.observed_categorical, panel.known_categorical, panel.static_categorical)
     )
-    return known, static

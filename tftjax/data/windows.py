@@ -20,6 +20,7 @@ from tftjax.data.encoding import (
     scalers_of,
     with_target_scale,
 )
+from tftjax.data.feature_sets import RELATIVE_INDEX, lag_of
 from tftjax.data.panel import Panel, blocks
 from tftjax.data.scales.log_scale import fit_student_t
 from tftjax.data.scales.target import LOG_SCALE
@@ -59,11 +60,16 @@ class Series(NamedTuple):
     center: Float32[Array, "S"]  # center of the target's scaler
     scale: Float32[Array, "S"]  # scale of the target's scaler
     volatility: Float32[Array, "N"] | None = None  # divisor of the target, known at each row
-    present: Bool[Array, "Vo N"] | None = None  # None: no value is missing
+    present: Bool[Array, "V N"] | None = None  # of observed reals, then categories; None: no value is missing
     age: Float32[Array, "A N"] | None = None  # see data/conditions.py; None: no variant asks for it
     regime: Float32[Array, "N"] | None = None  # column that tells regimes; None: no regimes by a column
     classical: Classical | None = None  # None: the head corrects no forecast
     weight: Float32[Array, "N"] | None = None  # of a window in training, by its first target row; None: 1
+    observed_categorical: Int32[Array, "Voc N"] | None = None  # None: there is none
+    position: Int32[Array, "N"] | None = None  # rows of the series before each; None: all windows are whole
+    relative: Bool[Array, "Vk"] | None = None  # which known real is the relative index; None: none is
+    known_present: Bool[Array, "Vk N"] | None = None  # None: known numbers lack no value
+    known_until: Int32[Array, "Vk"] | None = None  # steps ahead at which each is known; None: all are
 
 
 class Inputs(NamedTuple):
@@ -79,11 +85,14 @@ class Inputs(NamedTuple):
     static_categorical: Int32[Array, "Vsc B"]
     center: Float32[Array, "B"]
     scale: Float32[Array, "B"]
-    present: Bool[Array, "Vo E B"] | None = None  # None: no value is missing
+    present: Bool[Array, "V E B"] | None = None  # of observed reals, then categories; None: none is missing
     age: Float32[Array, "A E B"] | None = None  # a step's, A = 1, days; or each observed variable's
     regime: Float32[Array, "B"] | None = None  # the regime's column at the last encoder row
     classical: Classical | None = None
     weight: Float32[Array, "B"] | None = None  # None: 1
+    observed_categorical: Int32[Array, "Voc E B"] | None = None
+    seen: Bool[Array, "E B"] | None = None  # steps that are rows of the series; None: all
+    known_present: Bool[Array, "Vk T B"] | None = None
 
 
 def gather(
@@ -91,14 +100,20 @@ def gather(
 ) -> tuple[Inputs, Float32[Array, "B P"]]:
     """The windows that start at rows `starts`, and their targets in decimals.
 
-    A start must be one of `window_starts`: indices are not checked.
+    A start must be one of `window_starts`: indices are not checked. Where it lies before the series' first
+    row, that row stands in the steps before it, which are not `seen`.
     """
     rows = starts[None, :] + jnp.arange(encoder_length + prediction_length, dtype=jnp.int32)[:, None]  # T B
 
     def take(array, at):
         return jnp.asarray(array).at[..., at].get(mode="promise_in_bounds")
 
-    past, number = rows[:encoder_length], take(series.row_series, starts)
+    seen = None
+    if series.position is not None:
+        begun = take(series.position, rows[encoder_length - 1])
+        rows = jnp.maximum(rows, (rows[encoder_length - 1] - begun)[None])
+        seen = begun[None] >= jnp.arange(encoder_length - 1, -1, -1)[:, None]
+    past, number = rows[:encoder_length], take(series.row_series, starts if seen is None else rows[0])
     observed = take(series.observed, past)
     center, scale = take(series.center, number), take(series.scale, number)
     if series.volatility is not None:
@@ -106,9 +121,17 @@ def gather(
         volatility = take(series.volatility, past[-1])
         observed = jnp.concatenate([observed[:1] / volatility[None, None, :], observed[1:]])
         center, scale = volatility * center, volatility * scale
+    known_real = take(series.known_real, rows)
+    if series.relative is not None:
+        steps = jnp.arange(1 - encoder_length, prediction_length + 1, dtype=jnp.float32) / encoder_length
+        known_real = jnp.where(series.relative[:, None, None], steps[None, :, None], known_real)
+    known_present = None if series.known_present is None else take(series.known_present, rows)
+    if series.known_until is not None:
+        ahead = jnp.arange(1 - encoder_length, prediction_length + 1)
+        known_present &= ahead[None, :, None] <= series.known_until[:, None, None]
     inputs = Inputs(
         observed=observed,
-        known_real=take(series.known_real, rows),
+        known_real=known_real,
         known_categorical=take(series.known_categorical, rows),
         static_real=take(series.static_real, number),
         static_categorical=take(series.static_categorical, number),
@@ -119,24 +142,44 @@ def gather(
         regime=None if series.regime is None else take(series.regime, past[-1]),
         classical=jax.tree.map(jnp.asarray, series.classical),
         weight=None if series.weight is None else take(series.weight, rows[encoder_length]),
+        observed_categorical=None
+        if series.observed_categorical is None
+        else take(series.observed_categorical, past),
+        seen=seen,
+        known_present=known_present,
     )
     return inputs, take(series.target, rows[encoder_length:].T)
 
 
-NOT_BY_ROW = ("static_real", "static_categorical", "center", "scale", "classical")  # of `Series`
+def rows_are_shared(series: Series) -> bool:
+    """Whether a row is the same in all windows that hold it."""
+    return series.volatility is None and series.relative is None and series.known_until is None
+
+
+NOT_BY_ROW = (  # of `Series`
+    "static_real",
+    "static_categorical",
+    "center",
+    "scale",
+    "classical",
+    "relative",
+    "known_until",
+)
 
 
 def windows_alone(
-    series: Series, starts: Int32[np.ndarray, " W"], length: int
+    series: Series, starts: Int32[np.ndarray, " W"], encoder_length: int, prediction_length: int
 ) -> tuple[Series, Int32[np.ndarray, " W"]]:
     """The rows of some windows, one window after another, and where each then starts; on the host.
 
     A program for them is the same however many rows there were: it need not be compiled anew each day.
-
-    Args:
-      length: rows of a window.
     """
-    rows = (starts[:, None] + np.arange(length)).ravel()
+    length = encoder_length + prediction_length
+    rows = starts[:, None] + np.arange(length)
+    if series.position is not None:  # some begin before their series
+        last = starts[:, None] + encoder_length - 1
+        rows = np.maximum(rows, last - series.position[last])
+    rows = rows.ravel()
     kept = {
         name: leaf[..., rows]
         for name, leaf in series._asdict().items()
@@ -182,10 +225,13 @@ def recency_weights(
     return (weights / weights[first_targets].mean()).astype(np.float32)
 
 
-def make_series(panel: Panel, encoding: Encoding) -> Series:
+def make_series(panel: Panel, encoding: Encoding, *, short_windows: bool = False) -> Series:
     """The panel encoded, as numpy arrays (float32, int32), rows in the panel's order.
 
     A series that was not in training has code 0 and the scalers of the median series.
+
+    Args:
+      short_windows: whether windows may begin before a series' first row.
 
     Raises:
       UserError: the panel's columns are not those, in that order, that the encoding was fitted on (a model's
@@ -211,11 +257,14 @@ def make_series(panel: Panel, encoding: Encoding) -> Series:
         observed[0] = target / np.repeat(target_scaler.scale, lengths)
         volatility = np.exp(panel.frame[LOG_SCALE].to_numpy(np.float64)).astype(np.float32)
     missing = np.isnan(observed)
-    in_past = missing[1:] & ~missing[:1]  # rows of the future have no target, and lie in no window's past
+    absent = np.concatenate([missing, panel.frame[list(panel.observed_categorical)].isna().to_numpy(bool).T])
+    in_past = absent[1:] & ~absent[:1]  # rows of the future have no target, and lie in no window's past
+    known_real = _scaled(panel.frame, panel.known_real, scalers, lengths)
+    unknown = np.isnan(known_real)
     static = panel.frame.iloc[[rows.start for _, rows in parts]]
     return Series(
         observed=np.where(missing, np.float32(0.0), observed),
-        known_real=_scaled(panel.frame, panel.known_real, scalers, lengths),
+        known_real=np.where(unknown, np.float32(0.0), known_real),
         known_categorical=_encoded(panel.frame, panel.known_categorical, encoding),
         static_real=_scaled(static, panel.static_real, scalers, [1] * len(parts)),
         static_categorical=_encoded(static, panel.static_categorical, encoding),
@@ -224,13 +273,34 @@ def make_series(panel: Panel, encoding: Encoding) -> Series:
         center=target_scaler.center.astype(np.float32),
         scale=target_scaler.scale.astype(np.float32),
         volatility=volatility,
-        present=~missing if in_past.any() else None,
+        present=~absent if in_past.any() else None,
         age=ages_of(panel, encoding.staleness, encoding.usual_ages),
         regime=regime_values(panel, encoding.regime_column),
         classical=Classical(*(np.array(part, np.float32) for part in encoding.classical.values()))
         if encoding.classical
         else None,
+        position=_positions(lengths) if short_windows else None,
+        known_present=~unknown if panel.masks_known and panel.known_real else None,
+        **_of_some(panel, encoding),
     )
+
+
+def _positions(lengths: Sequence[int]) -> Int32[np.ndarray, " N"]:
+    """The number of each row in its series, from 0, by the series' lengths."""
+    return np.concatenate([np.arange(length, dtype=np.int32) for length in lengths])
+
+
+def _of_some(panel: Panel, encoding: Encoding) -> dict[str, np.ndarray]:
+    """The fields of `Series` that only some columns need."""
+    arrays, made = {}, panel.about.get("made", ())
+    if panel.observed_categorical:
+        arrays["observed_categorical"] = _encoded(panel.frame, panel.observed_categorical, encoding)
+    if RELATIVE_INDEX in made:
+        arrays["relative"] = np.array([name == RELATIVE_INDEX for name in panel.known_real])
+    lags = [lag_of(name) if name in made else None for name in panel.known_real]
+    if panel.masks_known and any(lags):
+        arrays["known_until"] = np.array([lag or np.iinfo(np.int32).max for lag in lags], np.int32)
+    return arrays
 
 
 def _scaled(

@@ -263,7 +263,7 @@ def score_baselines(
       known: scores that runs on the same data share, filled here.
     """
     model = run.config.model
-    lengths = model.encoder_length, model.prediction_length
+    lengths = model.fewest_rows, model.prediction_length
     own = (*run.functions.baselines.items(), *run.functions.metrics.items())
     data = run.data.panel.fingerprint, run.data.blocks, run.config.data.volatility
     key = (*data, model.quantiles, *lengths, own)
@@ -424,8 +424,8 @@ def _by_volatility(run: runs.Run, last_rows: Int[np.ndarray, " W"]) -> Int[np.nd
     regime = np.zeros(len(last_rows), np.int64)
     for block in run.data.blocks:
         as_seen = block._replace(splits=block.splits._replace(train=block.earlier))
-        starts = starts_of([as_seen], "train", model.encoder_length, model.prediction_length)
-        reference = volatility[starts + model.encoder_length - 1]
+        starts = starts_of([as_seen], "train", model.fewest_rows, model.prediction_length)
+        reference = volatility[starts + model.fewest_rows - 1]
         inside = (last_rows >= block.rows.start) & (last_rows < block.rows.stop)
         regime[inside] = storminess(volatility[last_rows[inside]], reference, (1 / 3, STORMY))
     return regime

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tftjax import files
+from tftjax.data.encoding import categorical_columns
 from tftjax.data.feature_sets import OF_THE_DATE
 from tftjax.data.loading import date_column
 from tftjax.data.panel import ROLES, blocks
@@ -50,6 +51,11 @@ def export(seeds: Sequence[Run], directory: Path, *, overwrite: bool = False) ->
         raise UserError(f"{directory}: exists, and has {', '.join(other or there)}. {advice}")
     for run in seeds:
         scales.check_exported(run.data.encoding)
+        if run.data.whole.masks_known:
+            raise UserError(
+                "data.missing_known: found 'mask', which cannot be exported: a program needs all values of"
+                " known columns. Train with 'refuse', or forecast with tftjax predict."
+            )
     serialized, about = program.export_program(seeds), description(seeds)
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode() + serialized).hexdigest()
     directories.make(directory)
@@ -108,7 +114,7 @@ def description(seeds: Sequence[Run]) -> dict[str, Any]:
         "changes": changes,
         "lead": program.rows_before(run),
         "window": config.model.encoder_length + config.model.prediction_length,
-        "encoder_length": config.model.encoder_length,
+        "encoder_length": config.model.fewest_rows,
         "history": history,
         "least": least,
         "spread": None if changes else float(targets.std()) * unit,
@@ -137,7 +143,7 @@ def _columns(run: Run) -> dict[str, dict[str, Any]]:
     for name in encoding.usual_ages:
         age = f"{name} age"
         columns[age] = {"role": "age", "unit": "days since release", "missing": True}
-    for name in panel.known_categorical + panel.static_categorical:
+    for name in categorical_columns(panel):
         static = name in panel.static_categorical
         columns[name] = {
             "role": "made" if name in made and name in OF_THE_DATE else roles[name].partition("_")[0],

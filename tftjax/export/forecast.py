@@ -85,9 +85,9 @@ def arrays(about, name, rows, future):
     first, begun = first - changes, min(first - changes + about["lead"], len(dates) - 1)
     least = about["encoder_length" if str(dates[begun]) <= about["series"].get(name, "") else "least"]
     require(len(dates) - steps - begun >= least, f"{name}: too few rows, expected {least} complete ones")
-    codes = np.zeros((window, len(about["codes"])), np.int32)  # 0: an unknown category
+    codes = np.full((window, len(about["codes"])), -1, np.int32)  # 0: an unknown category; -1: no row
     for place, (key, table) in enumerate(about["codes"].items()):
-        codes[:, place] = [table.get(str(value), 0) for value in values[key][-window:]]
+        codes[-len(dates) :, place] = [table.get(str(value), 0) for value in values[key][-window:]]
         require(codes[:, place].all() or columns[key]["unknown"], f"{name}: {key} not in {', '.join(table)}")
     if about["calendar"]:  # is the next row a Monday, a Friday, or does it come later than its weekday does
         following, reals = weekday[1:], np.hstack([reals, np.full((len(dates), 3), np.nan)])

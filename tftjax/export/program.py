@@ -8,8 +8,8 @@ import numpy as np
 from jax import export
 from jaxtyping import Array, Float, Int
 
-from tftjax.data.encoding import Encoding, Scaler
-from tftjax.data.feature_sets import OF_THE_DATE, lag_of
+from tftjax.data.encoding import Encoding, Scaler, categorical_columns
+from tftjax.data.feature_sets import OF_THE_DATE, RELATIVE_INDEX, lag_of, source_of
 from tftjax.data.panel import Panel
 from tftjax.data.prepared import cardinalities
 from tftjax.data.scales.target import LOG_SCALE, rows_needed
@@ -30,11 +30,12 @@ CHANGES = {  # transforms of the target that need the row before
 def raw_columns(panel: Panel) -> tuple[str, ...]:
     """The columns of numbers that the program takes of each row, but the features of the calendar."""
     real = panel.observed + panel.known_real + panel.static_real
-    return tuple(name for name in real if name not in lags(panel))
+    made = {*lags(panel), RELATIVE_INDEX} & {*panel.about.get("made", ())}
+    return tuple(name for name in real if name not in made)
 
 
 def lags(panel: Panel) -> dict[str, int]:
-    """The known columns that are the target of rows before, and how many rows."""
+    """The known columns that are observed ones of rows before, and how many rows."""
     made = panel.about.get("made", OF_THE_DATE)
     return {name: lag_of(name) for name in panel.known_real if name in made and lag_of(name)}
 
@@ -48,7 +49,7 @@ def rows_before(run: Run) -> int:
 def row_counts(run: Run) -> tuple[int, int]:
     """The number of past rows that the program takes, and of those that a forecast needs."""
     encoding, encoder_length = run.data.encoding, run.config.model.encoder_length
-    least = max(encoder_length, rows_needed(encoding.target_scale, encoding.scales))
+    least = max(run.config.model.fewest_rows, rows_needed(encoding.target_scale, encoding.scales))
     most = encoder_length + scales.memory(encoding)
     return max(most, least) + rows_before(run), least
 
@@ -59,7 +60,8 @@ def export_program(seeds: Sequence[Run]) -> bytes:
     Its arguments, for B series and R rows, those of the future included:
       rows: [B R V] float64, raw columns and the calendar's features; NaN before a series' first row, and of
         observed columns in the future.
-      codes: [B T C] int32, known and static categories of the encoder's rows and the future's; 0: unknown.
+      codes: [B T C] int32, observed, known and static categories of the encoder's rows and the future's; 0:
+        unknown.
       number: [B] int32, that of each series among those in training; their count if it was not.
     It returns quantiles [B P Q] float64, ascending, in the unit of the run's data.
     """
@@ -73,7 +75,7 @@ def export_program(seeds: Sequence[Run]) -> bytes:
 
     num_rows = row_counts(first)[0] + model_config.prediction_length
     num_reals = len(_names(panel, encoding))
-    num_codes = len(panel.known_categorical + panel.static_categorical)
+    num_codes = len(categorical_columns(panel))
     length = model_config.encoder_length + model_config.prediction_length
     with jax.enable_x64(True):
         (batch,) = export.symbolic_shape("batch")
@@ -108,6 +110,9 @@ def _quantiles(
     length = lengths.encoder_length + lengths.prediction_length
     columns = {name: values[:, -length:] for name, values in columns.items()}
     series = _series(run, columns, codes, number)
+    if lengths.fewest_rows < lengths.encoder_length:
+        position = jnp.cumsum(~jnp.isnan(returns[:, -length:]), axis=1) - 1
+        series = series._replace(position=jnp.maximum(position, 0).reshape(-1).astype(jnp.int32))
     model = build_model(run.config, *cardinalities(panel, encoding), run.functions)
     with jax.enable_x64(False):  # the network computes as it does in training
         starts = length * jnp.arange(rows.shape[0], dtype=jnp.int32)
@@ -134,8 +139,11 @@ def _columns(panel: Panel, encoding: Encoding, rows: Float[Array, "B R V"]) -> d
     transform = panel.about.get("target_transform", "none")
     if transform in CHANGES:
         columns[panel.target] = CHANGES[transform](levels, scales.shifted(levels, 1))
-    target = columns[panel.target]
-    return columns | {name: scales.shifted(target, lag) for name, lag in lags(panel).items()}
+    if RELATIVE_INDEX in panel.about.get("made", ()):
+        columns[RELATIVE_INDEX] = jnp.zeros_like(levels)
+    return columns | {
+        name: scales.shifted(columns[source_of(name, panel.target)], lag) for name, lag in lags(panel).items()
+    }
 
 
 def _since_lags(target: Float[Array, "B R"], panel: Panel) -> Float[Array, "B R"]:
@@ -170,24 +178,29 @@ def _series(
         volatility = flat(jnp.exp(columns[LOG_SCALE])).astype(jnp.float32)
     of_past = _stacked([flat(values) for values in observed.values()], flat(target))
     missing = jnp.isnan(of_past)
-    num_known = len(panel.known_categorical)
+    num_seen, num_known = len(panel.observed_categorical), len(panel.known_categorical)
+    by_row = codes.transpose(2, 0, 1).reshape(-1, target.size)
+    # A category is there or unknown: the loader takes no row without one.
+    absent = jnp.concatenate([missing, jnp.zeros((num_seen, target.size), bool)])
     return Series(
         observed=jnp.where(missing, jnp.float32(0.0), of_past),
         known_real=_stacked([flat(scaled(name)) for name in panel.known_real], flat(target)),
-        known_categorical=codes[:, :, :num_known].transpose(2, 0, 1).reshape(num_known, target.size),
+        known_categorical=by_row[num_seen : num_seen + num_known],
         static_real=_stacked([scaled(name)[:, -1] for name in panel.static_real], target[:, -1]),
-        static_categorical=codes[:, -1, num_known:].T,
+        static_categorical=codes[:, -1, num_seen + num_known :].T,
         target=flat(target).astype(jnp.float32),
         row_series=flat(jnp.broadcast_to(place[:, None], target.shape)),
         center=scalers[panel.target].center.astype(jnp.float32),
         scale=scalers[panel.target].scale.astype(jnp.float32),
         volatility=volatility,
-        present=~missing if may_miss(run) else None,
+        present=~absent if may_miss(run) else None,
         age=_ages(run, columns),
         regime=flat(columns[regime]).astype(jnp.float32) if (regime := encoding.regime_column) else None,
         classical=Classical(*(np.array(part, np.float32) for part in encoding.classical.values()))
         if encoding.classical
         else None,
+        relative=run.data.series.relative,
+        observed_categorical=by_row[:num_seen] if num_seen else None,
     )
 
 

@@ -103,7 +103,11 @@ def variable_names(run: runs.Run) -> dict[str, tuple[str, ...]]:
     panel = run.data.panel
     known = panel.known_real + panel.known_categorical
     static = panel.static_real + panel.static_categorical
-    return {"static": static, "encoder": panel.observed + known, "decoder": known}
+    return {
+        "static": static,
+        "encoder": panel.observed + panel.observed_categorical + known,
+        "decoder": known,
+    }
 
 
 def _importance(run: runs.Run, weights: dict[str, Weights], named: dict[str, list[Division]]) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from tftjax.config.hyperparameters import hyperparameters
 from tftjax.config.loading import Config
 from tftjax.data.prepared import cardinalities
-from tftjax.data.windows import gather
+from tftjax.data.windows import Series, gather
 from tftjax.errors import UserError
 from tftjax.model.attention import MASKS
 from tftjax.model.forecast import forecast_batch
@@ -86,7 +86,7 @@ def collect(run: Run, starts: Int[np.ndarray, " W"]) -> Weights:
         head_sum = head_sum + output.attention.sum(axis=0)
         lags = lags_of(run.config.model.encoder_length, run.config.model.prediction_length)
         part = {
-            "encoder": output.encoder_selection.mean(axis=1),
+            "encoder": _over_seen(output.encoder_selection, run.data.series, chunk),
             "decoder": None if output.decoder_selection is None else output.decoder_selection.mean(axis=1),
             "static": output.static_selection,
             "attention": output.attention.mean(axis=1),
@@ -100,6 +100,18 @@ def collect(run: Run, starts: Int[np.ndarray, " W"]) -> Weights:
         for name in parts[0]
     }
     return Weights(**joined, head_attention=head_sum / len(starts), largest_error=max(errors))
+
+
+def _over_seen(
+    weights: Float[np.ndarray, "W E V"], series: Series, starts: Int[np.ndarray, " W"]
+) -> Float[np.ndarray, "W V"]:
+    """The mean over the steps of each window that are rows of its series."""
+    if series.position is None:
+        return weights.mean(axis=1)
+    encoder_length = weights.shape[1]
+    rows = np.minimum(series.position[starts + encoder_length - 1] + 1, encoder_length)
+    seen = np.arange(encoder_length)[::-1] < rows[:, None]
+    return np.einsum("wev,we->wv", weights, seen) / rows[:, None]
 
 
 def _first(count: int, leaf: np.ndarray) -> np.ndarray:

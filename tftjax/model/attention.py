@@ -40,7 +40,7 @@ class InterpretableAttention(nn.Module):
 
     Only prediction steps ask: nothing after this layer reads the output at encoder steps. A `penalty` is
     taken off the logits of each step (model/staleness.py); `gates` multiply what a head contributes, not the
-    weights that are returned (model/regime.py).
+    weights that are returned (model/regime.py). Steps that are not `seen` get no weight.
 
     Attributes:
       num_heads: H; each head has hidden_size / H features.
@@ -58,6 +58,7 @@ class InterpretableAttention(nn.Module):
         noise: Dropout | None,
         penalty: Float[Array, "H T B"] | None = None,
         gates: Float[Array, "H B"] | None = None,
+        seen: Bool[Array, "T B"] | None = None,
     ) -> tuple[Float[Array, "D P B"], Float[Array, "H P T B"]]:
         size, prediction_length, _ = query.shape
         encoder_length = memory.shape[1] - prediction_length
@@ -74,6 +75,8 @@ class InterpretableAttention(nn.Module):
         if penalty is not None:
             logits -= penalty[:, None]
         allowed = MASKS[self.mask](encoder_length, prediction_length)[None, :, :, None]
+        if seen is not None:
+            allowed = allowed & seen[None, None]
         weights = jax.nn.softmax(jnp.where(allowed, logits, -jnp.inf), axis=2)
         heads = dropout(weights, noise, self.path)
         if gates is None:

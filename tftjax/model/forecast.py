@@ -12,7 +12,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from tftjax.config.hyperparameters import Hyperparameters
-from tftjax.data.windows import Inputs, Series, gather
+from tftjax.data.windows import Inputs, Series, gather, rows_are_shared
 from tftjax.model.layers import Dropout
 from tftjax.model.tft import Selected, TemporalFusionTransformer, TFTOutput
 from tftjax.runtime import MESH_AXIS, OnMesh, device_mesh
@@ -73,7 +73,7 @@ def select_once(
     skipped.
 
     Args:
-      series: one without a volatility, see `map_windows`.
+      series: one whose rows are shared, see `map_windows`.
       starts, hyperparameters: see `map_windows`.
     """
     encoder_length = model.config.encoder_length
@@ -85,6 +85,8 @@ def select_once(
         place = first + jnp.arange(at_once)
         window = jnp.searchsorted(places, place, side="right") - 1
         row = starts[window] + jnp.minimum(place - places[window], length - 1)
+        if series.position is not None:
+            row = jnp.maximum(row, 0)  # a step that is not seen: any row will do
         rows, _ = gather(series._replace(weight=None), row, 1, 0)
         return model.apply({"params": parameters}, rows, hyperparameters, method=model.select)
 
@@ -98,8 +100,10 @@ def select_once(
     rounds = lax.map(select_if_any, at_once * jnp.arange(most))  # each D 1 at_once
     rows = jax.tree.map(lambda part: jnp.moveaxis(part[:, :, 0], 0, 1).reshape(part.shape[1], -1), rounds)
     steps = places[None] + jnp.arange(length)[:, None]  # T W
-    past, future, first = steps[:encoder_length], steps[encoder_length:], steps[:1]
-    at = Selected(past, future, past, future, first, first)
+    past, future, of_series = steps[:encoder_length], steps[encoder_length:], steps[:1]
+    if series.position is not None:  # the first step may be a row of the series before
+        of_series = past[-1:]
+    at = Selected(past, future, past, future, of_series, of_series)
 
     def take(steps, parts):
         return jax.tree.map(lambda part: part.at[:, steps].get(mode="promise_in_bounds"), parts)
@@ -119,7 +123,7 @@ def map_windows(
 
     Args:
       starts: first row of each window; successive ones that overlap share what is made of single rows, unless
-        the series has a volatility.
+        a row is another one in each (`rows_are_shared`).
       of: makes arrays whose first axis is the window of the inputs and the output of a chunk.
       hyperparameters: see `forecast_batch`.
     Returns:
@@ -134,7 +138,7 @@ def map_windows(
         lengths = model.config.encoder_length, model.config.prediction_length
         inputs, _ = gather(series, chunk_starts, *lengths)
         selected = None
-        if series.volatility is None:  # else a row is another one in each window: in units of its own
+        if rows_are_shared(series):  # else a row is another one in each window, as in units of its own
             selected = select_once(model, parameters, series, chunk_starts, hyperparameters)
         return of(inputs, model.apply({"params": parameters}, inputs, None, hyperparameters, selected))
 
@@ -163,8 +167,7 @@ def compile_forecast(model: TemporalFusionTransformer, mesh: Mesh, *, emitters: 
       emitters: see `compiler_options`: worth it for many windows.
     """
     everywhere, divided = PartitionSpec(), PartitionSpec(MESH_AXIS)
-    sizes = model.known_cardinalities, model.static_cardinalities
-    decides = forecast_windows, type(model), model.config, model.head, sizes
+    decides = forecast_windows, type(model), model.config, model.head, model.cardinalities
     function, specs = functools.partial(forecast_windows, model), (everywhere, everywhere, divided)
     return OnMesh(function, decides, mesh, specs, divided, emitters=emitters)
 

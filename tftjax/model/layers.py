@@ -282,9 +282,14 @@ class GatedResidualNetwork(nn.Module):
 
 
 class RealEmbedding(nn.Module):
-    """A linear map of its own for each real variable: `x_v * w_v + b_v`; zero where it is not `present`."""
+    """A linear map of its own for each real variable: `x_v * w_v + b_v`; zero where it is not `present`.
+
+    Attributes:
+      indicator: whether a variable has a vector of its own in place of zero, that of a missing value.
+    """
 
     hidden_size: int
+    indicator: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "V T B"], present: Bool[Array, "V T B"] | None = None) -> Embedded:
@@ -292,12 +297,15 @@ class RealEmbedding(nn.Module):
         kernel = self.param("kernel", glorot, (num_variables, 1, self.hidden_size))
         bias = self.param("bias", zeros, (num_variables, self.hidden_size))
         one = jnp.ones_like(x) if present is None else present.astype(x.dtype)
-        rows = jnp.stack([x * one, one], axis=1)
-        return Embedded((rows,), (jnp.concatenate([kernel, bias[:, None]], axis=1),))
+        rows, matrices = [x * one, one], [kernel, bias[:, None]]
+        if self.indicator:
+            missing = self.param("missing", zeros, (num_variables, self.hidden_size))
+            rows, matrices = [*rows, 1.0 - one], [*matrices, missing[:, None]]
+        return Embedded((jnp.stack(rows, axis=1),), (jnp.concatenate(matrices, axis=1),))
 
 
 class CategoricalEmbedding(nn.Module):
-    """A table of vectors for each categorical variable, all tables in one array.
+    """A table of vectors for each categorical variable, all in one array; zero where it is not `present`.
 
     The look-up is a product with one-hot rows: its gradient is a product too, where that of a gather is a
     scatter, which a CPU does one element at a time.
@@ -310,14 +318,15 @@ class CategoricalEmbedding(nn.Module):
     cardinalities: tuple[int, ...]
 
     @nn.compact
-    def __call__(self, codes: Int[Array, "V T B"]) -> Embedded:
+    def __call__(self, codes: Int[Array, "V T B"], present: Bool[Array, "V T B"] | None = None) -> Embedded:
         table = self.param(
             "embedding", nn.initializers.uniform(0.1), (sum(self.cardinalities), self.hidden_size)
         )
         first = 0
         rows, matrices = [], []
         for variable, cardinality in enumerate(self.cardinalities):
-            rows.append(jax.nn.one_hot(codes[variable], cardinality, axis=0)[None])
+            indicators = jax.nn.one_hot(codes[variable], cardinality, axis=0)
+            rows.append((indicators if present is None else indicators * present[variable, None])[None])
             matrices.append(table[None, first : first + cardinality])
             first += cardinality
         return Embedded(tuple(rows), tuple(matrices))
@@ -381,7 +390,10 @@ class StaticEncoder(nn.Module):
 
 
 class LSTM(nn.Module):
-    """A long short-term memory layer; gates in the order input, forget, candidate, output; forget bias 1."""
+    """A long short-term memory layer; gates in the order input, forget, candidate, output; forget bias 1.
+
+    A step that is not `seen` leaves the state as it is.
+    """
 
     hidden_size: int
 
@@ -391,18 +403,22 @@ class LSTM(nn.Module):
         x: Float[Array, "D T B"],
         hidden: Float[Array, "D B"],
         cell: Float[Array, "D B"],
+        seen: Bool[Array, "T B"] | None = None,
     ) -> tuple[Float[Array, "D T B"], Float[Array, "D B"], Float[Array, "D B"]]:
         size = self.hidden_size
         gates = Dense(4 * size, name="input")(x)
         recurrent = self.param("recurrent_kernel", nn.initializers.orthogonal(), (size, 4 * size))
 
-        def step(carry, gates_t):
-            hidden, cell = carry
+        def step(carry, inputs_t):
+            (hidden, cell), (gates_t, seen_t) = carry, inputs_t
             z = gates_t + jnp.einsum("io,ib->ob", recurrent, hidden)
             i, f, g, o = jnp.split(z, 4, axis=0)
             cell = jax.nn.sigmoid(f + 1.0) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
             hidden = jax.nn.sigmoid(o) * jnp.tanh(cell)
+            if seen_t is not None:
+                hidden, cell = (jnp.where(seen_t, *pair) for pair in zip((hidden, cell), carry, strict=True))
             return (hidden, cell), hidden
 
-        (hidden, cell), outputs = jax.lax.scan(step, (hidden, cell), gates.swapaxes(0, 1))
+        seen = None if seen is None else seen[:, None]
+        (hidden, cell), outputs = jax.lax.scan(step, (hidden, cell), (gates.swapaxes(0, 1), seen))
         return outputs.swapaxes(0, 1), hidden, cell

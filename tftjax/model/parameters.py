@@ -47,6 +47,7 @@ class Layout(NamedTuple):
 
 def build_model(
     config: Config,
+    observed_cardinalities: tuple[int, ...],
     known_cardinalities: tuple[int, ...],
     static_cardinalities: tuple[int, ...],
     functions: Functions = NO_FUNCTIONS,
@@ -54,8 +55,8 @@ def build_model(
     """Builds the model of a config.
 
     Args:
-      known_cardinalities: numbers of codes, the slot for unseen categories included.
-      static_cardinalities: the same for static columns.
+      observed_cardinalities: numbers of codes, the slot for unseen categories included.
+      known_cardinalities, static_cardinalities: the same for known and for static columns.
       functions: functions that were handed in; of them the head is the model's.
 
     Raises:
@@ -63,7 +64,9 @@ def build_model(
     """
     check_at_hand(config.functions, functions, ("head",))
     (head,) = functions.head.values() or (None,)
-    return TemporalFusionTransformer(config.model, known_cardinalities, static_cardinalities, head)
+    return TemporalFusionTransformer(
+        config.model, known_cardinalities, static_cardinalities, head, observed_cardinalities
+    )
 
 
 def parameter_layout(model: TemporalFusionTransformer, inputs: Inputs) -> Layout:
@@ -75,9 +78,8 @@ def parameter_layout(model: TemporalFusionTransformer, inputs: Inputs) -> Layout
         )
         return [[key.key for key in path] for path, _ in leaves], [leaf.shape for _, leaf in leaves]
 
-    sizes = model.known_cardinalities, model.static_cardinalities
     of = [(leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(inputs)], str(jax.tree.structure(inputs))
-    paths, shapes = remembered(make, type(model), model.config, model.head, sizes, of)
+    paths, shapes = remembered(make, type(model), model.config, model.head, model.cardinalities, of)
     return Layout(tuple(map(tuple, paths)), tuple(map(tuple, shapes)))
 
 
@@ -101,7 +103,7 @@ def _initializer(module: str, name: str):
         return _glorot_uniform
     if name == "embedding":
         return lambda rng, shape: rng.uniform(0.0, 0.1, shape)
-    constants = {"scale": 1.0, "bias": 0.0, "raw_weight": 0.0, "gate": 0.0}
+    constants = {"scale": 1.0, "bias": 0.0, "missing": 0.0, "raw_weight": 0.0, "gate": 0.0}
     return lambda rng, shape: np.full(shape, constants[name])
 
 

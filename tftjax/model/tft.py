@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from tftjax.config.hyperparameters import Hyperparameters
 from tftjax.config.hyperparameters import hyperparameters as hyperparameters_of
@@ -86,12 +86,14 @@ class RowNetwork(nn.Module):
     Of windows of a single row it makes what is `past` and what is `future` there.
 
     Attributes:
-      config, known_cardinalities, static_cardinalities: see `TemporalFusionTransformer`.
+      config, known_cardinalities, static_cardinalities, observed_cardinalities: see
+        `TemporalFusionTransformer`.
     """
 
     config: ModelConfig
     known_cardinalities: tuple[int, ...] = ()
     static_cardinalities: tuple[int, ...] = ()
+    observed_cardinalities: tuple[int, ...] = ()
 
     @nn.compact
     def __call__(self, inputs: Inputs, noise: Dropout | None, hyperparameters: Hyperparameters) -> Selected:
@@ -122,17 +124,33 @@ class RowNetwork(nn.Module):
         """Embeds observed, known and static variables; None for a kind without any."""
         size = self.config.hidden_size
 
-        def both(name, real, categorical, cardinalities):
+        def both(name, real, categorical, cardinalities, present=None):
             parts = []
             if real.shape[0]:
-                parts.append(RealEmbedding(size, name=f"{name}_real")(real))
+                embedding = RealEmbedding(size, indicator=present is not None, name=f"{name}_real")
+                parts.append(embedding(real, present))
             if categorical.shape[0]:
                 embedding = CategoricalEmbedding(size, cardinalities, name=f"{name}_categorical")
                 parts.append(embedding(categorical))
             return join(parts) if parts else None
 
-        observed = RealEmbedding(size, name="embedding_observed")(inputs.observed, inputs.present)
-        known = both("embedding_known", inputs.known_real, inputs.known_categorical, self.known_cardinalities)
+        present, num_reals = inputs.present, len(inputs.observed)
+        of_reals, of_categories = (
+            (None, None) if present is None else (present[:num_reals], present[num_reals:])
+        )
+        observed = RealEmbedding(size, name="embedding_observed")(inputs.observed, of_reals)
+        if inputs.observed_categorical is not None:
+            embedding = CategoricalEmbedding(
+                size, self.observed_cardinalities, name="embedding_observed_categorical"
+            )
+            observed = join([observed, embedding(inputs.observed_categorical, of_categories)])
+        known = both(
+            "embedding_known",
+            inputs.known_real,
+            inputs.known_categorical,
+            self.known_cardinalities,
+            inputs.known_present,
+        )
         static = both(
             "embedding_static",
             inputs.static_real[:, None],
@@ -157,22 +175,31 @@ class RowNetwork(nn.Module):
 class TemporalFusionTransformer(nn.Module):
     """Network that forecasts quantiles of the target for each of the next steps.
 
-    Variables are in the order real, then categorical within static and known inputs.
+    Variables are in the order real, then categorical within static, known and observed inputs.
 
     Attributes:
       config: sizes and lengths.
       known_cardinalities: number of codes of each known categorical variable, the unseen slot included.
       static_cardinalities: the same for static categorical variables.
       head: a quantile head in place of the config's.
+      observed_cardinalities: the same as of known ones for observed categorical variables.
     """
 
     config: ModelConfig
     known_cardinalities: tuple[int, ...] = ()
     static_cardinalities: tuple[int, ...] = ()
     head: Callable[..., Any] | None = None
+    observed_cardinalities: tuple[int, ...] = ()
+
+    @property
+    def cardinalities(self) -> tuple[tuple[int, ...], ...]:
+        """Those of the observed, known and static variables."""
+        return self.observed_cardinalities, self.known_cardinalities, self.static_cardinalities
 
     def setup(self):
-        self.row_network = RowNetwork(self.config, self.known_cardinalities, self.static_cardinalities)
+        self.row_network = RowNetwork(
+            self.config, self.known_cardinalities, self.static_cardinalities, self.observed_cardinalities
+        )
         nn.share_scope(self, self.row_network)  # its parameters stand beside the others
 
     @nn.compact
@@ -193,7 +220,7 @@ class TemporalFusionTransformer(nn.Module):
         if future is None:
             future = jnp.zeros_like(past[:, :1])
             future = jnp.repeat(future, self.config.prediction_length, axis=1)
-        temporal = self._locality_enhancement(past, future, contexts, noise)
+        temporal = self._locality_enhancement(past, future, contexts, noise, inputs.seen)
 
         enrichment_context = contexts.enrichment if contexts else None
         enriched = GatedResidualNetwork(size, size, name="static_enrichment")(
@@ -205,7 +232,7 @@ class TemporalFusionTransformer(nn.Module):
         )
         attended, attention = InterpretableAttention(
             self.config.num_heads, self.config.attention_mask, name="attention"
-        )(queries, enriched, noise, self._step_penalty(inputs, hyperparameters), gates)
+        )(queries, enriched, noise, self._step_penalty(inputs, hyperparameters), gates, self._seen(inputs))
         attended = GateAddNorm(name="attention_gate")(attended, queries, noise)
         decoded = GatedResidualNetwork(size, size, name="position_wise")(attended, noise)
         # The last gate has no dropout, and skips the whole transformer part (eq. 22).
@@ -244,21 +271,30 @@ class TemporalFusionTransformer(nn.Module):
         future: Float[Array, "D P B"],
         contexts: StaticContexts | None,
         noise: Dropout | None,
+        seen: Bool[Array, "E B"] | None,
     ) -> Float[Array, "D T B"]:
         """LSTM encoder and decoder with one gated skip over both (section 4.5.1).
 
-        Without static inputs the LSTM starts at zero.
+        Without static inputs the LSTM starts at zero; where steps are not seen, at the first that is.
         """
         size = self.config.hidden_size
         start = jnp.zeros_like(past[:, 0])
         hidden, cell = (contexts.lstm_hidden[:, 0], contexts.lstm_cell[:, 0]) if contexts else (start, start)
         encoded, decoded = past, future
         for layer in range(self.config.lstm_layers):
-            encoded, last_hidden, last_cell = LSTM(size, name=f"lstm_encoder_{layer}")(encoded, hidden, cell)
+            encoded, last_hidden, last_cell = LSTM(size, name=f"lstm_encoder_{layer}")(
+                encoded, hidden, cell, seen
+            )
             decoded, _, _ = LSTM(size, name=f"lstm_decoder_{layer}")(decoded, last_hidden, last_cell)
         inputs = jnp.concatenate([past, future], axis=1)
         outputs = jnp.concatenate([encoded, decoded], axis=1)
         return GateAddNorm(name="lstm_gate")(outputs, inputs, noise)
+
+    def _seen(self, inputs: Inputs) -> Bool[Array, "T B"] | None:
+        """The steps that attention may look at, of all; None: as the mask says."""
+        if inputs.seen is None:
+            return None
+        return jnp.pad(inputs.seen, ((0, self.config.prediction_length), (0, 0)), constant_values=True)
 
     def _step_penalty(self, inputs: Inputs, hyperparameters: Hyperparameters) -> Float[Array, "H T B"] | None:
         staleness = self.config.attention.staleness

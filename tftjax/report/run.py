@@ -207,9 +207,7 @@ def member_provenance(run: RunDirectory, panel: Panel, remark: str = "") -> list
 def _data_facts(config: Config, panel: Panel) -> list[tuple[str, str]]:
     names = ("dataset", "feature_set", "frequency", "calendar", "alignment", "vintage")
     facts = [(name.replace("_", " "), str(panel.about[name])) for name in names if panel.about.get(name)]
-    kept, blocks = make_blocks(
-        panel, config.data, config.model.encoder_length, config.model.prediction_length
-    )
+    kept, blocks = make_blocks(panel, config.data, config.model.fewest_rows, config.model.prediction_length)
     days = {"rows": panel.frame.index}
     for split in Splits._fields:
         parts = [part for block in blocks for part in block.stretches(split)]

@@ -16,7 +16,7 @@ import numpy as np
 import optax
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Float, Float32, Int32, Key, UInt32
+from jaxtyping import Array, Bool, Float, Float32, Int32, Key, UInt32
 
 from tftjax.config.functions import NO_FUNCTIONS, Functions
 from tftjax.config.hyperparameters import Hyperparameters, static_settings
@@ -224,21 +224,108 @@ def _log_score(
 
 
 def hide_categories(
-    codes: Int32[Array, "Vsc B"], rate: float, key: Key[Array, ""], first: int | Int32[Array, ""], whole: int
-) -> Int32[Array, "Vsc B"]:
-    """Static categories, a share of them 0 at random, the code of what was not in training.
+    codes: Int32[Array, "V *T B"],
+    rate: float | Float[Array, ""],
+    key: Key[Array, ""],
+    first: int | Int32[Array, ""],
+    whole: int,
+    cardinalities: tuple[int, ...] | None = None,
+) -> Int32[Array, "V *T B"]:
+    """Categories, a share of them 0 at random, the code of what was not in training.
 
-    Each variable is hidden by itself, so that a model learns to do without an id where it knows a sector.
+    Each variable is hidden by itself, so that a model learns to do without an id where it knows a sector. Of
+    a variable that changes within a window, each category is hidden by itself, at all its steps alike.
 
     Args:
       codes: of this device's windows.
-      rate: share of windows in which a variable is hidden.
+      rate: share of windows in which a static variable, or a category of another one, is hidden.
       first: position in the whole batch of the first window, so that what is hidden does not depend on how
         a batch is divided over devices.
       whole: number of windows of the whole batch.
+      cardinalities: number of codes of each variable; None: static ones, with one category a window.
     """
-    kept = jax.random.uniform(key, (codes.shape[0], whole)) >= rate
-    return jnp.where(lax.dynamic_slice_in_dim(kept, first, codes.shape[1], axis=1), codes, 0)
+    count = codes.shape[0] if cardinalities is None else sum(cardinalities)
+    kept = _draws(key, count, first, codes.shape[-1], whole) >= rate
+    if cardinalities is not None:
+        places = np.cumsum((0, *cardinalities[:-1]), dtype=np.int32)[:, None, None] + codes
+        kept = kept[places, jnp.arange(codes.shape[-1])[None, None]]
+    return jnp.where(kept, codes, 0)
+
+
+def as_in_training(
+    inputs: Inputs,
+    hyperparameters: Hyperparameters,
+    program: Program,
+    key: Key[Array, ""],
+    first: int | Int32[Array, ""],
+    whole: int,
+) -> Inputs:
+    """Windows with what training alone hides from the network at random.
+
+    Args:
+      inputs: this device's windows.
+      key: the step's; each part takes a stream of its own, as dropout takes its bits from the key itself.
+      first, whole: see `hide_categories`.
+    """
+    train, sizes = program.config.train, program.model.cardinalities
+    if train.static_dropout:
+        stream = jax.random.fold_in(key, 0)
+        hidden = hide_categories(inputs.static_categorical, train.static_dropout, stream, first, whole)
+        inputs = inputs._replace(static_categorical=hidden)
+    if train.category_dropout:
+        for stream, (name, codes) in enumerate(zip(("observed", "known"), sizes, strict=False), 1):
+            if codes:
+                hidden = hide_categories(
+                    getattr(inputs, f"{name}_categorical"),
+                    hyperparameters.category_dropout,
+                    jax.random.fold_in(key, stream),
+                    first,
+                    whole,
+                    codes,
+                )
+                inputs = inputs._replace(**{f"{name}_categorical": hidden})
+    if train.short_windows:
+        stream, model = jax.random.fold_in(key, 3), program.config.model
+        lengths = model.fewest_rows, model.encoder_length
+        kept = shortened(hyperparameters.short_windows, stream, first, inputs.center.shape[0], whole, lengths)
+        inputs = inputs._replace(seen=inputs.seen & kept)
+    if train.known_dropout:
+        present, stream = inputs.known_present, jax.random.fold_in(key, 4)
+        draws = _draws(stream, len(present), first, inputs.center.shape[0], whole)
+        past = jnp.arange(present.shape[1]) < program.config.model.encoder_length
+        kept = (draws >= hyperparameters.known_dropout)[:, None] | past[None, :, None]
+        inputs = inputs._replace(known_present=present & kept)
+    return inputs
+
+
+def _draws(
+    key: Key[Array, ""], count: int, first: int | Int32[Array, ""], local: int, whole: int
+) -> Float[Array, "N B"]:
+    """Uniform numbers for this device's windows, a part of those for the whole batch."""
+    return lax.dynamic_slice_in_dim(jax.random.uniform(key, (count, whole)), first, local, axis=1)
+
+
+def shortened(
+    rate: float | Float[Array, ""],
+    key: Key[Array, ""],
+    first: int | Int32[Array, ""],
+    local: int,
+    whole: int,
+    lengths: tuple[int, int],
+) -> Bool[Array, "E B"]:
+    """The steps that windows keep, a share of which are cut at random: their last rows of the past.
+
+    Args:
+      rate: share of windows that are cut.
+      first, whole: see `hide_categories`.
+      local: number of this device's windows.
+      lengths: fewest and most rows that a window keeps, one as likely as another.
+    """
+    fewest, most = lengths
+    draws = _draws(key, 2, first, local, whole)
+    rows = fewest + jnp.floor(draws[1] * (most + 1 - fewest)).astype(jnp.int32)
+    kept = jnp.where(draws[0] < rate, rows, most)
+    return jnp.arange(most - 1, -1, -1)[:, None] < kept[None]
 
 
 def _norms(gradient: Array, updates: Array, layout: Layout) -> dict[str, Array]:
@@ -277,7 +364,7 @@ def _metric_names(state: TrainState, hyperparameters: Hyperparameters, program: 
 def decided_by(program: Program) -> tuple[Any, ...]:
     """What a program of training depends on besides the shapes of its arguments: functions and values."""
     model = program.model
-    sizes = model.known_cardinalities, model.static_cardinalities, program.layout, program.val_counts
+    sizes = model.cardinalities, program.layout, program.val_counts
     # Copied: where one dict stands for two kinds of functions, the fingerprint would be another.
     functions = dict(program.functions.penalties), dict(program.functions.head)
     static = {key: value for key, value in static_settings(program.config).items() if key not in NOT_TRACED}
@@ -371,13 +458,7 @@ def train_step(
     batch, targets = gather(data.series, starts, *lengths)
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key, impl=KEY_IMPL), state.step)
     noise = Dropout(hyperparameters.dropout_rate, jax.random.bits(key), first + jnp.arange(local))
-    rate = program.config.train.static_dropout
-    if rate:
-        # A stream of its own: dropout takes its bits from the key itself.
-        hidden = hide_categories(
-            inputs.static_categorical, rate, jax.random.fold_in(key, 0), first, starts.shape[0]
-        )
-        inputs = inputs._replace(static_categorical=hidden)
+    inputs = as_in_training(inputs, hyperparameters, program, key, first, starts.shape[0])
 
     def local_forecast(tree):
         forecast, output = forecast_batch(program.model, tree, inputs, noise, hyperparameters)

@@ -134,7 +134,7 @@ def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, np.nd
 def _check_columns(source: str, metadata: dict, data: Data) -> None:
     """Refuses other columns or categories: a model's weights belong to their positions."""
     for role in ROLES:
-        source_columns, columns = metadata["columns"][role], list(getattr(data.panel, role))
+        source_columns, columns = metadata["columns"].get(role, []), list(getattr(data.panel, role))
         if source_columns != columns:
             raise UserError(
                 f"train.init_from: {source} was trained on the {role} columns "
@@ -152,7 +152,7 @@ def _check_columns(source: str, metadata: dict, data: Data) -> None:
 
 def _check_days(source: str, source_config: Config, data: Data) -> None:
     """Refuses test rows among the days that the source was trained on, or its best epoch chosen by."""
-    lengths = source_config.model.encoder_length, source_config.model.prediction_length
+    lengths = source_config.model.fewest_rows, source_config.model.prediction_length
     source_blocks = make_blocks(read_panel(Path(source)), source_config.data, *lengths)
     seen = max(day for split in ("train", "val") for day in target_days(*source_blocks, split))
     tested = min(target_days(data.panel, data.blocks, "test"), default=None)

@@ -271,12 +271,14 @@ def check_size(
         raise fail(where, place(row), column, shown(row), expected, advice)
 
 
-def parse_categories(where: Path | str, column: str, cells: list[str], place: Place = LINES) -> list[str]:
-    """The cells as they are; UserError names the first row with an empty one."""
-    for row, cell in enumerate(cells):
-        if not cell:
-            raise no_category(where, place(row), column, repr(cell))
-    return list(map(sys.intern, cells))  # a category stands in many rows
+def parse_categories(
+    where: Path | str, column: str, cells: list[str], place: Place = LINES, *, optional: bool = False
+) -> list[str | None]:
+    """The cells as they are; UserError names the first row with an empty one, if none is `optional`."""
+    if not (optional or all(cells)):
+        row = cells.index("")
+        raise no_category(where, place(row), column, repr(cells[row]))
+    return [sys.intern(cell) if cell else None for cell in cells]  # a category stands in many rows
 
 
 def no_category(where: Path | str, place: str, column: str, cell: str) -> UserError:

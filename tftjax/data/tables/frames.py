@@ -200,14 +200,27 @@ def _number(where: Path | str, column: str, cell: Any, place: Place, row: int) -
             return math.inf
     text = isinstance(cell, str)
     found = f"the text {cell!r}" if text else f"{cell!r} of the type {type(cell).__name__}"
-    advice = "Convert the column, as with pandas.to_numeric." if text else "Correct the column."
+    advice = "Convert the column, as with pandas.to_numeric" if text else "Correct the column"
+    advice += ", or name it in observed_categorical, if it holds categories." if text else "."
     raise fail(where, place(row), column, found, "a number or a missing value", advice)
 
 
-def frame_categories(where: Path | str, column: str, cells: pd.Series, place: Place) -> list[str]:
-    """Categories as a CSV file would hold them, as text; UserError names the first row without one."""
+def frame_categories(
+    where: Path | str, column: str, cells: pd.Series, place: Place, *, optional: bool = False
+) -> list[str | None]:
+    """Categories as a CSV file would hold them, as text; UserError names the first row without one.
+
+    Args:
+      optional: cells may be missing, and are None then. Whole numbers are written without a point, as pandas
+        makes floats of them where one is missing.
+    """
     missing, words = cells.isna().to_numpy(bool), [str(cell).strip() for cell in cells.tolist()]
-    for row, word in enumerate(words):
-        if missing[row] or not word:
-            raise no_category(where, place(row), column, repr(cells.iloc[row]))
-    return list(map(sys.intern, words))
+    if optional and pd.api.types.is_float_dtype(cells.dtype):
+        words = [word.removesuffix(".0") for word in words]
+    words = [
+        None if gone or not word else sys.intern(word) for gone, word in zip(missing, words, strict=True)
+    ]
+    if None in words and not optional:
+        row = words.index(None)
+        raise no_category(where, place(row), column, repr(cells.iloc[row]))
+    return words

@@ -31,6 +31,7 @@ def split_future(
     feature_set: FeatureSet,
     where: str,
     end: datetime.date | None,
+    missing_known: str = "refuse",
 ) -> tuple[pd.DataFrame, Int[np.ndarray, "M"], pd.DataFrame]:
     """Takes rows at the end of each series, without a target or an observed value, for those of the future.
 
@@ -38,6 +39,7 @@ def split_future(
       lines: number of each row in its file.
       where: file and what its rows are called, for messages.
       end: `data.end`; a series with later rows has no future.
+      missing_known: `data.missing_known`.
 
     Returns:
       The rows with their numbers, and those of the future: the known columns that the data has to bring.
@@ -45,9 +47,10 @@ def split_future(
     Raises:
       UserError: a row of the future without a value of such a column.
     """
-    empty = (
-        frame[[*feature_set.names("target"), *feature_set.names("observed")]].isna().all(axis=1).to_numpy()
-    )
+    seen = [
+        name for role in ("target", "observed", "observed_categorical") for name in feature_set.names(role)
+    ]
+    empty = frame[seen].isna().all(axis=1).to_numpy()
     ahead, kept = np.zeros(len(frame), bool), np.zeros(len(frame), bool)
     for _, rows in blocks(frame, feature_set.id_column):
         trailing = np.logical_and.accumulate(empty[rows.start : rows.stop][::-1])[::-1]
@@ -57,7 +60,7 @@ def split_future(
             kept[part] = trailing & (end is None or frame.index[part][~trailing][-1] <= pd.Timestamp(end))
     names = feature_set.given_columns()
     future, numbers = frame.loc[kept], lines[kept]
-    for name in names:
+    for name in names if missing_known == "refuse" else ():
         missing = future[name].isna().to_numpy()
         if missing.any():
             row = int(np.argmax(missing))
@@ -108,6 +111,8 @@ def future_of(panel: Panel) -> pd.DataFrame | None:
 def read_future(source: Any, panel: Panel, date: str = "date") -> pd.DataFrame:
     """Reads rows of the future: a date, the series' id if there are several, and the given known columns.
 
+    Where known numbers may lack values, those columns may lack altogether.
+
     Args:
       source: a CSV or Parquet file, or a frame of any library, checked as a table to train on is.
       date: name of the column of dates.
@@ -122,9 +127,9 @@ def read_future(source: Any, panel: Panel, date: str = "date") -> pd.DataFrame:
     given = given_columns(panel)
     texts = [name for name in (panel.id_column, *given) if name not in (None, *panel.known_real)]
     reals = [name for name in given if name in panel.known_real]
-    parts = []
+    optional, parts = reals if panel.masks_known else [], []
     for first, cells in table.parts():
-        missing = [name for name in (date, *texts, *reals) if name not in cells]
+        missing = [name for name in (date, *texts, *reals) if name not in cells and name not in optional]
         if missing:
             raise UserError(
                 f"{table.where}, {table.header}: found no column {', '.join(map(repr, missing))} among"
@@ -135,17 +140,23 @@ def read_future(source: Any, panel: Panel, date: str = "date") -> pd.DataFrame:
         dates = table.dates(table.where, date, cells[date], place)
         check_years(table.where, date, dates, place)
         values = {name: table.categories(table.where, name, cells[name], place) for name in texts}
-        values |= {name: _numbers(table, name, cells[name], place) for name in reals}
+        values |= {
+            name: _numbers(table, name, cells[name], place, optional=name in optional)
+            for name in reals
+            if name in cells
+        }
         parts.append(pd.DataFrame(values, index=pd.DatetimeIndex(dates, name="date")))
     return pd.concat(parts)
 
 
-def _numbers(table: Table, column: str, cells: Any, place: Place) -> Float64[np.ndarray, "N"]:
-    """The numbers of a known column, none of which may be missing."""
+def _numbers(
+    table: Table, column: str, cells: Any, place: Place, *, optional: bool
+) -> Float64[np.ndarray, "N"]:
+    """The numbers of a known column, none of which may be missing unless they are `optional`."""
     values = table.numbers(table.where, column, cells, place)
     empty = np.isnan(values)
-    if empty.any():
-        advice = "Fill it: it is known beforehand."
+    if empty.any() and not optional:
+        advice = "Fill it: it is known beforehand; or train with data.missing_known 'mask'."
         raise fail(table.where, place(int(np.argmax(empty))), column, "an empty cell", "a value", advice)
     return values
 
@@ -171,18 +182,20 @@ def steps_ahead(panel: Panel, steps: int) -> pd.DataFrame:
     """The dates of the next steps of a panel of one series, with the values of its given known columns.
 
     The dates are those of the rows of the future that the panel carries; those beyond them, where no values
-    are needed, follow from its calendar.
+    are needed, follow from its calendar. Known numbers that may lack values are NaN there.
 
     Raises:
       UserError: values are needed and there are none, too few rows, or dates that are not ascending after the
         last row's.
     """
     future, last, given = future_of(panel), panel.frame.index[-1], given_columns(panel)
-    if future is None and given:
+    needed = [name for name in given if not (panel.masks_known and name in panel.known_real)]
+    if future is None and needed:
         raise UserError(
-            f"panel: the future values of the known columns {', '.join(given)} are needed to forecast past"
+            f"panel: the future values of the known columns {', '.join(needed)} are needed to forecast past"
             f" the last row, {last.date()}. Give {steps} rows of them: in a file ({both('--future')}), or in"
-            " rows without a target at the end of the data; or train without these columns."
+            " rows without a target at the end of the data; or train without these columns, or, where they"
+            " are numbers, with data.missing_known 'mask'."
         )
     future, which = panel.frame.iloc[:0] if future is None else future, ""
     if panel.id_column is not None:
@@ -198,10 +211,10 @@ def steps_ahead(panel: Panel, steps: int) -> pd.DataFrame:
     if not (future.index.is_monotonic_increasing and future.index.is_unique):
         raise UserError(f"rows of the future{which}: found dates out of order or twice. {advice}")
     missing = steps - len(future)
-    if missing > 0 and given:
+    if missing > 0 and needed:
         raise UserError(f"rows of the future{which}: found {len(future)}, expected {steps}. {advice}")
     if missing > 0:
         latest = days((future if len(future) else panel.frame).index[-1:])[0]
         dates = next_dates(calendar_of(panel), latest, missing)
-        future = pd.DataFrame(index=pd.DatetimeIndex([*future.index, *dates], name="date"))
-    return future[list(given)].iloc[:steps]
+        future = future.reindex(pd.DatetimeIndex([*future.index, *dates], name="date"))
+    return future.reindex(columns=list(given)).iloc[:steps]

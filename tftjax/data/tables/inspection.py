@@ -25,6 +25,8 @@ VOLATILITY_NAMES = re.compile(
 ID_NAMES = re.compile(r"(^|[_ ])(id|ticker|symbol|series|asset|name|unique_id)($|[_ ])", re.IGNORECASE)
 NAMELESS = re.compile(r"\s*|Unnamed: \d+")  # an index, as pandas writes it and as it reads it again
 FEW_IDS = 0.5  # of the rows: a column of more different texts names no series
+MOST_CATEGORIES = 50  # of a column of text that is an input
+FEWEST_ROWS = 10  # of each category, on average
 
 
 class Column(NamedTuple):
@@ -149,7 +151,8 @@ def inspect(
     numeric = [name for name in numeric if name != id_column]
     if not numeric:
         raise UserError(f"found no column of numbers among {listed(frame.columns)}: no target.")
-    first = frame if id_column is None else frame[frame[id_column] == frame[id_column].iloc[0]]
+    ids = None if id_column is None else frame[id_column]
+    first = frame if ids is None else frame[ids == ids.iloc[0]]
     kinds = {name: _kind(name, first[name]) for name in numeric}
     if id_column is None and target is None and _is_wide(kinds):
         return _of_wide(frame, date, days, kinds)
@@ -159,7 +162,7 @@ def inspect(
         *([] if id_column is None else [Column(id_column, "id", _count(frame[id_column]))]),
         Column(target, "target", _target_words(target, kinds[target])),
         *(
-            _other(name, first[name], kinds.get(name))
+            _categories(name, frame[name], ids) or _other(name, first[name], kinds.get(name))
             for name in frame
             if name not in (date, id_column, target)
         ),
@@ -265,6 +268,23 @@ def _target_words(name: str, kind: str) -> str:
     return words.get(kind, "target: looks like a level; its changes are forecast")
 
 
+def _categories(name: str, cells: pd.Series, ids: pd.Series | None) -> Column | None:
+    """The role of a column of text with few values; None of any other."""
+    if pd.api.types.is_numeric_dtype(cells) or cells.dtype.kind == "M" or name in CALENDAR:
+        return None
+    values = sorted(map(str, cells.dropna().unique()))
+    if not 2 <= len(values) <= min(MOST_CATEGORIES, len(cells) / FEWEST_ROWS):
+        return None
+    words = f"{len(values)} categories: {', '.join(values[:5])}{' ...' if len(values) > 5 else ''}"
+    if ids is not None and cells.groupby(ids).nunique(dropna=False).max() == 1 and cells.notna().all():
+        return Column(name, "static_categorical", f"static, {words}")
+    return Column(name, "observed_categorical", f"observed, {words}{_missing(cells)}")
+
+
+def _missing(cells: pd.Series) -> str:
+    return f", missing in {cells.isna().mean():.1%} of the rows" if cells.isna().any() else ""
+
+
 def _other(name: str, cells: pd.Series, kind: str | None) -> Column:
     """The role of a column that is neither date, id nor target."""
     if name in CALENDAR:
@@ -272,14 +292,11 @@ def _other(name: str, cells: pd.Series, kind: str | None) -> Column:
     if kind is None and pd.api.types.is_numeric_dtype(cells):
         return Column(name, "", "left out: it numbers the rows")
     if kind is None:
-        return Column(
-            name, "", "left out: text; name it in known_categorical or static_categorical if it helps"
-        )
+        return Column(name, "", "left out: text of one or of many values; name it as a category if it helps")
     if kind == "constant":
         return Column(name, "", "left out: one value in all rows")
     drifts = ", drifts as a price does: its changes may serve better" if kind == "price" else ""
-    missing = f", missing in {cells.isna().mean():.1%} of the rows" if cells.isna().any() else ""
-    return Column(name, "observed", f"observed{drifts}{missing}")
+    return Column(name, "observed", f"observed{drifts}{_missing(cells)}")
 
 
 def _count(ids: pd.Series) -> str:
@@ -312,7 +329,7 @@ def _inspection(
     date = columns[0].name
     roles: dict[str, Any] = {"date": date, "target": target}
     roles |= {} if id_column is None else {"id": id_column}
-    for role in ("observed", "known_categorical"):
+    for role in ("observed", "observed_categorical", "known_categorical", "static_categorical"):
         names = [column.name for column in columns if column.role == role]
         roles |= {role: names} if names else {}
     data: dict[str, Any] = {"columns": roles}
@@ -325,7 +342,8 @@ def _inspection(
     if kind != "level":
         data["target_scale"] = "ewma"
         remarks["target_scale"] = "forecast in units of the target's moving volatility"
-    observed = [name for name in roles.get("observed", ()) if frame[name].isna().any()]
+    observed = [*roles.get("observed", ()), *roles.get("observed_categorical", ())]
+    observed = [name for name in observed if frame[name].isna().any()]
     if observed:
         data["missing"] = "mask"
         remarks["missing"] = f"{', '.join(observed)} may lack values"

@@ -50,7 +50,7 @@ class Table(NamedTuple):
       parts: reads the table part by part: the number of the part's first row, and the cells by column.
       dates: reads a column of dates: (where, column, cells, place) -> datetime64[D].
       numbers: reads a column of numbers, NaN where a cell is empty.
-      categories: reads a column of categories, as text.
+      categories: reads a column of categories, as text; None where a cell is empty that may be.
     """
 
     where: str
@@ -60,7 +60,7 @@ class Table(NamedTuple):
     parts: Callable[[], Iterable[tuple[int, Mapping[str, Any]]]]
     dates: Callable[..., Shaped[np.ndarray, "N"]]
     numbers: Callable[..., Shaped[np.ndarray, "N"]]
-    categories: Callable[..., list[str]]
+    categories: Callable[..., list[str | None]]
 
 
 def csv_table(path: Path) -> Table:
@@ -270,7 +270,9 @@ def _read_dates(
 
 def _read_column(
     table: Table, column: Column, cells: Any, place: Callable[[int], str]
-) -> Shaped[np.ndarray, "N"] | list[str]:
+) -> Shaped[np.ndarray, "N"] | list[str | None]:
+    if column.role == "observed_categorical":
+        return table.categories(table.where, column.name, cells, place, optional=True)
     read = table.categories if column.role.endswith("categorical") else table.numbers
     return read(table.where, column.name, cells, place)
 
