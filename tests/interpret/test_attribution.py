@@ -29,9 +29,11 @@ def make_run(directory, seed, blind=()):
     random = np.random.default_rng(3)
     index = pd.bdate_range("2020-01-01", periods=ROWS, name="date")
     frame = pd.DataFrame(random.normal(size=(ROWS, 4)), index=index, columns=["y", "x", "z", "k"])
-    frame = frame.assign(y=frame["y"] / 100, day=index.day_of_week.to_numpy())
+    days = index.day_of_week.to_numpy()
+    frame = frame.assign(y=frame["y"] / 100, day=days, state=np.where(random.random(ROWS) < 0.5, "a", "b"))
     frame.loc[index[40:45], "z"] = np.nan
-    columns = {"observed": ("y", "x", "z"), "known_real": ("k",), "known_categorical": ("day",)}
+    columns = {"observed": ("y", "x", "z"), "observed_categorical": ("state",)}
+    columns |= {"known_real": ("k",), "known_categorical": ("day",)}
     panel = make_panel(frame, target="y", **columns)
     model = {"hidden_size": 4, "num_heads": 2, "encoder_length": E, "prediction_length": P}
     content = {"name": "made-up", "model": model | {"quantiles": LEVELS}, "train": {"seed": seed}}
@@ -77,7 +79,7 @@ def test_an_input_that_is_not_looked_at_is_worth_nothing(run, starts, by_step):
     shuffled = permutation(run, starts).set_index("variable")
     assert shuffled.loc["x", "rise"] == pytest.approx(0, abs=1e-4)
     assert (shuffled.drop(index="x")["rise"].abs() > 1e-3).all()
-    assert list(shuffled["kind"]) == ["observed"] * 3 + ["known", "known category"]
+    assert list(shuffled["kind"]) == ["observed"] * 3 + ["observed category", "known", "known category"]
     table, _ = by_step
     assert (table.loc[table["variable"] == "x", "mean_absolute"] == 0).all()
     assert (table.loc[table["variable"] != "x"].groupby("variable")["mean_absolute"].sum() > 0).all()

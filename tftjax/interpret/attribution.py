@@ -32,6 +32,7 @@ from tftjax.data.panel import blocks
 from tftjax.data.prepared import cardinalities
 from tftjax.data.windows import Inputs, Series, gather
 from tftjax.evaluate.metrics import pinball
+from tftjax.interpret.tables import variable_names
 from tftjax.interpret.weights import CHUNK, collect
 from tftjax.model.forecast import forecast_batch, forecast_rows
 from tftjax.model.parameters import build_model
@@ -100,11 +101,16 @@ def _of_seeds(tables: Sequence[pd.DataFrame], keys: Sequence[str], values: Seque
 
 def _inputs_of(run: runs.Run) -> list[tuple[str, str, str, int]]:
     """Each input that has a row a day: kind, name, field of `Series`, and its row there."""
-    panel = run.data.panel
-    kinds = {"observed": panel.observed, "known": panel.known_real, "known category": panel.known_categorical}
-    fields = dict(zip(kinds, ("observed", "known_real", "known_categorical"), strict=True))
+    fields = {
+        "observed": "observed",
+        "observed category": "observed_categorical",
+        "known": "known_real",
+        "known category": "known_categorical",
+    }
     return [
-        (kind, name, fields[kind], row) for kind, names in kinds.items() for row, name in enumerate(names)
+        (kind, name, field, row)
+        for kind, field in fields.items()
+        for row, name in enumerate(getattr(run.data.panel, field))
     ]
 
 
@@ -166,12 +172,15 @@ def _shuffled_rows(
 
 def _with_rows(series: Series, field: str, row: int, order: Int[np.ndarray, " N"]) -> Series:
     """The series with the rows of one input in another order, and with them their gaps and ages."""
-    changed: dict[str, Any] = {}
-    for name in (field, *(("present", "age") if field == "observed" else ())):
-        values = getattr(series, name)
-        if values is None or len(values) != len(getattr(series, field)):
-            continue  # ages of steps, not of inputs
-        changed[name] = np.array(values)
+    place = {field: row}
+    if series.present is not None and field in ("observed", "observed_categorical"):
+        place["present"] = row + (len(series.observed) if field == "observed_categorical" else 0)
+    if series.known_present is not None and field == "known_real":
+        place["known_present"] = row
+    if series.age is not None and field == "observed" and len(series.age) == len(series.observed) > 1:
+        place["age"] = row  # else ages are of steps
+    changed = {name: np.array(getattr(series, name)) for name in place}
+    for name, row in place.items():
         changed[name][row] = changed[name][row, order]
     return series._replace(**changed)
 
@@ -290,12 +299,16 @@ def _compiled_swapped(model: TemporalFusionTransformer) -> Any:
         chosen = jnp.arange(count + len(inputs.known_real)) == number
 
         def swap(own, other, chosen):
-            return None if own is None else jnp.where(chosen[:, None, None], other, own)
+            if own is None:
+                return None
+            chosen = jnp.pad(chosen, (0, len(own) - len(chosen)))  # gaps are of categories too
+            return jnp.where(chosen[:, None, None], other, own)
 
         inputs = inputs._replace(
             observed=swap(inputs.observed, others.observed, chosen[:count]),
             present=swap(inputs.present, others.present, chosen[:count]),
             known_real=swap(inputs.known_real, others.known_real, chosen[count:]),
+            known_present=swap(inputs.known_present, others.known_present, chosen[count:]),
         )
         # The last values before the forecast; of known inputs those of the step forecast.
         last = jnp.concatenate([others.observed[:, -1], others.known_real[:, lengths[0]]])
@@ -357,8 +370,7 @@ def agreement(
     Args:
       shuffled, by_step: tables of `permutation` and `gradients`.
     """
-    panel = run.data.panel
-    names = panel.observed + panel.known_real + panel.known_categorical
+    names = variable_names(run)["encoder"]
     weights = dict(zip(names, collect(run, starts).encoder.mean(axis=0).tolist(), strict=True))
     rises = shuffled.set_index("variable")["rise"]
     found = {"permutation": _rank_correlation(rises, weights)}
