@@ -30,6 +30,7 @@ ORDER = (
     "compare",
     "report",
     "api",
+    "integrations",
 )
 # Commands of one file that nothing imports.
 DOORS = {"cli", "demo", "init"}

@@ -272,6 +272,26 @@ def test_a_sweep_and_a_backtest(config_file, tmp_path):
     assert isinstance(tftjax.load(tmp_path / "sweep"), tftjax.Sweep)
 
 
+def test_a_backtest_of_months(config_file, tmp_path, capsys):
+    """Tests of one month, two of them by one training: each day is forecast once, in one compiled program."""
+    walk = tftjax.backtest(
+        config_file,
+        first_test="2001-11",
+        train_months=8,
+        val_months=2,
+        test_months=1,
+        train_every=2,
+        directory=tmp_path / "walk",
+        max_epochs=1,
+    )
+    folds = walk.folds.xs("tiny, seed 42", level="forecast")
+    assert folds.index.tolist() == ["2001-11", "2002-01"]
+    assert folds["train_from"].dt.strftime("%Y-%m").tolist() == ["2001-01", "2001-03"]
+    days = [len(pd.bdate_range("2001-11-01", "2001-12-31")), len(pd.bdate_range("2002-01-01", "2002-02-28"))]
+    assert folds["test_windows"].tolist() == days
+    assert "1 program" in capsys.readouterr().out
+
+
 def width(forecast, quantiles, hyperparameters):
     return (forecast[..., -1] - forecast[..., 0]).mean()
 
@@ -371,8 +391,9 @@ def test_a_grid_of_arrays_and_a_space_are_checked_as_the_command_checks_them(con
 CANNOT_BE_MEANT = {
     "backtest(FRAME, first_test=2002)": r"found DataFrame.*fit\(data, config\), but backtest\(config, data\)",
     "backtest('px.csv', first_test=2002)": r"config: found 'px.csv'.*backtest\(config, data\)",
-    "backtest(None, FRAME, first_test='2002')": "first_test: found '2002', expected a whole number",
-    "backtest(None, FRAME, first_test=2002, last_test=1.5)": "last_test: found 1.5",
+    "backtest(None, FRAME, first_test='spring')": "first_test=: found 'spring', expected a year such as 2006",
+    "backtest(None, FRAME, first_test=2002, last_test=1.5)": "last_test=: found 1.5",
+    "backtest(None, FRAME, first_test=2002, stride_months=0)": "stride_months: found 0, expected a whole",
     "fit('my.json')": r"data: found a config \('my.json'\).*as config=",
     "fit({'train': {}})": "data: found a config",
     "fit(FRAME, seeds='3')": "seeds: found '3', expected a whole number of at least 1",

@@ -62,7 +62,7 @@ OWN = [  # target's standard deviation, settings, words of the error; None: the 
     (0.06, {}, {}, None),
     (0.0011, {}, {}, None),
     (0.0001, {}, {}, None),
-    (1.1, {}, {}, 'seems to be in percent.*return_unit to "percent".*"as_is".*loss.target_std to about 1.1'),
+    (1.1, {}, {}, 'seems to be in percent.*return_unit to "percent".*"as_is".*set loss.target_std to 1.1'),
     (0.21, {}, {}, "seems to be in percent"),
     (0.19, {}, {}, None),
     (0.21, {}, {"target_std": 0.2}, False),

@@ -131,7 +131,7 @@ def test_rolling_and_expanding_folds_by_hand():
         (1995, 2005, 2007, 2008),
         (1996, 2006, 2008, 2009),
     ]
-    expanding = folds(2006, 2011, train_years=10, test_years=2, step_years=3, expanding=True)
+    expanding = folds(2006, 2011, train_years=10, test_years=2, stride_months=36, expanding=True)
     assert [(fold.train.year, fold.val.year, fold.test.year, fold.end.year) for fold in expanding] == [
         (1995, 2005, 2006, 2008),
         (1995, 2008, 2009, 2011),

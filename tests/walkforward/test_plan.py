@@ -84,6 +84,63 @@ def test_members_are_configs_in_folds(configs):
     assert [m.config.data.split_dates.end.year for m in expanding] == [2006, 2008]
 
 
+def months(*arguments, **lengths):
+    """The months in which train, validation and test rows of each fold begin, and the test rows end."""
+    found = folds(*arguments, **lengths)
+    assert {date.day for fold in found for date in fold.model_dump().values()} == {1}
+    return [[f"{date:%Y-%m}" for date in fold.model_dump().values()] for fold in found]
+
+
+def test_folds_of_months_by_hand():
+    short = {"train_months": 5, "val_months": 2, "test_months": 1}
+    assert months("2006-12", "2007-01", **short) == [
+        ["2006-05", "2006-10", "2006-12", "2007-01"],
+        ["2006-06", "2006-11", "2007-01", "2007-02"],
+    ]
+    # Tests begin in November, December, January, February: two trainings, the second for the last alone.
+    assert months("2006-11", "2007-02", **short, train_every=3) == [
+        ["2006-04", "2006-09", "2006-11", "2007-02"],
+        ["2006-07", "2006-12", "2007-02", "2007-03"],
+    ]
+    # A last year means its last month; quarters half a year apart.
+    assert [fold[2:] for fold in months("2006-04", 2007, **short | {"test_months": 3}, stride_months=6)] == [
+        ["2006-04", "2006-07"],
+        ["2006-10", "2007-01"],
+        ["2007-04", "2007-07"],
+        ["2007-10", "2008-01"],
+    ]
+    expanding = months("2006-12", "2007-01", **short, expanding=True)
+    assert [fold[0] for fold in expanding] == ["2006-05", "2006-05"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"stride_months": 0}, "stride 0 months"),
+        ({"stride_months": 6}, "stride_months=: found 6, expected at least the 12 months of a test"),
+        ({"train_every": 0}, "a training for every 0 tests"),
+        ({"train_every": 2, "stride_months": 24}, "train_every=: found 2 with a stride of 24"),
+        ({"test_months": -1}, "test -1"),
+        ({"first_test": "2006-13"}, "first_test=: found '2006-13', expected a year such as 2006, or a month"),
+        ({"last_test": "06-2007"}, "last_test=: found '06-2007'"),
+        ({"first_test": 0}, "first_test=: found 0"),
+    ],
+)
+def test_months_that_give_no_folds(given, message):
+    with pytest.raises(UserError, match=message):
+        folds(**{"first_test": 2006, "last_test": 2007} | given)
+
+
+def test_the_last_test_that_data_have_whole():
+    def last(day, *length):
+        return walkforward.last_whole(pd.bdate_range("2001-01-02", day), *length)
+
+    assert last("2006-12-26", 1, None) == "2006-01"  # but for a week of holidays
+    assert last("2006-12-20", 1, None) == "2005-12"
+    assert last("2007-03-27", 1, 3) == "2007-01"
+    assert last("2007-03-20", 1, 1) == "2007-02"
+
+
 def test_a_fold_sees_nothing_of_what_comes_after(configs):
     """Rows from a split on are changed: scalers, and all that windows of earlier splits hold, stay."""
     steps = 3
@@ -131,6 +188,17 @@ def test_train_years_must_be_there(configs):
         history("2001-01-02", "2006-12-29", configs[1], 3)
     with pytest.raises(UserError, match=r"at most 1 .*at least 2005"):  # 2001 is not whole
         history("2001-03-01", "2006-12-29", configs[1], 2)
+    monthly = folds("2004-02", "2004-03", train_months=30, val_months=3, test_months=1)
+    members = walkforward.with_folds(make_plan([configs[1]]), monthly)
+    assert [member.name for member in members] == ["tiny-2004-02-s42", "tiny-2004-03-s42"]
+    assert [str(member.config.data.split_dates.train) for member in members] == ["2001-05-01", "2001-06-01"]
+    days = {member.name: pd.bdate_range("2001-07-02", "2004-04-15") for member in members}
+    with pytest.raises(UserError, match=r"fewer --train-months.*at most 28 .*at least 2004-04"):
+        walkforward.check_history(members, days)
+    days = {member.name: pd.bdate_range("2001-05-02", "2004-03-19") for member in members}
+    assert walkforward.check_history(members, days) == [
+        "fold 2004-03 is tested to 2004-03-19, where the data end"
+    ]
     (message,) = history("2001-01-02", "2006-09-29", configs[1], 2)
     assert message == "fold 2006 is tested to 2006-09-29, where the data end"
 

@@ -339,7 +339,7 @@ def test_p_is_clustered_by_day():
 
 
 def test_a_wild_series_has_calm_days_too():
-    """Stormy is told from calm by each series' own median."""
+    """Stormy is told from calm by each series' own upper third."""
 
     def wilder(number, days):
         return 10.0**number * (1 + np.arange(len(days)))
@@ -347,7 +347,7 @@ def test_a_wild_series_has_calm_days_too():
     gains, _ = _gains(wilder, 2)
     alone, _ = _gains(wilder, 1)
     np.testing.assert_allclose(gains.loc["stormy", "difference"], alone.loc["stormy", "difference"])
-    assert gains.loc["stormy", "windows"] == 40
+    assert gains.loc["stormy", "windows"] == 2 * alone.loc["stormy", "windows"] > 0
 
 
 def weighed(folds):

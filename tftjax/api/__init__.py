@@ -7,6 +7,7 @@ from tftjax import face
 
 __all__, __getattr__ = face(
     __name__,
+    arguments="make_config",
     results="Backtest LearningRates Run Search Sweep",
-    training="backtest find_learning_rate fit fit_sweep load search",
+    training="backtest find_learning_rate fit fit_sweep fit_without_judging load search",
 )

@@ -552,7 +552,7 @@ class Sweep:
 
 @dataclass(frozen=True, repr=False)
 class Backtest:
-    """A training for every test year, judged on all years together.
+    """A training for every test period, judged on all of them together.
 
     Attributes:
       directory: the walk-forward's folder.

@@ -31,11 +31,19 @@ from tftjax.storage.directories import RunDirectory, SearchDirectory, sweep_of
 from tftjax.sweep.ensembles import open_runs
 from tftjax.sweep.plan import Member, check_space, make_plan
 from tftjax.sweep.run import Trained, conclude, load_data, sweep
-from tftjax.train.run import train, try_learning_rates
+from tftjax.train.run import fit_all_rows, train, try_learning_rates
 from tftjax.tune import folder as searches
 from tftjax.tune.run import tune
 from tftjax.walkforward import results as walk_results
-from tftjax.walkforward.plan import check_history, folds, with_folds
+from tftjax.walkforward.plan import (
+    TEST_YEARS,
+    TRAIN_YEARS,
+    VAL_YEARS,
+    check_history,
+    folds,
+    last_whole,
+    with_folds,
+)
 from tftjax.walkforward.refit import check_free
 from tftjax.walkforward.refit import refit as refit_folds
 
@@ -124,6 +132,29 @@ def find_learning_rate(
     return LearningRates(config.name, try_learning_rates(config, _loaded(handed, config)))
 
 
+def fit_without_judging(
+    data: Table,
+    config: Given = None,
+    *,
+    directory: str | Path | None = None,
+    vintages: Mapping[str, Table] | None = None,
+    **fields: Any,
+) -> Run:
+    """Trains on all rows for all epochs; nothing is validated or tested.
+
+    Args:
+      data, config, directory, vintages, fields: see `fit`.
+
+    Raises:
+      UserError: see the message.
+    """
+    _start()
+    handed, config = _settle(data, config, fields, NO_FUNCTIONS, vintages)
+    panel = _loaded(handed, config) or load_panel(config.data)
+    place = _place(directory)
+    return Run(place, (fit_all_rows(config, place, panel),))
+
+
 def fit_sweep(
     data: Table = None,
     configs: Given | Sequence[Given] = None,
@@ -188,11 +219,16 @@ def backtest(
     config: Given = None,
     data: Table = None,
     *,
-    first_test: int,
-    last_test: int | None = None,
-    train_years: int = 10,
-    val_years: int = 1,
-    test_years: int = 1,
+    first_test: int | str,
+    last_test: int | str | None = None,
+    train_years: int = TRAIN_YEARS,
+    val_years: int = VAL_YEARS,
+    test_years: int = TEST_YEARS,
+    train_months: int | None = None,
+    val_months: int | None = None,
+    test_months: int | None = None,
+    stride_months: int | None = None,
+    train_every: int = 1,
     expanding: bool = False,
     refit: bool = False,
     seeds: int = 1,
@@ -208,16 +244,19 @@ def backtest(
     track: Sequence[str] = (),
     **fields: Any,
 ) -> Backtest:
-    """Trains anew for every test year, and judges the forecasts of all years together.
+    """Trains anew for every test year, quarter or month, and judges the forecasts of all together.
 
     Args:
       config, data: see `fit`.
-      first_test: first test year.
-      last_test: last test year; None takes the last one that the data has whole.
-      train_years: years before the validation years that each training learns from.
-      val_years: years before the test years that choose the epoch.
+      first_test: year (2006) or month ("2006-04") in which the first test begins.
+      last_test: year or month in which the last test begins; None takes the last one that the data has whole.
+      train_years: years before the validation that each training learns from.
+      val_years: years before the test that choose the epoch.
       test_years: years that each training forecasts.
-      expanding: trains on all years before, from the first fold's on.
+      train_months, val_months, test_months: lengths in months, in place of those in years.
+      stride_months: months from one test to the next; None for the test's length, so that they join up.
+      train_every: number of tests that one training forecasts before the next training.
+      expanding: trains on all rows before, from the first fold's on.
       refit: trains every fold once more, on its validation rows too, for the epochs that were chosen. The
         walk-forward of these is returned; it lies beside the first, in DIRECTORY-refit.
       seeds, directory, penalties, metrics, baselines, head, vintages: see `fit`.
@@ -227,16 +266,19 @@ def backtest(
       UserError: see the message.
     """
     lengths = {"train_years": train_years, "val_years": val_years, "test_years": test_years}
-    numbers = {"first_test": first_test, "seeds": seeds, **lengths}
-    numbers |= {} if last_test is None else {"last_test": last_test}
-    for name, value in numbers.items():
-        check_number(name, value, 1)
+    lengths |= {"train_months": train_months, "val_months": val_months, "test_months": test_months}
+    lengths |= {"stride_months": stride_months, "train_every": train_every}
+    for name, value in {"seeds": seeds, **lengths}.items():
+        if value is not None:
+            check_number(name, value, 1)
+    folds(first_test, first_test if last_test is None else last_test, **lengths)  # before data are read
     _start()
     functions = _functions(penalties, metrics, baselines, head)
     handed, config = _settle(data, config, fields, functions, vintages)
     panel = _loaded(handed, config) or load_panel(config.data)
-    last_year = _last_whole_year(panel) if last_test is None else last_test
-    dates = folds(first_test, last_year, **lengths, expanding=expanding)
+    if last_test is None:
+        last_test = last_whole(panel.frame.index, test_years, test_months)
+    dates = folds(first_test, last_test, **lengths, expanding=expanding)
     members = with_folds(make_plan([config], num_seeds=seeds), dates)
     flags = _flags(resume, overwrite, quiet, functions, track)
     place = _place(directory)
@@ -244,12 +286,6 @@ def backtest(
         check_free(place, **flags)
     prepared = _sweep(members, panel, place, walk_results.conclude, flags)
     return Backtest(refit_folds(place, prepared, panel, **flags) if refit else place)
-
-
-def _last_whole_year(panel: Panel) -> int:
-    """The last year of which a panel has all rows, but for a week of holidays."""
-    last = panel.frame.index.max()
-    return last.year if (last + pd.Timedelta(days=7)).year > last.year else last.year - 1
 
 
 def search(

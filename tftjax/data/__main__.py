@@ -121,7 +121,7 @@ def show_folds(arguments: argparse.Namespace) -> None:
         train_years=arguments.train_years,
         val_years=arguments.val_years,
         test_years=arguments.test_years,
-        step_years=arguments.step_years,
+        stride_months=arguments.step_years and 12 * arguments.step_years,
         expanding=arguments.expanding,
     ):
         print(fold.model_dump_json())

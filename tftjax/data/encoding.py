@@ -1,7 +1,6 @@
 """Scalers by column and series and categories: pure fits on train rows, pure applications, the JSON form."""
 
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -117,9 +116,9 @@ class Encoding(NamedTuple):
     target_scale: str = "none"
     scales: tuple[dict[str, Any], ...] = ()
     staleness: str = "none"
-    usual_ages: Mapping[str, float] = MappingProxyType({})
+    usual_ages: Mapping[str, float] = {}
     regime_column: str | None = None
-    classical: Mapping[str, list] = MappingProxyType({})
+    classical: Mapping[str, list] = {}
 
 
 def real_columns(panel: Panel) -> tuple[str, ...]:

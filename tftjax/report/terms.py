@@ -72,7 +72,7 @@ TERMS = {
     r"Wilson|\[95 %": ("[a, b]", "A 95 % interval: the range in which the number behind the estimate lies."),
     "baseline": ("baseline", "A simple method that the model must beat to earn its keep."),
     r"\bseed": ("seed", "The number that a training's chance starts from; another one gives another model."),
-    r"\bfold": ("fold", "A test year, and the training on the years before it."),
+    r"\bfold": ("fold", "A test period, and the training on the rows before it."),
 }
 
 

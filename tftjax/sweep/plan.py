@@ -27,7 +27,7 @@ class Member(NamedTuple):
       name: `<group>-s<seed>`, or `<group>-<fold>-s<seed>`, the name of its run.
       group: the config's name, with what a grid or a sample set in it; the same for all its seeds.
       config: the config with this name and seed, and the fold's split dates.
-      fold: the year in which a fold's test rows begin; empty in a sweep, which has one split.
+      fold: the year, or the month, in which a fold's test rows begin; empty in a sweep, of one split.
     """
 
     name: str

@@ -286,6 +286,25 @@ def try_learning_rates(
     return range_test(with_own_spread(config, data), data, functions)
 
 
+def fit_all_rows(config: Config, directory: Path, panel: Panel) -> runs.Run:
+    """Trains a config on all rows for all its epochs; nothing validates, and nothing is judged.
+
+    For callers that hold rows back themselves; of others, `train` chooses the epoch, and `refit` follows.
+
+    Raises:
+      UserError: see `train`.
+    """
+    raw = config.model_dump(mode="json")
+    config = from_dict(raw | {"data": raw["data"] | {"final_fit": True}}, "the config")
+    data = prepare(panel, config)
+    check_data(config, data)
+    config = with_own_spread(config, data)
+    check_parameters(config, data, directory)
+    with runs.claim(directory, config, data.whole):
+        fit(config, data, directory, quiet=True)
+        return runs.open_run(directory, data)
+
+
 def _epoch_text(outcome: Ended, train: TrainConfig) -> str:
     """The best epoch in words, and how to go on where it is the last of all epochs."""
     best = f"best epoch {outcome.best_epoch}"

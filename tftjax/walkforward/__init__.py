@@ -1,4 +1,4 @@
-"""Training anew for every test year, judged over all years together.
+"""Training anew for every test period, judged over all of them together.
 
 `plan` makes the folds, `pool` joins their forecasts, `results` writes and `summary` tabulates them.
 """

@@ -1,4 +1,4 @@
-"""Train a model for every test year: `python -m tftjax.walkforward CONFIG... --first-test 2006`."""
+"""Train a model for every test period: `python -m tftjax.walkforward CONFIG... --first-test 2006`."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -22,21 +22,32 @@ if __name__ == "__main__":  # before the imports that take a second
 from tftjax.config.loading import from_dict
 from tftjax.data.splits import Splits
 from tftjax.sweep.plan import Member, make_plan
-from tftjax.walkforward.plan import check_history, folds, with_folds
+from tftjax.walkforward.plan import (
+    TEST_YEARS,
+    TRAIN_YEARS,
+    VAL_YEARS,
+    check_history,
+    folds,
+    with_folds,
+)
+
+LENGTHS = (
+    *(f"{split}_{unit}" for split in Splits._fields for unit in ("years", "months")),
+    "stride_months",
+    "train_every",
+)
 
 
 def plan_of(arguments: argparse.Namespace) -> tuple[list[Member], Path]:
     """The members that the command's arguments ask for, and the walk-forward's folder.
 
     Raises:
-      UserError: a mistake in the configs, the seeds or the years.
+      UserError: a mistake in the configs, the seeds or the dates.
     """
     dates = folds(
         arguments.first_test,
         arguments.last_test,
-        train_years=arguments.train_years,
-        val_years=arguments.val_years,
-        test_years=arguments.test_years,
+        **{name: getattr(arguments, name) for name in LENGTHS},
         expanding=arguments.expanding,
     )
     name = arguments.name
@@ -55,30 +66,44 @@ def make_parser() -> argparse.ArgumentParser:
         """
         Trains a model for every test year, on the years before it only, and judges all test years together:
         what a user would have had who trained anew every year. Each year is a fold: --train-years to train
-        on, then --val-years to choose the epoch, then --test-years to forecast.
+        on, then --val-years to choose the epoch, then --test-years to forecast. Months in place of years make
+        folds of months or quarters.
         """,
         "configs/control.json --first-test 2006 --last-test 2018",
+        "my.json --first-test 2006-04 --last-test 2007 --test-months 3",
     )
     parser.add_argument("config", nargs="*", help="JSON files, such as configs/control.json")
     parser.add_argument(
-        "--first-test", type=int, metavar="YEAR", help="test year of the first fold; required"
+        "--first-test", metavar="YEAR", help="year (2006) or month (2006-04) of the first test; required"
     )
-    parser.add_argument("--last-test", type=int, metavar="YEAR", help="test year of the last fold; required")
+    parser.add_argument("--last-test", metavar="YEAR", help="year or month of the last test; required")
+    for split, years, use in (
+        ("train", TRAIN_YEARS, "to train on"),
+        ("val", VAL_YEARS, "of validation"),
+        ("test", TEST_YEARS, "to forecast"),
+    ):
+        length = parser.add_mutually_exclusive_group()
+        length.add_argument(
+            f"--{split}-years", type=int, default=years, metavar="N", help=f"years {use}; default: {years}"
+        )
+        length.add_argument(
+            f"--{split}-months", type=int, metavar="N", help=f"months {use}, in place of years"
+        )
     parser.add_argument(
-        "--train-years", type=int, default=10, metavar="N", help="years to train on; default: 10"
+        "--stride-months",
+        type=int,
+        metavar="N",
+        help="months from one test to the next; default: the length of the test, so that they join up",
     )
     parser.add_argument(
-        "--val-years", type=int, default=1, metavar="N", help="years of validation; default: 1"
-    )
-    parser.add_argument(
-        "--test-years",
+        "--train-every",
         type=int,
         default=1,
-        metavar="N",
-        help="years to forecast, and from fold to fold; default: 1",
+        metavar="K",
+        help="train anew for every K-th test only; each training forecasts K of them; default: 1",
     )
     parser.add_argument(
-        "--expanding", action="store_true", help="later folds train on all years from the first fold's on"
+        "--expanding", action="store_true", help="later folds train on all rows from the first fold's on"
     )
     parser.add_argument(
         "--seeds",
