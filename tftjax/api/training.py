@@ -133,18 +133,23 @@ def find_learning_rate(
 
 
 def fit_without_judging(
-    data: Table, config: Given = None, *, directory: str | Path | None = None, **fields: Any
+    data: Table,
+    config: Given = None,
+    *,
+    directory: str | Path | None = None,
+    vintages: Mapping[str, Table] | None = None,
+    **fields: Any,
 ) -> Run:
     """Trains on all rows for all epochs; nothing is validated or tested.
 
     Args:
-      data, config, directory, fields: see `fit`.
+      data, config, directory, vintages, fields: see `fit`.
 
     Raises:
       UserError: see the message.
     """
     _start()
-    handed, config = _settle(data, config, fields, NO_FUNCTIONS, None)
+    handed, config = _settle(data, config, fields, NO_FUNCTIONS, vintages)
     panel = _loaded(handed, config) or load_panel(config.data)
     place = _place(directory)
     return Run(place, (fit_all_rows(config, place, panel),))
