@@ -144,6 +144,7 @@ def test_each_series_goes_on_after_its_own_last_date(monthly):
     pairs = [("a", week) for week in weeks] + [("b", week) for week in weeks[:7]]
     other = pickle.loads(pickle.dumps(forecaster))
     other._rows = noise(pd.MultiIndex.from_tuples(pairs)).to_frame()
+    other._cutoff = pd.DatetimeIndex([weeks[-1]])  # as sktime has it of a panel, without a frequency
     fh = ForecastingHorizon([1, 3], is_relative=True)
     found = {name: other._index(fh, times).tolist() for name, _, times in adapter._series(other._rows)}
     days = {"a": ["2001-03-11", "2001-03-25"], "b": ["2001-02-25", "2001-03-11"]}
