@@ -70,7 +70,7 @@ def make_parser() -> argparse.ArgumentParser:
         folds of months or quarters.
         """,
         "configs/control.json --first-test 2006 --last-test 2018",
-        "my.json --first-test 2006-04 --last-test 2007 --test-months 3",
+        "my.json --first-test 2006 --last-test 2007 --test-months 3",
     )
     parser.add_argument("config", nargs="*", help="JSON files, such as configs/control.json")
     parser.add_argument(

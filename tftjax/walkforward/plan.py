@@ -138,6 +138,20 @@ def last_whole(days: pd.DatetimeIndex, test_years: int, test_months: int | None)
     return _text(_number(days.max() + pd.Timedelta(days=HOLIDAYS_OF_A_MONTH)) - length)
 
 
+def _check_stride(stride: int, test: int, train_every: int) -> None:
+    """Refuses tests that overlap, or that one training would forecast with days between them."""
+    if stride < test:
+        raise UserError(
+            f"{both('--stride-months')}: found {stride}, expected at least the {test} months of a test: days"
+            " would be forecast twice."
+        )
+    if train_every > 1 and stride > test:
+        raise UserError(
+            f"{both('--train-every')}: found {train_every} with a stride of {stride} and tests of {test}"
+            " months, expected 1: one training forecasts days that follow each other."
+        )
+
+
 def folds(
     first_test: int | str,
     last_test: int | str,
@@ -183,16 +197,7 @@ def folds(
             f" every {train_every} tests, and tests from {first_test} to {last_test}; expected numbers of at"
             " least 1 and tests in order."
         )
-    if stride < test:
-        raise UserError(
-            f"{both('--stride-months')}: found {stride}, expected at least the {test} months of a test: days"
-            " would be forecast twice."
-        )
-    if train_every > 1 and stride > test:
-        raise UserError(
-            f"{both('--train-every')}: found {train_every} with a stride of {stride} and tests of {test}"
-            " months, expected 1: one training forecasts days that follow each other."
-        )
+    _check_stride(stride, test, train_every)
     begins = range(first, last + 1, stride)
     groups = [begins[place : place + train_every] for place in range(0, len(begins), train_every)]
     return [
