@@ -20,17 +20,9 @@ from tftjax.data.calendar import (
     half_day,
     is_exchange,
 )
+from tftjax.data.panel import ROLES
 from tftjax.data.series.transforms import AGE, ON_ROWS, compose, level, unchanged
 from tftjax.errors import UserError
-
-ROLES_OF_TABLES = (
-    "observed",
-    "observed_categorical",
-    "known_real",
-    "known_categorical",
-    "static_real",
-    "static_categorical",
-)
 
 
 @dataclass(frozen=True)
@@ -143,7 +135,7 @@ class Column:
 
     Attributes:
       name: name of the column.
-      role: "target", or one of ROLES_OF_TABLES.
+      role: "target", or one of ROLES.
       unit: unit of the values; "return" is a simple return as a decimal.
       sources: raw series that the column is made of; none for known columns, which `known_input` makes.
       on_dates: maps the sources, on their observation dates, to one series, which is then joined as of each
@@ -324,7 +316,7 @@ def from_columns(
       UserError: a column has the name of a calendar column in another role, needs an exchange's sessions, or
         is a lag of a column that is not observed.
     """
-    roles = {name: getattr(columns, name) for name in ROLES_OF_TABLES}
+    roles = {name: getattr(columns, name) for name in ROLES}
     if columns.id is not None:
         roles["static_categorical"] = (columns.id, *roles["static_categorical"])
     numbers = (
