@@ -232,7 +232,7 @@ def test_flags_that_name_nothing_are_named(trained, tmp_path, capsys):
     assert predict.main([str(trained.directory), "--data", str(tmp_path / "nowhere.csv")]) == 2
     assert "error: --data, in Python data=: " in capsys.readouterr().err
     assert predict.main([str(trained.directory), "--as-of", "2100-01-01"]) == 0
-    assert f"2100-01-01: the data's last row is of {LAST.date()}" in capsys.readouterr().err
+    assert f"2100-01-01 is after the data's last row, of {LAST.date()}: the" in capsys.readouterr().err
 
 
 def test_what_is_no_run_is_exit_code_2(tmp_path, capsys):
@@ -627,8 +627,8 @@ def test_other_levels_of_a_head_of_fixed_ones_lie_between_and_beyond_them(run, t
     assert found[["0.02", "0.5"]].equals(own[["0.02", "0.5"]])
     np.testing.assert_allclose(found[f"{halfway:g}"], own[["0.25", "0.5"]].mean(axis=1), rtol=1e-6)
     np.testing.assert_allclose(found[f"{beyond:g}"], 2 * own["0.98"] - own["0.9"], rtol=1e-6)
-    for wrong in ([0.0, 0.5], [1.5], [0.5, 0.5], []):
-        with pytest.raises(UserError, match="expected levels between 0 and 1 that ascend"):
+    for wrong in ([0.0, 0.5], [1.5], [0.5, 0.5], [], [0.5, 0.9999999], 0.05):
+        with pytest.raises(UserError, match="expected a list of levels above 0 and below 1 that ascend"):
             predict.forecast_seeds([run], panel, quantiles=wrong)
 
 

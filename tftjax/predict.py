@@ -454,11 +454,11 @@ def _checked_levels(quantiles: Sequence[float], trained: Sequence[float]) -> tup
         levels = tuple(map(float, quantiles))
     except (TypeError, ValueError):
         levels = ()
-    names = [f"{level:g}" for level in levels]
-    if not levels or not all(low < high for low, high in itertools.pairwise((0.0, *map(float, names), 1.0))):
+    named = [float(f"{level:g}") for level in levels]  # as columns are
+    if not levels or not all(low < high for low, high in itertools.pairwise((0.0, *named, 1.0))):
         raise UserError(
-            f"quantiles: found {', '.join(names) or cut(repr(quantiles))}, expected levels between 0 and 1"
-            " that ascend, with at most six digits."
+            f"quantiles: found {', '.join(map(repr, levels)) or cut(repr(quantiles))}, expected a list of"
+            " levels above 0 and below 1 that ascend, told apart by six digits."
         )
     if len(trained) == 1:
         raise UserError(
@@ -588,7 +588,8 @@ def load_rows(
                 f"{f' ({late})' if late else ''}. Give a later date."
             )
         if panel.frame.index.max() < pd.Timestamp(as_of):
-            log.info(f"{both('--as-of')}{as_of}: the data's last row is of {panel.frame.index.max().date()}")
+            last = panel.frame.index.max().date()
+            log.warning(f"{as_of} is after the data's last row, of {last}: that row is forecast from")
         panel = ended(panel, before)
     if future is not None:
         panel = with_future(panel, read_future(future, panel, _date_column(run)))

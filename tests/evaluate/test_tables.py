@@ -100,7 +100,7 @@ def test_the_best_of_a_column(monkeypatch):
         [True, True, False, False],
         [True, False, False, True],
     ]
-    assert not any(cell.mark for cell in metric_cells(rows[1], shown, {}))
+    assert not any(cell.mark for cell in metric_cells(rows[2], shown, {}))
     bounded = rows[0] | {"coverage_low/80": 0.7, "coverage_high/80": 0.79}
     assert metric_cells(bounded, shown, {})[1].text == "75.0 [70.0, 79.0]"
 

@@ -114,7 +114,11 @@ def test_a_run_whose_best_epoch_is_the_last_says_so():
     )
     assert run._epoch_text(before, TrainConfig()) == "best epoch 29 of 30"
     assert run._epoch_text(at_the_end, TrainConfig(keep="last")) == "best epoch 30 of 30"
-    assert not Ended("stopped early", 30, 20).may_go_on
+    early = Ended("stopped early", 30, 20)
+    assert not early.may_go_on
+    assert run._epoch_text(early, TrainConfig()) == (
+        "best epoch 20 of 30: stopped after 10 epochs without a better validation loss"
+    )
 
 
 def test_fit_saves_the_last_epoch_whatever_the_interval(begun, monkeypatch):

@@ -1,6 +1,7 @@
 """Tables of metrics, each made once for page, Markdown and terminal."""
 
 import io
+import math
 import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -147,7 +148,8 @@ def metric_cells(
         value = values.get(column.metric)
         text = column.format.mean(value, (errors or {}).get(column.metric))
         text = f"{text} {column.format.interval(*column.bounds(values))}".rstrip()
-        cells.append(Cell(text, "best" if column.distance(value) <= best.get(column.metric, -1) else ""))
+        is_best = column.distance(value) <= best.get(column.metric, -math.inf)
+        cells.append(Cell(text, "best" if is_best else ""))
     return cells
 
 

@@ -309,7 +309,9 @@ def _epoch_text(outcome: Ended, train: TrainConfig) -> str:
     """The best epoch in words, and how to go on where it is the last of all epochs."""
     best = f"best epoch {outcome.best_epoch}"
     if not outcome.may_go_on or train.keep == "last":
-        return f"{best} of {outcome.epoch}"
+        waited = counted(outcome.epoch - outcome.best_epoch, "epoch")
+        why = f": stopped after {waited} without a better validation loss"
+        return f"{best} of {outcome.epoch}{why if outcome.status == 'stopped early' else ''}"
     return (
         f"{best} is the last: validation was still falling;"
         f" --resume --set train.max_epochs={2 * outcome.epoch} goes on"

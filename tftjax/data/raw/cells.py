@@ -246,7 +246,10 @@ def parse_numbers(
             numbers.append(math.nan if cell in MISSING else float(cell.replace("_", "?")))
         except ValueError:
             text = f"the text {cell!r}"
-            advice = "Correct the cell; decimals are written with a point, thousands without a mark."
+            advice = (
+                "Correct the cell; decimals are written with a point, thousands without a mark. A column of"
+                " categories is named in observed_categorical."
+            )
             raise fail(
                 where, place(len(numbers)), column, text, "a number or an empty cell", advice
             ) from None
