@@ -139,6 +139,8 @@ def show_description(arguments: argparse.Namespace) -> None:
     config = _data_config(arguments.data).data
     panel, revised = load_panel(config), revisions_of(config)
     print("\n".join([describe(panel), *in_words(revised)]))
+    if arguments.plot is not None and arguments.plot == arguments.revisions:
+        raise UserError(f"--plot, --revisions: found {arguments.plot} for both. Give two files.")
     for path in filter(None, (arguments.plot, arguments.revisions)):
         if path.exists():
             raise UserError(f"{path} exists. Choose another file, or remove it.")
