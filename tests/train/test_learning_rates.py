@@ -5,6 +5,7 @@ import pytest
 from tiny import make_rows, write_config
 
 import tftjax
+from tftjax.errors import UserError
 from tftjax.train.__main__ import main as train_main
 from tftjax.train.learning_rates import RATES, SMOOTHING, judged
 
@@ -29,6 +30,11 @@ def test_the_first_steps_decide_nothing():
     losses[0, 3] = 0.0
     losses[0, 150] = 0.0
     assert judged(RATES, losses).lowest == RATES[150]
+
+
+def test_losses_that_are_no_numbers_from_the_start_suggest_nothing():
+    with pytest.raises(UserError, match=r"a rate of 1e-05, expected numbers up to 2\.2e-05"):
+        judged(RATES, np.full((2, 300), np.nan))
 
 
 @pytest.mark.slow
