@@ -336,10 +336,16 @@ def _calibrated(seeds: Sequence[runs.Run], panel: Panel, table: pd.DataFrame, me
     Args:
       table: a row a series and step, quantiles in order.
     Raises:
-      UserError: an unknown method; or see `calibration_of`.
+      UserError: an unknown method, or a run that was trained on its validation rows; or see
+        `calibration_of`.
     """
     if method not in METHODS:
         raise UserError(f"conformal: found {cut(repr(method))}, expected one of {', '.join(METHODS)}.")
+    if seeds[0].config.data.train_on_val:
+        raise UserError(
+            "conformal: the run has learned from its validation rows (data.train_on_val), expected rows that"
+            " it has not learned from. Take quantiles as they are, or calibrate a run without it."
+        )
     origin = _origin(seeds)
     if origin.chosen > (as_of := panel.frame.index.max().date()):
         log.warning(f"calibrated by outcomes to {origin.chosen}, after {as_of}: this is no test of it")
