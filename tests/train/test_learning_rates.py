@@ -37,6 +37,16 @@ def test_losses_that_are_no_numbers_from_the_start_suggest_nothing():
         judged(RATES, np.full((2, 300), np.nan))
 
 
+@pytest.mark.usefixtures("in_process")
+def test_what_is_no_picture_or_asks_for_two_things_is_refused_before_training(tmp_path, capsys):
+    config = str(write_config(tmp_path / "in", make_rows()))
+    assert train_main([config, "--find-learning-rate", config, "--overwrite"]) == 2
+    assert "not a picture's name" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        train_main([config, "--final", "--find-learning-rate", "a.png"])
+    assert "not allowed with argument --final" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("in_process")
 def test_the_command_draws_and_suggests_and_keeps_nothing_else(tmp_path, capsys):
