@@ -724,6 +724,10 @@ def test_calibrations_that_cannot_be(trained, run, capsys):
     assert "found 48 validation windows with a spread, expected at least 49" in capsys.readouterr().err
     with pytest.raises(UserError, match="conformal: found 'spilt', expected one of split, adaptive"):
         predict.forecast_seeds([run], rows_of(run), conformal="spilt")
+    data = run.config.data.model_copy(update={"train_on_val": True})
+    learned = dataclasses.replace(run, config=run.config.model_copy(update={"data": data}))
+    with pytest.raises(UserError, match=r"has learned from its validation rows \(data\.train_on_val\)"):
+        predict.forecast_seeds([learned], rows_of(run), conformal="split")
     with pytest.raises(SystemExit):
         predict.main([str(trained.directory), "--conformal", "split", "--append", "log.csv"])
     assert "not its --conformal calibration" in capsys.readouterr().err

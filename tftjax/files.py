@@ -110,6 +110,21 @@ def read_csv(
     return table
 
 
+def check_picture(path: Path, *, overwrite: bool | None = None) -> None:
+    """Refuses a place for a picture that has something already, or whose name is no PNG's.
+
+    Args:
+      overwrite: whether a file there is replaced; None: the command has no such flag.
+    Raises:
+      UserError: names the path.
+    """
+    if path.suffix.lower() != ".png":
+        raise UserError(f"{path}: not a picture's name. Give the path of a .png file.")
+    if path.exists() and not overwrite:
+        advice = "remove it" if overwrite is None else "replace it: --overwrite"
+        raise UserError(f"{path} exists. Choose another file, or {advice}.")
+
+
 def write_json(path: Path, content: dict) -> None:
     """Writes JSON whole or not at all: to a file beside it, renamed when complete."""
     replace_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")

@@ -336,10 +336,16 @@ def _calibrated(seeds: Sequence[runs.Run], panel: Panel, table: pd.DataFrame, me
     Args:
       table: a row a series and step, quantiles in order.
     Raises:
-      UserError: an unknown method; or see `calibration_of`.
+      UserError: an unknown method, or a run that was trained on its validation rows; or see
+        `calibration_of`.
     """
     if method not in METHODS:
         raise UserError(f"conformal: found {cut(repr(method))}, expected one of {', '.join(METHODS)}.")
+    if seeds[0].config.data.train_on_val:
+        raise UserError(
+            "conformal: the run has learned from its validation rows (data.train_on_val), expected rows that"
+            " it has not learned from. Take quantiles as they are, or calibrate a run without it."
+        )
     origin = _origin(seeds)
     if origin.chosen > (as_of := panel.frame.index.max().date()):
         log.warning(f"calibrated by outcomes to {origin.chosen}, after {as_of}: this is no test of it")
@@ -729,31 +735,8 @@ NO_LOG = {
 }
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = command_parser(
-        "predict",
-        """
-        Forecasts the steps after the last row of the data: their expected dates and their quantiles,
-        printed or written as CSV. Of a sweep, --config NAME takes the mean of that config's seeds; of a
-        walk-forward, those of its newest fold.
-        """,
-        "runs/balanced_01",
-        "runs/balanced_01 --data newest.csv --out tomorrow.csv",
-    )
-    parser.add_argument("run", type=Path, help="directory of a run, such as runs/balanced_01, or of a sweep")
-    parser.add_argument("--config", metavar="NAME", help="of a sweep: the config whose seeds are averaged")
-    parser.add_argument(
-        "--data",
-        metavar="PATH",
-        help="folder of raw series, or a CSV or Parquet file; default: the run's data set, read anew",
-    )
-    parser.add_argument(
-        "--as-of",
-        type=iso_date,
-        metavar="DATE",
-        help="use rows up to this date only (YYYY-MM-DD)",
-    )
+def _add_what_is_made(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that ask for something else than the run's own quantiles; see NO_LOG."""
     parser.add_argument(
         "--quantiles",
         type=_levels,
@@ -780,6 +763,34 @@ def make_parser() -> argparse.ArgumentParser:
         help="prices or levels in place of their changes: undoes data.target_transform; for a single step, or"
         " --paths",
     )
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = command_parser(
+        "predict",
+        """
+        Forecasts the steps after the last row of the data: their expected dates and their quantiles,
+        printed or written as CSV. Of a sweep, --config NAME takes the mean of that config's seeds; of a
+        walk-forward, those of its newest fold.
+        """,
+        "runs/balanced_01",
+        "runs/balanced_01 --data newest.csv --out tomorrow.csv",
+    )
+    parser.add_argument("run", type=Path, help="directory of a run, such as runs/balanced_01, or of a sweep")
+    parser.add_argument("--config", metavar="NAME", help="of a sweep: the config whose seeds are averaged")
+    parser.add_argument(
+        "--data",
+        metavar="PATH",
+        help="folder of raw series, or a CSV or Parquet file; default: the run's data set, read anew",
+    )
+    parser.add_argument(
+        "--as-of",
+        type=iso_date,
+        metavar="DATE",
+        help="use rows up to this date only (YYYY-MM-DD)",
+    )
+    _add_what_is_made(parser)
     parser.add_argument(
         "--future",
         type=Path,

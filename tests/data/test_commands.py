@@ -314,6 +314,13 @@ def test_describe_shows_revisions(tmp_path, capsys):
     assert "exists. Choose another file" in capsys.readouterr().err
 
 
+def test_describe_draws_no_two_pictures_into_one_file(tmp_path, capsys):
+    both = str(tmp_path / "plot.png")
+    assert main(["describe", "synthetic", "--plot", both, "--revisions", both]) == 2
+    assert "for both. Give two files" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_no_revisions_to_draw(tmp_path, capsys):
     assert main(["describe", "synthetic", "--revisions", str(tmp_path / "plot.png")]) == 2
     assert "found no value of synthetic that was published twice" in capsys.readouterr().err

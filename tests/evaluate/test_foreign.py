@@ -279,6 +279,14 @@ def test_of_several_series(tmp_path):
     by_series = read_evaluation(tmp_path).by_series
     assert by_series["chronos"].isna().tolist() == (by_series["split"] == "val").tolist()
     assert tables.by_series(by_series, ["chronos"]).head[-1] == "chronos (foreign)"
+    # One that ended in the train rows is in none of these files.
+    for name in ("predictions", "quality", "by_series"):
+        path = tmp_path / "evaluation" / f"{name}.csv"
+        table = pd.read_csv(path)
+        table[table["series"] == "a"].to_csv(path, index=False)
+    left = read_evaluation(tmp_path)
+    assert left.by_series["series"].unique().tolist() == ["a"]
+    assert left.baselines == {}
 
 
 @pytest.mark.slow

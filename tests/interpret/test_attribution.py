@@ -102,6 +102,24 @@ def test_integrated_gradients_add_up_to_the_difference(by_step):
     assert table.query("variable == 'k' and step == 2")["mean_absolute"].eq(0).all()
 
 
+def test_of_a_single_level_the_spread_is_left_out_of_what_gradients_miss(run, starts, monkeypatch):
+    """Its difference is 0, and a share of it no number."""
+    both = np.repeat([[1.0], [0.0]], attribution.CHUNK, axis=1)
+
+    def integrated(*_):
+        numbers = [np.zeros((2, count, steps, attribution.CHUNK)) for count, steps in ((3, E), (1, E + P))]
+        return attribution.Integrated(*numbers, error=0.25 * both, difference=-both)
+
+    monkeypatch.setattr(attribution, "_compiled_gradients", lambda model: integrated)
+    assert gradients(run, starts)[1] == 0.25
+
+
+def test_inputs_that_are_all_alike_have_no_rank_correlation():
+    weights = {"x": 0.2, "y": 0.3, "z": 0.5}
+    assert np.isnan(attribution._rank_correlation(pd.Series(0.0, weights), weights))
+    assert attribution._rank_correlation(pd.Series([1.0, 2.0, 3.0], weights), weights) == 1
+
+
 def test_integrated_gradients_by_hand(run, starts, by_step):
     """The attribution of a number is its value times its mean slope on the way from 0, by differences."""
     model = build_model(run.config, *cardinalities(run.data.panel, run.data.encoding))

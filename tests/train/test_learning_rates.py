@@ -5,6 +5,7 @@ import pytest
 from tiny import make_rows, write_config
 
 import tftjax
+from tftjax.errors import UserError
 from tftjax.train.__main__ import main as train_main
 from tftjax.train.learning_rates import RATES, SMOOTHING, judged
 
@@ -29,6 +30,21 @@ def test_the_first_steps_decide_nothing():
     losses[0, 3] = 0.0
     losses[0, 150] = 0.0
     assert judged(RATES, losses).lowest == RATES[150]
+
+
+def test_losses_that_are_no_numbers_from_the_start_suggest_nothing():
+    with pytest.raises(UserError, match=r"a rate of 1e-05, expected numbers up to 2\.2e-05"):
+        judged(RATES, np.full((2, 300), np.nan))
+
+
+@pytest.mark.usefixtures("in_process")
+def test_what_is_no_picture_or_asks_for_two_things_is_refused_before_training(tmp_path, capsys):
+    config = str(write_config(tmp_path / "in", make_rows()))
+    assert train_main([config, "--find-learning-rate", config, "--overwrite"]) == 2
+    assert "not a picture's name" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        train_main([config, "--final", "--find-learning-rate", "a.png"])
+    assert "not allowed with argument --final" in capsys.readouterr().err
 
 
 @pytest.mark.slow

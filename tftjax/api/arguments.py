@@ -71,7 +71,7 @@ def frames_of(vintages: Any) -> dict[str, pd.DataFrame]:
             f"vintages: found {type(vintages).__name__}, expected a dict of frames by the names of series."
             ' Write vintages={"cpi": frame}.'
         )
-    return {str(name): to_pandas(frame) for name, frame in (vintages or {}).items()}
+    return {str(name): to_pandas(frame, f"vintages[{name!r}]") for name, frame in (vintages or {}).items()}
 
 
 def _as_dict(config: Given) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from tftjax.cli import command_parser, exit_code, iso_date, rerun
 if __name__ == "__main__":  # before the imports that take a second
     rerun("data")
 
+from tftjax import files
 from tftjax.config import loading as configs
 from tftjax.config.data import DataConfig
 from tftjax.config.loading import Config
@@ -139,11 +140,10 @@ def show_description(arguments: argparse.Namespace) -> None:
     config = _data_config(arguments.data).data
     panel, revised = load_panel(config), revisions_of(config)
     print("\n".join([describe(panel), *in_words(revised)]))
+    if arguments.plot is not None and arguments.plot == arguments.revisions:
+        raise UserError(f"--plot, --revisions: found {arguments.plot} for both. Give two files.")
     for path in filter(None, (arguments.plot, arguments.revisions)):
-        if path.exists():
-            raise UserError(f"{path} exists. Choose another file, or remove it.")
-        if path.suffix.lower() != ".png":
-            raise UserError(f"{path}: not a picture's name. Give the path of a .png file.")
+        files.check_picture(path)
     if arguments.plot is not None:
         from tftjax.plots import panel as figures  # half a second to import: only where it is needed
         from tftjax.plots.theme import save

@@ -163,17 +163,17 @@ def _from_table(table: Table, config: DataConfig, published: Sequence[Published]
     frequency = table_frequency(config.frequency, dates, where)
     if config.frequency is None and frequency != "daily":
         messages += (f"{frequency} rows, as the table has them",)
-    parts, unused, first_levels = [], [], {}
+    parts, unused, first_levels = [], {}, {}
     for name, rows in blocks(frame, feature_set.id_column):
         part = slice(rows.start, rows.stop)
         which = f"{where}, series {name!r}" if feature_set.id_column is not None else where
         try:
             joined = join(frame.iloc[part], pd.DataFrame(index=frame.index[part]), published)
             panel = _table_rows(table, which, whole, joined, lines[part], config, frequency, published)
-        except NoRows:
+        except NoRows as error:
             if feature_set.id_column is None:
                 raise
-            unused.append(name)
+            unused[name] = error
             continue
         parts.append(panel)
         first = panel.frame.index[0]
@@ -182,7 +182,7 @@ def _from_table(table: Table, config: DataConfig, published: Sequence[Published]
         raise UserError(
             f"{where}: no series has a row to use between data.start {config.start} and data.end"
             f" {config.end}; rows go from {frame.index.min().date()} to {frame.index.max().date()}. Widen the"
-            " range."
+            f" range. Of the first: {next(iter(unused.values()))}"
         )
     if unused:
         messages += (f"left out {len(unused)} series without a row to use: {', '.join(unused)}",)
@@ -557,7 +557,8 @@ def _used_rows(
         if missing[:, position].all():
             too_few = "There may be too few rows to make it of: add older ones."
             advice = too_few if name in made_of else "Fill it."
-            raise UserError(
+            kind = NoRows if name in made_of else UserError
+            raise kind(
                 f"{made_of.get(name, where)}, column {name!r}: found no value in any row, expected numbers."
                 f" {advice}"
             )

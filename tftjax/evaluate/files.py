@@ -353,8 +353,10 @@ def read_evaluation(directory: Path, remedy: str | None = None) -> Evaluation:
                 f" {folder.predictions.name} and {listed(judged)} in {folder.metrics.name}, expected the"
                 f" same. Make them anew: {remedy}"
             )
-    # Of both splits: where series are unseen in training, the test rows may be of one alone.
+    # Of both splits: where series are unseen in training, the test rows may be of one alone. And of several
+    # that were trained on, all but one may have ended before.
     several = len({name for of_split in predictions.values() for name in of_split.series}) > 1
+    several |= folder.by_series.is_file() and not folder.baselines.is_file()
     anew = f"Make it anew: {remedy}"
     return Evaluation(
         directory,

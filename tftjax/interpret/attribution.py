@@ -271,7 +271,8 @@ def gradients(run: runs.Run, starts: Int[np.ndarray, " W"]) -> tuple[pd.DataFram
     Returns:
       A row an output, input and step (0: the last known row), in return units: mean, and mean of the
       absolute value. And the mean of `Integrated.error`'s absolute value as a share of the difference's, of
-      the output where it is larger.
+      the output where it is larger; an output that is the same everywhere, as the spread of a single level,
+      has no share.
     """
     parts = list(_chunks(run, starts, _compiled_gradients(_model(run))))
     whole = Integrated(*(np.concatenate(leaves, axis=-1) for leaves in zip(*parts, strict=True)))
@@ -284,8 +285,10 @@ def gradients(run: runs.Run, starts: Int[np.ndarray, " W"]) -> tuple[pd.DataFram
                 columns = {"output": output, "kind": kind, "variable": name}
                 columns |= {"step": np.arange(len(own)) - encoder_length + 1, "mean": own.mean(axis=-1)}
                 tables.append(pd.DataFrame(columns | {"mean_absolute": np.abs(own).mean(axis=-1)}))
-    misses = np.abs(whole.error).mean(axis=1) / np.abs(whole.difference).mean(axis=1)
-    return pd.concat(tables, ignore_index=True), float(misses.max())
+    errors, differences = (np.abs(part).mean(axis=1) for part in (whole.error, whole.difference))
+    moves = differences > 0
+    miss = (errors[moves] / differences[moves]).max(initial=0.0)
+    return pd.concat(tables, ignore_index=True), float(miss)
 
 
 @functools.cache
@@ -365,7 +368,7 @@ def agreement(
 ) -> dict[str, float]:
     """Spearman's rank correlation of attributions with the encoder's mean selection weights, over inputs.
 
-    NaN for fewer than three inputs.
+    NaN for fewer than three inputs, or where all are alike.
 
     Args:
       shuffled, by_step: tables of `permutation` and `gradients`.
@@ -382,7 +385,8 @@ def agreement(
 
 def _rank_correlation(of: pd.Series, weights: Mapping[str, float]) -> float:
     others = np.array([weights[name] for name in of.index])
-    return float(spearmanr(of.to_numpy(), others).statistic) if len(of) > 2 else float("nan")
+    ranked = len(of) > 2 and of.nunique() > 1 and len(np.unique(others)) > 1
+    return float(spearmanr(of.to_numpy(), others).statistic) if ranked else float("nan")
 
 
 def text_of(tables: Attributions, directory: ForecastDirectory) -> str:

@@ -27,12 +27,13 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("config", help="a JSON file, such as configs/balanced_01.json")
     add_training_flags(parser, "run", "the config's")
-    parser.add_argument(
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
         "--final",
         action="store_true",
         help="after a run of this config: train it anew on all rows, for daily use, into NAME-final",
     )
-    parser.add_argument(
+    instead.add_argument(
         "--find-learning-rate",
         type=Path,
         metavar="PNG",

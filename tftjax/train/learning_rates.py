@@ -17,6 +17,7 @@ from tftjax.config.hyperparameters import Hyperparameters
 from tftjax.config.hyperparameters import hyperparameters as hyperparameters_of
 from tftjax.config.loading import Config
 from tftjax.data.prepared import Data
+from tftjax.errors import UserError
 from tftjax.runtime import OnMesh, device_mesh
 from tftjax.train.step import (
     KEY_IMPL,
@@ -104,9 +105,19 @@ def range_test(config: Config, data: Data, functions: Functions = NO_FUNCTIONS) 
 
 
 def judged(rates: Float[np.ndarray, " N"], losses: Float[np.ndarray, "S N"]) -> RangeTest:
-    """The range test of losses by seed and rate; a loss that is no number is infinite."""
+    """The range test of losses by seed and rate; a loss that is no number is infinite.
+
+    Raises:
+      UserError: such a loss already in the first steps.
+    """
     mean = pd.Series(np.where(np.isfinite(losses), losses, np.inf).mean(axis=0))
     ended = np.isinf(mean).cummax()
     smoothed = mean.where(~ended).ewm(alpha=1 - SMOOTHING).mean().mask(ended, np.inf).to_numpy()
+    if ended[BEGUN]:
+        raise UserError(
+            "learning-rate range test: found a loss that is no number at a rate of"
+            f" {rates[int(np.argmax(ended))]:.2g}, expected numbers up to {rates[BEGUN]:.2g} at least. Look"
+            " at the data (tftjax data validate) and at penalties of your own."
+        )
     lowest = float(rates[BEGUN + int(np.argmin(smoothed[BEGUN:]))])
     return RangeTest(rates, losses, smoothed, lowest, float(f"{lowest / SAFETY:.1g}"))

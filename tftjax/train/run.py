@@ -28,7 +28,7 @@ from tftjax.evaluate.formatting import counted
 from tftjax.evaluate.metrics import METRICS
 from tftjax.evaluate.tables import wrapped
 from tftjax.evaluate.verdict import read_verdict, summary
-from tftjax.files import write_json
+from tftjax.files import check_picture, write_json
 from tftjax.model.parameters import control_vectors
 from tftjax.storage import checkpoint, runs
 from tftjax.storage.directories import RunDirectory, SweepDirectory, sweep_of
@@ -256,12 +256,11 @@ def find_learning_rate(config: Config, path: Path, *, overwrite: bool = False) -
       path: the picture.
       overwrite: whether a file there is replaced.
     Raises:
-      UserError: there is one, or the data do not fit the config.
+      UserError: there is one, its name is no PNG's, or the data do not fit the config.
     """
     from tftjax.plots import theme, training
 
-    if path.exists() and not overwrite:
-        raise UserError(f"{path} exists. Choose another file, or replace it: --overwrite.")
+    check_picture(path, overwrite=overwrite)
     tested = try_learning_rates(config)
     theme.save(path, training.rates_drawing(*tested, config.name))
     print(

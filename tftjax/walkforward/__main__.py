@@ -59,20 +59,8 @@ def plan_of(arguments: argparse.Namespace) -> tuple[list[Member], Path]:
     return with_folds(seeds, dates), arguments.runs / name
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = command_parser(
-        "walkforward",
-        """
-        Trains a model for every test year, on the years before it only, and judges all test years together:
-        what a user would have had who trained anew every year. Each year is a fold: --train-years to train
-        on, then --val-years to choose the epoch, then --test-years to forecast. Months in place of years make
-        folds of months or quarters.
-        """,
-        "configs/control.json --first-test 2006 --last-test 2018",
-        "my.json --first-test 2006 --last-test 2007 --test-months 3",
-    )
-    parser.add_argument("config", nargs="*", help="JSON files, such as configs/control.json")
+def _add_folds(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that `folds` takes."""
     parser.add_argument(
         "--first-test", metavar="YEAR", help="year (2006) or month (2006-04) of the first test; required"
     )
@@ -105,6 +93,23 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--expanding", action="store_true", help="later folds train on all rows from the first fold's on"
     )
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = command_parser(
+        "walkforward",
+        """
+        Trains a model for every test year, on the years before it only, and judges all test years together:
+        what a user would have had who trained anew every year. Each year is a fold: --train-years to train
+        on, then --val-years to choose the epoch, then --test-years to forecast. Months in place of years make
+        folds of months or quarters.
+        """,
+        "configs/control.json --first-test 2006 --last-test 2018",
+        "my.json --first-test 2006 --last-test 2007 --test-months 3",
+    )
+    parser.add_argument("config", nargs="*", help="JSON files, such as configs/control.json")
+    _add_folds(parser)
     parser.add_argument(
         "--seeds",
         type=int,

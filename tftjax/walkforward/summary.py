@@ -133,10 +133,10 @@ def gains(walk: Walk) -> Table:
 def parts_text(volatility: str) -> str:
     """The meaning of the parts into which gains are divided."""
     return (
-        f"Stormy: {volatility} on the row before was in its series' upper third over these dates. Tails:"
-        f" up to {TAIL:g} and from {1 - TAIL:g} on. Each part is its contribution to the gain, in percent of"
-        " the baseline's whole pinball loss: the quarters sum to all, and so do calm and stormy, and centre"
-        " and tails."
+        f"Stormy: {volatility} on the row before was in its series' upper third over these dates."
+        f" Tails: levels up to {TAIL:g} and from {1 - TAIL:g} on. Each part is its contribution to"
+        " the gain, in percent of the baseline's whole pinball loss: the quarters sum to all, and so do calm"
+        " and stormy, and centre and tails."
     )
 
 

@@ -96,6 +96,17 @@ def test_steps_that_count_rows_do_so_in_each_series_of_a_panel(tmp_path):
         assert part.loc["2018-03-13", "cpi"] == 30.0
 
 
+def test_a_series_of_a_panel_that_ended_before_the_first_release_is_left_out(tmp_path):
+    config = data({"cpi": section(write(tmp_path, *LINES))})
+    config = config.model_copy(update={"columns": config.columns.model_copy(update={"id": "id"})})
+    old = FRAME.assign(id="old").shift(freq="-60D")  # to 2018-02-12; the first release is of 02-14
+    panel = load_panel(config, pd.concat([FRAME.assign(id="new"), old]))
+    assert panel.frame["id"].unique().tolist() == ["new"]
+    assert "left out 1 series without a row to use: old" in panel.messages
+    with pytest.raises(UserError, match=r"no series has a row .* first one released on 2018-02-14"):
+        load_panel(config, old)
+
+
 def test_a_spread_takes_off_a_series_that_is_no_column(tmp_path):
     lines = [f"2018-{month:02}-01,{value}" for month, value in ((1, 5), (2, 7), (3, 9))]
     baa = write(tmp_path, *lines, header="observation_date,BAA", name="BAA.csv")
@@ -244,6 +255,8 @@ def test_sources_that_do_not_fit_the_config(tmp_path):
             load_panel(data(series), FRAME, vintages)
     with pytest.raises(UserError, match="vintages: found int, expected a dict of frames"):
         frames_of(3)
+    with pytest.raises(UserError, match=r"vintages\['cpi'\]: found int, expected a table"):
+        frames_of({"cpi": 3})
 
 
 def test_vintages_of_a_command_are_files(tmp_path):

@@ -83,7 +83,10 @@ def test_the_unit_of_what_is_made(steps, unit):
     ("steps", "message"),
     [
         (["mometum:3"], r"transform\[0\]: found 'mometum:3', .* Did you mean 'momentum:N'"),
-        (["lag:1", "on_rows", "age"], r"transform\[2\]: found 'age', which is no transform that can stand"),
+        (
+            ["lag:1", "on_rows", "age"],
+            r"transform\[2\]: found a second one of 'on_rows' and 'age', expected one",
+        ),
         (["momentum"], r"found 'momentum', expected momentum:N with a whole number N of at least 1"),
         (["z_score:1"], r"found 'z_score:1', expected z_score:N with a whole number N of at least 2"),
         (["lag:0"], "at least 1"),
@@ -93,7 +96,7 @@ def test_the_unit_of_what_is_made(steps, unit):
         (["on_rows", "change_over_year"], r"transform\[1\]: found 'change_over_year' after 'on_rows'"),
         (
             ["lag:1", "minus:x"],
-            r"transform\[1\]: found 'minus:x', which is no transform that can stand there",
+            r"transform\[1\]: found 'minus:x' after another step, expected it as the first",
         ),
         (["difference:1", "momentum:1"], r"found 'momentum:1' after a step whose values may be 0 or less"),
         (["fresh"], "found 'fresh' without 'age' before it"),

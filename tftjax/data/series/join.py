@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from tftjax.config.data import DataConfig
-from tftjax.data.alignment import MAX_MISSING, Dates, as_of, check_gaps, days, publications, snapshot
+from tftjax.data.alignment import MAX_MISSING, Dates, NoRows, as_of, check_gaps, days, publications, snapshot
 from tftjax.data.feature_sets import CALENDAR, Column, FeatureSet, columns_of
 from tftjax.data.raw.cells import NEVER
 from tftjax.data.series.reading import NO_VINTAGES, Source, Vintages, read_sources
@@ -87,14 +87,14 @@ def join(
       staleness: ages of columns that the table has already.
 
     Raises:
-      UserError: a column of which nothing was known by the last row.
+      NoRows: a column of which nothing was known by the last row.
     """
     values, ages, rows = {}, {}, days(frame.index)
     for column, source, published_values, *_ in published:
         released = published_values[0]
         if not len(released) or released[0] > rows[-1]:
             when = f"its first one released on {released[0]}" if len(released) else "too few to make one"
-            raise UserError(
+            raise NoRows(
                 f"{source.where}: found no value of the column {column.name!r} that was known on {rows[-1]},"
                 f" the last row ({when}), expected one. Give earlier releases, or rows to a later day, or"
                 " take the series out."

@@ -241,6 +241,10 @@ def _step(text: str, joined: bool, here: str) -> tuple[Transform, Callable]:
     """The transform of a step, and its function: of a series by date, or of the rows' values."""
     name, colon, argument = text.partition(":")
     step = TRANSFORMS.get(name)
+    if text in (ON_ROWS, AGE):
+        raise UserError(f"{here}: found a second one of {ON_ROWS!r} and {AGE!r}, expected one. Take it out.")
+    if name == MINUS and argument:
+        raise UserError(f"{here}: found {text!r} after another step, expected it as the first. Move it.")
     if step is None:
         known = nearest(text, tuple(STEPS))
         raise UserError(f"{here}: found {text!r}, which is no transform that can stand there. {known}")

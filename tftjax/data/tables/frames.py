@@ -18,9 +18,11 @@ PARQUET = (".parquet", ".pq")  # endings of Parquet files
 SHORTEST_DAY = pd.Timedelta(hours=23)
 
 
-def to_pandas(data: Any) -> pd.DataFrame:
+def to_pandas(data: Any, where: str = "data") -> pd.DataFrame:
     """A table of pandas, or of what narwhals reads (polars, pyarrow and others), as a frame of pandas.
 
+    Args:
+      where: what errors call it.
     Raises:
       UserError: no table, or a library that the conversion needs is missing.
     """
@@ -32,14 +34,14 @@ def to_pandas(data: Any) -> pd.DataFrame:
         table = narwhals.from_native(data)
     except TypeError:
         raise UserError(
-            f"data: found {type(data).__name__}, expected a table of pandas, polars or pyarrow, or the path"
-            " of a file. Make a data frame of it, with its dates in the index or in a column."
+            f"{where}: found {type(data).__name__}, expected a table of pandas, polars or pyarrow, or the"
+            " path of a file. Make a data frame of it, with its dates in the index or in a column."
         ) from None
     try:
         return (table.collect() if isinstance(table, narwhals.LazyFrame) else table).to_pandas()
     except ModuleNotFoundError as error:
         raise UserError(
-            f"data: a table of {type(data).__module__.partition('.')[0]} is read with the library"
+            f"{where}: a table of {type(data).__module__.partition('.')[0]} is read with the library"
             f" {error.name}, which is missing. Install it: pip install 'tftjax[parquet]'."
         ) from error
 
