@@ -43,6 +43,8 @@ def load_like(
         }
     frame = data if isinstance(data, pd.DataFrame) else None
     update = {"dataset": FRAME if frame is not None else data, "frequency": None, **made}
+    if config.columns is not None:  # weights are for training alone
+        update["columns"] = config.columns.model_copy(update={"weight": None})
     panel = load_panel(config.model_copy(update=update), frame, vintages)
     check_made_like(panel, trained, "the frame" if frame is not None else data)
     return panel
