@@ -4,10 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tftjax.api.arguments import key_of
 from tftjax.config.loading import from_dict
 from tftjax.data.loading import load_panel
-from tftjax.data.newest import load_like
+from tftjax.data.newest import load_like, without_weights
 from tftjax.data.panel import read_panel, split_series, write_panel
 from tftjax.data.prepared import prepare
 from tftjax.data.windows import window_weights
@@ -38,7 +37,7 @@ def test_a_window_counts_by_the_mean_weight_of_its_target_rows():
     factor = np.array([1, 9, 2, 4] + [1] * (ROWS - 4), np.float32)
     found = window_weights(panel, starts, 2, factor)
     np.testing.assert_allclose(found[starts], [2 / 7, 5 / 7, 2], rtol=1e-6)
-    with pytest.raises(UserError, match="column 'w'.*target rows of the train windows"):
+    with pytest.raises(UserError, match=r"column 'w'.*target rows of the train windows"):
         window_weights(panel, starts + 10, 2)
 
 
@@ -67,7 +66,9 @@ def test_rows_to_forecast_from_need_no_weights():
     table.loc[table.index[-2:], ["y", "w"]] = np.nan  # rows of the future
     panel = load_panel(config().data, table)
     assert len(panel.frame) == ROWS - 2
-    assert load_like(panel, config().data, frame().drop(columns="w")).weight is None
+    bare = frame().drop(columns="w")
+    assert load_like(panel, without_weights(config().data), bare).weight is None
+    assert load_like(panel, config().data, frame()).weight == "w"  # a final fit has them
 
 
 @pytest.mark.parametrize(("value", "words"), [(-1.0, "-1"), (np.nan, "no value"), (np.inf, "inf")])
@@ -84,7 +85,3 @@ def test_wrong_weights_are_refused_with_their_place(value, words, tmp_path):
 def test_weights_of_0_alone_are_refused():
     with pytest.raises(UserError, match="frame, all rows, column 'w': found 0"):
         load_panel(config().data, frame(w=0.0))
-
-
-def test_the_field_is_found_by_its_last_name():
-    assert key_of("weight") == "data.columns.weight"

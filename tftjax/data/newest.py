@@ -20,6 +20,13 @@ REVISED = 1e-3
 OTHER_DATA = 0.5
 
 
+def without_weights(config: DataConfig) -> DataConfig:
+    """The config of rows to forecast from or to score, which need no weights."""
+    if config.columns is None:
+        return config
+    return config.model_copy(update={"columns": config.columns.model_copy(update={"weight": None})})
+
+
 def load_like(
     trained: Panel, config: DataConfig, data: str | pd.DataFrame, vintages: Vintages = NO_VINTAGES
 ) -> Panel:
@@ -43,8 +50,6 @@ def load_like(
         }
     frame = data if isinstance(data, pd.DataFrame) else None
     update = {"dataset": FRAME if frame is not None else data, "frequency": None, **made}
-    if config.columns is not None:  # weights are for training alone
-        update["columns"] = config.columns.model_copy(update={"weight": None})
     panel = load_panel(config.model_copy(update=update), frame, vintages)
     check_made_like(panel, trained, "the frame" if frame is not None else data)
     return panel
