@@ -26,7 +26,7 @@ from tftjax import files, runtime
 from tftjax.config.data import DataConfig
 from tftjax.data.feature_sets import known_input, lag_of, source_of
 from tftjax.data.loading import find_dataset
-from tftjax.data.newest import load_like, newest_rows
+from tftjax.data.newest import load_like, newest_rows, without_weights
 from tftjax.data.panel import (
     Panel,
     blocks,
@@ -576,7 +576,7 @@ def load_rows(
     Raises:
       UserError: a source is unusable, or has no row up to the date.
     """
-    trained, config = run.data.whole, run.config.data
+    trained, config = run.data.whole, without_weights(run.config.data)
     if data is None and not vintages:
         panel, words = newest_rows(trained, config)
         log.info(f"data: {words}, to {panel.frame.index.max().date()}")

@@ -24,7 +24,7 @@ from jaxtyping import Float
 from tftjax import files, runtime
 from tftjax.config.evaluation import EvaluationConfig
 from tftjax.data.calendar import PERIODS
-from tftjax.data.newest import newest_rows
+from tftjax.data.newest import newest_rows, without_weights
 from tftjax.data.panel import Panel, name_of, split_series
 from tftjax.data.prepared import train_targets
 from tftjax.errors import UserError
@@ -308,7 +308,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         run, rows = seeds[0], arguments.data
         vintages = vintage_frames(arguments.vintages)
         if rows is None and not vintages:  # outcomes may lie after data.end
-            panel, rows = newest_rows(run.data.whole, run.config.data.model_copy(update={"end": None}))
+            config = without_weights(run.config.data).model_copy(update={"end": None})
+            panel, rows = newest_rows(run.data.whole, config)
         else:
             panel = load_rows(run, rows, None, vintages=vintages)
             rows = run.config.data.dataset if rows is None else rows

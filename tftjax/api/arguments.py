@@ -118,10 +118,10 @@ def _numbers(names: Collection[str], config: Config, frame: pd.DataFrame | None)
 
 
 def key_of(name: str) -> str:
-    """The dotted key of a field that is given by its last name.
+    """The dotted key of a field that is given by its last name; roles of columns come before other fields.
 
-    >>> key_of("max_epochs"), key_of("data.end")
-    ('train.max_epochs', 'data.end')
+    >>> key_of("max_epochs"), key_of("data.end"), key_of("weight")
+    ('train.max_epochs', 'data.end', 'data.columns.weight')
 
     Raises:
       UserError: no field or several have the name.
@@ -130,6 +130,8 @@ def key_of(name: str) -> str:
     keys = [key for key in known if key == name or key.rpartition(".")[2] == name]
     if name in keys:
         return name
+    if f"data.columns.{name}" in keys:
+        return f"data.columns.{name}"
     if len(keys) > 1:
         text = ", ".join(f'**{{"{key}": ...}}' for key in keys)
         raise UserError(f"{name}: {len(keys)} settings have this name. Give one of them in full: {text}.")

@@ -39,6 +39,12 @@ class ColumnsConfig(Section):
         " data.calendar also before_holiday, after_holiday and half_day",
     )
     static_real: tuple[str, ...] = Field((), description="numbers that never change")
+    weight: str | None = Field(
+        None,
+        min_length=1,
+        description="a column of numbers of 0 or more: a train window counts in the loss by the mean of its"
+        " target rows; no input, and nothing in validation or evaluation; null: all alike",
+    )
     static_categorical: tuple[str, ...] = Field((), description="categories that never change")
 
     @field_validator("static_categorical")

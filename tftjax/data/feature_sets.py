@@ -135,7 +135,7 @@ class Column:
 
     Attributes:
       name: name of the column.
-      role: "target", or one of ROLES.
+      role: "target", "weight", or one of ROLES.
       unit: unit of the values; "return" is a simple return as a decimal.
       sources: raw series that the column is made of; none for known columns, which `known_input` makes.
       on_dates: maps the sources, on their observation dates, to one series, which is then joined as of each
@@ -349,6 +349,7 @@ def from_columns(
         columns=(
             Column(columns.target, "target", "return"),
             *(Column(name, role, "as in the file") for role, names in roles.items() for name in names),
+            *(() if columns.weight is None else (Column(columns.weight, "weight", "as in the file"),)),
         ),
         id_column=columns.id,
         events=tuple(events),

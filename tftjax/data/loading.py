@@ -59,7 +59,7 @@ from tftjax.data.series.join import (
 )
 from tftjax.data.series.reading import NO_VINTAGES, Vintages
 from tftjax.data.tables.future import FUTURE, ended, future_to_json, split_future
-from tftjax.data.tables.table import Table, file_table, frame_table, read_table
+from tftjax.data.tables.table import Table, check_weights, file_table, frame_table, read_table
 from tftjax.data.tables.transforms import TARGET_TRANSFORMS, transform_target
 from tftjax.errors import UserError, both
 
@@ -151,6 +151,7 @@ def _from_table(table: Table, config: DataConfig, published: Sequence[Published]
         )
     words = f"{where}, {table.row_word}"
     frame, lines, future = split_future(frame, lines, feature_set, words, config.end, config.missing_known)
+    check_weights(table, frame, lines, feature_set)
     target, transform = feature_set.names("target")[0], config.target_transform
     levels = frame[target].to_numpy(np.float64)
     frame = transform_target(
@@ -356,6 +357,7 @@ def _panel(
         messages=messages,
         about=built_about(config, calendar),
         id_column=feature_set.id_column,
+        weight=next(iter(feature_set.names("weight")), None),
         **names,
     )
 
@@ -392,6 +394,8 @@ def use_panel(panel: Panel, config: DataConfig, where: str) -> Panel:
     settings, defaults = config.model_dump(mode="json"), DataConfig().model_dump(mode="json")
     for key in (*MAKES_OTHER_VALUES, "columns", "return_unit"):
         value, built = settings[key], panel.about.get(key)
+        if key == "columns" and value and built and value["weight"] is None:
+            built = built | {"weight": None}  # a forecast needs none, and a panel of before has none
         if value not in (defaults[key], built):
             raise UserError(
                 f"data.{key}: found {value!r} with {where}, which has {built!r}."

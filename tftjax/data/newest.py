@@ -20,6 +20,13 @@ REVISED = 1e-3
 OTHER_DATA = 0.5
 
 
+def without_weights(config: DataConfig) -> DataConfig:
+    """The config of rows to forecast from or to score, which need no weights."""
+    if config.columns is None:
+        return config
+    return config.model_copy(update={"columns": config.columns.model_copy(update={"weight": None})})
+
+
 def load_like(
     trained: Panel, config: DataConfig, data: str | pd.DataFrame, vintages: Vintages = NO_VINTAGES
 ) -> Panel:

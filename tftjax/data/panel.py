@@ -100,6 +100,7 @@ class Panel:
       fingerprint: sha256 of dates, column names and values.
       about: how the panel was made, such as feature set, alignment and units; JSON.
       id_column: static categorical column that names the series; None for a single one.
+      weight: column of the rows' weights in training, which is no input; None: all rows are alike.
     """
 
     frame: pd.DataFrame
@@ -115,6 +116,7 @@ class Panel:
     fingerprint: str
     about: dict
     id_column: str | None = None
+    weight: str | None = None
 
     @property
     def masks_known(self) -> bool:
@@ -180,6 +182,7 @@ def with_rows(
         messages=panel.messages + messages,
         about=panel.about,
         id_column=panel.id_column,
+        weight=panel.weight,
         **{role: getattr(panel, role) for role in ROLES},
     )
 
@@ -198,6 +201,7 @@ def make_panel(
     messages: tuple[str, ...] = (),
     about: dict | None = None,
     id_column: str | None = None,
+    weight: str | None = None,
 ) -> Panel:
     """A checked panel with its fingerprint; columns without a role are left out.
 
@@ -209,6 +213,7 @@ def make_panel(
         raise UserError(f"panel: found observed columns {observed}, expected the target {target!r} first.")
     static = static_real + static_categorical
     columns = list(observed + observed_categorical + known_real + known_categorical + static)
+    columns += [] if weight is None else [weight]
     missing = [name for name in columns if name not in frame]
     if missing or len(set(columns)) < len(columns):
         raise UserError(f"panel: columns {missing} are missing or one of {columns} has two roles.")
@@ -241,6 +246,7 @@ def make_panel(
         fingerprint=fingerprint(frame),
         about=about or {},
         id_column=id_column,
+        weight=weight,
     )
 
 
@@ -260,6 +266,8 @@ def write_panel(directory: Path, panel: Panel, like: Path | None = None) -> None
     roles = {role: list(getattr(panel, role)) for role in ROLES}
     content = {"target": panel.target, **roles, "messages": list(panel.messages), "about": panel.about}
     content["id_column"] = panel.id_column
+    if panel.weight is not None:
+        content["weight"] = panel.weight
     content["staleness"] = list(panel.staleness.columns)
     content["text"] = [name for name in panel.frame if panel.frame[name].dtype.kind not in "fiu"]
     write_json(directory / ROLES_FILE, content | {"fingerprint": panel.fingerprint})
@@ -292,6 +300,7 @@ class _Written(pydantic.BaseModel):
     messages: list[str]
     about: _About = _About()
     id_column: str | None = None
+    weight: str | None = None
     staleness: list[str] = []
     text: list[str]
     fingerprint: str
@@ -310,6 +319,7 @@ def read_panel(directory: Path) -> Panel:
     try:
         roles = {role: tuple(about.get(role, ())) for role in ROLES}
         real = (*roles["observed"], *roles["known_real"], *roles["static_real"])
+        real += () if about.get("weight") is None else (about["weight"],)
         frame = _read_rows(path, dict.fromkeys(real, float) | dict.fromkeys(about["text"], object))
         staleness = pd.DataFrame(index=frame.index)
         if about.get("staleness"):
@@ -324,6 +334,7 @@ def read_panel(directory: Path) -> Panel:
             staleness=staleness,
             about=dict(about.get("about", {})),
             id_column=about.get("id_column"),
+            weight=about.get("weight"),
             **roles,
         )
         fingerprint = about["fingerprint"]

@@ -11,7 +11,7 @@ from tftjax.config.loading import Config
 from tftjax.data.encoding import Encoding, fit_encoding, with_target_scale
 from tftjax.data.panel import Panel
 from tftjax.data.splits import Block, Splits, make_blocks, seen_only, starts_of
-from tftjax.data.windows import Series, fit_classical, make_series, recency_weights
+from tftjax.data.windows import Series, fit_classical, make_series, recency_weights, window_weights
 
 # Settings of data that `prepare` uses; they change nothing in what `load_panel` reads.
 AFTER_LOADING = (
@@ -109,6 +109,9 @@ def prepare(panel: Panel, config: Config, encoding: Encoding | None = None) -> D
     if config.train.half_life is not None:
         first_targets = starts["train"] + lengths[0]
         weight = recency_weights(panel.frame.index, first_targets, config.train.half_life)
+        series = series._replace(weight=weight)
+    if panel.weight is not None:
+        weight = window_weights(panel, starts["train"] + lengths[0], lengths[1], series.weight)
         series = series._replace(weight=weight)
     return Data(whole, panel, encoding, series, blocks, starts)
 

@@ -225,6 +225,37 @@ def recency_weights(
     return (weights / weights[first_targets].mean()).astype(np.float32)
 
 
+def window_weights(
+    panel: Panel,
+    first_targets: Int32[np.ndarray, " W"],
+    steps: int,
+    factor: Float32[np.ndarray, " N"] | None = None,
+) -> Float32[np.ndarray, " N"]:
+    """Weights of the train windows by the panel's column, at their first target rows; 1 in other rows.
+
+    A window has the mean weight of its target rows; the mean over the train windows is 1.
+
+    Args:
+      first_targets: the first target row of each train window.
+      steps: target rows of a window.
+      factor: other weights, which multiply.
+
+    Raises:
+      UserError: no train window has a weight above 0.
+    """
+    column = panel.frame[panel.weight].to_numpy(np.float64)
+    found = column[first_targets[:, None] + np.arange(steps)].mean(axis=1)
+    found = found if factor is None else found * factor[first_targets]
+    if not found.mean() > 0:
+        raise UserError(
+            f"{panel.about.get('dataset', 'panel')}, column {panel.weight!r}: found weights of 0 alone in the"
+            " target rows of the train windows, expected one above 0. Correct them, or move the split."
+        )
+    weights = np.ones(len(column), np.float32)
+    weights[first_targets] = found / found.mean()
+    return weights
+
+
 def make_series(panel: Panel, encoding: Encoding, *, short_windows: bool = False) -> Series:
     """The panel encoded, as numpy arrays (float32, int32), rows in the panel's order.
 

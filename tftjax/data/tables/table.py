@@ -23,6 +23,7 @@ from tftjax.data.raw.cells import (
     check_ascending,
     check_not_ahead,
     check_years,
+    fail,
     iso_dates,
     parse_categories,
     parse_numbers,
@@ -187,6 +188,26 @@ def check_table(table: Table, feature_set: FeatureSet, date: str, wide: bool = F
     except UserError as error:  # the file as such, or the order of its rows
         mistakes["file"] = str(error)
     return list(mistakes.values())
+
+
+def check_weights(
+    table: Table, frame: pd.DataFrame, numbers: Int[np.ndarray, "N"], feature_set: FeatureSet
+) -> None:
+    """Refuses a weight that is missing, negative or infinite, and weights that are all 0.
+
+    Args:
+      numbers: number of each row in its table.
+    """
+    for name in feature_set.names("weight"):
+        values = frame[name].to_numpy(np.float64)
+        wrong = ~(np.isfinite(values) & (values >= 0))
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            cell = "no value" if np.isnan(values[row]) else f"{values[row]:g}"
+            place = table.place(int(numbers[row]))
+            raise fail(table.where, place, name, cell, "a weight of 0 or more", "Correct it.")
+        if not values.any():
+            raise fail(table.where, f"all {table.row_word}s", name, "0", "a weight above 0", "Correct them.")
 
 
 def places_from(table: Table, first: int) -> Callable[[int], str]:
