@@ -250,17 +250,13 @@ def backtest(
       config, data: see `fit`.
       first_test: year (2006) or month ("2006-04") in which the first test begins.
       last_test: year or month in which the last test begins; None takes the last one that the data has whole.
-      train_years: years before the validation that each training learns from.
-      val_years: years before the test that choose the epoch.
-      test_years: years that each training forecasts.
-      train_months, val_months, test_months: lengths in months, in place of those in years.
+      train_years, val_years, test_years: years that a training learns from, that choose its epoch, that it
+        forecasts; train_months, val_months, test_months: months in place of these.
       stride_months: months from one test to the next; None for the test's length, so that they join up.
       train_every: number of tests that one training forecasts before the next training.
       expanding: trains on all rows before, from the first fold's on.
-      refit: trains every fold once more, on its validation rows too, for the epochs that were chosen. The
-        walk-forward of these is returned; it lies beside the first, in DIRECTORY-refit.
-      seeds, directory, penalties, metrics, baselines, head, vintages: see `fit`.
-      resume, overwrite, quiet, track, fields: see `fit`.
+      refit: trains each fold once more, with its validation rows, for its best epoch, and gives DIRECTORY-refit.
+      seeds, directory, penalties and what follows: see `fit`.
 
     Raises:
       UserError: see the message.
@@ -268,20 +264,30 @@ def backtest(
     lengths = {"train_years": train_years, "val_years": val_years, "test_years": test_years}
     lengths |= {"train_months": train_months, "val_months": val_months, "test_months": test_months}
     lengths |= {"stride_months": stride_months, "train_every": train_every}
-    for name, value in {"seeds": seeds, **lengths}.items():
-        if value is not None:
-            check_number(name, value, 1)
+    _check_counts(seeds=seeds, **lengths)
     folds(first_test, first_test if last_test is None else last_test, **lengths)  # before data are read
     _start()
     functions = _functions(penalties, metrics, baselines, head)
     handed, config = _settle(data, config, fields, functions, vintages)
     panel = _loaded(handed, config) or load_panel(config.data)
-    if last_test is None:
-        last_test = last_whole(panel.frame.index, test_years, test_months)
+    last_test = last_test or last_whole(panel.frame.index, test_years, test_months)
     dates = folds(first_test, last_test, **lengths, expanding=expanding)
     members = with_folds(make_plan([config], num_seeds=seeds), dates)
     flags = _flags(resume, overwrite, quiet, functions, track)
-    place = _place(directory)
+    return _walk_forward(members, panel, _place(directory), refit, flags)
+
+
+def _check_counts(**counts: int | None) -> None:
+    """Refuses what is no whole number of at least 1, or None, as a UserError."""
+    for name, value in counts.items():
+        if value is not None:
+            check_number(name, value, 1)
+
+
+def _walk_forward(
+    members: Sequence[Member], panel: Panel, place: Path, refit: bool, flags: Mapping[str, Any]
+) -> Backtest:
+    """Trains the members of all folds, and where it is asked for those of their refits."""
     if refit:
         check_free(place, **flags)
     prepared = _sweep(members, panel, place, walk_results.conclude, flags)

@@ -157,8 +157,7 @@ def _from_table(table: Table, config: DataConfig, published: Sequence[Published]
     frame = transform_target(
         frame, target, feature_set.id_column, transform, where, lambda row: table.place(int(lines[row]))
     )
-    undone = TARGET_TRANSFORMS[transform].undo is not None
-    if undone:
+    if undone := TARGET_TRANSFORMS[transform].undo is not None:
         messages += (f"{target}: {transform} of the table's levels; a series' first row has none",)
     dates = {name: days(frame.index[r.start : r.stop]) for name, r in blocks(frame, feature_set.id_column)}
     frequency = table_frequency(config.frequency, dates, where)
@@ -394,8 +393,10 @@ def use_panel(panel: Panel, config: DataConfig, where: str) -> Panel:
     settings, defaults = config.model_dump(mode="json"), DataConfig().model_dump(mode="json")
     for key in (*MAKES_OTHER_VALUES, "columns", "return_unit"):
         value, built = settings[key], panel.about.get(key)
-        if key == "columns" and value and built and value["weight"] is None:
-            built = built | {"weight": None}  # a forecast needs none, and a panel of before has none
+        if key == "columns" and value and built:
+            # A panel of before lacks later roles, and a forecast needs no weights.
+            empty = {role: None if role == "weight" else [] for role in value.keys() - built.keys()}
+            built = empty | built | ({"weight": None} if value["weight"] is None else {})
         if value not in (defaults[key], built):
             raise UserError(
                 f"data.{key}: found {value!r} with {where}, which has {built!r}."

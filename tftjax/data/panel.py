@@ -211,9 +211,8 @@ def make_panel(
     """
     if not observed or observed[0] != target:
         raise UserError(f"panel: found observed columns {observed}, expected the target {target!r} first.")
-    static = static_real + static_categorical
-    columns = list(observed + observed_categorical + known_real + known_categorical + static)
-    columns += [] if weight is None else [weight]
+    static, weights = static_real + static_categorical, () if weight is None else (weight,)
+    columns = [*observed, *observed_categorical, *known_real, *known_categorical, *static, *weights]
     missing = [name for name in columns if name not in frame]
     if missing or len(set(columns)) < len(columns):
         raise UserError(f"panel: columns {missing} are missing or one of {columns} has two roles.")
@@ -230,8 +229,6 @@ def make_panel(
         )
     for name, rows in series:
         _check_series(frame.iloc[rows.start : rows.stop], static, f", series {name!r}" if id_column else "")
-    if staleness is None:
-        staleness = pd.DataFrame(index=frame.index)
     return Panel(
         frame=frame,
         target=target,
@@ -241,7 +238,7 @@ def make_panel(
         known_categorical=known_categorical,
         static_real=static_real,
         static_categorical=static_categorical,
-        staleness=staleness,
+        staleness=pd.DataFrame(index=frame.index) if staleness is None else staleness,
         messages=messages,
         fingerprint=fingerprint(frame),
         about=about or {},
