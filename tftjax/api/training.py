@@ -255,7 +255,7 @@ def backtest(
       stride_months: months from one test to the next; None for the test's length, so that they join up.
       train_every: number of tests that one training forecasts before the next training.
       expanding: trains on all rows before, from the first fold's on.
-      refit: trains each fold once more, with its validation rows, for its best epoch, and gives DIRECTORY-refit.
+      refit: trains each fold once more, with its validation rows, for its best epoch, in DIRECTORY-refit.
       seeds, directory, penalties and what follows: see `fit`.
 
     Raises:
