@@ -220,11 +220,12 @@ def _long_enough(run: runs.Run, parts: Mapping[str, Panel]) -> list[Panel]:
         last = max(part.frame.index[-1] for part in parts.values()).date()
         fewest = "model.min_encoder_length" if model_config.min_encoder_length else "model.encoder_length"
         each = f" of {len(parts)} series" if len(parts) > 1 else ""
+        lagged = f", a lag of {lag} rows" if lag else ""
         raise UserError(
             f"prediction: found {rows} rows{each} to {last}, the run's windows have at least"
-            f" {model_config.fewest_rows} rows of the past ({fewest}), its longest lag is {lag}, its"
-            f" data.target_scale {encoding.target_scale!r}: expected at least {max(needed.values())} rows."
-            f" Give those before them too, or a later {both('--as-of')}, if one was given."
+            f" {model_config.fewest_rows} rows of the past ({fewest}){lagged}, and data.target_scale is"
+            f" {encoding.target_scale!r}: expected at least {max(needed.values())} rows, as a scale remembers"
+            f" rows before those given. Give them too, or a later {both('--as-of')}, if one was given."
         )
     if short:
         rows = max(needed[name] for name in short)

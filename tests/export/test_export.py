@@ -186,9 +186,7 @@ def test_short_windows_and_inputs_made_by_their_names(tmp_path):
     tables = alone(folder, *([as_lists(part), as_lists(expected[["date"]])] for part, expected in pairs))
     for table, expected in zip(tables, forecasts, strict=True):
         assert_same(table, expected)
-    with pytest.raises(
-        UserError, match=r"found 3 rows .*, its longest lag is 4, .*: expected at least 4 rows"
-    ):
+    with pytest.raises(UserError, match=r"found 3 rows .*, a lag of 4 rows, .*: expected at least 4 rows"):
         predicted(run, rows.iloc[-7:])
     with pytest.raises(ValueError, match="too few rows, expected 3"):
         forecast.load(folder)(as_lists(rows.iloc[-6:]), as_lists(forecasts[0][["date"]]))

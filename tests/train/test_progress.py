@@ -235,7 +235,7 @@ def test_lines_of_a_sweep(capsys):
         display.update(round_)
         assert capsys.readouterr().out == (
             "program 1/2  epoch 3  3,000 windows/s  at most 60 s left  "
-            "2 live, 1 stopped, 1 diverged, 2 with warnings\n"
+            "2 live, 1 ended, 1 diverged, 2 with warnings\n"
         )
         worse = {"control-s2": record(3, seconds=1.0, **{"val/loss": 0.009})}
         display.update(Round(worse, 1.0, 1, 0))
@@ -251,7 +251,7 @@ def test_table_of_a_sweep(capsys):
     with LiveDisplay(view) as display:
         display.update(round_)
     out = capsys.readouterr().out
-    for text in ("2 live, 1 stopped, 1 diverged", "control", "2.5000", "pulled"):
+    for text in ("2 live, 1 ended, 1 diverged", "control", "2.5000", "pulled"):
         assert text in out
 
 

@@ -121,8 +121,8 @@ class TrainingDirectory(Directory):
             raise UserError(no_folder(self.path, self.kind, self.made_by))
         if not self.identity.is_file():
             raise UserError(
-                f"{self.path}: not a {self.kind} (it has no {self.identity.name}). Give a directory that"
-                f" {self.made_by} made, or choose another place ({PLACE})."
+                f"{self.path}: not a {self.kind}, as it has no {self.identity.name}"
+                f"{files.near(self.identity)}. Give a directory that {self.made_by} made."
             )
         return files.read_json(self.identity, REMEDY)
 

@@ -210,7 +210,7 @@ class SweepView:
             f"program {self.program}/{self.num_programs}  "
             f"epoch {max((record['epoch'] for record in records), default=0)}  "
             f"{windows / round_.seconds:,.0f} windows/s  at most {duration(seconds_left(round_))} left",
-            f"{len(self.groups) - len(over)} live, {len(over) - diverged} stopped, {diverged} diverged, "
+            f"{len(self.groups) - len(over)} live, {len(over) - diverged} ended, {diverged} diverged, "
             f"{sum(bool(record['warnings']) for record in records)} with warnings",
         )
 

@@ -98,7 +98,7 @@ def read_sources(config: DataConfig, vintages: Vintages = NO_VINTAGES) -> dict[s
         if section.file is not None and frame is not None:
             raise UserError(
                 f"vintages: found a frame for {name!r}, whose {key}.file is {section.file!r}, expected one of"
-                " the two. Take one out."
+                " the two. The file is read anew each time: bring it up to date, and leave the frame out."
             )
         source = _read(name, section, frame)
         sources[name] = source if config.alignment == "vintage" else _fixed(name, source, config)
