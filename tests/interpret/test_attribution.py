@@ -1,5 +1,6 @@
 """Attributions: answers by hand, a model that does not look at an input, and what adds up."""
 
+import shutil
 from dataclasses import replace
 
 import jax
@@ -181,12 +182,14 @@ def test_seeds_are_averaged_and_their_spread_is_said(run, tmp_path, capsys):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("in_process")
-def test_the_command_prints_inputs_by_their_worth(trained, capsys):
-    assert interpret_main([str(trained.directory), "--attribution"]) == 0
+def test_the_command_prints_inputs_by_their_worth(trained, tmp_path, capsys):
+    directory = tmp_path / "run"  # the shared one stays as it is
+    shutil.copytree(trained.directory, directory)
+    assert interpret_main([str(directory), "--attribution"]) == 0
     lines = capsys.readouterr().out.splitlines()
     rises = [float(line.split("%")[0].split()[-1]) for line in lines if "sd over shuffles" in line]
     assert rises == sorted(rises, reverse=True)
     assert len(rises) > 2
     with pytest.raises(SystemExit):
-        interpret_main([str(trained.directory), "--config", "a"])
+        interpret_main([str(directory), "--config", "a"])
     assert "only with --attribution" in capsys.readouterr().err
