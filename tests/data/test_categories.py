@@ -87,8 +87,10 @@ def test_the_next_steps_have_none(panel):
     extended = extend_panel(panel, 3)
     assert ratings(extended) == [*RATINGS, None, None, None]
     # Rows of the future at the end of a table lack a category as they lack a target.
-    ahead = pd.DataFrame({"date": ["2004-01-20"], "y": [None], "x": [None], "rating": [None]})
-    found = load_panel(settings(), pd.concat([table(), ahead]))
+    rows = table()
+    ahead = rows.reset_index(drop=True).reindex(range(len(rows) + 1))
+    ahead.loc[len(rows), "date"] = "2004-01-20"
+    found = load_panel(settings(), ahead)
     assert found.frame.equals(panel.frame)
 
 
