@@ -161,7 +161,7 @@ def test_the_data_set_is_read_anew(trained, tmp_path, capsys, monkeypatch):
     data = prepare(load_panel(settings), config, source.data.encoding)
     source = dataclasses.replace(source, config=config, data=data)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(predict, "open_runs", lambda *_: [source])
+        patch.setattr("tftjax.predict.__main__.open_runs", lambda *_: [source])
         ROWS.to_csv("grown.csv")
         assert predict_main(["run"]) == 0
         shown = capsys.readouterr()
