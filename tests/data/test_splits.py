@@ -121,7 +121,7 @@ def test_dates_without_rows_are_refused():
     index = pd.bdate_range("2018-01-01", "2018-02-28")
     dates = SplitDates(val=day("2018-02-01"), test=day("2019-01-01"))
     with pytest.raises(UserError, match=r"data\.split: found 0 test rows of 43 rows"):
-        single_block(index, DataConfig(split_dates=dates), 3, 2).splits
+        single_block(index, DataConfig(split_dates=dates), 3, 2)
     with pytest.raises(UserError, match=r"data\.split_dates\.end: .*dates in the order train, val"):
         from_dict({"data": {"split_dates": {"val": "2018-02-01", "test": "2018-01-01"}}}, "test")
 
