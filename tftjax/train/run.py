@@ -181,8 +181,8 @@ def fit(
     before = monitor.read_history(directory)[:finished]
     best = min((record["val/loss"] for record in before if "val/loss" in record), default=float("inf"))
     view = progress.RunView(config, finished, best)
-    with progress.display(view, quiet) as display:
-        train_members(group, engine, ended, each(display.update, track))
+    with progress.display(view, quiet) as show:
+        train_members(group, engine, ended, each(show, track))
     outcome = ended[config.name]
     if outcome.status == "diverged":
         raise Diverged(outcome.message)
