@@ -22,6 +22,7 @@ from tftjax.data.loading import load_panel
 from tftjax.data.panel import read_panel
 from tftjax.data.prepared import prepare
 from tftjax.errors import UserError
+from tftjax.predict.__main__ import main as predict_main
 from tftjax.storage import runs
 from tftjax.train.__main__ import main as train_main
 
@@ -142,7 +143,7 @@ def test_a_date_of_the_command_line_is_explained(date, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         build(tmp_path, "--start", date)
     with pytest.raises(SystemExit, match="2"):
-        predict.main([str(tmp_path), "--as-of", date])
+        predict_main([str(tmp_path), "--as-of", date])
     assert capsys.readouterr().err.count(f"found {date!r}, expected a date as YYYY-MM-DD") == 2
     assert contents(tmp_path) == {}
 

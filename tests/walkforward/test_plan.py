@@ -14,14 +14,14 @@ from fuzz import check
 from pages import Reader, assert_shown, assert_works
 from tiny import contents, make_rows, metric_lines, run_here, write_config
 
-from tftjax import compare, predict
 from tftjax.config.loading import from_dict, load
 from tftjax.data.loading import load_panel
 from tftjax.data.prepared import prepare as prepare_data
 from tftjax.errors import UserError
-from tftjax.evaluate import evaluation, scoring
+from tftjax.evaluate import compare, evaluation, scoring
 from tftjax.evaluate.baselines import BASELINES
 from tftjax.evaluate.files import read_predictions
+from tftjax.predict.__main__ import main as predict_main
 from tftjax.report.__main__ import main as report_main
 from tftjax.storage import runs
 from tftjax.sweep.__main__ import main as sweep_main
@@ -334,10 +334,10 @@ def test_resume_of_what_is_done_changes_nothing(walked, configs):
 @pytest.mark.slow
 def test_predict_takes_the_newest_fold(walked):
     folder, _ = walked
-    out, err = run_here(predict.main, folder, "--config", "tiny")
+    out, err = run_here(predict_main, folder, "--config", "tiny")
     assert "tiny, ensemble of 2, fold 2006" in err
     assert "2007-04-16" in out
-    _, err = run_here(predict.main, folder, code=2)
+    _, err = run_here(predict_main, folder, code=2)
     assert "control or tiny" in err
 
 

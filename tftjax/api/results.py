@@ -32,10 +32,10 @@ from tftjax.evaluate.formatting import unit_of
 from tftjax.evaluate.metrics import flatten
 from tftjax.evaluate.scoring import SPLITS
 from tftjax.evaluate.verdict import hardest, verdict
-from tftjax.export import export
 from tftjax.interpret.attribution import Attributions, attribute
 from tftjax.interpret.tables import interpret, read_table
 from tftjax.predict import forecast_seeds, forecastable, load_rows, sample_paths
+from tftjax.predict.export.folder import export
 from tftjax.report.kinds import report
 from tftjax.storage import runs
 from tftjax.storage.directories import (
@@ -48,11 +48,11 @@ from tftjax.storage.directories import (
 from tftjax.sweep.ensembles import average, open_runs
 from tftjax.sweep.final import refit_seeds
 from tftjax.sweep.results import ranking, read_results
+from tftjax.sweep.tune.results import read_importance, read_trials
 from tftjax.train import pictures
 from tftjax.train.learning_rates import RangeTest
 from tftjax.train.monitor import read_history
 from tftjax.train.run import refit
-from tftjax.tune.results import read_importance, read_trials
 from tftjax.walkforward.files import read_walk, stormy_days
 from tftjax.walkforward.summary import gain_data
 
@@ -626,7 +626,7 @@ class Search:
 
     @property
     def trials(self) -> pd.DataFrame:
-        """A row a trial: its state, pinball loss and values. See `tune.results.read_trials`."""
+        """A row a trial: its state, pinball loss and values. See `sweep.tune.results.read_trials`."""
         return read_trials(SearchDirectory(self.directory))
 
     @property

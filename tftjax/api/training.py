@@ -31,9 +31,9 @@ from tftjax.storage.directories import RunDirectory, SearchDirectory, sweep_of
 from tftjax.sweep.ensembles import open_runs
 from tftjax.sweep.plan import Member, check_space, make_plan
 from tftjax.sweep.run import Trained, conclude, load_data, sweep
+from tftjax.sweep.tune import folder as searches
+from tftjax.sweep.tune.run import tune
 from tftjax.train.run import fit_all_rows, train, try_learning_rates
-from tftjax.tune import folder as searches
-from tftjax.tune.run import tune
 from tftjax.walkforward import results as walk_results
 from tftjax.walkforward.plan import (
     TEST_YEARS,

@@ -22,8 +22,8 @@ from tftjax.data.panel import Panel
 from tftjax.data.prepared import AFTER_LOADING, Data, prepare
 from tftjax.errors import UserError
 from tftjax.evaluate.evaluation import evaluate
-from tftjax.evaluate.processes import beside
 from tftjax.evaluate.scoring import BaselineScores
+from tftjax.runtime.processes import beside
 from tftjax.storage import runs
 from tftjax.storage.directories import SweepDirectory, lock
 from tftjax.storage.runs import Ended

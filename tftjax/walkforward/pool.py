@@ -19,7 +19,6 @@ from tftjax.evaluate.calibration.calibrated import calibrated_test
 from tftjax.evaluate.combination import Weights, chosen_weights
 from tftjax.evaluate.files import Predictions, check_comparable, read_predictions
 from tftjax.evaluate.metrics import Forecast, pinball
-from tftjax.evaluate.processes import divided
 from tftjax.evaluate.scoring import (
     BaselineScores,
     Windows,
@@ -28,6 +27,7 @@ from tftjax.evaluate.scoring import (
     split_windows,
     target_rows,
 )
+from tftjax.runtime.processes import divided
 from tftjax.storage.directories import SweepDirectory
 from tftjax.storage.runs import Ended
 from tftjax.sweep.ensembles import average, forecasts_of, stand_in, title

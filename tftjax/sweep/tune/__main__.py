@@ -1,4 +1,4 @@
-"""Search for the best settings of a config: `python -m tftjax.tune CONFIG --space space.json --trials 64`."""
+"""Search for the best settings of a config: `tftjax tune CONFIG --space space.json --trials 64`."""
 
 import argparse
 import json
@@ -89,8 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Not before the flags are known to be right, and where Ctrl-C is caught: it takes a second.
         with importing():
             from tftjax import runtime
-            from tftjax.tune.folder import Search
-            from tftjax.tune.run import tune
+            from tftjax.sweep.tune.folder import Search
+            from tftjax.sweep.tune.run import tune
 
         config = load(arguments.config, arguments.set)
         name = arguments.name if arguments.name is not None else f"{config.name}-search"

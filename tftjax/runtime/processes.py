@@ -29,7 +29,7 @@ def divided(num_items: int) -> Iterator[Map]:
     if num_items <= MOST_IN_THIS_PROCESS:
         yield map
         return
-    from tftjax.runtime import available_cores  # imports jax, which the processes do without
+    from tftjax.runtime.settings import available_cores  # imports jax, which the processes do without
 
     with _executor(min(available_cores(), num_items)) as executor:
 
@@ -47,7 +47,7 @@ def beside(num_calls: int) -> Iterator[Call]:
     Calls are made in order, and all have ended when the block ends. What a function raises, is raised by a
     later call or at the end. Few calls, or those of a machine with one core, are made in this process.
     """
-    from tftjax.runtime import available_cores
+    from tftjax.runtime.settings import available_cores
 
     if num_calls < FEWEST_BESIDE or available_cores() == 1:
 

@@ -1,8 +1,4 @@
-"""Forecast the next steps after the last row of the data: `python -m tftjax.predict runs/NAME`.
-
-Of a sweep, `--config NAME` gives the forecast of that config's ensemble; of a walk-forward, in its newest
-fold.
-"""
+"""Forecasts of the next steps after the last row of the data."""
 
 import argparse
 import datetime
@@ -13,16 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tftjax.cli import command_parser, exit_code, iso_date, rerun
-
-if __name__ == "__main__":  # before the imports that take a second
-    rerun("predict")
-
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from tftjax import files, runtime
 from tftjax.config.data import DataConfig
 from tftjax.data.feature_sets import known_input, lag_of, source_of
 from tftjax.data.loading import find_dataset
@@ -41,7 +31,7 @@ from tftjax.data.scales.target import has_scale_of_unseen, rows_needed
 from tftjax.data.series.reading import NO_VINTAGES, Vintages
 from tftjax.data.tables.future import ended, read_future, steps_ahead, with_future
 from tftjax.data.tables.inspection import read_any
-from tftjax.data.tables.transforms import changes_to_levels, in_return_unit, to_levels
+from tftjax.data.tables.transforms import changes_to_levels
 from tftjax.data.windows import make_series, windows_alone
 from tftjax.errors import UserError, both, cut
 from tftjax.evaluate.calibration.calibrated import calibration_of, outcomes_of
@@ -54,7 +44,7 @@ from tftjax.model.forecast import forecast_rows
 from tftjax.model.parameters import build_model
 from tftjax.storage import forecast_log, runs
 from tftjax.storage.directories import ForecastDirectory
-from tftjax.sweep.ensembles import average, average_tables, directory_of, open_runs
+from tftjax.sweep.ensembles import average, average_tables, directory_of
 
 log = logging.getLogger(__name__)
 
@@ -691,14 +681,6 @@ def author_of(seeds: Sequence[runs.Run]) -> forecast_log.Author:
     return forecast_log.Author(name, runs.identity(first), quantiles, first.data.panel.id_column is not None)
 
 
-def _levels(text: str) -> list[float]:
-    """The type of --quantiles."""
-    try:
-        return [float(level) for level in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"found {text!r}, expected levels as 0.01,0.5,0.99") from None
-
-
 def add_vintages(parser: argparse.ArgumentParser) -> None:
     """Adds --vintages, which `vintage_frames` reads."""
     parser.add_argument(
@@ -725,124 +707,3 @@ def vintage_frames(given: Sequence[str]) -> dict[str, pd.DataFrame]:
                 " that is there, such as cpi=cpi.csv."
             )
     return {name: read_any(Path(file)) for name, _, file in pairs}
-
-
-# Why a log cannot hold what a flag asks for.
-NO_LOG = {
-    "quantiles": "a log holds what the run forecasts, not other --quantiles",
-    "conformal": "a log holds what the run forecasts, not its --conformal calibration",
-    "paths": "a log holds quantiles, not --paths",
-    "levels": "a log holds what the run forecasts, not --levels of it",
-}
-
-
-def _add_what_is_made(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags that ask for something else than the run's own quantiles; see NO_LOG."""
-    parser.add_argument(
-        "--quantiles",
-        type=_levels,
-        metavar="LEVELS",
-        help="other levels than the run's, as 0.01,0.5,0.99: between and beyond its own",
-    )
-    parser.add_argument(
-        "--conformal",
-        choices=METHODS,
-        default="none",
-        help="calibrate the quantiles by the run's validation rows (split), or from there on by each outcome"
-        " up to the last row (adaptive); default: not",
-    )
-    parser.add_argument(
-        "--paths",
-        type=int,
-        metavar="N",
-        help="sample paths over the steps in place of quantiles, written to --out: each step has the"
-        " forecast's quantiles, and the steps go together as in the train rows",
-    )
-    parser.add_argument(
-        "--levels",
-        action="store_true",
-        help="prices or levels in place of their changes: undoes data.target_transform; for a single step, or"
-        " --paths",
-    )
-
-
-def make_parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = command_parser(
-        "predict",
-        """
-        Forecasts the steps after the last row of the data: their expected dates and their quantiles,
-        printed or written as CSV. Of a sweep, --config NAME takes the mean of that config's seeds; of a
-        walk-forward, those of its newest fold.
-        """,
-        "runs/balanced_01",
-        "runs/balanced_01 --data newest.csv --out tomorrow.csv",
-    )
-    parser.add_argument("run", type=Path, help="directory of a run, such as runs/balanced_01, or of a sweep")
-    parser.add_argument("--config", metavar="NAME", help="of a sweep: the config whose seeds are averaged")
-    parser.add_argument(
-        "--data",
-        metavar="PATH",
-        help="folder of raw series, or a CSV or Parquet file; default: the run's data set, read anew",
-    )
-    parser.add_argument(
-        "--as-of",
-        type=iso_date,
-        metavar="DATE",
-        help="use rows up to this date only (YYYY-MM-DD)",
-    )
-    _add_what_is_made(parser)
-    parser.add_argument(
-        "--future",
-        type=Path,
-        metavar="FILE",
-        help="CSV or Parquet file of the next steps: dates, and the known columns that no date gives",
-    )
-    add_vintages(parser)
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write a CSV here instead of printing")
-    parser.add_argument(
-        "--append",
-        type=Path,
-        metavar="LOG",
-        help="also add the forecasts to this CSV, to be scored later (tftjax score); made if missing",
-    )
-    return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Prints or writes the quantiles of the next steps."""
-    parser = make_parser()
-    arguments = parser.parse_args(argv)
-    for flag in ("quantiles", "conformal", "paths", "levels"):
-        if arguments.append and getattr(arguments, flag) not in (None, False, "none"):
-            parser.error(f"--append: {NO_LOG[flag]}")
-    if arguments.paths is not None and arguments.out is None:
-        parser.error("--paths: give --out FILE, a CSV with a row a path and step")
-    if arguments.paths is not None and arguments.quantiles:
-        parser.error("--paths: takes the place of --quantiles")
-
-    def command() -> None:
-        runtime.configure()
-        seeds = open_runs(arguments.run, arguments.config)
-        vintages = vintage_frames(arguments.vintages)
-        panel = load_rows(seeds[0], arguments.data, arguments.as_of, arguments.future, vintages)
-        rows = forecastable(seeds[0], panel)
-        if arguments.out is not None and arguments.out.exists():
-            raise UserError(f"{arguments.out} exists. Choose another file, or remove it.")
-        settings, how = seeds[0].config.data, {"conformal": arguments.conformal}
-        if arguments.paths is not None:
-            table = sample_paths(seeds, rows, arguments.paths, levels=arguments.levels, **how)
-        else:
-            table = forecast_seeds(seeds, rows, quantiles=arguments.quantiles, **how)
-            table = to_levels(table, rows) if arguments.levels else table
-        table = in_return_unit(table, settings)
-        if arguments.append is not None:
-            add_to_log(arguments.append, seeds, rows, table)
-        if arguments.out is None:
-            day = panel.frame.index.max().date()
-            print(f"Forecast from data to {day}, {shown_as(settings, arguments.levels)}:")
-            print(table.to_string(float_format=("{:.6g}" if arguments.levels else "{:+.5f}").format))
-        else:
-            files.replace_text(arguments.out, table.to_csv())
-
-    return exit_code(command)

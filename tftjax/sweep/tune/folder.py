@@ -12,7 +12,7 @@ from tftjax.data.panel import Panel
 from tftjax.errors import UserError, both
 from tftjax.storage import directories
 from tftjax.storage.directories import REMEDY, SearchDirectory
-from tftjax.tune.space import Space
+from tftjax.sweep.tune.space import Space
 
 WITHOUT_EFFECT = ("name", "notes", "train.checkpoint_every")  # and the section evaluation: on the trials
 

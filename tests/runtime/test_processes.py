@@ -12,8 +12,8 @@ import psutil
 import pytest
 from tiny import make_rows
 
-from tftjax.evaluate import processes
 from tftjax.evaluate.baselines import BASELINES, Task, Unavailable
+from tftjax.runtime import processes
 
 pytestmark = pytest.mark.slow
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 SCRIPT = """
 import sys, time
 print("begins", flush=True)
-from tftjax.evaluate import processes
+from tftjax.runtime import processes
 with processes.divided(9) as apply:
     print(*apply(eval, ["__import__('os').getpid()"] * 9), flush=True)
     list(apply(time.sleep, [float(sys.argv[1])] * 3))

@@ -32,15 +32,15 @@ from tftjax.storage.directories import SearchDirectory
 from tftjax.storage.runs import Ended
 from tftjax.sweep.plan import Member
 from tftjax.sweep.run import load_data
+from tftjax.sweep.tune.folder import Search
+from tftjax.sweep.tune.space import Space, Values, as_setting, given_point, static_keys, trial_members
+from tftjax.sweep.tune.study import Study, ask, is_pruned
+from tftjax.sweep.tune.view import SearchView
 from tftjax.train.engine import MembersEngine, Rounding, Training
 from tftjax.train.loop import Round
 from tftjax.train.monitor import read_history
 from tftjax.train.run import check_parameters
 from tftjax.train.tracking import FAILED, FINISHED, STOPPED, Tracking
-from tftjax.tune.folder import Search
-from tftjax.tune.space import Space, Values, as_setting, given_point, static_keys, trial_members
-from tftjax.tune.study import Study, ask, is_pruned
-from tftjax.tune.view import SearchView
 
 LOSS_NAME = "val/quantile_loss"
 BUSY = 0.9  # the least share of the devices that a batch keeps busy

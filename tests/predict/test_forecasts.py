@@ -15,13 +15,15 @@ from tiny import ENCODER_LENGTH, QUANTILES, contents, make_rows, write_config
 from tftjax import predict, runtime
 from tftjax.config.loading import Config, from_dict, load
 from tftjax.data.loading import embedded_folder, load_panel
-from tftjax.data.panel import read_panel, write_panel
+from tftjax.data.panel import calendar_of, read_panel, write_panel
 from tftjax.data.prepared import prepare
 from tftjax.data.tables.transforms import changes_to_levels
 from tftjax.errors import UserError
 from tftjax.evaluate.calibration.calibrated import Calibration, calibrate, outcomes_of
 from tftjax.evaluate.calibration.conformal import shifted
 from tftjax.files import write_json
+from tftjax.predict.__main__ import main as predict_main
+from tftjax.predict.forecasts import FINE_LEVELS, _past_scores, add_to_log, extend_panel, in_order
 from tftjax.storage import runs
 from tftjax.train import run as train
 from tftjax.train.__main__ import main as train_main
@@ -159,16 +161,16 @@ def test_the_data_set_is_read_anew(trained, tmp_path, capsys, monkeypatch):
     data = prepare(load_panel(settings), config, source.data.encoding)
     source = dataclasses.replace(source, config=config, data=data)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(predict, "open_runs", lambda *_: [source])
+        patch.setattr("tftjax.predict.__main__.open_runs", lambda *_: [source])
         ROWS.to_csv("grown.csv")
-        assert predict.main(["run"]) == 0
+        assert predict_main(["run"]) == 0
         shown = capsys.readouterr()
         assert f"Forecast from data to {LAST.date()}" in shown.out
         assert f"data: grown.csv, to {LAST.date()}\n" in shown.err
     final = refit(dataclasses.replace(source, best_epoch=1), tmp_path / "tiny-final", quiet=True)
     assert final.data.panel.frame.index[-1] == LAST
     Path("grown.csv").unlink()
-    assert predict.main([str(final.directory), "--as-of", "2002-03-21"]) == 0
+    assert predict_main([str(final.directory), "--as-of", "2002-03-21"]) == 0
     error = capsys.readouterr().err
     assert f"the rows that the run keeps are used, to {LAST.date()}" in error
     assert f"data: the rows that the run keeps, to {LAST.date()}\n" in error
@@ -176,12 +178,12 @@ def test_the_data_set_is_read_anew(trained, tmp_path, capsys, monkeypatch):
 
 
 def test_command_prints_and_writes_the_same(trained, run, tmp_path, capsys):
-    assert predict.main([str(trained.directory), "--as-of", "2001-12-31"]) == 0
+    assert predict_main([str(trained.directory), "--as-of", "2001-12-31"]) == 0
     shown = capsys.readouterr().out
     assert "2001-12-31" in shown
     assert "2002-01-01" in shown
     out = tmp_path / "forecast.csv"
-    assert predict.main([str(trained.directory), "--as-of", "2001-12-31", "--out", str(out)]) == 0
+    assert predict_main([str(trained.directory), "--as-of", "2001-12-31", "--out", str(out)]) == 0
     written = pd.read_csv(out, index_col="date", parse_dates=True)
     expected = forecast(run, as_of=datetime.date(2001, 12, 31))
     np.testing.assert_array_equal(written, expected)
@@ -192,14 +194,14 @@ def test_command_prints_and_writes_the_same(trained, run, tmp_path, capsys):
 
 def test_predicting_changes_nothing_in_the_run(trained, capsys):
     before = contents(trained.directory)
-    assert predict.main([str(trained.directory)]) == 0
+    assert predict_main([str(trained.directory)]) == 0
     assert contents(trained.directory) == before
 
 
 def test_out_is_not_overwritten(trained, tmp_path, capsys):
     out = tmp_path / "forecast.csv"
     out.write_text("mine")
-    assert predict.main([str(trained.directory), "--out", str(out)]) == 2
+    assert predict_main([str(trained.directory), "--out", str(out)]) == 2
     assert "exists" in capsys.readouterr().err
     assert out.read_text() == "mine"
 
@@ -207,7 +209,7 @@ def test_out_is_not_overwritten(trained, tmp_path, capsys):
 def test_out_that_cannot_be_written(trained, tmp_path, capsys):
     (tmp_path / "file").write_text("mine")
     for out in (tmp_path / "file" / "x.csv", tmp_path / "nowhere" / "x.csv"):
-        assert predict.main([str(trained.directory), "--out", str(out)]) == 2
+        assert predict_main([str(trained.directory), "--out", str(out)]) == 2
         assert "cannot be written" in capsys.readouterr().err
 
 
@@ -222,16 +224,16 @@ def test_out_that_cannot_be_written(trained, tmp_path, capsys):
 )
 def test_bad_data_is_exit_code_2(trained, tmp_path, capsys, change, words):
     data = write(change(ROWS), tmp_path / "bad.csv")
-    assert predict.main([str(trained.directory), "--data", data]) == 2
+    assert predict_main([str(trained.directory), "--data", data]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert words in error
 
 
 def test_flags_that_name_nothing_are_named(trained, tmp_path, capsys):
-    assert predict.main([str(trained.directory), "--data", str(tmp_path / "nowhere.csv")]) == 2
+    assert predict_main([str(trained.directory), "--data", str(tmp_path / "nowhere.csv")]) == 2
     assert "error: --data, in Python data=: " in capsys.readouterr().err
-    assert predict.main([str(trained.directory), "--as-of", "2100-01-01"]) == 0
+    assert predict_main([str(trained.directory), "--as-of", "2100-01-01"]) == 0
     assert (
         f"2100-01-01 is after the data's last row, of {LAST.date()}: that row is forecast from"
         in capsys.readouterr().err
@@ -239,10 +241,10 @@ def test_flags_that_name_nothing_are_named(trained, tmp_path, capsys):
 
 
 def test_what_is_no_run_is_exit_code_2(tmp_path, capsys):
-    assert predict.main([str(tmp_path)]) == 2
+    assert predict_main([str(tmp_path)]) == 2
     assert "not a run" in capsys.readouterr().err
     with pytest.raises(SystemExit) as stop:
-        predict.main([str(tmp_path), "--as-of", "yesterday"])
+        predict_main([str(tmp_path), "--as-of", "yesterday"])
     assert stop.value.code == 2
 
 
@@ -266,15 +268,15 @@ def test_levels_are_the_last_price_times_the_forecast(of_prices, tmp_path, capsy
         tables = []
         for flags in ([], ["--levels"]):
             path = tmp_path / f"{len(as_of)}{len(flags)}.csv"
-            assert predict.main([str(directory), *as_of, *flags, "--out", str(path)]) == 0
+            assert predict_main([str(directory), *as_of, *flags, "--out", str(path)]) == 0
             tables.append(pd.read_csv(path, index_col="date"))
         np.testing.assert_allclose(tables[1], last * (1 + tables[0]), rtol=1e-9)
-    assert predict.main([str(directory), "--levels"]) == 0
+    assert predict_main([str(directory), "--levels"]) == 0
     assert f"Forecast from data to {LAST.date()}, levels of close:" in capsys.readouterr().out
 
 
 def test_a_run_on_returns_has_no_levels(trained, capsys):
-    assert predict.main([str(trained.directory), "--levels"]) == 2
+    assert predict_main([str(trained.directory), "--levels"]) == 2
     assert "not made of levels (data.target_transform is 'none')" in capsys.readouterr().err
 
 
@@ -285,10 +287,10 @@ def test_percent_comes_out_as_percent(trained, tmp_path, capsys):
     config.write_text(config.read_text().replace('"return_unit": "decimal"', '"return_unit": "percent"'))
     tables = []
     for directory in (trained.directory, folder):
-        assert predict.main([str(directory), "--out", str(tmp_path / f"{directory.name}.csv")]) == 0
+        assert predict_main([str(directory), "--out", str(tmp_path / f"{directory.name}.csv")]) == 0
         tables.append(pd.read_csv(tmp_path / f"{directory.name}.csv", index_col="date"))
     np.testing.assert_allclose(tables[1], 100 * tables[0], rtol=1e-12)
-    assert predict.main([str(folder)]) == 0
+    assert predict_main([str(folder)]) == 0
     assert "returns in percent:" in capsys.readouterr().out
 
 
@@ -335,9 +337,9 @@ def test_known_columns_of_the_days_ahead(known_run, tmp_path, capsys):
     of_frame = predict.predict(run, predict.load_rows(run, data, None), ahead[["size"]])
     pd.testing.assert_frame_equal(of_frame, looked_back, check_freq=False)
     arguments = [str(folder / "run"), "--data", data, "--out", str(tmp_path / "out.csv")]
-    assert predict.main(arguments) == 2
+    assert predict_main(arguments) == 2
     assert "the future values of the known columns size are needed" in capsys.readouterr().err
-    assert predict.main([*arguments, "--future", str(tmp_path / "next.csv")]) == 0
+    assert predict_main([*arguments, "--future", str(tmp_path / "next.csv")]) == 0
     written = pd.read_csv(tmp_path / "out.csv", index_col="date", parse_dates=True)
     np.testing.assert_array_equal(written, looked_back)
     # They are seen.
@@ -363,9 +365,9 @@ def test_rows_that_an_old_run_took_for_days_are_found(tmp_path):
         rows = predict.load_rows(run, data, None)
         last = rows.frame.index[-1]
         if data is not None:
-            longer = predict.extend_panel(rows, 1).frame
+            longer = extend_panel(rows, 1).frame
             assert longer.index[-1] == last + pd.Timedelta(days=7)
-    assert predict.calendar_of(run.data.panel).frequency == "weekly"
+    assert calendar_of(run.data.panel).frequency == "weekly"
 
 
 def test_a_run_s_calendar_holds_for_few_rows(tmp_path):
@@ -377,23 +379,23 @@ def test_a_run_s_calendar_holds_for_few_rows(tmp_path):
     run = runs.Run(tmp_path, config, prepare(load_panel(config.data), config), {}, 1)
     week = table.loc["2001-04-23":"2001-04-27"]
     friday = predict.load_rows(run, write(week, tmp_path / "week.csv"), None)
-    assert predict.extend_panel(friday, 1).frame.index[-1] == pd.Timestamp("2001-04-28")
+    assert extend_panel(friday, 1).frame.index[-1] == pd.Timestamp("2001-04-28")
 
 
 def test_quantiles_that_cross_are_sorted_and_that_is_said(caplog):
     days = pd.bdate_range("2001-01-01", periods=3)
     table = pd.DataFrame({"series": list("xyz"), "0.1": [1.0, 3, -1], "0.5": [2.0, 2, 0], "0.9": [3.0, 1, 0]})
     table.index = days
-    ordered = predict.in_order(table, ["0.1", "0.5", "0.9"])
+    ordered = in_order(table, ["0.1", "0.5", "0.9"])
     assert ordered.to_numpy().tolist() == [["x", 1, 2, 3], ["y", 1, 2, 3], ["z", -1, 0, 0]]
     assert ordered.index.equals(days)
     assert caplog.messages == ["quantiles cross in 1 of 3 forecasts: sorted"]
-    assert predict.in_order(ordered, ["0.1", "0.5", "0.9"]) is ordered
+    assert in_order(ordered, ["0.1", "0.5", "0.9"]) is ordered
 
 
 def test_the_model_s_age_and_verdict_are_said(trained, tmp_path, capsys):
     out = tmp_path / "forecast.csv"
-    assert predict.main([str(trained.directory), "--out", str(out)]) == 0
+    assert predict_main([str(trained.directory), "--out", str(out)]) == 0
     captured = capsys.readouterr()
     assert captured.out == ""
     # 70 % and 85 % of 320 rows: the last train and validation rows are 223 and 271.
@@ -403,7 +405,7 @@ def test_the_model_s_age_and_verdict_are_said(trained, tmp_path, capsys):
     assert "has learned nothing since" not in captured.err
     bare = Path(shutil.copytree(trained.directory, tmp_path / "tiny"))
     shutil.rmtree(bare / "evaluation")
-    assert predict.main([str(bare)]) == 0
+    assert predict_main([str(bare)]) == 0
     assert "test rows" not in capsys.readouterr().err
 
 
@@ -415,7 +417,7 @@ def test_a_damaged_verdict_is_said_and_forecast(trained, tmp_path, capsys, damag
     whole = json.loads(metrics.read_text())
     whole["test"]["tests"] = {}
     metrics.write_text(json.dumps(whole) if damage is None else damage)
-    assert predict.main([str(folder)]) == 0
+    assert predict_main([str(folder)]) == 0
     captured = capsys.readouterr()
     assert "Forecast from data to" in captured.out
     (line,) = [line for line in captured.err.splitlines() if "test rows" in line]
@@ -442,7 +444,7 @@ def final(trained, tmp_path_factory):
 
 
 def test_a_final_fit_forecasts_and_names_its_source(final, trained, capsys):
-    assert predict.main([str(final.directory)]) == 0
+    assert predict_main([str(final.directory)]) == 0
     captured = capsys.readouterr()
     assert str((LAST + pd.offsets.BDay(1)).date()) in captured.out
     assert f"model trained until {LAST.date()}, chosen until {ROWS.index[271].date()}\n" in captured.err
@@ -452,12 +454,12 @@ def test_a_final_fit_forecasts_and_names_its_source(final, trained, capsys):
 def test_the_log_of_forecasts(trained, tmp_path, capsys):
     log = tmp_path / "log.csv"
     command = [str(trained.directory), "--append", str(log), "--as-of"]
-    assert predict.main([*command, "2001-12-31"]) == 0
+    assert predict_main([*command, "2001-12-31"]) == 0
     captured = capsys.readouterr()
     assert "Forecast from data to 2001-12-31" in captured.out
     assert "log.csv: 1 forecast added" in captured.err
     first = log.read_text()
-    assert predict.main([*command, "2002-01-01"]) == 0
+    assert predict_main([*command, "2002-01-01"]) == 0
     assert log.read_text().startswith(first)
     table = pd.read_csv(log, dtype={"config": str})
     assert list(table) == ["made", "run", "config", "as_of", "date", *QUANTILES]
@@ -469,7 +471,7 @@ def test_the_log_of_forecasts(trained, tmp_path, capsys):
     capsys.readouterr()
     # The same again is skipped.
     before = log.read_bytes()
-    assert predict.main([*command, "2001-12-31", "--out", str(tmp_path / "out.csv")]) == 0
+    assert predict_main([*command, "2001-12-31", "--out", str(tmp_path / "out.csv")]) == 0
     assert "1 forecast skipped" in capsys.readouterr().err
     assert log.read_bytes() == before
     expected, logged = (pd.read_csv(path, dtype=str) for path in (tmp_path / "out.csv", log))
@@ -478,7 +480,7 @@ def test_the_log_of_forecasts(trained, tmp_path, capsys):
 
 def test_a_log_that_is_not_the_run_s_is_refused(trained, final, tmp_path, capsys):
     log = tmp_path / "log.csv"
-    assert predict.main([str(trained.directory), "--append", str(log)]) == 0
+    assert predict_main([str(trained.directory), "--append", str(log)]) == 0
     whole = log.read_text()
     header, line = whole.splitlines()
     cells = line.split(",")
@@ -494,22 +496,22 @@ def test_a_log_that_is_not_the_run_s_is_refused(trained, final, tmp_path, capsys
     for words, text in bad.items():
         log.write_text(text)
         capsys.readouterr()
-        assert predict.main([str(trained.directory), "--append", str(log)]) == 2, words
+        assert predict_main([str(trained.directory), "--append", str(log)]) == 2, words
         assert words in capsys.readouterr().err
         assert log.read_text() == text
     log.write_text(whole)
-    assert predict.main([str(final.directory), "--append", str(log)]) == 2
+    assert predict_main([str(final.directory), "--append", str(log)]) == 2
     assert "tiny-final" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        predict.main([str(trained.directory), "--append", str(log), "--levels"])
+        predict_main([str(trained.directory), "--append", str(log), "--levels"])
 
 
 def test_a_last_line_without_its_end_is_kept(trained, tmp_path):
     log = tmp_path / "log.csv"
     command = [str(trained.directory), "--append", str(log), "--as-of"]
-    assert predict.main([*command, "2001-12-31"]) == 0
+    assert predict_main([*command, "2001-12-31"]) == 0
     log.write_text(log.read_text().rstrip("\n"))
-    assert predict.main([*command, "2002-01-01"]) == 0
+    assert predict_main([*command, "2002-01-01"]) == 0
     assert len(pd.read_csv(log)) == 2
 
 
@@ -557,13 +559,13 @@ def test_a_log_goes_on_with_a_later_end(trained, run, tmp_path, capsys):
         directory = Path(shutil.copytree(trained.directory, tmp_path / end / "tiny"))
         text = (directory / "config.json").read_text().replace('"end": null', f'"end": "{end}"')
         (directory / "config.json").write_text(text)
-        assert predict.main([str(directory), "--as-of", end, "--append", str(log)]) == 0
+        assert predict_main([str(directory), "--as-of", end, "--append", str(log)]) == 0
     assert pd.read_csv(log)["as_of"].tolist() == ["2002-03-01", "2002-03-08"]
-    assert predict.main([str(trained.directory), "--append", str(log)]) == 0
+    assert predict_main([str(trained.directory), "--append", str(log)]) == 0
     train = run.config.train.model_copy(update={"seed": 1})
     other = dataclasses.replace(run, config=run.config.model_copy(update={"train": train}))
     with pytest.raises(UserError, match="another run's log"):
-        predict.add_to_log(log, [other], run.data.panel, forecast(run))
+        add_to_log(log, [other], run.data.panel, forecast(run))
 
 
 @pytest.fixture(scope="module")
@@ -606,15 +608,15 @@ def test_other_levels_are_those_of_the_same_student_t(scaled_run, tmp_path, caps
     low, high = found[["0.01", "0.99"]].to_numpy()[0]
     assert low < own.to_numpy().min() < own.to_numpy().max() < high
     command = [str(folder / "run"), "--quantiles"]
-    assert predict.main([*command, "0.01,0.99", "--out", str(tmp_path / "a.csv")]) == 0
+    assert predict_main([*command, "0.01,0.99", "--out", str(tmp_path / "a.csv")]) == 0
     written = pd.read_csv(tmp_path / "a.csv", index_col="date")
     np.testing.assert_allclose(written.to_numpy()[0], [low, high], rtol=1e-6)
-    assert predict.main([*command, "0.9,0.1"]) == 2
+    assert predict_main([*command, "0.9,0.1"]) == 2
     assert (
         "found 0.9, 0.1, expected a list of levels above 0 and below 1 that ascend" in capsys.readouterr().err
     )
     with pytest.raises(SystemExit):
-        predict.main([*command, "a"])
+        predict_main([*command, "a"])
     assert "found 'a', expected levels as 0.01,0.5,0.99" in capsys.readouterr().err
 
 
@@ -691,7 +693,7 @@ def test_split_moves_each_quantile_by_its_shift(calibrated, tmp_path):
         found, shifted(own.to_numpy()[:, None], np.array(SHIFTS), tuple(map(float, QUANTILES)))[:, 0]
     )
     out = tmp_path / "out.csv"
-    assert predict.main([str(calibrated.directory), "--conformal", "split", "--out", str(out)]) == 0
+    assert predict_main([str(calibrated.directory), "--conformal", "split", "--out", str(out)]) == 0
     np.testing.assert_allclose(pd.read_csv(out, index_col="date"), found)
     # Other levels are made of the calibrated ones.
     other = predict.forecast_seeds([calibrated], rows, quantiles=[0.02, 0.98], conformal="split")
@@ -725,7 +727,7 @@ def test_a_final_fit_has_its_source_s_calibration(calibrated, final, caplog):
 
 
 def test_calibrations_that_cannot_be(trained, run, capsys):
-    assert predict.main([str(trained.directory), "--conformal", "split"]) == 2
+    assert predict_main([str(trained.directory), "--conformal", "split"]) == 2
     assert "found 48 validation windows with a spread, expected at least 49" in capsys.readouterr().err
     with pytest.raises(UserError, match="conformal: found 'spilt', expected one of split, adaptive"):
         predict.forecast_seeds([run], rows_of(run), conformal="spilt")
@@ -734,7 +736,7 @@ def test_calibrations_that_cannot_be(trained, run, capsys):
     with pytest.raises(UserError, match=r"has learned from its validation rows \(data\.train_on_val\)"):
         predict.forecast_seeds([learned], rows_of(run), conformal="split")
     with pytest.raises(SystemExit):
-        predict.main([str(trained.directory), "--conformal", "split", "--append", "log.csv"])
+        predict_main([str(trained.directory), "--conformal", "split", "--append", "log.csv"])
     assert "not its --conformal calibration" in capsys.readouterr().err
 
 
@@ -750,19 +752,19 @@ def test_paths_have_the_quantiles_of_each_step(known_run, tmp_path, capsys):
         found = np.quantile(values, [float(level) for level in QUANTILES], method="hazen")
         np.testing.assert_allclose(found, quantiles.loc[date], atol=1e-4)
     # The order of the train windows' outcomes is that of as many paths.
-    past = predict._past_scores([run])
+    past = _past_scores([run])
     few = predict.sample_paths([run], panel, len(past))["value"].to_numpy().reshape(-1, 2)
     ranks = [sorted(map(tuple, values.argsort(axis=0).argsort(axis=0))) for values in (few, past)]
     assert ranks[0] == ranks[1]
     out = tmp_path / "paths.csv"
     command = [str(folder / "run"), "--as-of", str(day), "--paths", "1000"]
-    assert predict.main([*command, "--out", str(out)]) == 0
+    assert predict_main([*command, "--out", str(out)]) == 0
     written = pd.read_csv(out, index_col="date", parse_dates=True)
     pd.testing.assert_frame_equal(written, paths, check_freq=False, check_index_type=False)
     assert not predict.sample_paths([run], panel, 1000, seed=1).equals(paths)
     for flags, words in (([], "give --out FILE"), (["--out", "x", "--quantiles", "0.5"], "takes the place")):
         with pytest.raises(SystemExit):
-            predict.main([*command, *flags])
+            predict_main([*command, *flags])
         assert words in capsys.readouterr().err
     for wrong in (0, True, 10**6):
         with pytest.raises(UserError, match=r"paths: found .*expected a whole number from 1 to 100,000"):
@@ -773,8 +775,8 @@ def test_paths_of_one_step_have_the_tails_of_a_student_t(scaled_run, caplog):
     run = runs.open_run(scaled_run[0] / "run")
     panel = predict.forecastable(run, predict.load_rows(run, None, None))
     values = predict.sample_paths([run], panel, 2000)["value"]
-    expected = predict.forecast_seeds([run], panel, quantiles=predict.FINE_LEVELS).to_numpy()[0][2:-2]
-    found = np.quantile(values, predict.FINE_LEVELS[2:-2], method="hazen")
+    expected = predict.forecast_seeds([run], panel, quantiles=FINE_LEVELS).to_numpy()[0][2:-2]
+    found = np.quantile(values, FINE_LEVELS[2:-2], method="hazen")
     np.testing.assert_allclose(found, expected, rtol=0.01, atol=1e-5)
     # Its 60 validation rows are enough for a calibration, which is of the trained levels.
     with caplog.at_level("INFO"):

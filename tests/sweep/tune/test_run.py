@@ -15,11 +15,11 @@ from tftjax.config.loading import load
 from tftjax.data.loading import load_panel
 from tftjax.errors import UserError
 from tftjax.storage.directories import SearchDirectory
+from tftjax.sweep.tune.__main__ import main
+from tftjax.sweep.tune.batch import trials_at_once
+from tftjax.sweep.tune.folder import Search, as_record, first_difference, take_part
+from tftjax.sweep.tune.run import tune
 from tftjax.train.engine import Executable, MembersEngine
-from tftjax.tune.__main__ import main
-from tftjax.tune.batch import trials_at_once
-from tftjax.tune.folder import Search, as_record, first_difference, take_part
-from tftjax.tune.run import tune
 
 EPOCHS = 6
 STEPS = 6
@@ -241,7 +241,7 @@ def test_hyperband(stand):
 
 def test_no_trial_begins_after_the_hours(stand, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("tftjax.tune.batch.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("tftjax.sweep.tune.batch.time.monotonic", lambda: now[0])
     stand.events[7] = lambda: now.__setitem__(0, 3600.0)
     table = stand.tune(hours=1.0)
     assert len(table) == 4  # two, and the two after their last epoch
@@ -285,7 +285,7 @@ def test_a_pruned_slot_takes_the_next_trial_without_compiling(tmp_path):
         compiled_by_round.append(len(seconds))
         return ORIGINAL(self, records, diverged)
 
-    from tftjax.tune.batch import Batch
+    from tftjax.sweep.tune.batch import Batch
 
     ORIGINAL = Batch.judge
     jax.monitoring.register_event_duration_secs_listener(listen)

@@ -1,4 +1,4 @@
-"""Write a trained model as files that need no tftjax: `python -m tftjax.export runs/NAME --out model`."""
+"""Write a trained model as files that need no tftjax: `tftjax export runs/NAME --out model`."""
 
 import argparse
 import sys
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def command() -> None:
         with importing():
             from tftjax import runtime
-            from tftjax.export.folder import FILES, export
+            from tftjax.predict.export.folder import FILES, export
             from tftjax.sweep.ensembles import open_runs
         runtime.configure()
         seeds = open_runs(arguments.run, arguments.config)

@@ -8,9 +8,11 @@ import pandas as pd
 import pytest
 from tiny import QUANTILES, make_rows
 
-from tftjax import predict, score
+from tftjax import predict
 from tftjax.data.loading import load_panel
 from tftjax.data.panel import make_panel
+from tftjax.predict import score
+from tftjax.predict.forecasts import add_to_log
 from tftjax.storage import runs
 from tftjax.train.run import refit
 
@@ -125,7 +127,7 @@ def log(trained, tmp_path_factory):
     seeds = [runs.open_run(trained.directory)]
     for row in range(271, 320):
         panel = predict.load_rows(seeds[0], None, make_rows().index[row].date())
-        predict.add_to_log(path, seeds, panel, predict.forecast_seeds(seeds, panel))
+        add_to_log(path, seeds, panel, predict.forecast_seeds(seeds, panel))
     return path
 
 
@@ -202,7 +204,7 @@ def test_a_final_fit_is_scored_by_the_data_as_it_is_now(trained, tmp_path, capsy
     panel = load_panel(settings)
     final = refit(source, tmp_path / "tiny-final", panel=panel, quiet=True)
     log = tmp_path / "log.csv"
-    predict.add_to_log(log, [final], panel, predict.predict(final, panel))
+    add_to_log(log, [final], panel, predict.predict(final, panel))
     make_rows().to_csv(table)  # ten days later
     assert score.main([str(log), "--run", str(final.directory)]) == 0
     assert f"outcomes: {table}, to 2002-03-22; 0 without one yet" in capsys.readouterr().out

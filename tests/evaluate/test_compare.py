@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tftjax import compare
+from tftjax.evaluate import compare
 from tftjax.evaluate.significance import diebold_mariano
 
 LEVELS = (0.1, 0.5, 0.9)

@@ -20,8 +20,8 @@ from tftjax.data.prepared import target_days, train_targets
 from tftjax.data.scales.target import has_scale_of_unseen
 from tftjax.data.tables.transforms import TARGET_TRANSFORMS
 from tftjax.errors import UserError, both
-from tftjax.export import program, scales
-from tftjax.predict import shown_as
+from tftjax.predict.export import program, scales
+from tftjax.predict.forecasts import shown_as
 from tftjax.storage import directories
 from tftjax.storage.runs import Run
 

@@ -1,4 +1,4 @@
-"""Regression gate: `python -m tftjax.compare RUN_A RUN_B` fails if B is significantly worse than A.
+"""Regression gate: `tftjax compare RUN_A RUN_B` fails if B is significantly worse than A.
 
 Exit code 0: not significantly worse, 1: significantly worse, 2: bad input, or too few dates to tell.
 """

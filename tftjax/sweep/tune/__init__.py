@@ -4,12 +4,3 @@
 knows Optuna. `run` trains trials in one `batch` after another by the loop of `train`, shown by `view`;
 `results` writes what came out, with what the best of so many would be by chance.
 """
-
-from tftjax import face
-
-__all__, __getattr__ = face(
-    __name__,
-    folder="Search",
-    results="",
-    run="tune",
-)

@@ -3,7 +3,3 @@
 `program` traces the forecast from raw rows to quantiles, with the target's scale from `scales`; `folder`
 writes it; `forecast` is the loader, which is copied beside it and imports nothing of this package.
 """
-
-from tftjax import face
-
-__all__, __getattr__ = face(__name__, folder="export FILES", forecast="")

@@ -14,16 +14,16 @@ from tftjax.data.panel import Panel
 from tftjax.errors import UserError, both, listed
 from tftjax.storage.directories import SearchDirectory
 from tftjax.sweep.plan import MAX_SEEDS
+from tftjax.sweep.tune import results
+from tftjax.sweep.tune.batch import ASKING_SECONDS, Batch, Programs, Setting, batch_size, trials_at_once
+from tftjax.sweep.tune.folder import Search, as_record, take_part
+from tftjax.sweep.tune.space import check_searchable, grid_points, trial_members
+from tftjax.sweep.tune.study import PRUNERS, SAMPLERS, Study, import_optuna, open_study, running
+from tftjax.sweep.tune.view import SearchView
 from tftjax.train import progress
 from tftjax.train.loop import Group, Round, train_members
 from tftjax.train.run import check_functions, each
 from tftjax.train.tracking import Tracking, check_trackers, kept_files
-from tftjax.tune import results
-from tftjax.tune.batch import ASKING_SECONDS, Batch, Programs, Setting, batch_size, trials_at_once
-from tftjax.tune.folder import Search, as_record, take_part
-from tftjax.tune.space import check_searchable, grid_points, trial_members
-from tftjax.tune.study import PRUNERS, SAMPLERS, Study, import_optuna, open_study, running
-from tftjax.tune.view import SearchView
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from tftjax.data.panel import Panel
 from tftjax.data.prepared import cardinalities
 from tftjax.data.scales.target import LOG_SCALE, rows_needed
 from tftjax.data.windows import Classical, Series, gather
-from tftjax.export import scales
 from tftjax.model.forecast import forecast_batch
 from tftjax.model.parameters import build_model
+from tftjax.predict.export import scales
 from tftjax.storage.runs import Run
 
 PLATFORMS = ("cpu", "cuda")

@@ -27,9 +27,10 @@ from tftjax.data.scales import target
 from tftjax.data.tables.transforms import in_return_unit
 from tftjax.data.windows import gather
 from tftjax.errors import UserError
-from tftjax.export import FILES, export, forecast
-from tftjax.export.__main__ import main
 from tftjax.model.parameters import build_model, init_parameters, parameter_layout, to_tree
+from tftjax.predict.export import forecast
+from tftjax.predict.export.__main__ import main
+from tftjax.predict.export.folder import FILES, export
 from tftjax.storage import runs
 
 pytest.importorskip("flatbuffers")

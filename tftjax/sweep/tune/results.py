@@ -17,8 +17,8 @@ from tftjax.errors import UserError, both
 from tftjax.evaluate.formatting import LOSS, counted, share
 from tftjax.evaluate.tables import Cell, Summary, Table
 from tftjax.storage.directories import SearchDirectory
-from tftjax.tune.space import Space, best_config, given_point
-from tftjax.tune.study import Study, importance
+from tftjax.sweep.tune.space import Space, best_config, given_point
+from tftjax.sweep.tune.study import Study, importance
 
 AGAIN = f"Go on with the search, which writes it anew ({both('--resume')})."
 SHOWN = 10  # trials in the summary

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tftjax.tune.results import chance_note, expected_lead, seed_spread
+from tftjax.sweep.tune.results import chance_note, expected_lead, seed_spread
 
 
 def test_the_best_of_equal_draws():

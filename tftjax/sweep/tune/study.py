@@ -15,7 +15,7 @@ import filelock
 from tftjax.config.loading import setting_type
 from tftjax.errors import UserError, both
 from tftjax.storage.directories import SearchDirectory
-from tftjax.tune.space import Space, Values
+from tftjax.sweep.tune.space import Space, Values
 
 # By name, from Optuna and a seed. A grid proposes nothing itself: its points are given.
 SAMPLERS: dict[str, Callable[[ModuleType, int], Any]] = {

@@ -8,11 +8,12 @@ import pytest
 from pages import Reader
 
 import tftjax
-from tftjax import predict, score
+from tftjax import predict
 from tftjax.config.loading import from_dict
 from tftjax.errors import UserError
 from tftjax.evaluate.baselines import BASELINES, Task
 from tftjax.evaluate.scoring import baseline_forecasts, divisions, target_rows
+from tftjax.predict import score
 from tftjax.storage import runs
 from tftjax.train import run as train
 
