@@ -21,16 +21,11 @@ def _business_day_of_next_month(dates: Dates, day: int) -> Dates:
     return np.busday_offset(next_month + np.timedelta64(day - 1, "D"), 0, roll="forward")
 
 
-def _business_day_after(dates: Dates, count: int) -> Dates:
-    """The weekday `count` weekdays after each date."""
-    return np.busday_offset(dates, count, roll="backward")
-
-
 # Observation dates [N] -> release dates [N]. Business days are Monday to Friday: public holidays are not
 # looked up, so a release "on" a holiday is seen by the next trading day's row.
 RELEASE_RULES: dict[str, Callable[[Dates], Dates]] = {
     "same_day": lambda dates: dates,
-    "next_business_day": lambda dates: _business_day_after(dates, 1),
+    "next_business_day": lambda dates: np.busday_offset(dates, 1, roll="backward"),
     "first_business_day_of_next_month": lambda dates: _business_day_of_next_month(dates, 1),
     "from_10th_of_next_month": lambda dates: _business_day_of_next_month(dates, 10),
     "from_13th_of_next_month": lambda dates: _business_day_of_next_month(dates, 13),
@@ -162,20 +157,12 @@ class NoRows(UserError):
     """A series has no row that can be used."""
 
 
-def _compounded(returns: Float64[np.ndarray, "N"], starts: Int[np.ndarray, "M"]) -> Float64[np.ndarray, "M"]:
-    return np.multiply.reduceat(1.0 + returns, starts) - 1.0
-
-
-def _summed(changes: Float64[np.ndarray, "N"], starts: Int[np.ndarray, "M"]) -> Float64[np.ndarray, "M"]:
-    return np.add.reduceat(changes, starts)
-
-
-def _last(levels: Float64[np.ndarray, "N"], starts: Int[np.ndarray, "M"]) -> Float64[np.ndarray, "M"]:
-    return levels[np.append(starts[1:], len(levels)) - 1]
-
-
-# How a target's values in the rows of periods, whose first rows are given, make one value a period.
-AGGREGATES = {"compounded": _compounded, "summed": _summed, "as last known": _last}
+# How a target's values [N] in the rows of periods, whose first rows [M] are given, make one value a period.
+AGGREGATES = {
+    "compounded": lambda returns, starts: np.multiply.reduceat(1.0 + returns, starts) - 1.0,
+    "summed": np.add.reduceat,
+    "as last known": lambda levels, starts: levels[np.append(starts[1:], len(levels)) - 1],
+}
 
 
 def resample(

@@ -174,7 +174,7 @@ def train_share(
             if own:
                 configs = {member.name: member.config for member in own}
                 track = functools.partial(tracking.update, configs=configs.__getitem__)
-                show = each(display.update, track, lambda _: note())
+                show = each(display, track, lambda _: note())
                 train_program(folder, view.program, own, data, ended, part, show, functions, engine)
 
 

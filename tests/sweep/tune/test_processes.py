@@ -33,16 +33,16 @@ def test_a_second_process_joins_the_first_is_killed_and_a_third_goes_on(commands
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
-    first = commands.start("tune", *arguments)
+    first = commands.start("sweep.tune", *arguments)
     wait(lambda: begun() >= 2, first)
-    second = commands.start("tune", *arguments, "--resume")
+    second = commands.start("sweep.tune", *arguments, "--resume")
     wait(lambda: begun() >= 4, first, second)
     first.send_signal(signal.SIGKILL)
     first.communicate()
     out, err = second.communicate(timeout=300)
     assert second.returncode == 0, err
     assert "2 in training" in out
-    out, err = commands.run("tune", *arguments, "--resume")
+    out, err = commands.run("sweep.tune", *arguments, "--resume")
     assert "going on with trials" in err
     table = pd.read_csv(directory.table)
     assert (table["state"] == "complete").tolist() == [True] * TRIALS

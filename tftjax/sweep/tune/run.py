@@ -79,10 +79,10 @@ def tune(
         view = SearchView(trials)
         with (
             Tracking(track, directory, folder.name) as tracking,
-            progress.display(view, quiet) as display,
+            progress.display(view, quiet) as show,
         ):
             where = directory, processes[0], trials, until, points, view, tracking
-            train_batches(Setting(search, study, programs, *where), left_over, processes, display.update)
+            train_batches(Setting(search, study, programs, *where), left_over, processes, show)
             given = search.config, search.space, search.seeds
             text = results.write_results(directory, *given, study, folder.name)
             tracking.end(kept=kept_files(directory))
