@@ -230,6 +230,7 @@ def backtest(
     stride_months: int | None = None,
     train_every: int = 1,
     expanding: bool = False,
+    warm_start: bool = False,
     refit: bool = False,
     seeds: int = 1,
     directory: str | Path | None = None,
@@ -255,6 +256,7 @@ def backtest(
       stride_months: months from one test to the next; None for the test's length, so that they join up.
       train_every: number of tests that one training forecasts before the next training.
       expanding: trains on all rows before, from the first fold's on.
+      warm_start: starts each fold from the best parameters of the fold before, seed by seed.
       refit: trains each fold once more, with its validation rows, for its best epoch, in DIRECTORY-refit.
       seeds, directory, penalties and what follows: see `fit`.
 
@@ -272,9 +274,10 @@ def backtest(
     panel = _loaded(handed, config) or load_panel(config.data)
     last_test = last_test or last_whole(panel.frame.index, test_years, test_months)
     dates = folds(first_test, last_test, **lengths, expanding=expanding)
-    members = with_folds(make_plan([config], num_seeds=seeds), dates)
+    place = _place(directory)
+    members = with_folds(make_plan([config], num_seeds=seeds), dates, place if warm_start else None)
     flags = _flags(resume, overwrite, quiet, functions, track)
-    return _walk_forward(members, panel, _place(directory), refit, flags)
+    return _walk_forward(members, panel, place, refit, flags)
 
 
 def _check_counts(**counts: int | None) -> None:

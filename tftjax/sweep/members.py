@@ -95,6 +95,14 @@ def read_ended(folder: Path) -> dict[str, Ended]:
     return ended
 
 
+def sources(folder: Path, members: Sequence[Member]) -> dict[str, str]:
+    """By name of a member that starts from another one of its sweep, that one's name."""
+    inside = SweepDirectory(folder).members.resolve()
+    given = {member.name: member.config.train.init_from for member in members}
+    starts = {name: Path(start).resolve() for name, start in given.items() if start is not None}
+    return {name: start.name for name, start in starts.items() if start.parent == inside}
+
+
 def write_ended(folder: Path, part: str, ended: Mapping[str, Ended]) -> None:
     """Writes how members have ended, as far as a part knows, whole or not at all.
 

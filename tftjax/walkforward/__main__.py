@@ -56,7 +56,8 @@ def plan_of(arguments: argparse.Namespace) -> tuple[list[Member], Path]:
     from_dict({"name": name}, "--name")  # refused if it is no name of a folder
     # Configs may differ in how they scale their data: `load_data` asks whether they forecast the same.
     seeds = make_plan(arguments.config, overrides=arguments.set, num_seeds=arguments.seeds, mixed_data=True)
-    return with_folds(seeds, dates), arguments.runs / name
+    folder = arguments.runs / name
+    return with_folds(seeds, dates, folder if arguments.warm_start else None), folder
 
 
 def _add_folds(parser: argparse.ArgumentParser) -> None:
@@ -118,6 +119,12 @@ def make_parser() -> argparse.ArgumentParser:
         help="train each fold from N seeds: train.seed, train.seed + 1, ...; default: 1",
     )
     parser.add_argument(
+        "--warm-start",
+        action="store_true",
+        help="each fold starts from the best parameters of the fold before, in place of random ones: of the"
+        " same config and seed",
+    )
+    parser.add_argument(
         "--refit",
         action="store_true",
         help="then train every fold anew on its validation rows too, for the epochs that validation chose, as"
@@ -144,6 +151,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_sharing(parser, arguments, ["config", "first_test", "last_test"], ["refit"])
     if arguments.part and arguments.refit:
         parser.error("--refit needs all folds: leave it out of --part, and give it to --conclude")
+    if arguments.part and arguments.warm_start:
+        parser.error("--warm-start trains one fold after another, which --part would divide: leave one out")
 
     def command() -> None:
         # Not before the flags are known to be right, and where Ctrl-C is caught: it takes a second.
