@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from fuzz import check
 from pages import Reader, assert_shown, assert_works
-from tiny import contents, make_rows, metric_lines, run_here, write_config
+from tiny import assert_same_run, contents, make_rows, metric_lines, run_here, write_config
 
 from tftjax import compare, predict
 from tftjax.config.loading import from_dict, load
@@ -27,6 +27,7 @@ from tftjax.storage import runs
 from tftjax.sweep.__main__ import main as sweep_main
 from tftjax.sweep.plan import make_plan
 from tftjax.train.__main__ import main as train_main
+from tftjax.train.engine import MembersEngine
 from tftjax.walkforward import plan as walkforward
 from tftjax.walkforward.__main__ import main as walkforward_main
 from tftjax.walkforward.__main__ import make_parser, plan_of
@@ -270,6 +271,100 @@ def test_a_member_is_a_single_run_of_its_dates(walked, configs, tmp_path, monkey
     assert set(ours.dates.year) == {2005}
     ours, theirs = (json.loads((p / "evaluation/metrics.json").read_text()) for p in (member, single))
     assert ours["test"]["baselines"] == theirs["test"]["baselines"]
+
+
+# ---- Warm starts -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def warm(configs, shared_baselines, tmp_path_factory):
+    """The walk-forward of one of the configs, each fold from the one before."""
+    folder = tmp_path_factory.mktemp("warm")
+    run_here(walkforward_main, configs[1], *WALK, "--warm-start", "--name", "warm", "--runs", folder)
+    return folder / "warm"
+
+
+@pytest.mark.slow
+def test_a_fold_starts_from_the_best_parameters_of_the_one_before(walked, warm):
+    cold = walked[0]
+    for seed in (42, 43):
+        first, second = (f"tiny-{year}-s{seed}" for year in (2005, 2006))
+        assert_same_run(warm / "members" / first, cold / "members" / first)
+        assert not (warm / "members" / first / "init.json").exists()
+        start = json.loads((warm / "members" / second / "init.json").read_text())
+        source = runs.open_run(warm / "members" / first)
+        assert start["source"] == str(warm / "members" / first)
+        assert (start["epoch"], start["new"], start["left"]) == (source.best_epoch, [], [])
+        first_epochs = [metric_lines(folder / "members" / second)[0]["loss"] for folder in (warm, cold)]
+        assert first_epochs[0] < first_epochs[1]
+    table = pd.read_csv(warm / "folds.csv")
+    assert set(table["fold"]) == {2005, 2006}
+
+
+@pytest.mark.slow
+def test_a_warm_walk_forward_that_was_killed_ends_in_the_same_bits(warm, configs, tmp_path, monkeypatch):
+    """Killed in the last epoch of the first fold, and in the second fold's first."""
+    epoch, calls = MembersEngine.epoch, []
+
+    def killed(self, *arguments):
+        calls.append(len(arguments[0]))
+        if len(calls) in (2, 4):
+            raise KeyboardInterrupt
+        return epoch(self, *arguments)
+
+    command = [configs[1], *WALK, "--warm-start", "--name", "warm", "--runs", tmp_path]
+    monkeypatch.setattr(MembersEngine, "epoch", killed)
+    run_here(walkforward_main, *command, code=130)
+    run_here(walkforward_main, *command, "--resume", code=130)
+    run_here(walkforward_main, *command, "--resume")
+    assert calls == [2] * 6
+    for name in (path.name for path in (warm / "members").iterdir()):
+        assert_same_run(warm / "members" / name, tmp_path / "warm" / "members" / name)
+
+
+@pytest.mark.slow
+def test_a_refit_of_a_warm_walk_forward_starts_where_its_folds_started(warm, configs, tmp_path):
+    run_here(
+        walkforward_main,
+        configs[1],
+        *WALK,
+        "--warm-start",
+        "--name",
+        "warm",
+        "--runs",
+        warm.parent,
+        "--refit",
+        "--resume",
+    )
+    again = warm.parent / "warm-refit" / "members" / "tiny-2006-s42"
+    start = json.loads((again / "init.json").read_text())
+    assert start["source"] == str(warm / "members" / "tiny-2005-s42")
+
+
+def test_a_warm_start_is_a_setting_of_every_fold_but_the_first(configs):
+    members, folder = plan(configs[1], *YEARS, *SEEDS, "--warm-start", "--train-every", 2)
+    assert [member.config.train.init_from for member in members] == [
+        None,
+        None,
+        str(folder / "members" / "tiny-2004-s42"),
+        str(folder / "members" / "tiny-2004-s43"),
+    ]
+
+
+@pytest.mark.usefixtures("in_process")
+def test_warm_starts_that_are_refused(configs, tmp_path, capsys):
+    place = ["--runs", tmp_path / "runs", "--warm-start"]
+    quarters = [*YEARS, "--test-months", 3, "--last-test", "2004-06"]
+    error = fails(capsys, configs[1], *quarters, *place, "--set", "data.val_blocks=2")
+    assert "tiny-2004-04-s42: validates" in error
+    assert "that tiny-2004-01-s42, which it starts from, is trained on, such as 2003-01-" in error
+    with pytest.raises(SystemExit):
+        walkforward_main([str(configs[1]), *map(str, YEARS), "--warm-start", "--part", "1/2"])
+    assert "--warm-start trains one fold after another" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+# ---- What a walk-forward writes --------------------------------------------------------------------------
 
 
 @pytest.mark.slow
