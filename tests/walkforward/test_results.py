@@ -176,6 +176,27 @@ def test_folds_by_hand(pooled):
     assert pd.isna(table.loc[("2005", "flat"), "directional_accuracy"])  # no return but zero
 
 
+def test_each_test_of_a_training_has_its_row(folds):
+    """The second fold is tested twice, on two days and on one, and a third test has no day."""
+    several = folds[1]._replace(tests=("2006-02-01", "2006-03-03", "2006-04-01"))
+    pool = join_folds((folds[0]._replace(tests=("2005-03-01",)), several), "VIX")
+    forecasts = pooled_forecasts(pool, members())
+    table = folds_table(pool, forecasts).set_index(["fold", "forecast"])
+    assert list(table.index.unique("fold")) == ["2005", "2006-02", "2006-03"]
+    first, second = (table.loc[(test, "a, seed 1")] for test in ("2006-02", "2006-03"))
+    expected = np.mean([losses_by_hand(m, t) for m, t in [(1.0, 0.0), (4.0, 4.0)]])
+    assert first["pinball"] == pytest.approx(expected)
+    assert second["pinball"] == pytest.approx(np.mean(losses_by_hand(0.0, 0.0)))
+    assert [*first[["test_from", "test_to", "test_windows"]]] == ["2006-03-01", "2006-03-02", 2]
+    assert [*second[["test_from", "test_to", "test_windows"]]] == ["2006-03-03", "2006-03-03", 1]
+    assert first["train_from"] == second["train_from"] == "2006-03-01"
+    years = [
+        fold._replace(tests=tests)
+        for fold, tests in zip(folds, (("2005-01-01",), ("2006-01-01",) * 2), strict=True)
+    ]
+    assert list(folds_table(join_folds(years, "VIX"), forecasts)["fold"].unique()) == ["2005", "2006"]
+
+
 def walk_of(folder, pool, forecasts):
     """The walk-forward as its files hold it, all members finished but for seed 2 of b in 2006."""
     metrics = judge_all(pool, forecasts, EvaluationConfig(), 252.0)

@@ -39,6 +39,7 @@ from tftjax.walkforward.plan import (
     TEST_YEARS,
     TRAIN_YEARS,
     VAL_YEARS,
+    YEAR,
     check_history,
     folds,
     last_whole,
@@ -275,7 +276,8 @@ def backtest(
     last_test = last_test or last_whole(panel.frame.index, test_years, test_months)
     dates = folds(first_test, last_test, **lengths, expanding=expanding)
     place = _place(directory)
-    members = with_folds(make_plan([config], num_seeds=seeds), dates, place if warm_start else None)
+    start, length = place if warm_start else None, test_months or YEAR * test_years
+    members = with_folds(make_plan([config], num_seeds=seeds), dates, start, length)
     flags = _flags(resume, overwrite, quiet, functions, track)
     return _walk_forward(members, panel, place, refit, flags)
 

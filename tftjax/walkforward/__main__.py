@@ -26,6 +26,7 @@ from tftjax.walkforward.plan import (
     TEST_YEARS,
     TRAIN_YEARS,
     VAL_YEARS,
+    YEAR,
     check_history,
     folds,
     with_folds,
@@ -57,7 +58,8 @@ def plan_of(arguments: argparse.Namespace) -> tuple[list[Member], Path]:
     # Configs may differ in how they scale their data: `load_data` asks whether they forecast the same.
     seeds = make_plan(arguments.config, overrides=arguments.set, num_seeds=arguments.seeds, mixed_data=True)
     folder = arguments.runs / name
-    return with_folds(seeds, dates, folder if arguments.warm_start else None), folder
+    start = folder if arguments.warm_start else None
+    return with_folds(seeds, dates, start, arguments.test_months or YEAR * arguments.test_years), folder
 
 
 def _add_folds(parser: argparse.ArgumentParser) -> None:

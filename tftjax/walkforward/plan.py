@@ -31,13 +31,17 @@ TRAIN_YEARS, VAL_YEARS, TEST_YEARS = 10, 1, 1
 
 
 def with_folds(
-    members: Sequence[Member], dates: Sequence[SplitDates], folder: Path | None = None
+    members: Sequence[Member],
+    dates: Sequence[SplitDates],
+    folder: Path | None = None,
+    test_months: int | None = None,
 ) -> list[Member]:
     """Every member in every fold, fold after fold.
 
     Args:
       folder: the walk-forward's, for a warm start: from the second fold on, a member starts from the best
         parameters of the fold before. None: every fold is drawn by its seed.
+      test_months: months of each test of a fold; None: a fold is tested once.
     Raises:
       UserError: configs that forecast other quantiles, or a purge under which targets of two splits overlap.
     """
@@ -53,7 +57,11 @@ def with_folds(
             before = result[place - len(members)]
             raw["train"]["init_from"] = str(SweepDirectory(folder).member(before.name).path)
         config = from_dict(raw, f"member {raw['name']}")
-        result.append(Member(config.name, member.group, config, name))
+        first, stop = _number(fold.test), _number(fold.end)
+        begins = range(first, stop, test_months or stop - first)
+        result.append(
+            Member(config.name, member.group, config, name, tuple(str(_first_day(n)) for n in begins))
+        )
     return result
 
 
