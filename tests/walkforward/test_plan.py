@@ -360,9 +360,8 @@ def test_warm_starts_that_are_refused(configs, tmp_path, capsys):
     error = fails(capsys, configs[1], *quarters, *place, "--set", "data.val_blocks=2")
     assert "tiny-2004-04-s42: validates" in error
     assert "that tiny-2004-01-s42, which it starts from, is trained on, such as 2003-01-" in error
-    with pytest.raises(SystemExit):
-        walkforward_main([str(configs[1]), *map(str, YEARS), "--warm-start", "--part", "1/2"])
-    assert "--warm-start trains one fold after another" in capsys.readouterr().err
+    error = fails(capsys, configs[1], *YEARS, *place, "--part", "1/2")
+    assert "--part: tiny-2005-s42 starts from tiny-2004-s42, which another part may train" in error
     assert not (tmp_path / "runs").exists()
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 from tftjax import runtime
 from tftjax.api.arguments import Given, as_json, check_number, frames_of, make_config
 from tftjax.api.results import Backtest, LearningRates, Run, Search, Sweep
+from tftjax.config.data import SplitDates
 from tftjax.config.functions import NO_FUNCTIONS, Functions
 from tftjax.config.loading import Config
 from tftjax.data.loading import FRAME, check_no_vintages, load_panel, use_panel
@@ -249,7 +250,7 @@ def backtest(
     """Trains anew for every test year, quarter or month, and judges the forecasts of all together.
 
     Args:
-      config, data: see `fit`.
+      config, data, seeds, directory, penalties and what follows: see `fit`.
       first_test: year (2006) or month ("2006-04") in which the first test begins.
       last_test: year or month in which the last test begins; None takes the last one that the data has whole.
       train_years, val_years, test_years: years that a training learns from, that choose its epoch, that it
@@ -259,7 +260,6 @@ def backtest(
       expanding: trains on all rows before, from the first fold's on.
       warm_start: starts each fold from the best parameters of the fold before, seed by seed.
       refit: trains each fold once more, with its validation rows, for its best epoch, in DIRECTORY-refit.
-      seeds, directory, penalties and what follows: see `fit`.
 
     Raises:
       UserError: see the message.
@@ -275,11 +275,9 @@ def backtest(
     panel = _loaded(handed, config) or load_panel(config.data)
     last_test = last_test or last_whole(panel.frame.index, test_years, test_months)
     dates = folds(first_test, last_test, **lengths, expanding=expanding)
-    place = _place(directory)
-    start, length = place if warm_start else None, test_months or YEAR * test_years
-    members = with_folds(make_plan([config], num_seeds=seeds), dates, start, length)
-    flags = _flags(resume, overwrite, quiet, functions, track)
-    return _walk_forward(members, panel, place, refit, flags)
+    members, flags = make_plan([config], num_seeds=seeds), _flags(resume, overwrite, quiet, functions, track)
+    months = test_months or YEAR * test_years
+    return _walk_forward(members, dates, months, panel, _place(directory), warm_start, refit, flags)
 
 
 def _check_counts(**counts: int | None) -> None:
@@ -290,9 +288,17 @@ def _check_counts(**counts: int | None) -> None:
 
 
 def _walk_forward(
-    members: Sequence[Member], panel: Panel, place: Path, refit: bool, flags: Mapping[str, Any]
+    members: Sequence[Member],
+    dates: Sequence[SplitDates],
+    test_months: int,
+    panel: Panel,
+    place: Path,
+    warm_start: bool,
+    refit: bool,
+    flags: Mapping[str, Any],
 ) -> Backtest:
     """Trains the members of all folds, and where it is asked for those of their refits."""
+    members = with_folds(members, dates, place if warm_start else None, test_months)
     if refit:
         check_free(place, **flags)
     prepared = _sweep(members, panel, place, walk_results.conclude, flags)

@@ -38,8 +38,14 @@ def make_joint(folder: Path, members: Sequence[Member]) -> None:
     """`directories.make_joint` of a sweep's directory, for one of its parts.
 
     Raises:
-      UserError: see `directories.make_joint`; or the sweep in the directory has other members.
+      UserError: see `directories.make_joint`; or the sweep in the directory has other members, or some start
+        from others.
     """
+    for name, source in sources(folder, members).items():
+        raise UserError(
+            f"--part: {name} starts from {source}, which another part may train. Leave --part out, or what"
+            " lets members start from each other (--warm-start)."
+        )
     write, check = (partial(step, folder, members) for step in (_write_plan, _check_same))
     directories.make_joint(SweepDirectory(folder), write, check)
 

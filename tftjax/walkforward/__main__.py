@@ -153,8 +153,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_sharing(parser, arguments, ["config", "first_test", "last_test"], ["refit"])
     if arguments.part and arguments.refit:
         parser.error("--refit needs all folds: leave it out of --part, and give it to --conclude")
-    if arguments.part and arguments.warm_start:
-        parser.error("--warm-start trains one fold after another, which --part would divide: leave one out")
 
     def command() -> None:
         # Not before the flags are known to be right, and where Ctrl-C is caught: it takes a second.
