@@ -182,7 +182,7 @@ def test_each_test_of_a_training_has_its_row(folds):
     pool = join_folds((folds[0]._replace(tests=("2005-03-01",)), several), "VIX")
     forecasts = pooled_forecasts(pool, members())
     table = folds_table(pool, forecasts).set_index(["fold", "forecast"])
-    assert list(table.index.unique("fold")) == ["2005", "2006-02", "2006-03"]
+    assert list(table.index.unique("fold")) == ["2005-03", "2006-02", "2006-03"]
     first, second = (table.loc[(test, "a, seed 1")] for test in ("2006-02", "2006-03"))
     expected = np.mean([losses_by_hand(m, t) for m, t in [(1.0, 0.0), (4.0, 4.0)]])
     assert first["pinball"] == pytest.approx(expected)

@@ -276,8 +276,7 @@ def backtest(
     last_test = last_test or last_whole(panel.frame.index, test_years, test_months)
     dates = folds(first_test, last_test, **lengths, expanding=expanding)
     members, flags = make_plan([config], num_seeds=seeds), _flags(resume, overwrite, quiet, functions, track)
-    months = test_months or YEAR * test_years
-    return _walk_forward(members, dates, months, panel, _place(directory), warm_start, refit, flags)
+    return _walk_forward(members, dates, lengths, panel, _place(directory), warm_start, refit, flags)
 
 
 def _check_counts(**counts: int | None) -> None:
@@ -290,7 +289,7 @@ def _check_counts(**counts: int | None) -> None:
 def _walk_forward(
     members: Sequence[Member],
     dates: Sequence[SplitDates],
-    test_months: int,
+    lengths: Mapping[str, int | None],
     panel: Panel,
     place: Path,
     warm_start: bool,
@@ -298,6 +297,7 @@ def _walk_forward(
     flags: Mapping[str, Any],
 ) -> Backtest:
     """Trains the members of all folds, and where it is asked for those of their refits."""
+    test_months = lengths["test_months"] or YEAR * lengths["test_years"]
     members = with_folds(members, dates, place if warm_start else None, test_months)
     if refit:
         check_free(place, **flags)

@@ -35,7 +35,7 @@ class Member(NamedTuple):
     group: str
     config: Config
     fold: str = ""
-    tests: tuple[str, ...] = ()
+    tests: Sequence[str] = ()
 
 
 def make_plan(

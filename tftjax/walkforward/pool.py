@@ -63,7 +63,7 @@ class Fold(NamedTuple):
     forecasts: dict[str, Forecast]
     weights: Mapping[str, Weights] = MappingProxyType({})
     calibrated: Mapping[str, tuple[str, Forecast]] = MappingProxyType({})
-    tests: tuple[str, ...] = ()
+    tests: Sequence[str] = ()
 
 
 class Pool(NamedTuple):

@@ -228,10 +228,11 @@ def tests_of(pool: Pool) -> Iterator[tuple[str, Bool[np.ndarray, " N"], dict[str
     Of a fold that is tested several times, each test has its own dates and number of windows in the facts.
     """
     of_years = all(test[5:7] == "01" for fold in pool.folds for test in fold.tests)
+    length = len("2006") if of_years else len("2006-04")
     for place, fold in enumerate(pool.folds):
         in_fold = pool.fold == place
-        if len(fold.tests) < 2:
-            yield fold.name, in_fold, fold.facts
+        if len(fold.tests) < 2:  # none in a plan of an older version
+            yield (fold.tests[0][:length] if fold.tests else fold.name), in_fold, fold.facts
             continue
         number = pd.DatetimeIndex(fold.tests).searchsorted(pool.dates, side="right") - 1
         for test, begin in enumerate(fold.tests):
@@ -241,4 +242,4 @@ def tests_of(pool: Pool) -> Iterator[tuple[str, Bool[np.ndarray, " N"], dict[str
                     str(day.date()) for day in (pool.dates[inside].min(), pool.dates[inside].max())
                 )
                 own = {"test_from": first, "test_to": last, "test_windows": int(inside.sum())}
-                yield begin[: 4 if of_years else 7], inside, fold.facts | own
+                yield begin[:length], inside, fold.facts | own
