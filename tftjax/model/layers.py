@@ -71,7 +71,7 @@ def _mix(h: UInt32[Array, "*shape"]) -> UInt32[Array, "*shape"]:
     return h ^ (h >> 15)
 
 
-def multiply(dtype: str, product: Callable[..., Array], *factors: Float[Array, "..."]) -> Float[Array, "..."]:
+def multiply(dtype: str, product: Callable[..., Array], *factors: Float[Any, "..."]) -> Float[Array, "..."]:
     """A product of arrays that are rounded to a type before it; the result has their own type again.
 
     Args:
