@@ -15,6 +15,7 @@ from pages import Reader, assert_shown, assert_works
 from tiny import assert_same_run, contents, make_rows, metric_lines, run_here, write_config
 
 from tftjax import compare, predict
+from tftjax.api import training
 from tftjax.config.loading import from_dict, load
 from tftjax.data.loading import load_panel
 from tftjax.data.prepared import prepare as prepare_data
@@ -351,6 +352,21 @@ def test_a_warm_start_is_a_setting_of_every_fold_but_the_first(configs):
         str(folder / "members" / "tiny-2004-s43"),
     ]
     assert [member.tests for member in members[1:3]] == [("2004-01-01", "2005-01-01"), ("2006-01-01",)]
+
+
+def test_python_has_warm_starts(configs, tmp_path, monkeypatch):
+    planned, place = [], tmp_path / "walk"
+    replaced = {"_start": lambda: None, "Backtest": lambda folder: folder}
+    replaced["_sweep"] = lambda members, *_: planned.extend(members)
+    for name, stand_in in replaced.items():
+        monkeypatch.setattr(training, name, stand_in)
+    lengths = {"first_test": 2004, "last_test": 2006, "train_years": 2, "train_every": 2}
+    training.backtest(configs[1], **lengths, warm_start=True, directory=place)
+    starts = [member.config.train.init_from for member in planned]
+    assert starts == [None, str(place / "members" / "tiny-2004-s42")]
+    assert planned[0].tests == ("2004-01-01", "2005-01-01")
+    training.backtest(configs[1], **lengths, directory=place)
+    assert {member.config.train.init_from for member in planned[2:]} == {None}
 
 
 @pytest.mark.usefixtures("in_process")
