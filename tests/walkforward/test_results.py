@@ -243,6 +243,10 @@ def test_the_summary(pooled, tmp_path):
     assert "# Walk-forward: 2 folds, 5 test dates from 2005-03-01 to 2006-03-03" in text
     assert "5 dates are too few for a test" in text
     assert "- a, ensemble of 2: no verdict" in text
+    assert "From the second fold on" not in text
+    start = {"train": {"init_from": str(walk.folder / "members" / "a-2005-s1")}}
+    warm = walk.members[0]._replace(name="a-2006-s1", config=Config(name="a-2006-s1", **start))
+    assert "From the second fold on" in make_summary(walk._replace(members=[warm]), "VIX").markdown()
     assert "left out: b-2006-s2." in text
     assert "odd is left out, in fold 2006: no data." in text
     assert "Stormy: VIX on the row before" in text
