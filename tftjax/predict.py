@@ -44,7 +44,7 @@ from tftjax.data.tables.inspection import read_any
 from tftjax.data.tables.transforms import changes_to_levels, in_return_unit, to_levels
 from tftjax.data.windows import make_series, windows_alone
 from tftjax.errors import UserError, both, cut
-from tftjax.evaluate.calibration.calibrated import calibration_of, outcomes_of
+from tftjax.evaluate.calibration.calibrated import Calibration, calibration_of, outcomes_of
 from tftjax.evaluate.calibration.conformal import scores, shifted, tracked_shifts
 from tftjax.evaluate.calibration.levels import normal_scores, quantiles_at
 from tftjax.evaluate.calibration.paths import path_levels, path_ranks, shuffled
@@ -337,27 +337,36 @@ def _calibrated(seeds: Sequence[runs.Run], panel: Panel, table: pd.DataFrame, me
     Args:
       table: a row a series and step, quantiles in order.
     Raises:
-      UserError: an unknown method, or a run that was trained on its validation rows; or see
-        `calibration_of`.
+      UserError: an unknown method; or see `fitted_calibration`.
     """
     if method not in METHODS:
         raise UserError(f"conformal: found {cut(repr(method))}, expected one of {', '.join(METHODS)}.")
+    calibration, since = fitted_calibration(seeds)
+    chosen, as_of = _origin(seeds).chosen, panel.frame.index.max().date()
+    if chosen > as_of:
+        log.warning(f"calibrated by outcomes to {chosen}, after {as_of}: this is no test of it")
+    model, shifts = seeds[0].config.model, np.array(calibration.shifts)
+    names = [f"{level:g}" for level in model.quantiles]
+    values = table[names].to_numpy().reshape(-1, *shifts.shape)
+    if method == "adaptive":
+        shifts = _tracked(seeds, panel, shifts, since)
+    values = shifted(values, shifts, model.quantiles).reshape(len(table), -1)
+    return table.assign(**dict(zip(names, values.T, strict=True)))
+
+
+def fitted_calibration(seeds: Sequence[runs.Run]) -> tuple[Calibration, datetime.date]:
+    """The conformal calibration of a run, and the day after which "adaptive" follows outcomes.
+
+    Raises:
+      UserError: the run was trained on its validation rows; or see `calibration_of`.
+    """
     if seeds[0].config.data.train_on_val:
         raise UserError(
             "conformal: the run has learned from its validation rows (data.train_on_val), expected rows that"
             " it has not learned from. Take quantiles as they are, or calibrate a run without it."
         )
     origin = _origin(seeds)
-    if origin.chosen > (as_of := panel.frame.index.max().date()):
-        log.warning(f"calibrated by outcomes to {origin.chosen}, after {as_of}: this is no test of it")
-    calibration = calibration_of(origin.directory, str(origin.chosen))
-    model, shifts = seeds[0].config.model, np.array(calibration.shifts)
-    names = [f"{level:g}" for level in model.quantiles]
-    values = table[names].to_numpy().reshape(-1, *shifts.shape)
-    if method == "adaptive":
-        shifts = _tracked(seeds, panel, shifts, max(origin.chosen, origin.learned))
-    values = shifted(values, shifts, model.quantiles).reshape(len(table), -1)
-    return table.assign(**dict(zip(names, values.T, strict=True)))
+    return calibration_of(origin.directory, str(origin.chosen)), max(origin.chosen, origin.learned)
 
 
 def _tracked(
@@ -411,10 +420,12 @@ def sample_paths(
       A row a series, path and step: its date, the series' name if there are several, `path` from 1 on, and
       `value`, a return as decimal, or a level.
     Raises:
-      UserError: a number of paths that cannot be; or see `forecast_seeds`.
+      UserError: a number of paths or a seed that cannot be; or see `forecast_seeds`.
     """
     if isinstance(count, bool) or not isinstance(count, int | np.integer) or not 1 <= count <= MAX_PATHS:
         raise UserError(f"paths: found {count!r}, expected a whole number from 1 to {MAX_PATHS:,}.")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise UserError(f"seed: found {seed!r}, expected a whole number from 0 on.")
     model = seeds[0].config.model
     own_tails = model.quantile_head == "student_t" and conformal == "none"
     asked = FINE_LEVELS if own_tails else model.quantiles
@@ -755,8 +766,11 @@ def _add_what_is_made(parser: argparse.ArgumentParser) -> None:
         "--paths",
         type=int,
         metavar="N",
-        help="sample paths over the steps in place of quantiles, written to --out: each step has the"
-        " forecast's quantiles, and the steps go together as in the train rows",
+        help="sample paths over the steps in place of quantiles, as CSV: each step has the forecast's"
+        " quantiles, and the steps go together as in the train rows",
+    )
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="of --paths: the same paths every time; default: 0"
     )
     parser.add_argument(
         "--levels",
@@ -813,11 +827,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Prints or writes the quantiles of the next steps."""
     parser = make_parser()
     arguments = parser.parse_args(argv)
-    for flag in ("quantiles", "conformal", "paths", "levels"):
-        if arguments.append and getattr(arguments, flag) not in (None, False, "none"):
+    for flag, unset in (("quantiles", None), ("conformal", "none"), ("paths", None), ("levels", False)):
+        if arguments.append and getattr(arguments, flag) != unset:
             parser.error(f"--append: {NO_LOG[flag]}")
-    if arguments.paths is not None and arguments.out is None:
-        parser.error("--paths: give --out FILE, a CSV with a row a path and step")
+    if arguments.seed is not None and arguments.paths is None:
+        parser.error("--seed: draws --paths, of which there are none")
     if arguments.paths is not None and arguments.quantiles:
         parser.error("--paths: takes the place of --quantiles")
 
@@ -831,14 +845,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(f"{arguments.out} exists. Choose another file, or remove it.")
         settings, how = seeds[0].config.data, {"conformal": arguments.conformal}
         if arguments.paths is not None:
-            table = sample_paths(seeds, rows, arguments.paths, levels=arguments.levels, **how)
+            how |= {"levels": arguments.levels, "seed": arguments.seed or 0}
+            table = sample_paths(seeds, rows, arguments.paths, **how)
+            log.info(f"{counted(arguments.paths, 'path')} drawn with --seed {how['seed']}")
         else:
             table = forecast_seeds(seeds, rows, quantiles=arguments.quantiles, **how)
             table = to_levels(table, rows) if arguments.levels else table
         table = in_return_unit(table, settings)
         if arguments.append is not None:
             add_to_log(arguments.append, seeds, rows, table)
-        if arguments.out is None:
+        if arguments.out is None and arguments.paths is not None:
+            print(table.to_csv(), end="")
+        elif arguments.out is None:
             day = panel.frame.index.max().date()
             print(f"Forecast from data to {day}, {shown_as(settings, arguments.levels)}:")
             print(table.to_string(float_format=("{:.6g}" if arguments.levels else "{:+.5f}").format))
