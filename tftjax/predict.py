@@ -204,16 +204,27 @@ def _long_enough(run: runs.Run, parts: Mapping[str, Panel]) -> list[Panel]:
         for name, rows in _series_of(run)
         if name in encoding.series
     }
-    rows_of_scale = rows_needed(encoding.target_scale, encoding.scales)
+    scale = encoding.target_scale, encoding.scales
+    short_windows = model_config.fewest_rows < model_config.encoder_length
     made = run.data.panel.about.get("made", ())
     lag = max((lag_of(name) or 0 for name in made), default=0)
     fewest_rows = max(model_config.fewest_rows, lag)
     needed = {
         name: fewest_rows
         if name in trained and part.frame.index[0] <= trained[name]
-        else max(fewest_rows, rows_of_scale)
+        else max(fewest_rows, rows_needed(*scale, short_windows))
         for name, part in parts.items()
     }
+    new = [
+        name
+        for name, part in parts.items()
+        if name not in trained and needed[name] <= len(part.frame) < rows_needed(*scale)
+    ]
+    if new:
+        log.warning(
+            f"{len(new)} series with fewer than {rows_needed(*scale)} rows, whose scale ({scale[0]}) is of the"
+            f" rows that there are. Right for a new listing, else give the rows before: {', '.join(new)}"
+        )
     short = [name for name, part in parts.items() if len(part.frame) < needed[name]]
     if len(short) == len(parts):
         rows = sum(len(part.frame) for part in parts.values())

@@ -25,7 +25,7 @@ from tftjax.data.panel import make_panel
 from tftjax.data.prepared import cardinalities, prepare, target_days
 from tftjax.data.scales import target
 from tftjax.data.tables.transforms import in_return_unit
-from tftjax.data.windows import gather
+from tftjax.data.windows import gather, make_series
 from tftjax.errors import UserError
 from tftjax.evaluate.calibration.calibrated import Calibration
 from tftjax.export import FILES, export, forecast
@@ -251,6 +251,31 @@ def test_a_run_without_an_evaluation_has_no_calibration(tmp_path):
     with pytest.raises(ValueError, match=r"no calibration: .*run"):
         model(rows, ahead, "split")
     assert set(model(rows, ahead)) >= {"date", "0.5"}
+
+
+def test_a_new_listing_has_the_scale_of_the_rows_that_there_are(tmp_path, caplog):
+    """Under windows that may be short, from 20 rows on."""
+    rows, _ = parts_of(table_of("a", "b"))
+    columns = {"id": "stock", "target": "ret"}
+    data = {"dataset": "frame", "columns": columns, "target_scale": "ewma"}
+    model, train = {"min_encoder_length": 3}, {"static_dropout": 0.5}
+    run = untrained(tmp_path / "run", rows, model=model, train=train, **data)
+    new = table_of("d").iloc[-21:]
+    with caplog.at_level("WARNING"):
+        expected = predicted(run, new)
+    assert "1 series with fewer than 75 rows, whose scale (ewma) is of the rows that there are" in caplog.text
+    loader = forecast.load(export([run], tmp_path / "model"))
+    ahead = as_lists(expected.rename(columns={"series": "stock"}))
+    with pytest.warns(UserWarning, match="d: stock d not in a, b: counts as unknown"):
+        assert_same(pd.DataFrame(loader(new, ahead)), expected)
+    panel = load_panel(run.config.data, new)
+    weights = 0.94 ** np.arange(20, -1, -1)
+    sigma = np.sqrt((weights * new["ret"] ** 2).sum() / weights.sum())
+    np.testing.assert_allclose(make_series(panel, run.data.encoding).volatility[-1], sigma, rtol=1e-6)
+    with pytest.raises(UserError, match="expected at least 20 rows"):
+        predicted(run, new.iloc[2:])
+    with pytest.raises(ValueError, match="d: too few rows: found 19, expected 20"):
+        loader(new.iloc[2:], ahead)
 
 
 PANEL = {

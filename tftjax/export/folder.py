@@ -18,7 +18,7 @@ from tftjax.data.feature_sets import OF_THE_DATE
 from tftjax.data.loading import date_column
 from tftjax.data.panel import ROLES, blocks
 from tftjax.data.prepared import target_days, train_targets
-from tftjax.data.scales.target import has_scale_of_unseen
+from tftjax.data.scales.target import has_scale_of_unseen, rows_needed
 from tftjax.data.tables.transforms import TARGET_TRANSFORMS
 from tftjax.errors import UserError, both
 from tftjax.evaluate.calibration.conformal import MEMORY
@@ -133,7 +133,9 @@ def _conformal(seeds: Sequence[Run]) -> dict[str, Any]:
         asked = seeds[0].config.evaluation.conformal != "none"
         (log.warning if asked else log.info)(f"exported without a conformal calibration: {error}")
         return {"missing": str(error)}
-    return {"shifts": calibration.shifts, "since": str(since), "memory": MEMORY}
+    run, encoding = seeds[0], seeds[0].data.encoding
+    rows = max(run.config.model.encoder_length, rows_needed(encoding.target_scale, encoding.scales))
+    return {"shifts": calibration.shifts, "since": str(since), "rows": rows, "memory": MEMORY}
 
 
 def _columns(run: Run) -> dict[str, dict[str, Any]]:

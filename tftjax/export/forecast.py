@@ -147,8 +147,7 @@ def tracked(about, series, shifts, quantiles_of, together=64):
     for name, values in series.items():
         stop, begun = len(values[about["date"]]) - steps, arrays(about, name, values)[1]
         since = np.searchsorted(values[about["date"]], np.datetime64(kept["since"]), "right")
-        needed = begun + max(about["window"] - steps, about["least"])
-        windows += [(name, row) for row in range(min(max(since, needed), stop), stop + 1)]
+        windows += [(name, row) for row in range(min(max(since, begun + kept["rows"]), stop), stop + 1)]
         last.append(len(windows) - 1)
     made, known, outcome, quantiles = [], [], [], []
     for begin in range(0, len(windows), together):  # one program, however many there are

@@ -49,7 +49,8 @@ def rows_before(run: Run) -> int:
 def row_counts(run: Run) -> tuple[int, int]:
     """The number of past rows that the program takes, and of those that a forecast needs."""
     encoding, encoder_length = run.data.encoding, run.config.model.encoder_length
-    least = max(run.config.model.fewest_rows, rows_needed(encoding.target_scale, encoding.scales))
+    fewest = run.config.model.fewest_rows
+    least = max(fewest, rows_needed(encoding.target_scale, encoding.scales, fewest < encoder_length))
     most = encoder_length + scales.memory(encoding)
     return max(most, least) + rows_before(run), least
 
