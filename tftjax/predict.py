@@ -222,8 +222,8 @@ def _long_enough(run: runs.Run, parts: Mapping[str, Panel]) -> list[Panel]:
     ]
     if new:
         log.warning(
-            f"{len(new)} series with fewer than {rows_needed(*scale)} rows, whose scale ({scale[0]}) is of the"
-            f" rows that there are. Right for a new listing, else give the rows before: {', '.join(new)}"
+            f"{len(new)} series with fewer than {rows_needed(*scale)} rows, whose scale ({scale[0]}) is of"
+            f" the rows that there are. Right for a new listing, else give the rows before: {', '.join(new)}"
         )
     short = [name for name, part in parts.items() if len(part.frame) < needed[name]]
     if len(short) == len(parts):

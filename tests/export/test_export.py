@@ -14,30 +14,29 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
-from tiny import contents
+from tiny import contents, untrained
 
 import tftjax
 from tftjax import predict, runtime
-from tftjax.config.functions import Functions, source_hash
-from tftjax.config.loading import from_dict, load
+from tftjax.config.functions import Functions
+from tftjax.config.loading import load
 from tftjax.data.loading import load_panel
 from tftjax.data.panel import make_panel
-from tftjax.data.prepared import cardinalities, prepare, target_days
+from tftjax.data.prepared import target_days
 from tftjax.data.scales import target
 from tftjax.data.tables.transforms import in_return_unit
-from tftjax.data.windows import gather, make_series
+from tftjax.data.windows import make_series
 from tftjax.errors import UserError
 from tftjax.evaluate.calibration.calibrated import Calibration
 from tftjax.export import FILES, export, forecast
 from tftjax.export.__main__ import main
 from tftjax.files import write_json
-from tftjax.model.parameters import build_model, init_parameters, parameter_layout, to_tree
 from tftjax.storage import runs
 
 pytest.importorskip("flatbuffers")
 pytestmark = pytest.mark.usefixtures("in_process")
 
-E, P, ROWS = 5, 2, 211
+P, ROWS = 2, 211  # steps of an untrained run, rows of its tables
 # Reads requests from standard input, where nothing but jax, numpy and flatbuffers can be imported.
 ALONE = """
 import importlib.abc, json, sys
@@ -66,23 +65,6 @@ def alone(folder, *requests):
     )
     assert done.returncode == 0, done.stderr
     return [pd.DataFrame(table) for table in json.loads(done.stdout)]
-
-
-def untrained(directory, rows, *, functions=None, model=None, train=None, **data):
-    """A run with random parameters on a frame, or on a panel."""
-    model = {"hidden_size": 4, "encoder_length": E, "prediction_length": P, **(model or {})}
-    functions = functions or Functions()
-    hashes = {"head": {name: source_hash(one) for name, one in functions.head.items()}}
-    content = {"data": data, "model": model, "train": train or {}, "functions": hashes}
-    config = from_dict(content, "test")
-    panel = load_panel(config.data, rows) if isinstance(rows, pd.DataFrame) else rows
-    prepared = prepare(panel, config)
-    network = build_model(config, *cardinalities(panel, prepared.encoding), functions)
-    inputs, _ = gather(prepared.series, jnp.zeros(1, jnp.int32), E, P)
-    layout = parameter_layout(network, inputs)
-    vector = init_parameters(layout, 5)
-    vector += 0.3 * np.random.default_rng(6).standard_normal(vector.shape, np.float32)
-    return runs.Run(directory, config, prepared, to_tree(vector, layout), 1, functions)
 
 
 def predicted(run, frame, future=None):
