@@ -360,15 +360,16 @@ def _log_linear(
 
 def _train_rows_and_others(tasks: Sequence[Task], designs: Iterable[Design]) -> tuple[Design, list[Design]]:
     """The features before all train returns of a first step, and those before the windows of each task."""
-    of_train, before, first = None, [], 0
-    rows = [regression.rows_to_fit(task.train_rows) for task in tasks]
-    for task, design, of_task in zip(tasks, designs, rows, strict=True):
-        if of_train is None:
-            of_train = np.empty((sum(map(len, rows)), design.shape[1]))
-        of_train[first : first + len(of_task)] = design[of_task - 1]
-        before.append(design[task.target_rows[:, 0] - 1])
-        first += len(of_task)
-    return of_train, before
+    # Two arrays for all tasks: many small ones would leave holes in memory that nothing fits into.
+    rows = [regression.rows_to_fit(task.train_rows) - 1 for task in tasks]
+    windows = [task.target_rows[:, 0] - 1 for task in tasks]
+    stops, ends = (np.cumsum([len(part) for part in parts]) for parts in (rows, windows))
+    for place, design in enumerate(designs):
+        if place == 0:
+            of_train, before = (np.empty((last[-1], design.shape[1])) for last in (stops, ends))
+        of_train[stops[place] - len(rows[place]) : stops[place]] = design[rows[place]]
+        before[ends[place] - len(windows[place]) : ends[place]] = design[windows[place]]
+    return of_train, np.split(before, ends[:-1])
 
 
 def quantile_regression(task: Task) -> Forecast:

@@ -152,7 +152,7 @@ def fit(
     center = standard.sum(axis=0) / count
     standard -= center
     standard[missing] = 0.0
-    spread = np.sqrt(np.square(standard).sum(axis=0) / count)
+    spread = np.sqrt(np.einsum("rf,rf->f", standard, standard) / count)  # without an array of the squares
     spread = np.where(spread > 1e-12 * (1 + np.abs(center)), spread, 1.0)  # a constant has no weight
     standard /= spread
     found = _minimum(standard, returns / size, ridge)
