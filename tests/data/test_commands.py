@@ -34,6 +34,23 @@ def build(tmp_path, *more):
     return main(["build", *arguments, *more])
 
 
+def test_a_built_panel_has_series_of_one_s_own(tmp_path, capsys):
+    lines = "2018-01-01,2018-02-14,100", "2018-02-01,2018-03-13,130"
+    (tmp_path / "cpi.csv").write_text("\n".join(["observation_date,release_date,cpi", *lines]))
+    section = {"file": str(tmp_path / "cpi.csv"), "release": "release_date", "frequency": "monthly"}
+    content = {"data": {"series": {"cpi": section}, "start": "2018-02-20", "end": "2018-04-10"}}
+    own = tmp_path / "own.json"
+    own.write_text(json.dumps(content))
+    assert build(tmp_path, "--series", str(own), "--start", "2018-02-20", "--end", "2018-04-10") == 0
+    config = from_dict(content, "test").data
+    built = load_panel(config.model_copy(update={"dataset": str(tmp_path / "built")}))
+    assert built.frame["cpi"].unique().tolist() == [100, 130]
+    assert built.fingerprint == load_panel(config).fingerprint
+    own.write_text("{}")
+    assert build(tmp_path, "--series", str(own)) == 2
+    assert "own.json: found no data.series in it" in capsys.readouterr().err
+
+
 def own_table(rows=67):
     rng = np.random.default_rng(2)
     return pd.DataFrame(

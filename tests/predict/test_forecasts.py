@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import io
 import json
 import shutil
 from pathlib import Path
@@ -762,10 +763,26 @@ def test_paths_have_the_quantiles_of_each_step(known_run, tmp_path, capsys):
     written = pd.read_csv(out, index_col="date", parse_dates=True)
     pd.testing.assert_frame_equal(written, paths, check_freq=False, check_index_type=False)
     assert not predict.sample_paths([run], panel, 1000, seed=1).equals(paths)
-    for flags, words in (([], "give --out FILE"), (["--out", "x", "--quantiles", "0.5"], "takes the place")):
+    capsys.readouterr()
+    assert predict_main([*command, "--seed", "1"]) == 0
+    shown = capsys.readouterr()
+    assert "1,000 paths drawn with --seed 1" in shown.err
+    printed = pd.read_csv(io.StringIO(shown.out), index_col="date", parse_dates=True)
+    expected = predict.sample_paths([run], panel, 1000, seed=1)
+    pd.testing.assert_frame_equal(printed, expected, check_freq=False, check_index_type=False)
+    for flags, words in (
+        ([*command, "--quantiles", "0.5"], "takes the place"),
+        ([*command[:-1], "0", "--append", "log"], "not --paths"),
+        ([*command[:-2], "--seed", "1"], "--seed: draws --paths"),
+    ):
         with pytest.raises(SystemExit):
-            predict_main([*command, *flags])
+            predict_main(flags)
         assert words in capsys.readouterr().err
+    assert predict_main([*command[:-1], "0"]) == 2
+    assert "paths: found 0, expected a whole number from 1 to 100,000" in capsys.readouterr().err
+    for wrong in (-1, True):
+        with pytest.raises(UserError, match=r"seed: found .*, expected a whole number from 0 on"):
+            predict.sample_paths([run], panel, 3, seed=wrong)
     for wrong in (0, True, 10**6):
         with pytest.raises(UserError, match=r"paths: found .*expected a whole number from 1 to 100,000"):
             predict.sample_paths([run], panel, wrong)

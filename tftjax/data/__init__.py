@@ -19,6 +19,7 @@ __all__, __getattr__ = face(
     newest="",
     panel="Panel make_panel",
     prepared="Data prepare",
+    raw="",
     scales="",
     series="",
     splits="",

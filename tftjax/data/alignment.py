@@ -1,6 +1,6 @@
 """The day a value becomes visible: release dates, revisions, as-of join, staleness, limits of a gap."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -63,6 +63,18 @@ def snapshot(series: Observations, day: np.datetime64) -> pd.Series:
     return pd.Series(values[last], index=pd.DatetimeIndex(dates[last]).as_unit("ns"))
 
 
+def _snapshots(series: Observations, release_days: Dates) -> Iterator[pd.Series]:
+    """`snapshot` at the end of each of some ascending days, each made from the one before."""
+    dates, place = np.unique(series.dates, return_inverse=True)
+    index, values = pd.DatetimeIndex(dates).as_unit("ns"), np.full(len(dates), np.nan)
+    order, first = np.argsort(series.releases, kind="stable"), 0
+    for stop in np.searchsorted(series.releases[order], release_days, side="right"):
+        new = order[first:stop]
+        values[place[new]] = series.values[new]  # the last one of a date stays
+        known, first = ~np.isnan(values), stop
+        yield pd.Series(values[known], index=index[known])
+
+
 def first_release_of(series: Observations) -> Observations:
     """The first value published for each date."""
     first = np.append(True, series.dates[1:] != series.dates[:-1])[: len(series.dates)]
@@ -109,8 +121,10 @@ def publications(
         return released, released, column.to_numpy(np.float64)
     published: list[tuple[np.datetime64, np.datetime64, float]] = []
     newest = None
-    for day in np.unique(np.concatenate([s.releases for s in sources])):
-        column = on_dates(*(snapshot(s, day) for s in sources))
+    release_days = np.unique(np.concatenate([s.releases for s in sources]))
+    known = zip(*(_snapshots(s, release_days) for s in sources), strict=True)
+    for day, series in zip(release_days, known, strict=True):
+        column = on_dates(*series)
         if column.empty or (newest is not None and column.index[-1] < newest):
             continue
         if newest is None or column.index[-1] > newest:

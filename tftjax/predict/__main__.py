@@ -5,6 +5,7 @@ fold.
 """
 
 import argparse
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ if __name__ == "__main__":  # before the imports that take a second
 from tftjax import files, runtime
 from tftjax.data.tables.transforms import in_return_unit, to_levels
 from tftjax.errors import UserError
+from tftjax.evaluate.formatting import counted
 from tftjax.predict.forecasts import (
     METHODS,
     add_to_log,
@@ -28,6 +30,8 @@ from tftjax.predict.forecasts import (
     vintage_frames,
 )
 from tftjax.sweep.ensembles import open_runs
+
+log = logging.getLogger(__name__)
 
 # Why a log cannot hold what a flag asks for.
 NO_LOG = {
@@ -65,8 +69,11 @@ def _add_what_is_made(parser: argparse.ArgumentParser) -> None:
         "--paths",
         type=int,
         metavar="N",
-        help="sample paths over the steps in place of quantiles, written to --out: each step has the"
-        " forecast's quantiles, and the steps go together as in the train rows",
+        help="sample paths over the steps in place of quantiles, as CSV: each step has the forecast's"
+        " quantiles, and the steps go together as in the train rows",
+    )
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="of --paths: the same paths every time; default: 0"
     )
     parser.add_argument(
         "--levels",
@@ -123,11 +130,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Prints or writes the quantiles of the next steps."""
     parser = make_parser()
     arguments = parser.parse_args(argv)
-    for flag in ("quantiles", "conformal", "paths", "levels"):
-        if arguments.append and getattr(arguments, flag) not in (None, False, "none"):
+    for flag, unset in (("quantiles", None), ("conformal", "none"), ("paths", None), ("levels", False)):
+        if arguments.append and getattr(arguments, flag) != unset:
             parser.error(f"--append: {NO_LOG[flag]}")
-    if arguments.paths is not None and arguments.out is None:
-        parser.error("--paths: give --out FILE, a CSV with a row a path and step")
+    if arguments.seed is not None and arguments.paths is None:
+        parser.error("--seed: draws --paths, of which there are none")
     if arguments.paths is not None and arguments.quantiles:
         parser.error("--paths: takes the place of --quantiles")
 
@@ -141,14 +148,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(f"{arguments.out} exists. Choose another file, or remove it.")
         settings, how = seeds[0].config.data, {"conformal": arguments.conformal}
         if arguments.paths is not None:
-            table = sample_paths(seeds, rows, arguments.paths, levels=arguments.levels, **how)
+            how |= {"levels": arguments.levels, "seed": arguments.seed or 0}
+            table = sample_paths(seeds, rows, arguments.paths, **how)
+            log.info(f"{counted(arguments.paths, 'path')} drawn with --seed {how['seed']}")
         else:
             table = forecast_seeds(seeds, rows, quantiles=arguments.quantiles, **how)
             table = to_levels(table, rows) if arguments.levels else table
         table = in_return_unit(table, settings)
         if arguments.append is not None:
             add_to_log(arguments.append, seeds, rows, table)
-        if arguments.out is None:
+        if arguments.out is None and arguments.paths is not None:
+            print(table.to_csv(), end="")
+        elif arguments.out is None:
             day = panel.frame.index.max().date()
             print(f"Forecast from data to {day}, {shown_as(settings, arguments.levels)}:")
             print(table.to_string(float_format=("{:.6g}" if arguments.levels else "{:+.5f}").format))

@@ -34,7 +34,7 @@ from tftjax.data.tables.inspection import read_any
 from tftjax.data.tables.transforms import changes_to_levels
 from tftjax.data.windows import make_series, windows_alone
 from tftjax.errors import UserError, both, cut
-from tftjax.evaluate.calibration.calibrated import calibration_of, outcomes_of
+from tftjax.evaluate.calibration.calibrated import Calibration, calibration_of, outcomes_of
 from tftjax.evaluate.calibration.conformal import scores, shifted, tracked_shifts
 from tftjax.evaluate.calibration.levels import normal_scores, quantiles_at
 from tftjax.evaluate.calibration.paths import path_levels, path_ranks, shuffled
@@ -194,16 +194,27 @@ def _long_enough(run: runs.Run, parts: Mapping[str, Panel]) -> list[Panel]:
         for name, rows in _series_of(run)
         if name in encoding.series
     }
-    rows_of_scale = rows_needed(encoding.target_scale, encoding.scales)
+    scale = encoding.target_scale, encoding.scales
+    short_windows = model_config.fewest_rows < model_config.encoder_length
     made = run.data.panel.about.get("made", ())
     lag = max((lag_of(name) or 0 for name in made), default=0)
     fewest_rows = max(model_config.fewest_rows, lag)
     needed = {
         name: fewest_rows
         if name in trained and part.frame.index[0] <= trained[name]
-        else max(fewest_rows, rows_of_scale)
+        else max(fewest_rows, rows_needed(*scale, short_windows))
         for name, part in parts.items()
     }
+    new = [
+        name
+        for name, part in parts.items()
+        if name not in trained and needed[name] <= len(part.frame) < rows_needed(*scale)
+    ]
+    if new:
+        log.warning(
+            f"{len(new)} series with fewer than {rows_needed(*scale)} rows, whose scale ({scale[0]}) is of"
+            f" the rows that there are. Right for a new listing, else give the rows before: {', '.join(new)}"
+        )
     short = [name for name, part in parts.items() if len(part.frame) < needed[name]]
     if len(short) == len(parts):
         rows = sum(len(part.frame) for part in parts.values())
@@ -327,27 +338,36 @@ def _calibrated(seeds: Sequence[runs.Run], panel: Panel, table: pd.DataFrame, me
     Args:
       table: a row a series and step, quantiles in order.
     Raises:
-      UserError: an unknown method, or a run that was trained on its validation rows; or see
-        `calibration_of`.
+      UserError: an unknown method; or see `fitted_calibration`.
     """
     if method not in METHODS:
         raise UserError(f"conformal: found {cut(repr(method))}, expected one of {', '.join(METHODS)}.")
+    calibration, since = fitted_calibration(seeds)
+    chosen, as_of = _origin(seeds).chosen, panel.frame.index.max().date()
+    if chosen > as_of:
+        log.warning(f"calibrated by outcomes to {chosen}, after {as_of}: this is no test of it")
+    model, shifts = seeds[0].config.model, np.array(calibration.shifts)
+    names = [f"{level:g}" for level in model.quantiles]
+    values = table[names].to_numpy().reshape(-1, *shifts.shape)
+    if method == "adaptive":
+        shifts = _tracked(seeds, panel, shifts, since)
+    values = shifted(values, shifts, model.quantiles).reshape(len(table), -1)
+    return table.assign(**dict(zip(names, values.T, strict=True)))
+
+
+def fitted_calibration(seeds: Sequence[runs.Run]) -> tuple[Calibration, datetime.date]:
+    """The conformal calibration of a run, and the day after which "adaptive" follows outcomes.
+
+    Raises:
+      UserError: the run was trained on its validation rows; or see `calibration_of`.
+    """
     if seeds[0].config.data.train_on_val:
         raise UserError(
             "conformal: the run has learned from its validation rows (data.train_on_val), expected rows that"
             " it has not learned from. Take quantiles as they are, or calibrate a run without it."
         )
     origin = _origin(seeds)
-    if origin.chosen > (as_of := panel.frame.index.max().date()):
-        log.warning(f"calibrated by outcomes to {origin.chosen}, after {as_of}: this is no test of it")
-    calibration = calibration_of(origin.directory, str(origin.chosen))
-    model, shifts = seeds[0].config.model, np.array(calibration.shifts)
-    names = [f"{level:g}" for level in model.quantiles]
-    values = table[names].to_numpy().reshape(-1, *shifts.shape)
-    if method == "adaptive":
-        shifts = _tracked(seeds, panel, shifts, max(origin.chosen, origin.learned))
-    values = shifted(values, shifts, model.quantiles).reshape(len(table), -1)
-    return table.assign(**dict(zip(names, values.T, strict=True)))
+    return calibration_of(origin.directory, str(origin.chosen)), max(origin.chosen, origin.learned)
 
 
 def _tracked(
@@ -401,10 +421,12 @@ def sample_paths(
       A row a series, path and step: its date, the series' name if there are several, `path` from 1 on, and
       `value`, a return as decimal, or a level.
     Raises:
-      UserError: a number of paths that cannot be; or see `forecast_seeds`.
+      UserError: a number of paths or a seed that cannot be; or see `forecast_seeds`.
     """
     if isinstance(count, bool) or not isinstance(count, int | np.integer) or not 1 <= count <= MAX_PATHS:
         raise UserError(f"paths: found {count!r}, expected a whole number from 1 to {MAX_PATHS:,}.")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise UserError(f"seed: found {seed!r}, expected a whole number from 0 on.")
     model = seeds[0].config.model
     own_tails = model.quantile_head == "student_t" and conformal == "none"
     asked = FINE_LEVELS if own_tails else model.quantiles

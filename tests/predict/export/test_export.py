@@ -14,20 +14,21 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
-from tiny import contents
+from tiny import contents, untrained
 
 import tftjax
 from tftjax import predict, runtime
-from tftjax.config.functions import Functions, source_hash
-from tftjax.config.loading import from_dict, load
+from tftjax.config.functions import Functions
+from tftjax.config.loading import load
 from tftjax.data.loading import load_panel
 from tftjax.data.panel import make_panel
-from tftjax.data.prepared import cardinalities, prepare
+from tftjax.data.prepared import target_days
 from tftjax.data.scales import target
 from tftjax.data.tables.transforms import in_return_unit
-from tftjax.data.windows import gather
+from tftjax.data.windows import make_series
 from tftjax.errors import UserError
-from tftjax.model.parameters import build_model, init_parameters, parameter_layout, to_tree
+from tftjax.evaluate.calibration.calibrated import Calibration
+from tftjax.files import write_json
 from tftjax.predict.export import forecast
 from tftjax.predict.export.__main__ import main
 from tftjax.predict.export.folder import FILES, export
@@ -36,7 +37,7 @@ from tftjax.storage import runs
 pytest.importorskip("flatbuffers")
 pytestmark = pytest.mark.usefixtures("in_process")
 
-E, P, ROWS = 5, 2, 211
+P, ROWS = 2, 211  # steps of an untrained run, rows of its tables
 # Reads requests from standard input, where nothing but jax, numpy and flatbuffers can be imported.
 ALONE = """
 import importlib.abc, json, sys
@@ -65,23 +66,6 @@ def alone(folder, *requests):
     )
     assert done.returncode == 0, done.stderr
     return [pd.DataFrame(table) for table in json.loads(done.stdout)]
-
-
-def untrained(directory, rows, *, functions=None, model=None, train=None, **data):
-    """A run with random parameters on a frame, or on a panel."""
-    model = {"hidden_size": 4, "encoder_length": E, "prediction_length": P, **(model or {})}
-    functions = functions or Functions()
-    hashes = {"head": {name: source_hash(one) for name, one in functions.head.items()}}
-    content = {"data": data, "model": model, "train": train or {}, "functions": hashes}
-    config = from_dict(content, "test")
-    panel = load_panel(config.data, rows) if isinstance(rows, pd.DataFrame) else rows
-    prepared = prepare(panel, config)
-    network = build_model(config, *cardinalities(panel, prepared.encoding), functions)
-    inputs, _ = gather(prepared.series, jnp.zeros(1, jnp.int32), E, P)
-    layout = parameter_layout(network, inputs)
-    vector = init_parameters(layout, 5)
-    vector += 0.3 * np.random.default_rng(6).standard_normal(vector.shape, np.float32)
-    return runs.Run(directory, config, prepared, to_tree(vector, layout), 1, functions)
 
 
 def predicted(run, frame, future=None):
@@ -189,8 +173,92 @@ def test_short_windows_and_inputs_made_by_their_names(tmp_path):
         assert_same(table, expected)
     with pytest.raises(UserError, match=r"found 3 rows .*, a lag of 4 rows, .*: expected at least 4 rows"):
         predicted(run, rows.iloc[-7:])
-    with pytest.raises(ValueError, match="too few rows, expected 3"):
+    with pytest.raises(ValueError, match="rows: too few rows: found 2, expected 3"):
         forecast.load(folder)(as_lists(rows.iloc[-6:]), as_lists(forecasts[0][["date"]]))
+
+
+def test_known_numbers_that_are_missing(tmp_path):
+    """In rows, in the future, and of a lag at the steps that it does not reach."""
+    columns = {"target": "ret", "observed": ["vix"], "known_real": ["fee", "lag_1"]}
+    rows = table_of("a").drop(columns=["stock", "phase", "sector", "flow"])
+    rows.loc[rows.index % 5 == 1, "fee"] = np.nan
+    given, ahead = rows[:-P], rows[-P:].assign(fee=[0.1, np.nan])
+    data = {"dataset": "frame", "columns": columns, "missing_known": "mask"}
+    run = untrained(tmp_path / "run", given, **data)
+    folder = export([run], tmp_path / "model")
+    futures = ahead, ahead.assign(fee=[0.1, 0.1])
+    forecasts = [predicted(run, given, future[["date", "fee"]]) for future in futures]
+    assert np.abs(forecasts[0].iloc[:, 1:] - forecasts[1].iloc[:, 1:]).to_numpy().max() > 1e-4
+    tables = alone(folder, *([as_lists(given), as_lists(future)] for future in futures))
+    for table, expected in zip(tables, forecasts, strict=True):
+        assert_same(table, expected)
+
+
+@pytest.mark.parametrize("transform", ["none", "return"])
+def test_calibrated_as_predict_calibrates(transform, tmp_path):
+    """Two series, of which one ends earlier, and two steps: outcomes of a day move both series' shifts."""
+    rows = table_of("a", "b").drop(columns=["fee", "phase", "sector"])
+    if transform == "return":
+        rows["ret"] = rows.groupby("stock")["ret"].transform(lambda part: 50 * np.exp(part.cumsum()))
+    rows = rows[(rows["stock"] == "a") | (rows["date"] < rows["date"].max() - pd.Timedelta(days=9))]
+    columns = {"id": "stock", "target": "ret", "observed": ["vix"]}
+    data = {"dataset": "frame", "columns": columns, "target_scale": "ewma", "target_transform": transform}
+    run = untrained(tmp_path / "run", rows, **data)
+    levels = run.config.model.quantiles
+    shifts = np.linspace(-0.4, 0.5, P * len(levels)).reshape(P, -1)
+    until = str(target_days(run.data.panel, run.data.blocks, "val")[-1])
+    kept = Calibration("split", list(levels), 50, until, shifts.tolist())
+    (run.directory / "evaluation").mkdir(parents=True)
+    write_json(run.directory / "evaluation" / "conformal.json", kept._asdict())
+    val = {"date": until, "split": "val", "series": "a", "step": [1, 2], "actual": 0.0}
+    val = pd.DataFrame(val | {f"{level:g}": level for level in levels})
+    val.to_csv(run.directory / "evaluation" / "predictions.csv", index=False)
+    model = forecast.load(export([run], tmp_path / "model"))
+    panel, given = predict.load_rows(run, rows, None), as_lists(rows[["date", "stock", "ret", "vix"]])
+    tables = {
+        how: predict.forecast_seeds([run], panel, conformal=how) for how in ("none", "split", "adaptive")
+    }
+    for how, expected in tables.items():
+        ahead = as_lists(expected.reset_index(names="date").rename(columns={"series": "stock"}))
+        assert_same(pd.DataFrame(model(given, ahead, how)), expected.reset_index(names="date"))
+    for one, other in (("none", "split"), ("split", "adaptive")):  # the comparison can fail
+        assert np.abs(tables[one].iloc[:, 1:] - tables[other].iloc[:, 1:]).to_numpy().max() > 1e-4
+    with pytest.raises(ValueError, match="conformal: found 'spilt', expected one of none, split, adaptive"):
+        model(given, ahead, "spilt")
+
+
+def test_a_run_without_an_evaluation_has_no_calibration(tmp_path):
+    rows = table_of("a")
+    run = untrained(tmp_path / "run", rows, dataset="frame", columns={"target": "ret"})
+    model, ahead = forecast.load(export([run], tmp_path / "model")), {"date": ["2019-10-23", "2019-10-24"]}
+    with pytest.raises(ValueError, match=r"no calibration: .*run"):
+        model(rows, ahead, "split")
+    assert set(model(rows, ahead)) >= {"date", "0.5"}
+
+
+def test_a_new_listing_has_the_scale_of_the_rows_that_there_are(tmp_path, caplog):
+    """Under windows that may be short, from 20 rows on."""
+    rows, _ = parts_of(table_of("a", "b"))
+    columns = {"id": "stock", "target": "ret"}
+    data = {"dataset": "frame", "columns": columns, "target_scale": "ewma"}
+    model, train = {"min_encoder_length": 3}, {"static_dropout": 0.5}
+    run = untrained(tmp_path / "run", rows, model=model, train=train, **data)
+    new = table_of("d").iloc[-21:]
+    with caplog.at_level("WARNING"):
+        expected = predicted(run, new)
+    assert "1 series with fewer than 75 rows, whose scale (ewma) is of the rows that there are" in caplog.text
+    loader = forecast.load(export([run], tmp_path / "model"))
+    ahead = as_lists(expected.rename(columns={"series": "stock"}))
+    with pytest.warns(UserWarning, match="d: stock d not in a, b: counts as unknown"):
+        assert_same(pd.DataFrame(loader(new, ahead)), expected)
+    panel = load_panel(run.config.data, new)
+    weights = 0.94 ** np.arange(20, -1, -1)
+    sigma = np.sqrt((weights * new["ret"] ** 2).sum() / weights.sum())
+    np.testing.assert_allclose(make_series(panel, run.data.encoding).volatility[-1], sigma, rtol=1e-6)
+    with pytest.raises(UserError, match="expected at least 20 rows"):
+        predicted(run, new.iloc[2:])
+    with pytest.raises(ValueError, match="d: too few rows: found 19, expected 20"):
+        loader(new.iloc[2:], ahead)
 
 
 PANEL = {
@@ -291,7 +359,7 @@ def test_the_command_on_a_run_of_a_ready_made_feature_set(trained, exported, cap
     (table,) = alone(exported, [as_lists(rows), FUTURE])
     expected = predict.predict(runs.open_run(trained.directory), load_panel(load(trained.config).data))
     assert_same(table, expected.reset_index(names="date"))
-    assert len((exported / "forecast.py").read_text().splitlines()) < 100
+    assert len((exported / "forecast.py").read_text().splitlines()) < 200
     about = json.loads((exported / "model.json").read_text())
     assert about["platforms"] == ["cpu", "cuda"]
     assert about["columns"]["SP500_Returns"] == {
@@ -363,7 +431,7 @@ def test_damaged_and_foreign_files(exported, tmp_path, name, change):
         (lambda rows: rows[::-1], "expected ascending ones, and 1 in the future"),
         (lambda rows: rows.assign(date="2003-01-01"), "expected ascending"),
         (lambda rows: rows.assign(AAA_Yield=np.inf), "no finite quantiles"),
-        (lambda rows: rows[:4], "too few rows, expected 5 complete ones"),
+        (lambda rows: rows[:4], "^rows: too few rows: found 4, expected 5 complete ones"),
         (lambda rows: rows.assign(SP500_Returns=rows["SP500_Returns"] * 100), "times training's spread"),
         (
             lambda rows: rows.assign(AAA_Yield=rows["AAA_Yield"].where(rows.index != 317)),
@@ -454,11 +522,12 @@ def test_a_category_is_the_same_as_number_and_as_text(tmp_path):
     expected, levels = model(given, ahead), [f"{level:g}" for level in run.config.model.quantiles]
     as_one = predicted(run, rows[:-P], rows[-P:])
     np.testing.assert_allclose(pd.DataFrame(expected)[levels], as_one[levels], rtol=0, atol=1e-6)
-    for form in (float, np.float32, str, " {} ".format):
+    for form in (float, np.float32, str, " {} ".format, "{}.0".format):
         assert model(given, ahead | {"phase": [form(one) for one in ahead["phase"]]}) == expected
         assert model(given | {"phase": [form(one) for one in given["phase"]]}, ahead) == expected
-    for unknown in (9, 1.5, "9", "1.0", "None"):  # the comparison can fail
-        assert model(given, ahead | {"phase": [unknown] * P}) != expected
+    for unknown in (9, 1.5, "9", "None"):  # the comparison can fail
+        with pytest.warns(UserWarning, match=rf"rows: phase {unknown} not in 1, 2, 3: counts as unknown"):
+            assert model(given, ahead | {"phase": [unknown] * P}) != expected
     for cell in (None, np.nan, pd.NA, pd.NaT, "", " ", {"phase": 1}, [1]):
         with pytest.raises(ValueError, match="future: phase: found "):
             model(given, ahead | {"phase": [1, cell]})
@@ -473,7 +542,7 @@ def test_a_series_is_the_same_as_number_and_as_text(tmp_path):
     model = forecast.load(export([run], tmp_path / "model"))
     given, ahead = (as_lists(part[["date", "ret", "stock"]]) for part in parts_of(rows))
     expected = model(given, ahead)
-    assert expected["series"] == ["11.0", "11.0", "7.0", "7.0"]  # as `predict` names them
+    assert expected["series"] == ["11", "11", "7", "7"]  # as `predict` names them
     assert model(given, ahead | {"stock": [f" {one} " for one in ahead["stock"]]}) == expected
     with pytest.raises(ValueError, match="rows: stock: found None"):
         model(given | {"stock": [None, *given["stock"][1:]]}, ahead)
@@ -486,8 +555,8 @@ def test_series_and_categories_that_training_did_not_have(tmp_path):
     model = forecast.load(export([run], tmp_path / "model"))
     given, ahead = parts_of(table_of("a"))
     for message, changed, future in (
-        ("c: stock not in a, b", given.assign(stock="c"), ahead.assign(stock="c")),
-        ("a: sector not in food, oil", given.assign(sector="tech"), ahead),
+        ("c: stock c not in a, b", given.assign(stock="c"), ahead.assign(stock="c")),
+        ("a: sector tech not in food, oil", given.assign(sector="tech"), ahead),
         ("no column 'fee'", given, ahead.drop(columns="fee")),
         ("dates of a: expected ascending ones, and 2 in the future", given, ahead.assign(stock="b")),
         ("expected ascending ones, and 2 in the future", given, ahead[:1]),

@@ -273,11 +273,26 @@ def check_size(
 def parse_categories(
     where: Path | str, column: str, cells: list[str], place: Place = LINES, *, optional: bool = False
 ) -> list[str | None]:
-    """The cells as they are; UserError names the first row with an empty one, if none is `optional`."""
+    """The cells as categories; UserError names the first row with an empty one, if none is `optional`."""
     if not (optional or all(cells)):
         row = cells.index("")
         raise no_category(where, place(row), column, repr(cells[row]))
-    return [sys.intern(cell) if cell else None for cell in cells]  # a category stands in many rows
+    return categories(cells)
+
+
+def categories(words: list[str]) -> list[str | None]:
+    """Each word's category, None of an empty one.
+
+    A whole number is written without a point: whether 1 is 1.0 depends on what wrote the table, and on
+    whether another cell is missing or has a fraction.
+
+    >>> categories(["low", "3.0", "3.5", "3", ""])
+    ['low', '3', '3.5', '3', None]
+    """
+    whole = re.compile(r"(-?(0|[1-9]\d*))\.0+")
+    # A category stands in many rows.
+    found = {word: sys.intern(whole.sub(r"\1", word) if whole.fullmatch(word) else word) for word in {*words}}
+    return [found[word] or None for word in words]
 
 
 def no_category(where: Path | str, place: str, column: str, cell: str) -> UserError:

@@ -192,11 +192,20 @@ def scale_of(target_scale: str) -> TargetScale:
     return TARGET_SCALES[target_scale.partition(":")[0]]
 
 
-def rows_needed(target_scale: str, parameters: Sequence[Mapping[str, Any]]) -> int:
-    """Number of past rows after which the scale, and the features beside it, forget where the data begin."""
+def rows_needed(
+    target_scale: str, parameters: Sequence[Mapping[str, Any]], short_windows: bool = False
+) -> int:
+    """Number of past rows after which the scale, and the features beside it, forget where the data begin.
+
+    Args:
+      short_windows: whether a series with few rows counts as one that has just begun, whose rows are all that
+        there are. Its "ewma" is then that of the same rows in training: a mean of those that there are.
+    """
     if target_scale == "none":
         return 1
     features = TARGET_SCALES["ewma"].rows if any(FEATURES in one for one in parameters) else 1
+    if target_scale == "ewma" and short_windows and features == 1:
+        return EWMA_BURN_IN
     return max(scale_of(target_scale).rows, features)
 
 

@@ -14,8 +14,9 @@ def make_parser() -> argparse.ArgumentParser:
         "export",
         """
         Writes a trained model into a folder that needs no tftjax: the forecast from raw rows to quantiles as
-        a StableHLO program for CPU and CUDA, a JSON of its columns and units, and a loader that needs jax,
-        numpy and flatbuffers. Of a sweep, --config NAME takes the mean of that config's seeds.
+        a StableHLO program for CPU and CUDA, a JSON of its columns, units and conformal calibration, and a
+        loader that needs jax, numpy and flatbuffers. Of a sweep, --config NAME takes the mean of that
+        config's seeds.
         """,
         "runs/balanced_01 --out model",
     )

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import json
+import logging
 import shutil
 from collections.abc import Sequence
 from importlib import metadata
@@ -17,13 +18,16 @@ from tftjax.data.feature_sets import OF_THE_DATE
 from tftjax.data.loading import date_column
 from tftjax.data.panel import ROLES, blocks
 from tftjax.data.prepared import target_days, train_targets
-from tftjax.data.scales.target import has_scale_of_unseen
+from tftjax.data.scales.target import has_scale_of_unseen, rows_needed
 from tftjax.data.tables.transforms import TARGET_TRANSFORMS
 from tftjax.errors import UserError, both
+from tftjax.evaluate.calibration.conformal import MEMORY
 from tftjax.predict.export import program, scales
-from tftjax.predict.forecasts import shown_as
+from tftjax.predict.forecasts import fitted_calibration, shown_as
 from tftjax.storage import directories
 from tftjax.storage.runs import Run
+
+log = logging.getLogger(__name__)
 
 PROGRAM, ABOUT, LOADER = FILES = "program.bin", "model.json", "forecast.py"
 
@@ -51,11 +55,6 @@ def export(seeds: Sequence[Run], directory: Path, *, overwrite: bool = False) ->
         raise UserError(f"{directory}: exists, and has {', '.join(other or there)}. {advice}")
     for run in seeds:
         scales.check_exported(run.data.encoding)
-        if run.data.whole.masks_known:
-            raise UserError(
-                "data.missing_known: found 'mask', which cannot be exported: a program needs all values of"
-                " known columns. Train with 'refuse', or forecast with tftjax predict."
-            )
     serialized, about = program.export_program(seeds), description(seeds)
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode() + serialized).hexdigest()
     directories.make(directory)
@@ -74,7 +73,8 @@ def description(seeds: Sequence[Run]) -> dict[str, Any]:
     history, least = program.row_counts(run)
     columns, date = _columns(run), date_column(config.data)
     reals = [name for name, column in columns.items() if "values" not in column]
-    changes = int(panel.about.get("target_transform", "none") in program.CHANGES)
+    transform = panel.about.get("target_transform", "none")
+    changes = int(transform in program.CHANGES)
     unit = 100.0 if config.data.return_unit == "percent" else 1.0
     targets = np.concatenate([*train_targets(run.data.panel, run.data.blocks).values()])
     trained = max(day for one in seeds for day in target_days(one.data.panel, one.data.blocks, "train"))
@@ -112,13 +112,30 @@ def description(seeds: Sequence[Run]) -> dict[str, Any]:
         "lags": program.lags(panel),
         "calendar": scales.needs_calendar(encoding),
         "changes": changes,
+        "transform": transform,
         "lead": program.rows_before(run),
         "window": config.model.encoder_length + config.model.prediction_length,
         "encoder_length": config.model.fewest_rows,
         "history": history,
         "least": least,
         "spread": None if changes else float(targets.std()) * unit,
+        "conformal": _conformal(seeds),
+        "paths": "Sample paths (tftjax predict --paths) need the run and the package: they take the order of"
+        " its train rows.",
     }
+
+
+def _conformal(seeds: Sequence[Run]) -> dict[str, Any]:
+    """The conformal calibration of `predict`, or why there is none; JSON."""
+    try:
+        calibration, since = fitted_calibration(seeds)
+    except UserError as error:
+        asked = seeds[0].config.evaluation.conformal != "none"
+        (log.warning if asked else log.info)(f"exported without a conformal calibration: {error}")
+        return {"missing": str(error)}
+    run, encoding = seeds[0], seeds[0].data.encoding
+    rows = max(run.config.model.encoder_length, rows_needed(encoding.target_scale, encoding.scales))
+    return {"shifts": calibration.shifts, "since": str(since), "rows": rows, "memory": MEMORY}
 
 
 def _columns(run: Run) -> dict[str, dict[str, Any]]:
@@ -136,7 +153,8 @@ def _columns(run: Run) -> dict[str, dict[str, Any]]:
         columns[name] = {
             "role": "target" if name == panel.target else roles[name].partition("_")[0],
             "unit": f"{unit}, {return_unit}" if unit == "return" else unit,
-            "missing": program.may_miss(run) and name in panel.observed[1:] and name not in always,
+            "missing": (program.may_miss(run) and name in panel.observed[1:] and name not in always)
+            or (panel.masks_known and name in panel.known_real),
         }
     if TARGET_TRANSFORMS[panel.about.get("target_transform", "none")].undo is not None:
         columns[panel.target]["unit"] = "levels, of which the changes are forecast"

@@ -49,7 +49,8 @@ def rows_before(run: Run) -> int:
 def row_counts(run: Run) -> tuple[int, int]:
     """The number of past rows that the program takes, and of those that a forecast needs."""
     encoding, encoder_length = run.data.encoding, run.config.model.encoder_length
-    least = max(run.config.model.fewest_rows, rows_needed(encoding.target_scale, encoding.scales))
+    fewest = run.config.model.fewest_rows
+    least = max(fewest, rows_needed(encoding.target_scale, encoding.scales, fewest < encoder_length))
     most = encoder_length + scales.memory(encoding)
     return max(most, least) + rows_before(run), least
 
@@ -178,13 +179,15 @@ def _series(
         volatility = flat(jnp.exp(columns[LOG_SCALE])).astype(jnp.float32)
     of_past = _stacked([flat(values) for values in observed.values()], flat(target))
     missing = jnp.isnan(of_past)
+    known_real = _stacked([flat(scaled(name)) for name in panel.known_real], flat(target))
+    unknown = jnp.isnan(known_real)
     num_seen, num_known = len(panel.observed_categorical), len(panel.known_categorical)
     by_row = codes.transpose(2, 0, 1).reshape(-1, target.size)
     # A category is there or unknown: the loader takes no row without one.
     absent = jnp.concatenate([missing, jnp.zeros((num_seen, target.size), bool)])
     return Series(
         observed=jnp.where(missing, jnp.float32(0.0), of_past),
-        known_real=_stacked([flat(scaled(name)) for name in panel.known_real], flat(target)),
+        known_real=jnp.where(unknown, jnp.float32(0.0), known_real),
         known_categorical=by_row[num_seen : num_seen + num_known],
         static_real=_stacked([scaled(name)[:, -1] for name in panel.static_real], target[:, -1]),
         static_categorical=codes[:, -1, num_seen + num_known :].T,
@@ -200,6 +203,8 @@ def _series(
         if encoding.classical
         else None,
         relative=run.data.series.relative,
+        known_present=~unknown if panel.masks_known and panel.known_real else None,
+        known_until=run.data.series.known_until,
         observed_categorical=by_row[:num_seen] if num_seen else None,
     )
 
