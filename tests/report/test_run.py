@@ -665,7 +665,9 @@ def test_a_sweep_is_ranked_on_validation_and_says_so(swept, capsys):
     assert "the ensemble of control, first on validation; it beats" in found.text
     # 1.9 and 2.1: the standard error of their mean is 0.1; their t interval reaches 12.706 times as far.
     assert found.row("control, 2 seeds")[1] == "2.0000 ± 0.1000"
-    assert "validation rows, 1e-3, mean over seeds [95 % t interval]: 2.0000 [0.7294, 3.2706];" in found.text
+    assert (
+        "validation rows, 1e-3, mean over 2 seeds [95 % t interval]: 2.0000 [0.7294, 3.2706];" in found.text
+    )
     headings = [row[0] for row in found.rows]
     assert headings.index("control, 2 seeds") < headings.index("weak, 2 seeds")
     # On test too, where weak is the better one.

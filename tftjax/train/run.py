@@ -244,8 +244,8 @@ def train(
             tracking.end(config.name, kept_files(RunDirectory(directory)))
     if not quiet:
         folder = RunDirectory(directory).evaluation.path
-        epoch_text = wrapped(_epoch_text(outcome, config.train))
-        print(f"\n{summary(evaluated.metrics)}\n\n{epoch_text}\nevaluation in {folder}")
+        epoch_text = _epoch_text(outcome, config.train)
+        print(f"\n{summary(evaluated.metrics, [epoch_text, f'evaluation in {folder}'])}")
     return evaluated.metrics
 
 

@@ -103,7 +103,9 @@ def test_a_volatility_is_no_price(name):
 
 
 MONTHS = pd.date_range("2019-01-01", periods=60, freq="MS")
-FIRST = pd.DataFrame({"observation": MONTHS, "release": MONTHS + pd.Timedelta(days=44), "value": RETURNS[:60]})
+FIRST = pd.DataFrame(
+    {"observation": MONTHS, "release": MONTHS + pd.Timedelta(days=44), "value": RETURNS[:60]}
+)
 
 
 @pytest.mark.parametrize(

@@ -242,7 +242,7 @@ def _refuse_vintages(frame: pd.DataFrame, value: str) -> None:
         if (pairs["release"] >= pairs["date"]).all() and (revised or RELEASE_NAMES.search(str(release))):
             section = {"file": "FILE", "date": date, "value": value, "release": release}
             raise UserError(
-                f"found dates in {date!r} and {release!r} and values in {value!r}: a series with release dates,"
+                f"found dates in {date!r} and {release!r}, values in {value!r}: a series with release dates,"
                 " which joins a table with a row a day and the target, and is none itself. Begin with that"
                 ' table (tftjax init), then add to "data" of its config: '
                 f'"series": {{"NAME": {json.dumps(section)}}}; in Python vintages={{"NAME": frame}}, with the'

@@ -257,8 +257,8 @@ def _check_raw(table: Table, expected: list[str], header: list[str]) -> None:
     )
     if not set(expected[1:]) & set(header):
         raise UserError(
-            f"{table.where}, {table.header}: found {listed(header)}, and none of the columns that are expected"
-            f" without data.columns, those of raw series: {', '.join(expected[1:])}. {own}"
+            f"{table.where}, {table.header}: found {listed(header)}, and none of the columns expected without"
+            f" data.columns, those of raw series: {', '.join(expected[1:])}. {own}"
         )
     try:
         _unclaimed(table, expected, header)
