@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -443,21 +443,38 @@ def chosen_steps(train: TrainConfig, directory: Path, best_epoch: int, windows: 
     }
 
 
-def check_same_config(config: Config, run: runs.Run) -> None:
-    """Refuses a config that is not the run's, but for what has no part in its parameters.
+def check_same_settings(config: Config, run: runs.Run, given: Collection[str]) -> None:
+    """Refuses settings that were given and are not the run's; says in which others a config differs from it.
+
+    What has no part in the run's parameters may differ.
+
+    Args:
+      config: the config as it is now, with what was given.
+      given: dotted keys of settings, or sections, that were given beside the config's file.
 
     Raises:
-      UserError: names the settings that differ.
+      UserError: names the settings that contradict the run's.
     """
-    changed = [
-        f"\n  {key}: the run has {old!r}, now {new!r}"
+    changed = {
+        key: f"\n  {key}: the run has {old!r}, now {new!r}"
         for key, old, new in changed_keys(run.config, with_own_spread(config, run.data))
         if key not in runs.RAISABLE and not runs.has_no_part(key, old, new)
+    }
+    # An override may name a part of a section that is compared whole.
+    refused = [
+        words
+        for key, words in changed.items()
+        if any(f"{name}.".startswith(f"{key}.") or f"{key}.".startswith(f"{name}.") for name in given)
     ]
-    if changed:
+    if refused:
         raise UserError(
-            f"{run.directory}: was trained with another config:{''.join(changed)}\n"
-            "Give the run's own config, or train this one first."
+            f"{run.directory}: was trained with other settings:{''.join(refused)}\n"
+            "Leave them out, as a final fit takes the run's, or train with them first."
+        )
+    if changed:
+        log.warning(
+            f"{run.directory} was trained with other settings than the config has; the run's are taken:"
+            f"{''.join(changed.values())}"
         )
 
 
