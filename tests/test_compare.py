@@ -183,7 +183,7 @@ def test_bad_input(tmp_path, capsys):
     assert compare.main([str(a), str(tmp_path / "shorts")]) == 2
     assert "shorts: not a run: no such folder (in" in capsys.readouterr().err
     assert compare.main([str(a), str(tmp_path / "empty")]) == 2
-    assert "predictions.csv: missing. Make it: python -m tftjax.evaluate" in capsys.readouterr().err
+    assert "predictions.csv: missing. Make it: tftjax evaluate" in capsys.readouterr().err
     assert compare.main([str(short), str(short)]) == 2
     captured = capsys.readouterr()
     assert "found 29 dates, expected at least 30: too few for a test" in captured.err

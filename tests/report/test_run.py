@@ -533,10 +533,10 @@ def test_bad_input(trained, tmp_path, capsys):
         assert report_main([str(run)]) == 2
         error = capsys.readouterr().err
         assert f"{name}: cannot be read" in error
-        assert f"python -m tftjax.evaluate {run}" in error
+        assert f"tftjax evaluate {run}" in error
         (run / "evaluation" / name).unlink()
         assert report_main([str(run)]) == 2
-        assert f"python -m tftjax.evaluate {run}" in capsys.readouterr().err
+        assert f"tftjax evaluate {run}" in capsys.readouterr().err
         (run / "evaluation" / name).write_bytes(kept)
     change(run / "evaluation" / "metrics.json", lambda metrics: metrics["val"].pop("trading"))
     assert report_main([str(run)]) == 2
@@ -652,7 +652,7 @@ def test_warnings_and_what_has_not_been_made(trained, tmp_path):
     assert report_main([str(run)]) == 0
     text = Reader((run / "report.html").read_text()).text
     assert "flat, in 2 of 8 epochs, first in 2, last in 3: sigma 3 bp." in text
-    assert f"python -m tftjax.interpret {run}" in text
+    assert f"tftjax interpret {run}" in text
     assert "No quality modes: the test rows are fewer than a window" in text
 
 

@@ -110,7 +110,8 @@ def test_fit_saves_every_epoch_and_keeps_two(begun, monkeypatch, caplog):
 def test_a_run_whose_best_epoch_is_the_last_says_so():
     at_the_end, before = Ended("finished", 30, 30), Ended("finished", 30, 29)
     assert run._epoch_text(at_the_end, TrainConfig()) == (
-        "best epoch 30 is the last: validation was still falling; --resume --set train.max_epochs=60 goes on"
+        "best epoch 30 is the last: validation was still falling; to go on:"
+        " --resume --set train.max_epochs=60, in Python resume=True, max_epochs=60"
     )
     assert run._epoch_text(before, TrainConfig()) == "best epoch 29 of 30"
     assert run._epoch_text(at_the_end, TrainConfig(keep="last")) == "best epoch 30 of 30"

@@ -161,7 +161,7 @@ def _by_config(
         parts.append(
             Text("Members that have a page of their own are linked. To make them, and this page again:")
         )
-        parts.append(Code(f"python -m tftjax.report {sweep.members}/* {folder}"))
+        parts.append(Code(f"tftjax report {sweep.members}/* {folder}"))
     return parts
 
 

@@ -312,8 +312,8 @@ def _epoch_text(outcome: Ended, train: TrainConfig) -> str:
         why = f": stopped after {waited} without a better validation loss"
         return f"{best} of {outcome.epoch}{why if outcome.status == 'stopped early' else ''}"
     return (
-        f"{best} is the last: validation was still falling;"
-        f" --resume --set train.max_epochs={2 * outcome.epoch} goes on"
+        f"{best} is the last: validation was still falling; to go on: --resume"
+        f" --set train.max_epochs={(more := 2 * outcome.epoch)}, in Python resume=True, max_epochs={more}"
     )
 
 
