@@ -21,7 +21,7 @@ def make_parser() -> argparse.ArgumentParser:
         "demo",
         """
         Trains on simulated daily returns, which come with the software, for about half a minute, and shows
-        the forecast beside its baselines, the verdict first. Writes runs/demo with a page to look at. The
+        the forecast beside its baselines, then the verdict. Writes runs/demo with a page to look at. The
         returns follow GJR-GARCH with Student's t: no forecast can be better than that one.
         """,
         "",
