@@ -84,5 +84,6 @@ def words_of(table: Path, found: Inspection) -> list[str]:
     texts = {key: f"{key} {json.dumps(value)}" for key, value in found.data.items() if key != "columns"}
     width = max(map(len, texts.values()), default=0)
     settings = [f"  {text:{width}}  {found.remarks.get(key, '')}".rstrip() for key, text in texts.items()]
+    settings += [f"  {key:{width}}  {words}" for key, words in found.remarks.items() if key not in texts]
     head = ["settings:"] if settings else []
     return [f"{table}: {found.rows:,} {kind}{several}{unclear}", *columns, *head, *settings]

@@ -56,7 +56,7 @@ class Inspection(NamedTuple):
       frequency: of the rows, such as "daily"; "" if they have none.
       columns: every column.
       data: settings of the section `data`, by name, without `dataset`.
-      remarks: by setting, why it is so.
+      remarks: by setting, why it is so, or why it might be set.
     """
 
     rows: int
@@ -390,7 +390,21 @@ def _inspection(
     several = id_column is not None and id_column in frame
     parts = list(days.groupby(frame[id_column])) if several else [("", days)]
     frequency = _frequency({str(name): part for name, part in parts})
+    if frequency == "daily" and _has_holidays(days):
+        words = """not set: a next step may fall on a holiday; "XNYS" (extra calendars) knows an exchange's"""
+        remarks["calendar"] = words
     return Inspection(len(frame), days.min(), days.max(), len(parts), frequency, columns, data, remarks)
+
+
+def _has_holidays(days: pd.Series) -> bool:
+    """Whether some weekdays have no row, as on an exchange's holidays, and no weekend has one.
+
+    >>> days = pd.Series(pd.bdate_range("2024-01-01", "2024-12-31"))
+    >>> _has_holidays(days), _has_holidays(days.drop([0, 14, 103, 256]))
+    (False, True)
+    """
+    weekdays = np.busday_count(days.min().date(), days.max().date()) + 1
+    return bool(days.dt.day_of_week.max() < 5 and days.nunique() < 0.99 * weekdays)
 
 
 def _frequency(series: Mapping[str, pd.Series]) -> str:
