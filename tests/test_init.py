@@ -65,8 +65,8 @@ def test_init_names_the_file_in_its_errors(tmp_path, monkeypatch, capsys):
     (tmp_path / "t.csv").write_text("a,b\n1,2\n")
     assert main(["init", "t.csv"]) == 2
     assert "error: t.csv: found no column of dates among a, b" in capsys.readouterr().err
-    assert main(["init", "absent.csv"]) == 2
-    assert "absent.csv: no such file" in capsys.readouterr().err
+    assert main(["init", "u.csv"]) == 2
+    assert "u.csv: no such file (in . there are: t.csv)" in capsys.readouterr().err
 
 
 @pytest.mark.slow

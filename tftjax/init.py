@@ -48,7 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     def command() -> None:
         table, out = arguments.table, arguments.out or Path(arguments.table.with_suffix(".json").name)
         if not table.is_file():
-            raise UserError(f"{table}: no such file. Give the path of a CSV or Parquet file.")
+            raise UserError(
+                f"{table}: no such file{files.near(table)}. Give the path of a CSV or Parquet file."
+            )
         if out.exists() and not arguments.overwrite:
             raise UserError(f"{out} exists. Choose another --out, or replace it: --overwrite.")
         try:
