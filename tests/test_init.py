@@ -31,6 +31,16 @@ def test_init_says_what_it_found_and_writes_a_config(table, capsys):
     assert config.model.quantile_head == "monotone"
 
 
+def test_init_says_that_steps_may_fall_on_holidays(table, capsys):
+    rows = make_rows()[["SP500_Returns"]].rename_axis("day")
+    rows.to_csv(table)
+    assert main(["init", table]) == 0
+    assert "holiday" not in capsys.readouterr().out
+    rows.drop(rows.index[[40, 80, 120, 160]]).to_csv(table)
+    assert main(["init", table, "--overwrite"]) == 0
+    assert "  calendar              not set: a next step may fall on a holiday;" in capsys.readouterr().out
+
+
 def test_init_says_that_rows_have_no_clear_frequency(table, capsys):
     rows = make_rows()[["SP500_Returns"]]
     rows.set_axis(pd.date_range("2000-01-01", periods=320, freq="17D", name="day")).to_csv(table)
@@ -55,8 +65,8 @@ def test_init_names_the_file_in_its_errors(tmp_path, monkeypatch, capsys):
     (tmp_path / "t.csv").write_text("a,b\n1,2\n")
     assert main(["init", "t.csv"]) == 2
     assert "error: t.csv: found no column of dates among a, b" in capsys.readouterr().err
-    assert main(["init", "absent.csv"]) == 2
-    assert "absent.csv: no such file" in capsys.readouterr().err
+    assert main(["init", "u.csv"]) == 2
+    assert "u.csv: no such file (in . there are: t.csv)" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -133,7 +133,17 @@ def paragraphs(text: str) -> str:
     >>> print(paragraphs("One\\n  line."))
     One line.
     """
-    return "\n\n".join(textwrap.fill(" ".join(text.split()), WIDTH) for text in text.strip().split("\n\n"))
+    return "\n\n".join(
+        textwrap.fill(" ".join(text.split()), WIDTH, break_on_hyphens=False)
+        for text in text.strip().split("\n\n")
+    )
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Help whose lines do not break at hyphens: NAME-final and --max-gap stay whole."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
 
 
 def command_parser(command: str, description: str, *examples: str) -> argparse.ArgumentParser:
@@ -151,7 +161,7 @@ def command_parser(command: str, description: str, *examples: str) -> argparse.A
         prog=program,
         description=paragraphs(description),
         epilog=f"example{'s' if len(examples) > 1 else ''}:\n{shown}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
     )
 
 

@@ -21,7 +21,7 @@ def make_parser() -> argparse.ArgumentParser:
         "demo",
         """
         Trains on simulated daily returns, which come with the software, for about half a minute, and shows
-        the forecast beside its baselines, the verdict first. Writes runs/demo with a page to look at. The
+        the forecast beside its baselines, then the verdict. Writes runs/demo with a page to look at. The
         returns follow GJR-GARCH with Student's t: no forecast can be better than that one.
         """,
         "",
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             from tftjax import runtime
             from tftjax.config.loading import from_dict
             from tftjax.evaluate.tables import Summary, against_baselines
-            from tftjax.evaluate.verdict import opening
+            from tftjax.evaluate.verdict import in_paragraphs
             from tftjax.report.kinds import report
             from tftjax.train.run import train
 
@@ -52,9 +52,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"training on simulated returns into {directory}: about half a minute", flush=True)
         metrics = train(from_dict(CONFIG, "demo"), directory, overwrite=arguments.overwrite, quiet=True)
         test = metrics["test"]
-        print("\n" + Summary("", [*opening(test), against_baselines(test, "Test rows")]).terminal())
         (page,) = report([directory])
-        print(f"\nall of it on a page: {page}\nyour own table: tftjax init my.csv")
+        parts = [
+            against_baselines(test, "Test rows"),
+            f"all of it on a page: {page}",
+            *in_paragraphs(test),
+            "your own table: tftjax init my.csv",
+        ]
+        print("\n" + Summary("", parts).terminal())
 
     return exit_code(command, STOPPED)
 

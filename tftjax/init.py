@@ -48,7 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     def command() -> None:
         table, out = arguments.table, arguments.out or Path(arguments.table.with_suffix(".json").name)
         if not table.is_file():
-            raise UserError(f"{table}: no such file. Give the path of a CSV or Parquet file.")
+            raise UserError(
+                f"{table}: no such file{files.near(table)}. Give the path of a CSV or Parquet file."
+            )
         if out.exists() and not arguments.overwrite:
             raise UserError(f"{out} exists. Choose another --out, or replace it: --overwrite.")
         try:
@@ -84,5 +86,6 @@ def words_of(table: Path, found: Inspection) -> list[str]:
     texts = {key: f"{key} {json.dumps(value)}" for key, value in found.data.items() if key != "columns"}
     width = max(map(len, texts.values()), default=0)
     settings = [f"  {text:{width}}  {found.remarks.get(key, '')}".rstrip() for key, text in texts.items()]
+    settings += [f"  {key:{width}}  {words}" for key, words in found.remarks.items() if key not in texts]
     head = ["settings:"] if settings else []
     return [f"{table}: {found.rows:,} {kind}{several}{unclear}", *columns, *head, *settings]

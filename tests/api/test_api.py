@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from tiny import ENCODER_LENGTH, QUANTILES, make_rows, write_config
 
 import tftjax
 from tftjax import runtime
+from tftjax.api import training
 from tftjax.api.arguments import key_of, make_config
 from tftjax.config.functions import Functions
 from tftjax.config.loading import Config, load
@@ -440,6 +442,15 @@ def test_functions_that_a_config_names_are_asked_for(config_file, tmp_path):
             own_weights={"wide": 0.1},
         )
     assert not (tmp_path / "r").exists()
+
+
+def test_a_temporary_folder_is_said_once_with_how_to_keep_it(capsys):
+    place = training._place(None, quiet=False)
+    assert capsys.readouterr().out.endswith("until Python ends; .save('runs/NAME') of the result keeps it\n")
+    assert place.parent.is_dir()
+    assert training._place(None, quiet=True) != place
+    assert training._place("runs/x", quiet=False) == Path("runs/x")
+    assert capsys.readouterr().out == ""
 
 
 def test_the_import_is_light():

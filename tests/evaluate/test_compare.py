@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from tftjax.evaluate import compare
-from tftjax.evaluate.significance import diebold_mariano
+from tftjax.evaluate.significance import Difference, diebold_mariano
 
 LEVELS = (0.1, 0.5, 0.9)
 COLUMNS = ["0.1", "0.5", "0.9"]
@@ -38,12 +38,12 @@ def test_worse_fails_and_better_passes(tmp_path, capsys):
     good, bad = write(tmp_path, "good"), write(tmp_path, "bad", shift=0.01)
     assert compare.main([str(good), str(bad)]) == 1
     out = capsys.readouterr().out
-    assert "B minus A: +" in out
+    assert "B minus A, 1e-3 [95 %]: +" in out
     assert "one-sided p < 0.001" in out
     assert "B is significantly worse than A (alpha 0.05)" in out
     assert compare.main([str(bad), str(good)]) == 0
     out = capsys.readouterr().out
-    assert "B minus A: -" in out
+    assert "B minus A, 1e-3 [95 %]: -" in out
     assert "one-sided p = 1.00" in out
     assert "not significantly worse" in out
     assert compare.main([str(good), str(bad), "--split", "val"]) == 0  # the same there
@@ -183,7 +183,7 @@ def test_bad_input(tmp_path, capsys):
     assert compare.main([str(a), str(tmp_path / "shorts")]) == 2
     assert "shorts: not a run: no such folder (in" in capsys.readouterr().err
     assert compare.main([str(a), str(tmp_path / "empty")]) == 2
-    assert "predictions.csv: missing. Make it: python -m tftjax.evaluate" in capsys.readouterr().err
+    assert "predictions.csv: missing. Make it: tftjax evaluate" in capsys.readouterr().err
     assert compare.main([str(short), str(short)]) == 2
     captured = capsys.readouterr()
     assert "found 29 dates, expected at least 30: too few for a test" in captured.err
@@ -200,3 +200,10 @@ def test_bad_input(tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         compare.main([str(a), str(a), "--alpha", "5"])
     assert stopped.value.code == 2
+
+
+def test_numbers_have_the_unit_of_the_other_tables():
+    tested = Difference(2e-6, 1e-6, 3e-6, 4.0, 0.01, 1)
+    words = "; that B is worse: one-sided p = 0.005"
+    assert compare.report(tested, "pinball/0.1") == f", 1e-3 [95 %]: +0.0020 [+0.0010, +0.0030]{words}"
+    assert compare.report(tested, "squared_error") == f", 1e-6 [95 %]: +2.0000 [+1.0000, +3.0000]{words}"

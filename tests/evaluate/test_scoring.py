@@ -16,7 +16,17 @@ from tftjax.evaluate.formatting import p_text
 from tftjax.evaluate.metrics import pinball, pinball_losses
 from tftjax.evaluate.scoring import Windows, by_day, divisions, judge, modes_by_series, regime_metrics, score
 from tftjax.evaluate.significance import MIN_DAYS, diebold_mariano, pesaran_timmermann
-from tftjax.evaluate.verdict import among_the_best, opening, quality_text, verdict
+from tftjax.evaluate.tables import against_baselines
+from tftjax.evaluate.verdict import (
+    among_the_best,
+    count_baselines,
+    count_beaten,
+    hardest,
+    in_paragraphs,
+    in_words,
+    quality_text,
+    verdict,
+)
 from tftjax.storage import runs
 
 QUANTILES = (0.1, 0.5, 0.9)
@@ -94,13 +104,28 @@ def test_the_model_and_its_baselines_are_compared_at_once():
     sentence = (
         "All compared at once, these cannot be told from the best (95 % model confidence set): model, same."
     )
-    assert among_the_best(found) == opening(found)[-1] == sentence
+    assert among_the_best(found) == in_paragraphs(found)[-1] == sentence
     best = "All compared at once, model is the best (95 % model confidence set)."
     assert among_the_best(judged(windows, forecast, {"far": forecast + 0.05})) == best
     few = judged(*make_case(days=MIN_DAYS - 1, second=0), {"same": forecast[: MIN_DAYS - 1]})
     assert few["tests"]["confidence_set"] == {}
-    assert len(opening(few)) == 2
+    assert len(in_paragraphs(few)) == 2
     assert among_the_best({"tests": {}}) == ""  # of an evaluation before there was one
+
+
+def test_baselines_of_equal_forecasts_count_once():
+    windows, forecast = make_case()
+    far, again = forecast + 0.05, forecast + 0.05 * (1 + 1e-12)
+    found = judged(windows, forecast, {"far": far, "near": forecast + 1e-9, "again": again})
+    assert (count_beaten(found), count_baselines(found), hardest(found["baselines"])) == (1, 2, "near")
+    assert verdict(found).startswith("beats 1 of 2 baselines (DM p < 0.05); ")
+    note = against_baselines(found, "Test rows").note
+    assert note.endswith(" again forecasts what far does: they count as one baseline.")
+    worse = judged(windows, far, {"a": forecast, "b": forecast})
+    assert verdict(worse) == "beats 0 of 1 baselines (DM p < 0.05); is worse than a = b (p < 0.001)"
+    assert in_words(worse).endswith(
+        "Of 1 simpler methods it is better than 0, worse than 1, and cannot be told from 0."
+    )
 
 
 def test_quality_windows_stay_within_a_series():

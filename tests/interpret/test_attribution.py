@@ -78,8 +78,8 @@ def test_blocks_stay_whole():
 
 def test_an_input_that_is_not_looked_at_is_worth_nothing(run, starts, by_step):
     shuffled = permutation(run, starts).set_index("variable")
-    assert shuffled.loc["x", "rise"] == pytest.approx(0, abs=1e-4)
-    assert (shuffled.drop(index="x")["rise"].abs() > 1e-3).all()
+    assert shuffled.loc["x", "rise_percent"] == pytest.approx(0, abs=1e-4)
+    assert (shuffled.drop(index="x")["rise_percent"].abs() > 1e-3).all()
     assert list(shuffled["kind"]) == ["observed"] * 3 + ["observed category", "known", "known category"]
     table, _ = by_step
     assert (table.loc[table["variable"] == "x", "mean_absolute"] == 0).all()
@@ -166,8 +166,8 @@ def test_seeds_are_averaged_and_their_spread_is_said(run, tmp_path, capsys):
     other = replace(make_run(tmp_path, 6), data=run.data)
     place = ForecastDirectory(tmp_path)
     both = attribute([run, other], place)
-    alone = [permutation(each, run.data.starts["test"])["rise"] for each in (run, other)]
-    np.testing.assert_allclose(both.permutation["rise"], np.mean(alone, axis=0))
+    alone = [permutation(each, run.data.starts["test"])["rise_percent"] for each in (run, other)]
+    np.testing.assert_allclose(both.permutation["rise_percent"], np.mean(alone, axis=0))
     np.testing.assert_allclose(both.permutation["sd_of_seeds"], np.std(alone, axis=0, ddof=1))
     assert both.agreement["seed"].tolist() == [5, 6]
     assert both.agreement.drop(columns="seed").abs().le(1).all(axis=None)
@@ -175,6 +175,13 @@ def test_seeds_are_averaged_and_their_spread_is_said(run, tmp_path, capsys):
         written = pd.read_csv(place.interpretation.table(name))
         assert written.shape == getattr(both, name).shape
         assert (tmp_path / f"interpretation/{name}.png").exists() is (name != "agreement")
+    # Each column whose unit its name does not tell has it in a caption.
+    shown = both._repr_html_()
+    for name, table in both._asdict().items():
+        assert attribution.CAPTIONS[name] in shown
+        assert {"sd_of_seeds", "mean", "value"} & set(table) <= set(
+            attribution.CAPTIONS[name].replace(":", "").split()
+        )
     text = attribution.text_of(both, place)
     assert "sd over seeds" in text
     assert "rank correlation with the selection weights: permutation" in text

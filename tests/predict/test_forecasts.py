@@ -402,7 +402,8 @@ def test_the_model_s_age_and_verdict_are_said(trained, tmp_path, capsys):
     # 70 % and 85 % of 320 rows: the last train and validation rows are 223 and 271.
     trained_until, chosen_until = (str(ROWS.index[row].date()) for row in (223, 271))
     assert f"model trained until {trained_until}, chosen until {chosen_until}\n" in captured.err
-    assert "on the test rows: beats " in captured.err
+    (line,) = [line for line in captured.err.splitlines() if line.startswith("on the test rows: beats ")]
+    assert line.endswith(" baselines (DM p < 0.05)")
     assert "has learned nothing since" not in captured.err
     bare = Path(shutil.copytree(trained.directory, tmp_path / "tiny"))
     shutil.rmtree(bare / "evaluation")
@@ -434,7 +435,9 @@ def test_a_model_that_learned_long_ago_warns(run, tmp_path, caplog, days, warned
     said = [text for text in caplog.messages if "has learned nothing since" in text]
     assert len(said) == warned
     if warned:
-        assert f"last train row is of {ROWS.index[223].date()}, 368 days before {last.date()}" in said[0]
+        assert f"model trained until {ROWS.index[223].date()}, 368 days before {last.date()}" in said[0]
+    # Once: said or warned of.
+    assert sum("model trained until" in text for text in caplog.messages) == warned
 
 
 @pytest.fixture(scope="module")
@@ -449,7 +452,7 @@ def test_a_final_fit_forecasts_and_names_its_source(final, trained, capsys):
     captured = capsys.readouterr()
     assert str((LAST + pd.offsets.BDay(1)).date()) in captured.out
     assert f"model trained until {LAST.date()}, chosen until {ROWS.index[271].date()}\n" in captured.err
-    assert "on the test rows of the run that it was chosen by: beats " in captured.err
+    assert "on the test rows of its source: beats " in captured.err
 
 
 def test_the_log_of_forecasts(trained, tmp_path, capsys):

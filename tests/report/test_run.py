@@ -533,10 +533,10 @@ def test_bad_input(trained, tmp_path, capsys):
         assert report_main([str(run)]) == 2
         error = capsys.readouterr().err
         assert f"{name}: cannot be read" in error
-        assert f"python -m tftjax.evaluate {run}" in error
+        assert f"tftjax evaluate {run}" in error
         (run / "evaluation" / name).unlink()
         assert report_main([str(run)]) == 2
-        assert f"python -m tftjax.evaluate {run}" in capsys.readouterr().err
+        assert f"tftjax evaluate {run}" in capsys.readouterr().err
         (run / "evaluation" / name).write_bytes(kept)
     change(run / "evaluation" / "metrics.json", lambda metrics: metrics["val"].pop("trading"))
     assert report_main([str(run)]) == 2
@@ -652,7 +652,7 @@ def test_warnings_and_what_has_not_been_made(trained, tmp_path):
     assert report_main([str(run)]) == 0
     text = Reader((run / "report.html").read_text()).text
     assert "flat, in 2 of 8 epochs, first in 2, last in 3: sigma 3 bp." in text
-    assert f"python -m tftjax.interpret {run}" in text
+    assert f"tftjax interpret {run}" in text
     assert "No quality modes: the test rows are fewer than a window" in text
 
 
@@ -665,7 +665,9 @@ def test_a_sweep_is_ranked_on_validation_and_says_so(swept, capsys):
     assert "the ensemble of control, first on validation; it beats" in found.text
     # 1.9 and 2.1: the standard error of their mean is 0.1; their t interval reaches 12.706 times as far.
     assert found.row("control, 2 seeds")[1] == "2.0000 ± 0.1000"
-    assert "validation rows, 1e-3, mean over seeds [95 % t interval]: 2.0000 [0.7294, 3.2706];" in found.text
+    assert (
+        "validation rows, 1e-3, mean over 2 seeds [95 % t interval]: 2.0000 [0.7294, 3.2706];" in found.text
+    )
     headings = [row[0] for row in found.rows]
     assert headings.index("control, 2 seeds") < headings.index("weak, 2 seeds")
     # On test too, where weak is the better one.

@@ -37,15 +37,18 @@ def test_several_seeds_are_compared_seed_by_seed():
     results = table(a={1: 2.0, 2: 2.4, 3: 2.2}, b={1: 2.1, 2: 2.8, 4: 9.0})
     # Seeds 1 and 2 differ by 0.1 and 0.4: mean 0.25, standard error 0.15, t of one degree of freedom 12.706.
     assert choice(results, judged((0.5, 0.01), "a", "b"), refuse) == (
-        "Use a: it leads b by 0.2500 [-1.6559, 2.1559] (pinball, 1e-3, validation, 2 seeds): not told apart; "
-        "only b beats garch on validation."
+        "Use a, the best on validation, though it is not told apart from b (pinball loss lower by 0.2500e-3"
+        " [-1.6559, 2.1559], 2 seeds); only b beats garch on validation."
     )
 
 
 def test_a_lead_that_is_told_apart():
     results = table(a={1: 2.0, 2: 2.4}, b={1: 2.5, 2: 2.9 + 1e-9})
     said = choice(results, judged((0.01, 0.01), "a", "b"), refuse)
-    assert "2 seeds): told apart; both beat garch on validation." in said
+    assert said.startswith(
+        "Use a, the best on validation: it is told apart from b (pinball loss lower by 0.5"
+    )
+    assert said.endswith("2 seeds); both beat garch on validation.")
     # Significant, but worse than the baseline.
     worse = choice(results, judged((0.01, 0.01), "a", "b", difference=1e-4), refuse)
     assert worse.endswith("neither beats garch on validation.")
@@ -63,30 +66,32 @@ def test_one_seed_is_compared_day_by_day():
     results = table(a={1: 0.5}, b={1: 1.0})
     known = {"a-s1": forecasts(0.001), "b-s1": forecasts(0.002)}
     said = choice(results, judged((0.5, 0.5), "a", "b"), known.__getitem__)
-    assert said.startswith("Use a: it leads b by 0.5000 [")  # half of 0.001 in the mean
-    assert "validation, 100 dates of one seed): told apart; neither beats garch on validation." in said
+    start = "Use a, the best on validation: it is told apart from b (pinball loss lower by 0.5000e-3 ["
+    assert said.startswith(start)  # half of 0.001 in the mean
+    assert said.endswith("100 dates of one seed); neither beats garch on validation.")
     few = {name: forecasts(0.001 * n, count=10) for n, name in enumerate(known)}
-    assert "10 dates of one seed): not told apart" in choice(
-        results, judged((None, None), "a", "b"), few.__getitem__
-    )
+    said = choice(results, judged((None, None), "a", "b"), few.__getitem__)
+    assert "though it is not told apart from b (" in said
+    assert "10 dates of one seed)" in said
 
 
 @pytest.mark.parametrize(
     ("other", "words"),
     [
-        (forecasts(0.002, quantiles=(0.4, 0.5)), "of other quantiles, so they do not compare"),
-        (forecasts(0.002, count=99), "of other rows, so they do not compare"),
+        (forecasts(0.002, quantiles=(0.4, 0.5)), "other quantiles"),
+        (forecasts(0.002, count=99), "other rows"),
     ],
 )
 def test_what_does_not_compare_is_said(other, words):
     known = {"a-s1": forecasts(0.001), "b-s1": other}
     said = choice(table(a={1: 0.5}, b={1: 1.0}), judged((0.5, 0.5), "a", "b"), known.__getitem__)
-    assert said == f"Use a: it leads b on validation ({words}); neither beats garch on validation."
+    start = "Use a, the best on validation, though it cannot be compared with b"
+    assert said == f"{start} ({words}); neither beats garch on validation."
 
 
 def test_no_seed_in_common():
     said = choice(table(a={1: 0.5}, b={2: 1.0}), judged((0.5, 0.5), "a", "b"), refuse)
-    assert "it leads b on validation (no seed in common)" in said
+    assert "though it cannot be compared with b (no seed in common)" in said
 
 
 def test_one_config():

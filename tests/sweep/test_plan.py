@@ -166,7 +166,7 @@ def test_bad_spaces(space, message, tmp_path):
     path.write_text(json.dumps(space))
     with pytest.raises(UserError, match=message):
         read_space(path)
-    with pytest.raises(UserError, match="cannot be read as a space"):
+    with pytest.raises(UserError, match=r"no such file .*there are: space\.json.*path of a space"):
         read_space(tmp_path / "missing.json")
 
 

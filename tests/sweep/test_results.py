@@ -154,8 +154,8 @@ def test_files(sweep, tmp_path):
     assert "| weak | -0.2500 [-2.1559, +1.6559] |" in written
     assert "| unconditional (baseline) | 2.1000 |" in written
     sentence = (
-        "Use weak: it leads control by 0.2500 [-1.6559, 2.1559] (pinball, 1e-3, validation, 2 seeds): "
-        "not told apart; only weak beats unconditional on validation."
+        "Use weak, the best on validation, though it is not told apart from control (pinball loss lower by"
+        " 0.2500e-3 [-1.6559, 2.1559], 2 seeds); only weak beats unconditional on validation."
     )
     assert written.startswith(f"# Results of the sweep\n\n{sentence}\n")
     assert " ".join(text.split()).endswith(sentence)

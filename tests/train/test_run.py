@@ -110,7 +110,8 @@ def test_fit_saves_every_epoch_and_keeps_two(begun, monkeypatch, caplog):
 def test_a_run_whose_best_epoch_is_the_last_says_so():
     at_the_end, before = Ended("finished", 30, 30), Ended("finished", 30, 29)
     assert run._epoch_text(at_the_end, TrainConfig()) == (
-        "best epoch 30 is the last: validation was still falling; --resume --set train.max_epochs=60 goes on"
+        "best epoch 30 is the last: validation was still falling; to go on:"
+        " --resume --set train.max_epochs=60, in Python resume=True, max_epochs=60"
     )
     assert run._epoch_text(before, TrainConfig()) == "best epoch 29 of 30"
     assert run._epoch_text(at_the_end, TrainConfig(keep="last")) == "best epoch 30 of 30"
@@ -400,9 +401,15 @@ def test_a_final_fit_needs_its_run(trained, tmp_path, capsys):
     error = capsys.readouterr().err
     assert "loss.std_weight: the run has 0.1, now 0.3" in error
     assert "patience" not in error
+    assert "mean_weight" not in error
+    # What only the file says now is said, and the run's settings stand; so do those that --set gave the run.
+    write = Path(tmp_path / "tiny.json").write_text
+    write(trained.config.read_text().replace('"mean_weight": 0.1', '"mean_weight": 0.2'))
     (folder / "evaluation" / "metrics.json").unlink()
-    assert train_main(command) == 2
-    assert "metrics.json: missing" in capsys.readouterr().err
+    assert train_main([str(tmp_path / "tiny.json"), *command[1:], "--set", "loss.std_weight=0.1"]) == 2
+    error = capsys.readouterr().err
+    assert "the run's are taken:\n  loss.mean_weight: the run has 0.1, now 0.2\n" in error
+    assert "metrics.json: missing" in error
     assert train_main([str(trained.config), "--runs", str(tmp_path), "--set", "data.final_fit=true"]) == 2
     assert "data.final_fit: leaves no rows" in capsys.readouterr().err
     assert not (tmp_path / "tiny-final").exists()

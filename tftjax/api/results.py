@@ -261,9 +261,10 @@ class Run:
         """What the forecasts of the test rows depend on, with the spread over seeds; written beside the run.
 
         Returns:
-          Frames: `permutation`, the rise of the loss where an input is shuffled; `gradients`, integrated
-          gradients by input and step; `dependence`, quantiles by an input's value; `agreement`, the rank
-          correlation with selection weights.
+          Frames: `permutation`, the rise of the loss, in percent, where an input is shuffled; `gradients`,
+          integrated gradients by input and step, and `dependence`, quantiles by an input's value, both as
+          decimals of a return; `agreement`, the rank correlation with selection weights. `sd_of_seeds` is NaN
+          of a single seed; when another number is, `tftjax.interpret.attribution.CAPTIONS` says by table.
         """
         return attribute(self.trained, ForecastDirectory(self.directory))
 

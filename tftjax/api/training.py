@@ -102,7 +102,7 @@ def fit(
     _start()
     functions = _functions(penalties, metrics, baselines, head)
     handed, config = _settle(data, config, fields, functions, vintages)
-    place = _place(directory)
+    place = _place(directory, quiet)
     if directory is not None and "name" not in fields:
         config = make_config(config, {"name": place.name}, functions)
     flags = _flags(resume, overwrite, quiet, functions, track)
@@ -153,7 +153,7 @@ def fit_without_judging(
     _start()
     handed, config = _settle(data, config, fields, NO_FUNCTIONS, vintages)
     panel = _loaded(handed, config) or load_panel(config.data)
-    place = _place(directory)
+    place = _place(directory, quiet=True)
     return Run(place, (fit_all_rows(config, place, panel),))
 
 
@@ -212,7 +212,7 @@ def fit_sweep(
         num_seeds=seeds,
     )
     flags = _flags(resume, overwrite, quiet, functions, track)
-    place = _place(directory)
+    place = _place(directory, quiet)
     _sweep(members, _loaded(handed, first), place, conclude, flags)
     return Sweep(place, functions)
 
@@ -276,7 +276,7 @@ def backtest(
     last_test = last_test or last_whole(panel.frame.index, test_years, test_months)
     dates = folds(first_test, last_test, **lengths, expanding=expanding)
     members, flags = make_plan([config], num_seeds=seeds), _flags(resume, overwrite, quiet, functions, track)
-    return _walk_forward(members, dates, lengths, panel, _place(directory), warm_start, refit, flags)
+    return _walk_forward(members, dates, lengths, panel, _place(directory, quiet), warm_start, refit, flags)
 
 
 def _check_counts(**counts: int | None) -> None:
@@ -355,7 +355,7 @@ def search(
     handed, config = _settle(data, config, fields, functions, vintages)
     space = as_json(space, "space")
     check_space(space, "space")
-    place = _place(directory)
+    place = _place(directory, quiet)
     searched = searches.Search(config, space, seeds, sampler, pruner)
     flags = _flags(resume, overwrite, quiet, functions, track)
     panel = _loaded(handed, config)
@@ -500,12 +500,17 @@ def _sweep(
     return data
 
 
-def _place(directory: str | Path | None) -> Path:
-    """The directory; without one, a temporary folder that is removed when Python ends."""
+def _place(directory: str | Path | None, quiet: bool) -> Path:
+    """The directory; without one, a temporary folder that is removed when Python ends, which is said."""
     if directory is not None:
         return Path(directory)
     folder = Path(tempfile.mkdtemp(prefix="tftjax-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    if not quiet:
+        print(
+            "no directory= was given: what is trained lies in a temporary folder until Python ends;"
+            " .save('runs/NAME') of the result keeps it"
+        )
     return folder / "run"
 
 

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from tftjax.config.model import ModelConfig
 from tftjax.config.section import ANY_NAME, Section, explain, fields, nearest_key, show
 from tftjax.config.train import TrainConfig
 from tftjax.errors import UserError
+from tftjax.files import near
 
 # What a config that is begun now has where a default is the paper's: by `tftjax init`, and by `fit` without a
 # config. A file or dict that names no head keeps its meaning.
@@ -293,6 +295,8 @@ def read_users_json(path: Path, kind: str) -> Any:
     """
     if path.suffix.lower() in (".csv", ".parquet"):
         raise UserError(f"{path}: a table, expected {kind}. Make one of it first: tftjax init {path}")
+    if not os.path.lexists(path):
+        raise UserError(f"{path}: no such file{near(path)}. Give the path of {kind}, a JSON file.")
     try:
         text = path.read_text(encoding="utf-8-sig")  # Windows writes a byte-order mark
     except (OSError, UnicodeDecodeError) as error:

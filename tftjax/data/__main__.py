@@ -227,7 +227,10 @@ def make_parser() -> argparse.ArgumentParser:
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     _add_build(commands)
-    data_help = "'embedded', a folder, a built panel, or a config (.json) that names the data"
+    data_help = (
+        "a config (.json) that names the data (of a table of your own: tftjax init my.csv), 'embedded',"
+        " 'synthetic', a folder of raw series, or a built panel"
+    )
     command = commands.add_parser(
         "describe", help="what a data set holds", description=show_description.__doc__
     )

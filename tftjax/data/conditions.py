@@ -28,7 +28,7 @@ def fit_usual_ages(panel: Panel, train_rows: Sequence[range], staleness: Stalene
         raise UserError(
             f"model.attention.staleness.mode: found {staleness.mode!r}, and no observed column of low"
             f" frequency among {', '.join(panel.observed)}: nothing gets old. Choose a data.feature_set with"
-            " monthly columns (python -m tftjax.data list), built from raw series, or set the mode to 'none'."
+            " monthly columns (tftjax data list), built from raw series, or set the mode to 'none'."
         )
     train = np.concatenate([np.arange(rows.start, rows.stop) for rows in train_rows])
     usual = {}

@@ -1,6 +1,6 @@
 """Volatilities known at a row: EWMA, columns that count as implied volatility, and what is "stormy"."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -47,9 +47,18 @@ def volatility_column(panel: Panel, chosen: str | None) -> str | None:
             f"data.volatility: found {chosen!r}, expected one of the observed columns:"
             f" {', '.join(names) or 'there are none'}. Correct the name, or leave it out."
         )
+    return chosen or named_volatility(names)
+
+
+def named_volatility(names: Iterable[str]) -> str | None:
+    """The first of VOLATILITY_COLUMNS among names, in letters of any case; None without one.
+
+    >>> named_volatility(["realized_vol_21d", "vix"]), named_volatility(["flow"])
+    ('vix', None)
+    """
     known = [name.lower() for name in VOLATILITY_COLUMNS]
     named = [name for name in names if name.lower() in known]
-    return chosen or min(named, key=lambda name: known.index(name.lower()), default=None)
+    return min(named, key=lambda name: known.index(name.lower()), default=None)
 
 
 def carried_forward(values: Float[np.ndarray, " R"]) -> Float[np.ndarray, " R"]:

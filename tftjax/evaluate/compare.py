@@ -19,7 +19,7 @@ from jaxtyping import Bool
 
 from tftjax.errors import UserError
 from tftjax.evaluate.files import LOSSES, Predictions, check_comparable, daily_losses, read_predictions
-from tftjax.evaluate.formatting import counted, p_text
+from tftjax.evaluate.formatting import LOSS, SQUARED_LOSS, counted, p_text
 from tftjax.evaluate.scoring import SPLITS
 from tftjax.evaluate.significance import ALPHA, MIN_DAYS, Difference, diebold_mariano
 
@@ -115,21 +115,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         runs = arguments.run_a, arguments.run_b
         tested = compare(*runs, arguments.metric, arguments.split, arguments.common)
         worse = is_worse(tested, arguments.alpha)
-        print(f"{arguments.metric} on {arguments.split}, B minus A: {report(tested)}")
+        print(f"{arguments.metric} on {arguments.split}, B minus A{report(tested, arguments.metric)}")
         print(f"B is {'' if worse else 'not '}significantly worse than A (alpha {arguments.alpha:g})")
 
     return exit_code(command) or int(worse)
 
 
-def report(tested: Difference) -> str:
-    """A difference for reading."""
+def report(tested: Difference, metric: str) -> str:
+    """A difference for reading, after the words for what it is."""
     if tested.p is None:
-        return "no difference on any date"
+        return ": no difference on any date"
     one_sided = tested.p / 2 if tested.difference > 0 else 1 - tested.p / 2
-    return (
-        f"{tested.difference:+.4g}, 95 % interval [{tested.low:+.4g}, {tested.high:+.4g}]; that B is worse:"
-        f" one-sided {p_text(one_sided)}"
-    )
+    unit, number = ("1e-6", SQUARED_LOSS) if metric == "squared_error" else ("1e-3", LOSS)
+    estimate = number.estimate(tested.difference, tested.low, tested.high, "+")
+    return f", {unit} [95 %]: {estimate}; that B is worse: one-sided {p_text(one_sided)}"
 
 
 def _share(text: str) -> float:

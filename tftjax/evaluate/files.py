@@ -342,7 +342,7 @@ def read_evaluation(directory: Path, remedy: str | None = None) -> Evaluation:
       UserError: a file is missing or damaged.
     """
     folder = ForecastDirectory(directory).evaluation
-    remedy = remedy or f"python -m tftjax.evaluate {directory}"
+    remedy = remedy or f"tftjax evaluate {directory}"
     predictions = {split: read_predictions(directory, split, remedy) for split in SPLITS}
     metrics = read_metrics(folder.metrics, SPLITS, remedy, JudgedByRegime)
     for split, of_split in predictions.items():
@@ -385,7 +385,7 @@ def read_baselines(
       predictions: the forecasts of the same rows.
     """
     path = ForecastDirectory(directory).evaluation.baselines
-    remedy = f"Make it anew: {remedy or f'python -m tftjax.evaluate {directory}'}"
+    remedy = f"Make it anew: {remedy or f'tftjax evaluate {directory}'}"
     table = files.read_csv(path, remedy, texts=["split"])
     names = dict.fromkeys(column.rpartition("/")[0] for column in table if "/" in column)
     try:
@@ -443,7 +443,7 @@ def read_predictions(directory: Path, split: str, remedy: str | None = None) -> 
         raise UserError(no_folder(directory))
     runs.check_judged(directory)
     path = ForecastDirectory(directory).evaluation.predictions
-    remedy = remedy or f"python -m tftjax.evaluate {directory}"
+    remedy = remedy or f"tftjax evaluate {directory}"
     if not path.is_file():
         raise UserError(f"{path}: missing. Make it: {remedy}")
     remedy = f"Make it anew: {remedy}"

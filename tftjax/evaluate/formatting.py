@@ -73,6 +73,7 @@ class Unit(NamedTuple):
 
 RETURNS = Unit(100.0, "return, %", "+.2f", " %")
 LOSS = Format(1e3, 4)  # a loss in 1e-3
+SQUARED_LOSS = Format(1e6, 4)  # in 1e-6
 BASIS_POINTS = Format(1e4, 1)
 PERCENT = Format(100, 1)  # a share in percent
 GAIN = Format(100, 2)  # a difference of losses in percent of one

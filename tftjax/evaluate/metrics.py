@@ -5,6 +5,7 @@ among them. N counts windows, P steps. To add a metric: one function and one lin
 results.csv, the terminal, summary.md and the pages then have it.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import NormalDist
@@ -451,6 +452,29 @@ def _checked(name: str, value: Any) -> float | dict[str, float] | None:
 
 # Keys of metrics.json with numbers of other forecasts than the model's.
 OTHERS = ("baselines", "foreign", "combination", "conformal", "encompassing")
+
+
+def same_forecasts(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """The forecasts that are those of another name, as all their metrics are equal to 1e-9.
+
+    >>> same_forecasts({"a": {"pinball": 0.1}, "b": {"pinball": 0.2}, "c": {"pinball": 0.1}})
+    {'c': 'a'}
+
+    Args:
+      metrics: metrics by name of a forecast.
+    Returns:
+      By name of such a forecast, the first name that has the same.
+    """
+    flat = {name: flatten(values) for name, values in metrics.items()}
+    found: dict[str, str] = {}
+    for (first, a), (name, b) in itertools.combinations(flat.items(), 2):
+        equal = a.keys() == b.keys() and all(
+            a[key] == b[key] or (a[key] and b[key] and math.isclose(a[key], b[key], rel_tol=1e-9))
+            for key in a
+        )
+        if equal and first not in found:
+            found.setdefault(name, first)
+    return found
 
 
 def flatten(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, int | float]:

@@ -11,15 +11,15 @@ import pandas as pd
 from tftjax.evaluate.baselines import BASELINES, POOLED
 from tftjax.evaluate.files import Predictions
 from tftjax.evaluate.formatting import GAIN, LOSS, PERCENT, RATIO, Metrics, p_text, relative, share
-from tftjax.evaluate.metrics import MetricColumn, columns, flatten
+from tftjax.evaluate.metrics import MetricColumn, columns, flatten, same_forecasts
 from tftjax.evaluate.quality import MODES
 from tftjax.evaluate.significance import ALPHA, Difference, confidence_set, superior_ability
 from tftjax.evaluate.trading import POSITIONS, REFERENCE
 
 WIDTH = 80  # of a terminal
 COVERAGE_NOTE = (
-    "In brackets after a coverage its 95 % Wilson interval; none of several series or steps, whose returns"
-    " are not independent draws."
+    "In brackets after a coverage its 95 % Wilson interval over the dates (not over seeds); none of several"
+    " series or steps, whose returns are not independent draws."
 )
 
 
@@ -246,6 +246,9 @@ def compared(
         f" would be right on {share(base)}. -: undefined, as the forecast is constant or there are too few"
         f" dates. {COVERAGE_NOTE} FZ0: the joint score of value at risk and expected shortfall."
     )
+    others = {name: values for name, values in everyone.items() if name not in models}
+    for name, first in same_forecasts(others).items():
+        note += f" {name} forecasts what {first} does: they count as one baseline."
     return Table(title, head, rows, note)
 
 

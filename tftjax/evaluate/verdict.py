@@ -1,6 +1,6 @@
 """Verdicts: whether a forecast has earned its keep, in words, with the facts a reader must know beside it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from tftjax.evaluate.formatting import (
     relative,
     share,
 )
-from tftjax.evaluate.metrics import flatten
+from tftjax.evaluate.metrics import flatten, same_forecasts
 from tftjax.evaluate.scoring import SPLIT_NAMES
 from tftjax.evaluate.significance import ALPHA, MIN_DAYS, not_told_from_best
 from tftjax.evaluate.tables import Summary, against_baselines, coverage_text, mark_of
@@ -26,7 +26,7 @@ from tftjax.evaluate.trading import REFERENCE
 
 def headline(metrics: Metrics) -> tuple[str, str]:
     """Mark and sentence: the model has earned its keep if it beats every baseline significantly."""
-    days, total = metrics["tests"]["days"], len(_tests(metrics))
+    days, total = metrics["tests"]["days"], count_baselines(metrics)
     if days < MIN_DAYS or not total:
         return "open", "No verdict: too few dates" if total else "No verdict: no baseline has a forecast"
     beaten = count_beaten(metrics)
@@ -125,14 +125,20 @@ def shown_band(percents: Iterable[str]) -> str | None:
 
 
 def count_beaten(metrics: Metrics) -> int:
-    """The number of baselines that the model beats significantly on one split."""
+    """The number of baselines that the model beats significantly on one split, equal ones once."""
     return sum(mark_of(test) == "good" for test in _tests(metrics).values())
 
 
+def count_baselines(metrics: Metrics) -> int:
+    """The number of baselines, those of equal forecasts once."""
+    return len(_tests(metrics))
+
+
 def _tests(metrics: Metrics, foreign: bool = False) -> dict[str, Mapping[str, Any]]:
-    """Diebold and Mariano's tests against the baselines, or against foreign forecasts."""
+    """Diebold and Mariano's tests against the baselines, equal ones once, or against foreign forecasts."""
     names, tests = metrics.get("foreign", {}), metrics["tests"]["diebold_mariano"]
-    return {name: test for name, test in tests.items() if (name in names) == foreign}
+    again = {} if foreign else same_forecasts(metrics.get("baselines", {}))
+    return {name: test for name, test in tests.items() if (name in names) == foreign and name not in again}
 
 
 def combination_line(metrics: Metrics) -> str:
@@ -141,8 +147,8 @@ def combination_line(metrics: Metrics) -> str:
         return ""
     weights, tests = (metrics["combination"][name] for name in ("weights", "tests"))
     named = ", ".join(f"{name} {weight:.2g}" for name, weight in weights.items() if weight)
-    beaten = count_beaten({"tests": tests, "foreign": metrics.get("foreign", {})})
-    said = f"beats {beaten} of {len(_tests(metrics))} baselines, the model alone {count_beaten(metrics)}"
+    beaten = count_beaten({**metrics, "tests": tests})
+    said = f"beats {beaten} of {count_baselines(metrics)} baselines, the model alone {count_beaten(metrics)}"
     difference = percent_of(tests["model"], metrics["pinball"]) or "undefined"
     parts = [
         f"Combination, weights chosen on validation ({named}):"
@@ -159,13 +165,13 @@ def conformal_line(metrics: Metrics) -> str:
         return ""
     found, flat = metrics["conformal"], flatten(metrics)
     test, calibrated = found["tests"]["model"], flatten(found["metrics"])
-    beaten = count_beaten({"tests": found["tests"], "foreign": metrics.get("foreign", {})})
+    beaten = count_beaten({**metrics, "tests": found["tests"]})
     said = {"good": "helps", "bad": "hurts", "": "makes no difference that can be told"}[mark_of(test)]
     p = "" if test["p"] is None else f", {p_text(test['p'])}"
     parts = [
         f"Conformal calibration ({found['method']}) {said}: its pinball loss minus the model's is"
         f" {percent_of(test, metrics['pinball']) or 'undefined'}{p}",
-        f"beats {beaten} of {len(_tests(metrics))} baselines, the model alone {count_beaten(metrics)}",
+        f"beats {beaten} of {count_baselines(metrics)} baselines, the model alone {count_beaten(metrics)}",
     ]
     parts += [
         f"the {part} % interval covers {coverage_text(calibrated, part)}, before {coverage_text(flat, part)}"
@@ -274,14 +280,20 @@ def _earned(trading: Metrics) -> str:
     return f"Trading the sign, after costs: Sharpe ratio {sign}; buy and hold {hold}."
 
 
-def opening(test: Metrics) -> list[str]:
+def in_paragraphs(test: Metrics) -> list[str]:
     """The verdict on the test rows in paragraphs: one sentence, the baselines by name, then all at once."""
     parts = [f"{headline(test)[1]}.", f"Test rows: {verdict(test)}.", among_the_best(test)]
     return [*filter(None, parts)]
 
 
-def summary(metrics: Mapping[str, Metrics]) -> str:
-    """For the terminal: the verdict on the test rows, then by split the model beside its baselines."""
+def summary(metrics: Mapping[str, Metrics], notes: Sequence[str] = ()) -> str:
+    """For the terminal: by split the model beside its baselines, then the verdict on the test rows.
+
+    The verdict is last, as that is what a screen shows of a long text.
+
+    Args:
+      notes: paragraphs before the verdict.
+    """
     *others, last = [
         against_baselines(values, f"{SPLIT_NAMES[split]} rows") for split, values in metrics.items()
     ]
@@ -289,11 +301,14 @@ def summary(metrics: Mapping[str, Metrics]) -> str:
     short = [table._replace(head=table.head[:4], rows=[row[:4] for row in table.rows]) for table in others]
     test = metrics["test"]
     parts = [
-        *opening(test),
+        *(table._replace(note="") for table in short),
+        last,
         f"Quality: {quality_text(test)}.",
         *filter(None, [combination_line(test), conformal_line(test)]),
+        *notes,
+        *in_paragraphs(test),
     ]
-    return Summary("", [*parts, *(table._replace(note="") for table in short), last]).terminal()
+    return Summary("", parts).terminal()
 
 
 def verdict(metrics: Metrics) -> str:
@@ -304,10 +319,17 @@ def verdict(metrics: Metrics) -> str:
     days, tests, foreign = metrics["tests"]["days"], _tests(metrics), _tests(metrics, foreign=True)
     if days < MIN_DAYS:
         return f"no verdict: {days} dates are too few for a test, which takes {MIN_DAYS}"
+    equal: dict[str, list[str]] = {}
+    for name, first in same_forecasts(metrics.get("baselines", {})).items():
+        equal.setdefault(first, []).append(name)
     parts = [f"beats {count_beaten(metrics)} of {len(tests)} baselines (DM p < {ALPHA:g})"]
     for marked, kind, words in ((tests, "", ("", "bad")), (foreign, "the foreign ", WORDS)):
         for mark in words:
-            names = [f"{name} ({_p(test)})" for name, test in marked.items() if mark_of(test) == mark]
+            names = [
+                f"{' = '.join([name, *equal.get(name, [])])} ({_p(test)})"
+                for name, test in marked.items()
+                if mark_of(test) == mark
+            ]
             parts += [f"{WORDS[mark]} {kind}{', '.join(names)}"] if names else []
     return "; ".join(parts)
 
@@ -338,5 +360,6 @@ def quality_text(metrics: Metrics) -> str:
 
 
 def hardest(baselines: Mapping[str, Metrics]) -> str | None:
-    """The baseline with the lowest pinball loss; None without any."""
-    return min(baselines, key=lambda name: baselines[name]["pinball"], default=None)
+    """The baseline with the lowest pinball loss, of equal ones the first; None without any."""
+    names = [name for name in baselines if name not in same_forecasts(baselines)]
+    return min(names, key=lambda name: baselines[name]["pinball"], default=None)

@@ -31,6 +31,7 @@ from tftjax import files
 from tftjax.data.panel import blocks
 from tftjax.data.prepared import cardinalities
 from tftjax.data.windows import Inputs, Series, gather
+from tftjax.evaluate.formatting import RATIO
 from tftjax.evaluate.metrics import pinball
 from tftjax.interpret.tables import variable_names
 from tftjax.interpret.weights import CHUNK, collect
@@ -47,13 +48,39 @@ LEVELS = (0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95)  # of the last known values, wh
 OUTPUTS = ("median", "spread")  # of the first step; the spread is that of the outermost quantiles
 
 
+# By table: what its numbers are, in which unit, and when one is NaN.
+CAPTIONS = {
+    "permutation": "rise_percent: how much the pinball loss rises, in percent, where an input's rows are"
+    " shuffled; sd_of_shuffles and sd_of_seeds in the same unit, the latter NaN of a single seed.",
+    "gradients": "mean and mean_absolute: integrated gradients of the next step's median and spread, as"
+    " decimals of a return; step 0 is the last known row. sd_of_seeds: that of mean, NaN of a single seed.",
+    "dependence": "mean: the quantile, as decimals of a return, where an input's last value is near value, in"
+    " the input's own unit; z is the same in standard deviations of the train rows. value is NaN where series"
+    " have scales of their own, and of a target in units of a volatility. sd_of_seeds: that of mean, NaN of a"
+    " single seed.",
+    "agreement": "Spearman's rank correlation with the selection weights, -1 to 1, NaN of fewer than three"
+    " inputs or where all are alike; gradients_miss: share of the forecast that integrated gradients miss.",
+}
+
+
 class Attributions(NamedTuple):
-    """The tables of a run or of several seeds, as the head of this file describes them."""
+    """The tables of a run or of several seeds; CAPTIONS has their units, and says when a number is NaN.
+
+    Attributes:
+      permutation: a row an input: the rise of the loss where it is shuffled, in percent.
+      gradients: a row an output, input and step: integrated gradients, as decimals of a return.
+      dependence: a row an input, value and quantile: the mean forecast, as decimals of a return.
+      agreement: a row a seed: rank correlations with the selection weights.
+    """
 
     permutation: pd.DataFrame
     gradients: pd.DataFrame
     dependence: pd.DataFrame
     agreement: pd.DataFrame
+
+    def _repr_html_(self) -> str:
+        tables = self._asdict().items()
+        return "".join(f"<p><b>{n}</b>. {CAPTIONS[n]}</p>{table._repr_html_()}" for n, table in tables)
 
 
 def attribute(seeds: Sequence[runs.Run], directory: ForecastDirectory) -> Attributions:
@@ -73,7 +100,7 @@ def attribute(seeds: Sequence[runs.Run], directory: ForecastDirectory) -> Attrib
     by_step, misses = zip(*(gradients(run, starts) for run in seeds), strict=True)
     moved = [dependence(run, starts) for run in seeds]
     tables = Attributions(
-        _of_seeds(shuffled, ["kind", "variable"], ["rise", "sd_of_shuffles"]),
+        _of_seeds(shuffled, ["kind", "variable"], ["rise_percent", "sd_of_shuffles"]),
         _of_seeds(by_step, ["output", "kind", "variable", "step"], ["mean", "mean_absolute"]),
         _of_seeds(moved, ["variable", "z", "value", "quantile"], ["mean"]),
         pd.DataFrame(
@@ -153,7 +180,7 @@ def permutation(run: runs.Run, starts: Int[np.ndarray, " W"]) -> pd.DataFrame:
     base, rows = loss(series), []
     for kind, name, field, row in _inputs_of(run):
         rises = [100 * (loss(_with_rows(series, field, row, order)) / base - 1) for order in orders]
-        found = {"rise": np.mean(rises), "sd_of_shuffles": np.std(rises, ddof=1)}
+        found = {"rise_percent": np.mean(rises), "sd_of_shuffles": np.std(rises, ddof=1)}
         rows.append({"kind": kind, "variable": name, **found})
     return pd.DataFrame(rows)
 
@@ -371,7 +398,7 @@ def agreement(
     """
     names = variable_names(run)["encoder"]
     weights = dict(zip(names, collect(run, starts).encoder.mean(axis=0).tolist(), strict=True))
-    rises = shuffled.set_index("variable")["rise"]
+    rises = shuffled.set_index("variable")["rise_percent"]
     found = {"permutation": _rank_correlation(rises, weights)}
     for output, rows in by_step.groupby("output", sort=False):
         totals = rows.groupby("variable", sort=False)["mean_absolute"].sum()
@@ -393,15 +420,17 @@ def text_of(tables: Attributions, directory: ForecastDirectory) -> str:
     """
     several = len(tables.agreement) > 1
     spread, whose = ("sd_of_seeds", "seeds") if several else ("sd_of_shuffles", "shuffles")
-    ranked = tables.permutation.sort_values("rise", ascending=False)
+    ranked = tables.permutation.sort_values("rise_percent", ascending=False)
     width = max(map(len, ranked["variable"]))
     lines = [f"{directory.path.name}: rise of the pinball loss where an input's rows are shuffled by block:"]
     lines += [
-        f"  {row.variable:{width}} {row.rise:+7.2f} %  (sd over {whose} {getattr(row, spread):.2f})"
+        f"  {row.variable:{width}} {row.rise_percent:+7.2f} %  (sd over {whose} {getattr(row, spread):.2f})"
         for row in ranked.itertuples()
     ]
     methods = tables.agreement.drop(columns=["seed", "gradients_miss"]).mean()
-    words = ", ".join(f"{name.replace('_', ' ')} {value:+.2f}" for name, value in methods.items())
+    words = ", ".join(
+        f"{name.replace('_', ' ')} {RATIO.number(value, '+')}" for name, value in methods.items()
+    )
     lines.append(f"rank correlation with the selection weights: {words}")
     return "\n".join([*lines, f"tables and pictures in {directory.interpretation.path}"])
 

@@ -251,7 +251,7 @@ def read_table(directory: Path, name: str) -> pd.DataFrame:
       UserError: it is missing or damaged.
     """
     path = RunDirectory(directory).interpretation.table(name)
-    remedy = f"Make it anew: python -m tftjax.interpret {directory}"
+    remedy = f"Make it anew: tftjax interpret {directory}"
     table = files.read_csv(path, remedy, **READ[name])
     if table["mean"].isna().any() or not table.get("horizon", pd.Series([1])).eq(1).any():
         raise UserError(f"{path}: damaged: found no mean, or no row of the first horizon. {remedy}")

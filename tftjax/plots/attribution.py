@@ -53,10 +53,10 @@ def permutation(figure: Figure, theme: Theme, table: pd.DataFrame) -> None:
       table: rows of permutation.csv.
     """
     theme.set_height(figure, 24 * len(table) + 60)
-    rows = table.assign(spread=_spread(table)[1]).sort_values("rise")
+    rows = table.assign(spread=_spread(table)[1]).sort_values("rise_percent")
     axes, places = figure.subplots(), np.arange(len(rows))
-    axes.barh(places, rows["rise"], height=0.62, color=LIGHT[BAR.color], alpha=BAR.opacity)
-    bounds = rows["rise"] - rows["spread"], rows["rise"] + rows["spread"]
+    axes.barh(places, rows["rise_percent"], height=0.62, color=LIGHT[BAR.color], alpha=BAR.opacity)
+    bounds = rows["rise_percent"] - rows["spread"], rows["rise_percent"] + rows["spread"]
     axes.hlines(places, *bounds, color=LIGHT["ink"], linewidth=1.4)
     axes.axvline(0, color=LIGHT["ink"], linewidth=0.8)
     name_rows(axes, list(rows["variable"]))

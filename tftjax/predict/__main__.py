@@ -63,7 +63,7 @@ def _add_what_is_made(parser: argparse.ArgumentParser) -> None:
         choices=METHODS,
         default="none",
         help="calibrate the quantiles by the run's validation rows (split), or from there on by each outcome"
-        " up to the last row (adaptive); default: not",
+        " up to the last row (adaptive); default: as they are",
     )
     parser.add_argument(
         "--paths",

@@ -528,21 +528,22 @@ def _origin(seeds: Sequence[runs.Run]) -> _Origin:
 
 
 def _say_what_it_is(seeds: Sequence[runs.Run], panel: Panel) -> None:
-    """Logs the age of a model and its verdict."""
+    """Logs the age of a model, once, and its verdict, in a line."""
     directory, trained, chosen, final = _origin(seeds)
-    log.info(f"model trained until {trained}, chosen until {chosen}")
-    verdict = _verdict(directory) if final is None else final.verdict
-    if verdict is not None:
-        log.info(f"on the test rows{'' if final is None else ' of the run that it was chosen by'}: {verdict}")
     as_of = panel.frame.index.max().date()
+    until = f"model trained until {trained}"
     if as_of < trained:
         log.warning(f"the model has learned from rows to {trained}, after {as_of}: this is no test of it")
-    if as_of - trained > LONG_AGO:
+    elif as_of - trained > LONG_AGO:
         log.warning(
-            f"the model's last train row is of {trained}, {(as_of - trained).days} days before {as_of}: it"
-            " has learned nothing since. Train on newer rows, or on all of them: tftjax train CONFIG"
-            f" {both('--final')}"
+            f"{until}, {(as_of - trained).days} days before {as_of}, chosen until {chosen}: it has learned"
+            f" nothing since. Train it on all rows: tftjax train CONFIG {both('--final')}"
         )
+    else:
+        log.info(f"{until}, chosen until {chosen}")
+    verdict = _verdict(directory) if final is None else final.verdict.partition(";")[0]
+    if verdict is not None:
+        log.info(f"on the test rows{'' if final is None else ' of its source'}: {verdict}")
 
 
 def _say_what_lacks(run: runs.Run, panel: Panel) -> None:
@@ -561,12 +562,12 @@ def _say_what_lacks(run: runs.Run, panel: Panel) -> None:
 
 
 def _verdict(directory: Path) -> str | None:
-    """The verdict of an evaluation, or why it cannot be read, in a line; None if there is none."""
+    """The first part of an evaluation's verdict, or why it cannot be read; None if there is none."""
     path = ForecastDirectory(directory).evaluation.metrics
     if not path.is_file():
         return None
     try:
-        return read_verdict(path, f"tftjax evaluate {directory}")
+        return read_verdict(path, f"tftjax evaluate {directory}").partition(";")[0]
     except UserError as error:
         return f"unknown, as {error}"
 

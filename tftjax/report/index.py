@@ -10,7 +10,7 @@ from tftjax.errors import UserError
 from tftjax.evaluate.files import read_evaluation
 from tftjax.evaluate.formatting import GAIN, Metrics, relative, share
 from tftjax.evaluate.tables import Cell, Table
-from tftjax.evaluate.verdict import Verdict, count_beaten, hardest, shown_band, verdict_of
+from tftjax.evaluate.verdict import Verdict, count_baselines, count_beaten, hardest, shown_band, verdict_of
 from tftjax.report import sweep, walkforward
 from tftjax.report.page import Chapter, Code, Page, Part, Text
 from tftjax.storage.directories import TrainingDirectory
@@ -85,7 +85,7 @@ def _cells(found: Judged | str) -> list[Cell]:
     if isinstance(found, str):
         return [*[Cell("-")] * 4, Cell(found, "prose")]
     (mark, headline, *_), metrics = found
-    total, best = len(metrics["baselines"]), hardest(metrics["baselines"])
+    total, best = count_baselines(metrics), hardest(metrics["baselines"])
     beaten, difference = count_beaten(metrics), None
     if best is not None:
         loss = metrics["baselines"][best]["pinball"]

@@ -77,7 +77,7 @@ def _check_ours(page: Path) -> None:
     """Refuses to replace a page in a user's own folder that is not from here."""
     if page.is_file() and OURS not in page.read_bytes():
         raise UserError(
-            f"{page}: found a file that python -m tftjax.report has not written, expected none or an earlier"
+            f"{page}: found a file that tftjax report has not written, expected none or an earlier"
             " index. Move it away or rename it, then make the index again."
         )
 

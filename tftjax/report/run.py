@@ -170,7 +170,7 @@ def _variables(run: RunDirectory) -> list[Part]:
     if "attention_by_lag" in frames:
         parts.append(interpretation.attention_picture(frames["attention_by_lag"]))
     text = "The run has no interpretation. Make it, and this page again:"
-    return parts or [Text(text), Code(f"python -m tftjax.interpret {run.path}")]
+    return parts or [Text(text), Code(f"tftjax interpret {run.path}")]
 
 
 def provenance(config: Config, panel: Panel, saved: checkpoint.Checkpoint | None) -> list[Part]:

@@ -9,11 +9,19 @@ from tftjax.data.panel import read_panel
 from tftjax.errors import UserError
 from tftjax.evaluate import tables
 from tftjax.evaluate.files import Evaluation, check_comparable, period
-from tftjax.evaluate.formatting import LOSS, Metrics, noun_of, unit_of
+from tftjax.evaluate.formatting import LOSS, Metrics, counted, noun_of, unit_of
 from tftjax.evaluate.scoring import SPLIT_NAMES, SPLITS
 from tftjax.evaluate.significance import mean_interval
 from tftjax.evaluate.tables import Cell, Table
-from tftjax.evaluate.verdict import Verdict, count_beaten, hardest, headline, in_words, verdict
+from tftjax.evaluate.verdict import (
+    Verdict,
+    count_baselines,
+    count_beaten,
+    hardest,
+    headline,
+    in_words,
+    verdict,
+)
 from tftjax.plots import sweeps as figures
 from tftjax.report.page import Chapter, Code, Details, Items, Page, Part, Text
 from tftjax.report.run import fan_of, member_provenance, worth
@@ -88,7 +96,7 @@ def verdict_of(
     mark = marks.pop() if len(marks) == 1 else "bad"
     counts = ", ".join(str(count_beaten(metrics)) for metrics in judged)
     beats = "its seeds beat" if len(judged) > 1 else "it beats"
-    total = len(judged[0]["tests"]["diebold_mariano"])
+    total = count_baselines(judged[0])
     headlines = {
         "good": f"Has earned its keep: {who}, first on validation, beats all {total} baselines",
         "bad": f"Has not earned its keep: {who}, first on validation; {beats} {counts} of {total} baselines",
@@ -108,8 +116,10 @@ def verdict_of(
 def _losses(results: pd.DataFrame, best: str, metrics: Metrics) -> list[str]:
     sentences = []
     for split, title in SPLIT_NAMES.items():
-        mean = mean_interval(results.loc[results["config"] == best, f"{split}/pinball"].dropna().to_numpy())
-        text = f"Pinball loss on {title.lower()} rows, 1e-3, mean over seeds [95 % t interval]:"
+        losses = results.loc[results["config"] == best, f"{split}/pinball"].dropna().to_numpy()
+        mean = mean_interval(losses)
+        text = f"Pinball loss on {title.lower()} rows, 1e-3, mean over {counted(len(losses), 'seed')}"
+        text += f"{'' if mean.low is None else ' [95 % t interval]'}:"
         text += f" {LOSS.estimate(*mean)}"
         baselines = metrics[split]["baselines"]
         name = hardest(baselines)
@@ -151,7 +161,7 @@ def _by_config(
         parts.append(
             Text("Members that have a page of their own are linked. To make them, and this page again:")
         )
-        parts.append(Code(f"python -m tftjax.report {sweep.members}/* {folder}"))
+        parts.append(Code(f"tftjax report {sweep.members}/* {folder}"))
     return parts
 
 

@@ -14,6 +14,7 @@ from tftjax.evaluate.verdict import (
     Verdict,
     combination_line,
     conformal_line,
+    count_baselines,
     count_beaten,
     headline,
     in_words,
@@ -83,7 +84,7 @@ def verdict_of(walk: Walk, noun: str = "day") -> Verdict:
     """
     metrics, first = walk.metrics, _first(walk)
     marks = [headline(values)[0] for values in metrics.values()]
-    total, good = len(first["tests"]["diebold_mariano"]), marks.count("good")
+    total, good = count_baselines(first), marks.count("good")
     if len(metrics) == 1:
         mark, sentence = headline(first)
     elif "open" in marks:

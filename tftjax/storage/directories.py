@@ -20,7 +20,7 @@ PLACE = both("--name, --runs")
 JOINT_SECONDS = 60.0  # for others that make the same directory to be done
 
 
-def no_folder(path: Path, kind: str = "run", made_by: str = "tftjax.train") -> str:
+def no_folder(path: Path, kind: str = "run", made_by: str = "tftjax train") -> str:
     """The message on a directory that does not exist.
 
     Args:
@@ -142,7 +142,7 @@ class RunDirectory(TrainingDirectory, ForecastDirectory):
       metrics: losses and metrics, a line an epoch.
     """
 
-    kind, made_by = "run", "tftjax.train"
+    kind, made_by = "run", "tftjax train"
     config = identity = Inside("config.json")
     rows, ages, roles = map(Inside, PANEL_FILES)
     init = Inside("init.json")
@@ -170,7 +170,7 @@ class SweepDirectory(TrainingDirectory):
       pooled_table, gains, folds, folds_picture: a walk-forward's results, see walkforward/results.py.
     """
 
-    kind, made_by = "sweep", "tftjax.sweep or tftjax.walkforward"
+    kind, made_by = "sweep", "tftjax sweep or tftjax walkforward"
     plan = identity = Inside("sweep.json")
     members = Inside("members")
     ensembles = Inside("ensembles")
@@ -265,7 +265,7 @@ class SearchDirectory(TrainingDirectory):
       table, importance, best, summary: a search's results, see sweep/tune/results.py.
     """
 
-    kind, made_by = "search", "tftjax.sweep.tune"
+    kind, made_by = "search", "tftjax tune"
     settings = identity = Inside("search.json")
     storage = Inside("trials.log")
     storage_lock = Inside("trials.log.lock")

@@ -100,11 +100,14 @@ def read(path: Path, author: Author) -> pd.DataFrame:
 
 def _read(path: Path, author: Author) -> tuple[str, list[list[str]]]:
     """The whole text of a log, ending with a line break, and its rows below the header."""
+    expected = "Give a log that `tftjax predict --append` made."
+    if not path.exists():
+        raise UserError(f"{path}: no such file{files.near(path)}. {expected}")
     try:
         text = path.read_text(encoding="utf-8")
         header, *rows = list(csv.reader(io.StringIO(text))) or [[]]
     except (OSError, UnicodeError, csv.Error) as error:
-        raise UserError(f"{path}: cannot be read ({error}). Give a log that --append made.") from error
+        raise UserError(f"{path}: cannot be read ({error}). {expected}") from error
     advice = "Give each run a log of its own."
     if header != author.columns():
         raise UserError(

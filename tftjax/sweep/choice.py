@@ -73,13 +73,14 @@ def choice(
         verb = "beats" if beaten[0] else "does not beat"
         return f"One config, {best}{f': it {verb} {baseline} on validation' if baseline else ''}."
     (other, *_), (lead, over) = others, _lead(results, best, others[0], predictions)
+    text = f"Use {best}, the best on validation"
     if lead is None:
-        text = f"Use {best}: it leads {other} on validation ({over})"
+        text += f", though it cannot be compared with {other} ({over})"
     else:
         apart = lead.low is not None and lead.high is not None and lead.low * lead.high > 0
-        estimate = LOSS.estimate(lead.mean, lead.low, lead.high)
-        text = f"Use {best}: it leads {other} by {estimate} (pinball, 1e-3, validation, {over}):"
-        text += " told apart" if apart else " not told apart"
+        text += f": it is told apart from {other}" if apart else f", though it is not told apart from {other}"
+        size = f"{LOSS.number(lead.mean)}e-3 {LOSS.interval(lead.low, lead.high)}".rstrip()
+        text += f" (pinball loss lower by {size}, {over})"
     who = {(True, True): "both beat", (False, False): "neither beats"}.get(
         (beaten[0], beaten[1]), f"only {best if beaten[0] else other} beats"
     )
@@ -102,11 +103,11 @@ def _lead(
     names = [table.loc[pairs.index[0], "member"] for table in (a, b)]
     one, two = (predictions(name) for name in names)
     if one.quantiles != two.quantiles:
-        return None, "of other quantiles, so they do not compare"
+        return None, "other quantiles"
     try:
         check_comparable(one, two, (names[0], names[1]))
     except UserError:
-        return None, "of other rows, so they do not compare"
+        return None, "other rows"
     losses = [daily_losses(one, "pinball", names[0]), daily_losses(two, "pinball", names[1])]
     tested = diebold_mariano(losses[1] - losses[0], one.target.shape[1])
     days = one.dates.nunique()

@@ -305,7 +305,7 @@ def write_results(
     for member in members:
         if ended[member.name].status != "diverged":
             run = sweep.member(member.name)
-            remedy = f"python -m tftjax.evaluate {run.path}"
+            remedy = f"tftjax evaluate {run.path}"
             metrics[member.name] = read_metrics(run.evaluation.metrics, SPLITS, remedy)
     results = results_table(members, ended, metrics)
     files.replace_text(sweep.results, results.to_csv(index=False))

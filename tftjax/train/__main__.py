@@ -31,7 +31,8 @@ def make_parser() -> argparse.ArgumentParser:
     instead.add_argument(
         "--final",
         action="store_true",
-        help="after a run of this config: train it anew on all rows, for daily use, into NAME-final",
+        help="after a run of this config: train it anew on all rows, with the run's settings, for daily use,"
+        " into NAME-final",
     )
     instead.add_argument(
         "--find-learning-rate",
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             from tftjax.config.loading import load
             from tftjax.data.loading import load_panel
             from tftjax.storage import runs
-            from tftjax.train.run import check_same_config, find_learning_rate, refit, train
+            from tftjax.train.run import check_same_settings, find_learning_rate, refit, train
 
         runtime.configure()
         named = [f"name={json.dumps(arguments.name)}"] if arguments.name is not None else []
@@ -61,9 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         directory = arguments.runs / config.name
         if arguments.final:
             run = runs.open_run(directory)
-            check_same_config(config, run)
+            check_same_settings(config, run, [text.partition("=")[0] for text in arguments.set])
             place = directory.with_name(f"{directory.name}-final")
-            refit(run, place, panel=load_panel(config.data), **training_flags(arguments))
+            refit(run, place, panel=load_panel(run.config.data), **training_flags(arguments))
         elif arguments.find_learning_rate is not None:
             find_learning_rate(config, arguments.find_learning_rate, overwrite=arguments.overwrite)
         else:

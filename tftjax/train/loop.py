@@ -22,7 +22,7 @@ from tftjax import files
 from tftjax.config.hyperparameters import hyperparameters
 from tftjax.config.loading import Config
 from tftjax.config.train import TrainConfig
-from tftjax.errors import UserError
+from tftjax.errors import UserError, both
 from tftjax.storage import checkpoint, runs
 from tftjax.storage.directories import RunDirectory
 from tftjax.storage.runs import Ended
@@ -143,9 +143,9 @@ def epoch_record(
             event = f"{name} became {record[name]} after step {last_step}"
         kept = f"the last good checkpoint is kept, of epoch {epoch - 1}" if epoch > 1 else "no checkpoint yet"
         raise Diverged(
-            f"{event} (epoch {epoch}); {kept}. Under another --name, try a lower train.learning_rate "
-            f"(now {config.train.learning_rate:g}) or train.max_grad_norm "
-            f"(now {config.train.max_grad_norm:g})."
+            f"{event} (epoch {epoch}); {kept}. Under another {both('--name')}, try a lower"
+            f" train.learning_rate (now {config.train.learning_rate:g}) or train.max_grad_norm"
+            f" (now {config.train.max_grad_norm:g})."
         )
     record["output_to_encoder_gradient"] = monitor.gradient_ratio(record)
     num_forecasts = num_val_windows * config.model.prediction_length
@@ -212,8 +212,8 @@ def train_members(
         except OutOfMemory as error:
             if halved or len(chunk) == 1:
                 raise UserError(
-                    f"out of memory with {len(chunk)} members at once. Free memory and --resume, or make "
-                    "train.batch_size or the model smaller."
+                    f"out of memory with {len(chunk)} members at once. Free memory and go on"
+                    f" ({both('--resume')}), or make train.batch_size or the model smaller."
                 ) from error
             size, halved = len(chunk) // 2, True
             log.warning(f"out of memory with {len(chunk)} members at once: going on with {size}")
@@ -480,7 +480,7 @@ def append_line(path: Path, record: dict) -> None:
             file.write(json.dumps(record, allow_nan=False) + "\n")
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be written ({error.strerror}). Free space, then --resume."
+            f"{path}: cannot be written ({error.strerror}). Free space, then go on ({both('--resume')})."
         ) from error
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -244,8 +244,8 @@ def train(
             tracking.end(config.name, kept_files(RunDirectory(directory)))
     if not quiet:
         folder = RunDirectory(directory).evaluation.path
-        epoch_text = wrapped(_epoch_text(outcome, config.train))
-        print(f"\n{summary(evaluated.metrics)}\n\n{epoch_text}\nevaluation in {folder}")
+        epoch_text = _epoch_text(outcome, config.train)
+        print(f"\n{summary(evaluated.metrics, [epoch_text, f'evaluation in {folder}'])}")
     return evaluated.metrics
 
 
@@ -310,8 +310,8 @@ def _epoch_text(outcome: Ended, train: TrainConfig) -> str:
         why = f": stopped after {waited} without a better validation loss"
         return f"{best} of {outcome.epoch}{why if outcome.status == 'stopped early' else ''}"
     return (
-        f"{best} is the last: validation was still falling;"
-        f" --resume --set train.max_epochs={2 * outcome.epoch} goes on"
+        f"{best} is the last: validation was still falling; to go on: --resume"
+        f" --set train.max_epochs={(more := 2 * outcome.epoch)}, in Python resume=True, max_epochs={more}"
     )
 
 
@@ -441,21 +441,38 @@ def chosen_steps(train: TrainConfig, directory: Path, best_epoch: int, windows: 
     }
 
 
-def check_same_config(config: Config, run: runs.Run) -> None:
-    """Refuses a config that is not the run's, but for what has no part in its parameters.
+def check_same_settings(config: Config, run: runs.Run, given: Collection[str]) -> None:
+    """Refuses settings that were given and are not the run's; says in which others a config differs from it.
+
+    What has no part in the run's parameters may differ.
+
+    Args:
+      config: the config as it is now, with what was given.
+      given: dotted keys of settings, or sections, that were given beside the config's file.
 
     Raises:
-      UserError: names the settings that differ.
+      UserError: names the settings that contradict the run's.
     """
-    changed = [
-        f"\n  {key}: the run has {old!r}, now {new!r}"
+    changed = {
+        key: f"\n  {key}: the run has {old!r}, now {new!r}"
         for key, old, new in changed_keys(run.config, with_own_spread(config, run.data))
         if key not in runs.RAISABLE and not runs.has_no_part(key, old, new)
+    }
+    # An override may name a part of a section that is compared whole.
+    refused = [
+        words
+        for key, words in changed.items()
+        if any(f"{name}.".startswith(f"{key}.") or f"{key}.".startswith(f"{name}.") for name in given)
     ]
-    if changed:
+    if refused:
         raise UserError(
-            f"{run.directory}: was trained with another config:{''.join(changed)}\n"
-            "Give the run's own config, or train this one first."
+            f"{run.directory}: was trained with other settings:{''.join(refused)}\n"
+            "Leave them out, as a final fit takes the run's, or train with them first."
+        )
+    if changed:
+        log.warning(
+            f"{run.directory} was trained with other settings than the config has; the run's are taken:"
+            f"{''.join(changed.values())}"
         )
 
 

@@ -329,9 +329,13 @@ def test_percent_with_raw_series_is_refused():
 def test_panel_csv_header_errors(tmp_path):
     with pytest.raises(
         UserError,
-        match=r"panel.csv, line 1: found no column 'date', 'SP500_R.* among Date,.*Did you mean 'Date'",
+        match=r"panel.csv, line 1: found Date, price, and none of .*`tftjax init .*panel.csv` writes",
     ):
-        read_table(csv_table(panel_csv(tmp_path, "x", header="Date")), CORE, "decimal")
+        read_table(csv_table(panel_csv(tmp_path, "x,1", header="Date,price")), CORE, "decimal")
+    with pytest.raises(UserError, match=r"no column 'date' among Date,.*Did you mean 'Date'.*`tftjax init "):
+        read_table(
+            csv_table(panel_csv(tmp_path, "x", header=HEADER.replace("date", "Date"))), CORE, "decimal"
+        )
     header = HEADER.replace("AAA_Yield", "AAAYield")
     path = panel_csv(tmp_path, "2018-01-05,0,9,0,3,0,1", header=header)
     with pytest.raises(

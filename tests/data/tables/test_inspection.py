@@ -94,9 +94,37 @@ def test_a_price_beside_others_is_the_target_and_its_returns_are_forecast(tmp_pa
 def test_a_volatility_is_no_price(name):
     """It moves as slowly as one."""
     found = inspect(pd.DataFrame({"date": DAYS, "ret": RETURNS, name: 15.0 * PRICES / PRICES.mean()}))
-    assert {column.name: column.words for column in found.columns}[name] == "observed"
+    words = {column.name: column.words for column in found.columns}[name]
+    # Of these names the first two are taken for `data.volatility`, which is said.
+    taken = "; by its name the implied volatility (data.volatility) of baselines and scales"
+    assert words == ("observed" if name == "rv5" else f"observed{taken}")
     beside = inspect(pd.DataFrame({"date": DAYS, "volume": PRICES, name: 15.0 * PRICES / PRICES.mean()}))
     assert roles(beside)["volume"] == "target"
+
+
+MONTHS = pd.date_range("2019-01-01", periods=60, freq="MS")
+FIRST = pd.DataFrame(
+    {"observation": MONTHS, "release": MONTHS + pd.Timedelta(days=44), "value": RETURNS[:60]}
+)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        FIRST,
+        FIRST[["release", "value", "observation"]],
+        pd.concat([FIRST, FIRST.assign(release=FIRST["release"] + pd.Timedelta(days=300))]),
+        pd.concat([FIRST, FIRST.assign(release="2026-01-02")]).rename(columns={"release": "seen"}),
+    ],
+)
+def test_a_series_with_release_dates_is_sent_beside_a_table(table, tmp_path):
+    section = '{"NAME": {"file": "FILE", "date": "observation", "value": "value", "release": "'
+    with pytest.raises(UserError, match="a series with release dates") as error:
+        inspect(csv(tmp_path, table))
+    assert section in str(error.value)
+    # A second date that is none of a release, or beside several numbers, is no such series.
+    assert inspect(FIRST.assign(more=1.0 + RETURNS[60:120])).data["columns"]["date"] == "observation"
+    assert inspect(FIRST.rename(columns={"release": "expiry"})).rows == 60
 
 
 def test_a_level_that_is_no_price_is_forecast_by_its_changes(tmp_path):

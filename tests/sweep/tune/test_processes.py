@@ -47,7 +47,7 @@ def test_a_second_process_joins_the_first_is_killed_and_a_third_goes_on(commands
     table = pd.read_csv(directory.table)
     assert (table["state"] == "complete").tolist() == [True] * TRIALS
     assert set(table["epochs"]) == {20}
-    assert f"python -m tftjax.train {directory.best}" in " ".join(out.split())
+    assert f"tftjax train {directory.best}" in " ".join(out.split())
     best = load(directory.best)
     assert best.train.learning_rate == table["train.learning_rate"][table["pinball"].idxmin()]
     commands.run("train", directory.best, "--runs", tmp_path, "--set", "train.max_epochs=1")

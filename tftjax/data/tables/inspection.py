@@ -1,5 +1,7 @@
 """A first look at a table: which column is what, by names and numbers; a guess, for a person to check."""
 
+import itertools
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +16,7 @@ from tftjax.data.checks import CALMEST, MAX_AUTOCORRELATION, WILDEST
 from tftjax.data.feature_sets import CALENDAR
 from tftjax.data.raw.cells import INTRADAY, MISSING, TIME_OF_DAY, read_cells
 from tftjax.data.tables.frames import PARQUET, columns_of, read_parquet
+from tftjax.data.volatility import named_volatility
 from tftjax.errors import UserError, cut, listed
 
 RETURN_NAMES = re.compile(r"(^|[_ ])(log_?)?(ret|rets|return|returns|target|y)($|[_ ])", re.IGNORECASE)
@@ -22,6 +25,7 @@ PRICE_NAMES = re.compile(r"(^|[_ ])(adj[_ ]?close|close|price|px|last|level|valu
 VOLATILITY_NAMES = re.compile(
     r"(^|[_ ])(vix|vxn|vol|vola|volatility|realized|rv|iv|sigma|std)\d*d?($|[_ ])", re.IGNORECASE
 )
+RELEASE_NAMES = re.compile(r"release|vintage|realtime|publi[sc]|available", re.IGNORECASE)
 ID_NAMES = re.compile(r"(^|[_ ])(id|ticker|symbol|series|asset|name|unique_id)($|[_ ])", re.IGNORECASE)
 NAMELESS = re.compile(r"\s*|Unnamed: \d+")  # an index, as pandas writes it and as it reads it again
 FEW_IDS = 0.5  # of the rows: a column of more different texts names no series
@@ -52,7 +56,7 @@ class Inspection(NamedTuple):
       frequency: of the rows, such as "daily"; "" if they have none.
       columns: every column.
       data: settings of the section `data`, by name, without `dataset`.
-      remarks: by setting, why it is so.
+      remarks: by setting, why it is so, or why it might be set.
     """
 
     rows: int
@@ -146,6 +150,8 @@ def inspect(
     days = pd.to_datetime(frame[date].astype(str).str[:10], errors="coerce")
     numeric = [name for name in frame if name != date and pd.api.types.is_numeric_dtype(frame[name])]
     numeric = [name for name in numeric if name == target or not _numbers_rows(name, frame[name])]
+    if target is None and id_column is None and len(numeric) == 1:
+        _refuse_vintages(frame, numeric[0])
     if id_column is None and days.duplicated().any():
         id_column = _id_column(frame, date, days)
     numeric = [name for name in numeric if name != id_column]
@@ -167,7 +173,14 @@ def inspect(
             if name not in (date, id_column, target)
         ),
     )
-    return _inspection(frame, days, columns, kinds, target, id_column)
+    return _inspection(frame, days, _with_volatility(columns), kinds, target, id_column)
+
+
+def _with_volatility(columns: Sequence[Column]) -> tuple[Column, ...]:
+    """The columns, where one that training takes for a volatility by its name says so."""
+    named = named_volatility(str(column.name) for column in columns if column.role == "observed")
+    words = "; by its name the implied volatility (data.volatility) of baselines and scales"
+    return tuple(c._replace(words=f"{c.words}{words}") if c.name == named else c for c in columns)
 
 
 def _numbers_rows(name: Any, cells: pd.Series) -> bool:
@@ -208,6 +221,33 @@ def _refuse_intraday(name: str, cells: pd.Series) -> None:
     if len(inside):
         found = f"column {name!r}: found {inside.iloc[0]!r}, expected a date without a time of day"
         raise UserError(f"{found}. {INTRADAY}")
+
+
+def _refuse_vintages(frame: pd.DataFrame, value: str) -> None:
+    """Refuses values with the dates on which they were published: a series to put beside a table.
+
+    The second date has the name of one, or tells apart the rows of one date, whose value was revised.
+
+    Raises:
+      UserError: says where such a series goes.
+    """
+    dates = {
+        name: pd.to_datetime(frame[name].astype(str).str[:10], errors="coerce")
+        for name in frame
+        if _holds_dates(frame[name])
+    }
+    for date, release in itertools.permutations(dates, 2):
+        pairs = pd.DataFrame({"date": dates[date], "release": dates[release]})
+        revised = pairs["date"].duplicated().any() and not pairs.duplicated().any()
+        if (pairs["release"] >= pairs["date"]).all() and (revised or RELEASE_NAMES.search(str(release))):
+            section = {"file": "FILE", "date": date, "value": value, "release": release}
+            raise UserError(
+                f"found dates in {date!r} and {release!r}, values in {value!r}: a series with release dates,"
+                " which joins a table with a row a day and the target, and is none itself. Begin with that"
+                ' table (tftjax init), then add to "data" of its config: '
+                f'"series": {{"NAME": {json.dumps(section)}}}; in Python vintages={{"NAME": frame}}, with the'
+                " columns observation, release and value. See docs/point-in-time.md, Series of your own."
+            )
 
 
 def _id_column(frame: pd.DataFrame, date: str, days: pd.Series) -> str:
@@ -350,7 +390,21 @@ def _inspection(
     several = id_column is not None and id_column in frame
     parts = list(days.groupby(frame[id_column])) if several else [("", days)]
     frequency = _frequency({str(name): part for name, part in parts})
+    if frequency == "daily" and _has_holidays(days):
+        words = """not set: a next step may fall on a holiday; "XNYS" (extra calendars) knows an exchange's"""
+        remarks["calendar"] = words
     return Inspection(len(frame), days.min(), days.max(), len(parts), frequency, columns, data, remarks)
+
+
+def _has_holidays(days: pd.Series) -> bool:
+    """Whether some weekdays have no row, as on an exchange's holidays, and no weekend has one.
+
+    >>> days = pd.Series(pd.bdate_range("2024-01-01", "2024-12-31"))
+    >>> _has_holidays(days), _has_holidays(days.drop([0, 14, 103, 256]))
+    (False, True)
+    """
+    weekdays = np.busday_count(days.min().date(), days.max().date()) + 1
+    return bool(days.dt.day_of_week.max() < 5 and days.nunique() < 0.99 * weekdays)
 
 
 def _frequency(series: Mapping[str, pd.Series]) -> str:

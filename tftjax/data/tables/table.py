@@ -222,16 +222,9 @@ def _columns(
     if not wide:
         columns = feature_set.read_columns()
         expected = [date, *(column.name for column in columns)]
-        try:
-            return columns, _unclaimed(table, expected, header)
-        except UserError as error:
-            if not feature_set.row_series:
-                raise
-            raise UserError(
-                f"{error} Those are the columns of a feature set of raw series: for a table of your own name"
-                " its target and its other columns, in data.columns of a config (and give that config in the"
-                " table's place), in Python target=, observed=, ..."
-            ) from error
+        if feature_set.row_series:
+            _check_raw(table, expected, header)
+        return columns, _unclaimed(table, expected, header)
     _unclaimed(table, [date], header)
     target, *others = feature_set.read_columns()
     others = [column.name for column in others if column.name != feature_set.id_column]
@@ -249,6 +242,28 @@ def _columns(
     if not names:
         raise UserError(f"{table.where}: found no column but {date!r}, expected one for each series.")
     return tuple(Column(name, target.role, target.unit) for name in names), []
+
+
+def _check_raw(table: Table, expected: list[str], header: list[str]) -> None:
+    """Refuses a table of one's own that no config describes: it lacks columns of a feature set.
+
+    Raises:
+      UserError: says how its columns are named.
+    """
+    own = (
+        "Of a table of your own name the target and the other columns:"
+        f"{'' if table.where == 'frame' else f' `tftjax init {table.where}` writes a config that does;'}"
+        " in Python target=, observed=, ..."
+    )
+    if not set(expected[1:]) & set(header):
+        raise UserError(
+            f"{table.where}, {table.header}: found {listed(header)}, and none of the columns expected without"
+            f" data.columns, those of raw series: {', '.join(expected[1:])}. {own}"
+        )
+    try:
+        _unclaimed(table, expected, header)
+    except UserError as error:
+        raise UserError(f"{error} Those are the columns of a feature set of raw series. {own}") from error
 
 
 def _unclaimed(table: Table, expected: list[str], header: list[str]) -> list[str]:

@@ -147,7 +147,8 @@ def chance_note(table: pd.DataFrame, complete: pd.DataFrame, seeds: int, given: 
     if seeds == 1:
         return (
             "With one seed a trial nothing says how much of the best's lead is the luck of its seed. Search"
-            " with --seeds 3, or train the best config from several seeds before you believe it."
+            f" with more seeds ({both('--seeds')}), or train the best config from several seeds before you"
+            " believe it."
         )
     compared = int(table["state"].isin(["complete", "pruned"]).sum())
     spread = seed_spread(complete["seed_sd"].to_numpy())
@@ -214,7 +215,6 @@ def summarise(
         note = "For being among the best of the trials compared; by PED-ANOVA, adds up to 100 %."
         parts.append(Table("Importance of the settings", ("setting", "importance"), cells, note))
     parts.append(
-        f"The best config is {best}. Train it, and let its test rows judge it once: python -m tftjax.train"
-        f" {best}"
+        f"The best config is {best}. Train it, and let its test rows judge it once: tftjax train {best}"
     )
     return Summary("Search", parts)
