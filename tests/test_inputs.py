@@ -92,14 +92,14 @@ def test_what_is_unknown_is_said(run, caplog):
 
 
 def test_its_export_forecasts_the_same(run, tmp_path):
-    """Of a new category, a known number that is missing ahead, and a short series that was not in training."""
+    """Of a new category, a known number that is missing ahead, and a short series that is unseen."""
     pytest.importorskip("flatbuffers")
     rows = pd.concat([table_of("a"), table_of("d", rows=FEWEST + 2)], ignore_index=True)
     rows.loc[ROWS - 2, "rating"] = "C"
     expected = forecast(run, rows)
     model = loader.load(export([run], tmp_path / "model"))
     ahead = {"date": expected.index, "stock": expected["series"], "size": [None] * len(expected)}
-    with pytest.warns(UserWarning) as warned:
+    with pytest.warns(UserWarning, match="counts as unknown") as warned:
         found = pd.DataFrame(model(rows, ahead))
     assert [str(one.message) for one in warned] == [
         "a: rating C not in A, B: counts as unknown",
