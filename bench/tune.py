@@ -37,7 +37,7 @@ def measure(search, folder: Path, trials: int, panel) -> dict[str, float]:
     """Runs a search: its best loss, its epochs over all trials and seeds, its seconds."""
     import pandas as pd
 
-    from tftjax.tune.run import tune
+    from tftjax.sweep.tune.run import tune
 
     started = time.perf_counter()
     tune(search, folder, trials=trials, panel=panel, quiet=True)
@@ -64,7 +64,7 @@ def main() -> None:
     runtime.configure()
     from tftjax.config.loading import load
     from tftjax.data.loading import load_panel
-    from tftjax.tune.folder import Search
+    from tftjax.sweep.tune.folder import Search
 
     epochs, rows = arguments.epochs, []
     with tempfile.TemporaryDirectory() as temporary:

@@ -7,6 +7,7 @@ programs; `--variant` alone is the baseline once more, and shows the noise betwe
 
     python bench/variant_cost.py --variant --variant model.quantile_head=monotone
     python bench/variant_cost.py --variant train.category_dropout=0.1 --variant model.min_encoder_length=5
+    python bench/variant_cost.py --variant --variant model.dtype=bfloat16
 
 Two ratios are given: of time, and of the CPU time of the process, which other processes disturb less; on a
 GPU only the first one means anything. With --baseline-code DIR the baseline is the program of another

@@ -76,8 +76,8 @@ def test_usage_names_the_command_that_was_typed(started, shown, monkeypatch):
 
 
 def test_usage_of_a_command_of_one_file(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["/lib/tftjax/predict.py"])
-    assert cli.command_parser("predict", "Forecasts.", "runs/a").prog == "python -m tftjax.predict"
+    monkeypatch.setattr(sys, "argv", ["/lib/tftjax/predict/score.py"])
+    assert cli.command_parser("score", "Scores.", "log.csv").prog == "python -m tftjax.predict.score"
 
 
 def test_set_is_explained_where_it_is_a_flag():
@@ -251,7 +251,8 @@ def test_ctrl_c_while_libraries_are_imported_is_no_traceback(command, started, t
     if started == "tftjax":
         code += f"from tftjax import cli\nsys.exit(cli.main(['{command}', *sys.argv[1:]]))"
     else:
-        code += f"runpy.run_module('tftjax.{command}', run_name='__main__')"
+        module = cli.door_of(command).removesuffix(".__main__")
+        code += f"runpy.run_module('{module}', run_name='__main__')"
     done = subprocess.run(
         [sys.executable, "-c", code, *LINES[command].split()],
         capture_output=True,

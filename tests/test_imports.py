@@ -22,18 +22,15 @@ ORDER = (
     "train",
     "interpret",
     "sweep",
-    "tune",
     "walkforward",
     "predict",
-    "export",
-    "score",
-    "compare",
     "report",
     "api",
-    "integrations",
 )
-# Commands of one file that nothing imports.
-DOORS = {"cli", "demo", "init"}
+# What nothing imports: the doors of the console, commands of one file, and tftjax inside of other libraries.
+DOORS = {"cli", "demo", "init", "integrations"}
+# Commands of one file in the package of their subject.
+COMMANDS = {"tftjax.evaluate.compare", "tftjax.predict.score"}
 NEVER = {"torch", "pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "jsonpickle"}
 
 
@@ -74,10 +71,10 @@ def package(name):
 
 def is_door(name):
     """What a command or the face for Python is made of: it may import all, and only doors import cli."""
-    return name.endswith(".__main__") or package(name) in {*DOORS, "predict", "score", "compare", "api"}
+    return name.endswith(".__main__") or name in COMMANDS or package(name) in {*DOORS, "api"}
 
 
-FACES = ["tftjax", *(f"tftjax.{name}" for name in ORDER if (PACKAGE / name).is_dir())]
+FACES = ["tftjax", *(f"tftjax.{name}" for name in (*ORDER, *sorted(DOORS)) if (PACKAGE / name).is_dir())]
 
 
 @pytest.mark.parametrize("name", FACES)
@@ -121,7 +118,7 @@ def test_no_circle():
 
 
 def test_evaluation_does_without_training():
-    reached, waiting = set(), {"tftjax.evaluate.evaluation", "tftjax.predict"}
+    reached, waiting = set(), {"tftjax.evaluate.evaluation", "tftjax.predict.forecasts"}
     while waiting:
         name = waiting.pop()
         reached.add(name)

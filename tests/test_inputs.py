@@ -9,7 +9,7 @@ from tftjax import predict
 from tftjax.config.loading import from_dict
 from tftjax.errors import UserError
 from tftjax.evaluate.baselines import BASELINES
-from tftjax.export import export
+from tftjax.predict.export.folder import export
 from tftjax.storage import runs
 from tftjax.train import run as train
 

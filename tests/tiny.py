@@ -15,9 +15,15 @@ import pandas as pd
 import pytest
 
 from tftjax import runtime
-from tftjax.config.loading import Config
+from tftjax.config.functions import Functions, source_hash
+from tftjax.config.loading import Config, from_dict
+from tftjax.data.loading import load_panel
 from tftjax.data.panel import Panel
+from tftjax.data.prepared import cardinalities, prepare
+from tftjax.data.series.reading import NO_VINTAGES
+from tftjax.data.windows import gather
 from tftjax.evaluate import evaluation, scoring
+from tftjax.model.parameters import build_model, init_parameters, parameter_layout, to_tree
 from tftjax.plots import theme
 from tftjax.storage import checkpoint, runs
 from tftjax.walkforward import pool
@@ -169,6 +175,24 @@ def run_here(main, *arguments, code: int = 0) -> tuple[str, str]:
         ended = main([str(argument) for argument in arguments])
     assert ended == code, err.getvalue()
     return out.getvalue(), err.getvalue()
+
+
+def untrained(directory, rows, *, functions=None, model=None, train=None, vintages=NO_VINTAGES, **data):
+    """A run with random parameters on a frame, or on a panel: 5 rows of the past, 2 steps."""
+    model = {"hidden_size": 4, "encoder_length": 5, "prediction_length": 2, **(model or {})}
+    functions = functions or Functions()
+    hashes = {"head": {name: source_hash(one) for name, one in functions.head.items()}}
+    content = {"data": data, "model": model, "train": train or {}, "functions": hashes}
+    config = from_dict(content, "test")
+    panel = load_panel(config.data, rows, vintages) if isinstance(rows, pd.DataFrame) else rows
+    prepared = prepare(panel, config)
+    network = build_model(config, *cardinalities(panel, prepared.encoding), functions)
+    lengths = config.model.encoder_length, config.model.prediction_length
+    inputs, _ = gather(prepared.series, np.zeros(1, np.int32), *lengths)
+    layout = parameter_layout(network, inputs)
+    vector = init_parameters(layout, 5)
+    vector += 0.3 * np.random.default_rng(6).standard_normal(vector.shape, np.float32)
+    return runs.Run(directory, config, prepared, to_tree(vector, layout), 1, functions)
 
 
 class TrainedRun:

@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 from tftjax.errors import UserError
 from tftjax.plots import drop_absent_backend
 
-# Purpose of each command; its door is `tftjax/COMMAND.py` or `tftjax/COMMAND/__main__.py`.
+# Purpose of each command; its door is the module or package of its name, or the place in PLACES.
 COMMANDS = {
     "demo": "train on simulated returns and show what comes out",
     "init": "look at a table and write the config to train on it",
@@ -39,6 +39,12 @@ COMMANDS = {
     "report": "write a page on runs, sweeps and walk-forwards",
     "data": "build, describe and validate data sets",
     "config": "list the settings of a config, or print its JSON schema",
+}
+PLACES = {
+    "compare": "evaluate.compare",
+    "export": "predict.export",
+    "score": "predict.score",
+    "tune": "sweep.tune",
 }
 DESCRIPTION = """
 A Temporal Fusion Transformer that forecasts the distribution of returns. A config, a JSON file, says what is
@@ -147,8 +153,9 @@ def command_parser(command: str, description: str, *examples: str) -> argparse.A
       description: what the command does, in paragraphs.
       examples: command lines, each without its `tftjax COMMAND`.
     """
-    as_module = Path(sys.argv[0]).parts[-2:] in ((command, "__main__.py"), ("tftjax", f"{command}.py"))
-    program = f"python -m tftjax.{command}" if as_module else f"tftjax {command}"
+    module = door_of(command)
+    as_module = Path(sys.argv[0]).with_suffix("").as_posix().endswith(f"/{module.replace('.', '/')}")
+    program = f"python -m {module.removesuffix('.__main__')}" if as_module else f"tftjax {command}"
     shown = "\n".join(f"  {program} {example}".rstrip() for example in examples)
     return argparse.ArgumentParser(
         prog=program,
@@ -309,11 +316,17 @@ def importing() -> Iterator[None]:
         gc.enable()
 
 
+def door_of(command: str) -> str:
+    """The full name of the module that `door` imports."""
+    place = PLACES.get(command, command)
+    is_file = (Path(__file__).parent / f"{place.replace('.', '/')}.py").is_file()
+    return f"tftjax.{place}{'' if is_file else '.__main__'}"
+
+
 def door(command: str) -> ModuleType:
     """Imports the module that has a command's `make_parser` and `main`."""
-    is_file = (Path(__file__).parent / f"{command}.py").is_file()
     with importing():
-        return importlib.import_module(f"tftjax.{command}{'' if is_file else '.__main__'}")
+        return importlib.import_module(door_of(command))
 
 
 def rerun(command: str) -> NoReturn:

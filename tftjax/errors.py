@@ -14,6 +14,7 @@ IN_PYTHON = {
     "--name": "directory=",
     "--name, --runs": "directory=",
     "--final": "run.refit()",
+    "--warm-start": "warm_start=True",
     "--sample": "num_samples=",
 }
 

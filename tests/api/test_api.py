@@ -23,7 +23,7 @@ from tftjax.data.loading import load_panel
 from tftjax.data.panel import make_panel
 from tftjax.evaluate.files import read_predictions
 from tftjax.predict import forecast_next
-from tftjax.predict import main as predict_main
+from tftjax.predict.__main__ import main as predict_main
 from tftjax.report.__main__ import main as report_main
 from tftjax.train.run import train
 

@@ -107,7 +107,7 @@ def test_the_nine_are_short_and_write_their_settings_out(name):
     later += ("train.stop_after", "train.max_steps", "train.ema_decay", "train.keep", "train.half_life")
     later += ("train.warmup_share", "data.val_blocks", "data.train_on_val", "data.scale_features")
     later += ("train.static_dropout", "train.category_dropout", "train.known_dropout", "train.short_windows")
-    later += ("model.min_encoder_length", "data.missing_known", "loss.horizon_weights")
+    later += ("model.min_encoder_length", "model.dtype", "data.missing_known", "loss.horizon_weights")
     assert {key for key in left_out if not key.startswith(later)} <= VARIANTS
     assert written <= set(known_keys())
 

@@ -22,6 +22,7 @@ from tftjax.data.loading import load_panel
 from tftjax.data.panel import read_panel
 from tftjax.data.prepared import prepare
 from tftjax.errors import UserError
+from tftjax.predict.__main__ import main as predict_main
 from tftjax.storage import runs
 from tftjax.train.__main__ import main as train_main
 
@@ -31,6 +32,23 @@ RAW = Path(__file__).resolve().parents[3] / "shared" / "data" / "core_proposal_r
 def build(tmp_path, *more):
     arguments = ["--source", "embedded", "--feature-set", "core_embedded", "--out", str(tmp_path / "built")]
     return main(["build", *arguments, *more])
+
+
+def test_a_built_panel_has_series_of_one_s_own(tmp_path, capsys):
+    lines = "2018-01-01,2018-02-14,100", "2018-02-01,2018-03-13,130"
+    (tmp_path / "cpi.csv").write_text("\n".join(["observation_date,release_date,cpi", *lines]))
+    section = {"file": str(tmp_path / "cpi.csv"), "release": "release_date", "frequency": "monthly"}
+    content = {"data": {"series": {"cpi": section}, "start": "2018-02-20", "end": "2018-04-10"}}
+    own = tmp_path / "own.json"
+    own.write_text(json.dumps(content))
+    assert build(tmp_path, "--series", str(own), "--start", "2018-02-20", "--end", "2018-04-10") == 0
+    config = from_dict(content, "test").data
+    built = load_panel(config.model_copy(update={"dataset": str(tmp_path / "built")}))
+    assert built.frame["cpi"].unique().tolist() == [100, 130]
+    assert built.fingerprint == load_panel(config).fingerprint
+    own.write_text("{}")
+    assert build(tmp_path, "--series", str(own)) == 2
+    assert "own.json: found no data.series in it" in capsys.readouterr().err
 
 
 def own_table(rows=67):
@@ -142,7 +160,7 @@ def test_a_date_of_the_command_line_is_explained(date, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         build(tmp_path, "--start", date)
     with pytest.raises(SystemExit, match="2"):
-        predict.main([str(tmp_path), "--as-of", date])
+        predict_main([str(tmp_path), "--as-of", date])
     assert capsys.readouterr().err.count(f"found {date!r}, expected a date as YYYY-MM-DD") == 2
     assert contents(tmp_path) == {}
 

@@ -9,14 +9,16 @@ from hypothesis import strategies as st
 from tftjax.config.data import DataConfig, SplitDates
 from tftjax.config.loading import from_dict
 from tftjax.data.panel import make_panel
-from tftjax.data.splits import Splits, make_blocks, make_splits, starts_of, window_starts
+from tftjax.data.splits import Splits, make_blocks, single_block, starts_of, window_starts
 from tftjax.errors import UserError
 from tftjax.walkforward.plan import folds
 
 
 def cut(num_rows, fractions, encoder_length, prediction_length, purge=None):
     index = pd.bdate_range("2001-01-01", periods=num_rows)
-    return make_splits(index, DataConfig(split=fractions, purge=purge), encoder_length, prediction_length)
+    return single_block(
+        index, DataConfig(split=fractions, purge=purge), encoder_length, prediction_length
+    ).splits
 
 
 def test_split_by_hand():
@@ -105,12 +107,12 @@ def test_dates_by_hand():
     index = pd.bdate_range("2018-01-01", "2018-02-28")  # 2018-01-08 is row 5, 2018-02-01 row 23
     dates = SplitDates(train=day("2018-01-06"), val=day("2018-02-01"), test=day("2018-02-12"))
     config = DataConfig(split_dates=dates)
-    assert make_splits(index, config, 3, 2) == Splits(range(5, 21), range(23, 28), range(30, 43))
-    assert make_splits(index, config.model_copy(update={"purge": 0}), 3, 2) == Splits(
+    assert single_block(index, config, 3, 2).splits == Splits(range(5, 21), range(23, 28), range(30, 43))
+    assert single_block(index, config.model_copy(update={"purge": 0}), 3, 2).splits == Splits(
         range(5, 23), range(23, 30), range(30, 43)
     )
     ending = SplitDates(val=day("2018-02-01"), test=day("2018-02-12"), end=day("2018-02-20"))
-    assert make_splits(index, DataConfig(split_dates=ending), 3, 1) == Splits(
+    assert single_block(index, DataConfig(split_dates=ending), 3, 1).splits == Splits(
         range(0, 22), range(23, 29), range(30, 36)
     )
 
@@ -119,7 +121,7 @@ def test_dates_without_rows_are_refused():
     index = pd.bdate_range("2018-01-01", "2018-02-28")
     dates = SplitDates(val=day("2018-02-01"), test=day("2019-01-01"))
     with pytest.raises(UserError, match=r"data\.split: found 0 test rows of 43 rows"):
-        make_splits(index, DataConfig(split_dates=dates), 3, 2)
+        single_block(index, DataConfig(split_dates=dates), 3, 2)
     with pytest.raises(UserError, match=r"data\.split_dates\.end: .*dates in the order train, val"):
         from_dict({"data": {"split_dates": {"val": "2018-02-01", "test": "2018-01-01"}}}, "test")
 
@@ -157,7 +159,7 @@ def test_no_stretch_of_training_targets_overlaps_a_later_window_s(
     train_years, val_years, test_years = years
     lengths = dict(train_years=train_years, val_years=val_years, test_years=test_years)
     for dates in folds(2005, 2007, expanding=expanding, **lengths):
-        splits = make_splits(index, DataConfig(split_dates=dates), encoder_length, prediction_length)
+        splits = single_block(index, DataConfig(split_dates=dates), encoder_length, prediction_length).splits
         targets = [
             window_starts(rows, range(len(index)), encoder_length, prediction_length)[:, None]
             + encoder_length
@@ -227,6 +229,6 @@ def test_no_train_target_is_near_a_validation_target():
 def test_validation_rows_can_be_train_rows():
     index = pd.bdate_range("2018-01-01", periods=23)
     config = DataConfig(split=(0.7, 0.15, 0.15), train_on_val=True, val_blocks=3)
-    assert make_splits(index, config, 5, 2) == Splits(range(0, 19), range(16, 19), range(19, 23))
+    assert single_block(index, config, 5, 2).splits == Splits(range(0, 19), range(16, 19), range(19, 23))
     purged = config.model_copy(update={"purge": 2})
-    assert make_splits(index, purged, 5, 1) == Splits(range(0, 17), range(16, 17), range(19, 23))
+    assert single_block(index, purged, 5, 1).splits == Splits(range(0, 17), range(16, 17), range(19, 23))

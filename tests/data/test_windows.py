@@ -12,10 +12,10 @@ from tftjax.data.encoding import encoding_from_json, encoding_to_json, fit_encod
 from tftjax.data.loading import load_panel
 from tftjax.data.panel import make_panel
 from tftjax.data.scales.target import TARGET_SCALES
-from tftjax.data.splits import make_splits, window_starts
+from tftjax.data.splits import single_block, window_starts
 from tftjax.data.windows import gather, make_series, windows_alone
 from tftjax.errors import UserError
-from tftjax.predict import extend_panel
+from tftjax.predict.forecasts import extend_panel
 
 N, E, P = 17, 5, 3
 DATES = pd.bdate_range("2018-12-10", periods=N)  # ends on Tuesday 2019-01-01
@@ -149,7 +149,7 @@ def test_windows_alone_are_the_same_windows_in_arrays_of_one_size():
 def test_every_window_of_the_embedded_panel_is_finite_and_its_own_rows():
     panel = load_panel(DataConfig())
     num_rows = len(panel.frame)
-    splits = make_splits(panel.frame.index, DataConfig(), 20, 1)
+    splits = single_block(panel.frame.index, DataConfig(), 20, 1).splits
     series = make_series(panel, fit_encoding(panel, [range(0, splits.train.stop)]))
     starts = window_starts(splits.test, range(num_rows), 20, 1)
     inputs, target = jax.jit(gather, static_argnums=(2, 3))(series, starts, 20, 1)

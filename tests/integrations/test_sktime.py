@@ -89,6 +89,14 @@ def test_quantiles_are_those_of_the_run(monthly):
 
 
 @needs_sktime
+def test_a_text_is_one_name():
+    forecaster = TFTForecaster(settings={"known": "month", "batch_size": 4}, observed="vix")
+    forecaster._counted, forecaster._rows = False, pd.DataFrame({"y": [1.0], "vix": [2.0], "tax": [3.0]})
+    fields = forecaster._fields(pd.DataFrame({"date": pd.date_range("2001-01-31", periods=9, freq="ME")}), 1)
+    assert (fields["known"], fields["observed"]) == (["month", "tax"], ["vix"])
+
+
+@needs_sktime
 def test_a_distribution_is_a_sample_of_quantiles(monthly):
     forecaster, _, X = monthly
     proba, levels = forecaster.predict_proba(X=X), [n / 100 for n in range(1, 100)]

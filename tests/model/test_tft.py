@@ -1,7 +1,8 @@
 """The wiring: against the paper written out in numpy, causality by gradient, shapes, parameter counts."""
 
 import math
-from functools import cache
+import re
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -231,3 +232,45 @@ def test_number_of_parameters_of_the_core(size, heads, levels):
         if not "/".join(path).startswith(outside)
     )
     assert heads * core == (49 * heads + 2) * size**2 + heads * (56 * size + len(levels) * (size + 1))
+
+
+def test_products_of_bfloat16_are_near_those_of_float32():
+    """Forecast, weights and gradient; the sums that are of float32 hold to its last digits."""
+    inputs, params, exact = ran(BOTH, BOTH)
+    model = build(BOTH, BOTH, dtype="bfloat16")[0]
+    of_float32 = build(BOTH, BOTH)[0]
+
+    def forecast(model, p):
+        output = model.apply({"params": p}, inputs)
+        return jnp.square(output.quantiles).sum(), output
+
+    def both(p):
+        gradients = [jax.value_and_grad(partial(forecast, m), has_aux=True)(p) for m in (model, of_float32)]
+        return gradients[0][0][1], gradients[0][1], gradients[1][1]
+
+    output, gradient, exact_gradient = jax.jit(both)(params)
+    leaves = jax.tree.leaves((output, gradient))
+    assert {str(leaf.dtype) for leaf in leaves} == {"float32"}
+    assert all(np.isfinite(leaf).all() for leaf in leaves)
+    error = np.abs(output.quantiles - exact.quantiles).max()
+    assert 1e-4 < error < 0.05 * np.abs(exact.quantiles).max()
+    np.testing.assert_allclose(output.attention, exact.attention, atol=0.02)
+    for weights in (output.attention, output.encoder_selection, output.decoder_selection):
+        np.testing.assert_allclose(weights.sum(axis=-1), 1.0, atol=3e-7)
+    rounded, whole = (
+        np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(g)]) for g in (gradient, exact_gradient)
+    )
+    assert 0.99 < rounded @ whole / np.sqrt(rounded @ rounded * (whole @ whole)) < 0.9999999
+
+
+def test_which_products_are_of_bfloat16():
+    """All but the output layer's, and the sums that a CPU makes normalisation's means of."""
+    model, inputs = build(dtype="bfloat16")
+    params = jax.tree.map(jnp.float32, parameters(model, inputs))
+    text = str(jax.make_jaxpr(lambda p: model.apply({"params": p}, inputs).quantiles)(params))
+    products = [line for line in text.splitlines() if "= dot_general[" in line]
+    of_float32 = [line for line in products if ":f32" in line.partition(" = ")[0]]
+    assert len(products) > 40
+    assert any(f":f32[{len(QUANTILES)}," in line for line in of_float32)
+    means = [line for line in of_float32 if f":f32[{len(QUANTILES)}," not in line]
+    assert all(re.search(r":f32\[(\d+,)?1,\d+\] ", line) for line in means), means

@@ -136,6 +136,12 @@ def test_evaluation_settings_make_no_other_program(paths):
     assert len(programs(members, {member.name: {} for member in members})) == 1
 
 
+def test_the_type_of_products_makes_another_program(paths):
+    members = make_plan(paths[:1], grid=["model.dtype=float32,bfloat16"], num_seeds=2)
+    first, second = programs(members, {member.name: {} for member in members})
+    assert (first, second) == (members[:2], members[2:])
+
+
 def test_other_data_can_be_allowed(paths):
     members = make_plan(paths[:1], grid=["data.target_scale=none,ewma,column:VIX"], mixed_data=True)
     shapes = {member.name: {"volatility": [9]} for member in members}

@@ -15,6 +15,7 @@ from tftjax import predict
 from tftjax.errors import UserError
 from tftjax.evaluate.__main__ import main as evaluate_main
 from tftjax.evaluate.files import read_predictions
+from tftjax.predict.__main__ import main as predict_main
 from tftjax.storage import checkpoint
 from tftjax.storage import runs as storage_runs
 from tftjax.sweep import run
@@ -75,7 +76,7 @@ def test_a_member_can_be_evaluated_predicted_and_resumed(swept, configs, tmp_pat
     shutil.rmtree(member / "evaluation")
     run_here(evaluate_main, member)
     assert contents(member) == before
-    out, _ = run_here(predict.main, member)
+    out, _ = run_here(predict_main, member)
     assert "0.5" in out
     own = ["--name", "tiny-s43", "--set", "train.seed=43", "--runs", tmp_path]
     out, _ = run_here(train_main, configs[1], *own, "--resume")
@@ -104,11 +105,11 @@ def test_predict_averages_the_seeds_of_a_config(swept):
     folder, _ = swept
     both = [storage_runs.open_run(folder / "members" / f"tiny-s{seed}") for seed in (42, 43)]
     tables = [predict.forecast_next(run, run.data.panel) for run in both]
-    out, err = run_here(predict.main, folder, "--config", "tiny")
+    out, err = run_here(predict_main, folder, "--config", "tiny")
     assert "tiny, ensemble of 2" in err
     mean = sum(table.iloc[0].to_numpy() for table in tables) / 2
     assert " ".join(f"{value:+.5f}" for value in sorted(mean)) in out
-    _, err = run_here(predict.main, folder, code=2)
+    _, err = run_here(predict_main, folder, code=2)
     assert "Choose one (--config, in Python config=): control or tiny." in err
 
 

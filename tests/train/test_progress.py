@@ -6,6 +6,8 @@ import pty
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
+from functools import partial
 
 import pytest
 from rich.console import Console
@@ -15,7 +17,7 @@ from tftjax.config.loading import from_dict
 from tftjax.storage.runs import Ended
 from tftjax.train import progress
 from tftjax.train.loop import Round
-from tftjax.train.progress import LiveDisplay, NoDisplay, PlainDisplay, RunView, SweepView
+from tftjax.train.progress import RunView, SweepView, display, live, plain
 
 
 def record(epoch, **changes):
@@ -88,9 +90,9 @@ def test_penalties_too_wide_for_columns_are_added_up():
 
 
 def test_plain_lines(capsys):
-    with PlainDisplay(RunView(config(**BOTH))) as display:
-        display.update(a_round(3, seconds=4.0, epochs_left=7))
-        display.update(a_round(4, seconds=2.0, epochs_left=6))
+    with plain(RunView(config(**BOTH))) as show:
+        show(a_round(3, seconds=4.0, epochs_left=7))
+        show(a_round(4, seconds=2.0, epochs_left=6))
     first, second = capsys.readouterr().out.splitlines()
     assert first == (
         "epoch 3/10  loss 2.1000 = pinball 2.0000 + mean 0.06000 + std 0.04000  val 1.9500*  "
@@ -102,8 +104,8 @@ def test_plain_lines(capsys):
 
 
 def test_a_line_without_penalties(capsys):
-    with PlainDisplay(RunView(config())) as display:
-        display.update(a_round(3, seconds=300.0, epochs_left=70, loss=0.002))
+    with plain(RunView(config())) as show:
+        show(a_round(3, seconds=300.0, epochs_left=70, loss=0.002))
     assert capsys.readouterr().out == (
         "epoch 3/10  loss 2.0000  val 1.9500*  sigma 12.3 bp  positive 88%  12,346 windows/s  "
         "at most 5 h 50 min left\n"
@@ -131,9 +133,9 @@ SEEN = {"one_sign": "99.9% of the median forecasts are positive"}
 
 
 def test_a_warning_is_said_when_it_begins(capsys):
-    with PlainDisplay(RunView(config())) as display:
+    with plain(RunView(config())) as show:
         for epoch, warnings in enumerate(({}, SEEN, SEEN | {"few": "[3] distinct"}, {}, SEEN), start=1):
-            display.update(a_round(epoch, warnings=warnings))
+            show(a_round(epoch, warnings=warnings))
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
     assert said == [
         "warning: epoch 2: 99.9% of the median forecasts are positive",
@@ -146,9 +148,9 @@ def test_warnings_stay_above_the_live_table(monkeypatch):
     screen = io.StringIO()
     terminal = {"file": screen, "force_terminal": True, "width": 80, "height": 40}
     monkeypatch.setattr(progress, "Console", lambda **how: Console(**terminal, **how))
-    with LiveDisplay(RunView(config("balanced", 20, **BOTH))) as display:
-        display.update(a_round(1, warnings={"few": "[3] distinct"}))
-        display.update(a_round(2, warnings={"few": "[3] distinct"}))
+    with live(RunView(config("balanced", 20, **BOTH))) as show:
+        show(a_round(1, warnings={"few": "[3] distinct"}))
+        show(a_round(2, warnings={"few": "[3] distinct"}))
     assert screen.getvalue().count("warning: epoch 1: [3] distinct") == 1
     assert "epoch 2: [3]" not in screen.getvalue()
 
@@ -157,7 +159,7 @@ def test_names_are_no_markup(monkeypatch):
     screen = io.StringIO()
     monkeypatch.setattr(progress, "Console", lambda **how: Console(file=screen, width=80, **how))
     own = from_dict({"functions": {"penalties": {"[b]:car:": "0" * 64}}}, "test")
-    with LiveDisplay(RunView(own)):
+    with live(RunView(own)):
         pass
     assert "[b]:car:" in screen.getvalue()
 
@@ -166,11 +168,12 @@ def test_live_table(monkeypatch):
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=80, height=40)
     monkeypatch.setattr(progress, "Console", lambda **_: console)
-    with LiveDisplay(RunView(config("balanced", 20, **BOTH))) as display:
-        assert "compiling" in render(display.view.table(None))
+    view = RunView(config("balanced", 20, **BOTH))
+    with live(view) as show:
+        assert "compiling" in render(view.table(None))
         for epoch in range(1, 15):
-            display.update(a_round(epoch))
-        shown = render(display.view.table(None))
+            show(a_round(epoch))
+        shown = render(view.table(None))
     assert "balanced" in shown
     for column in ("epoch", "loss", "pinball", "mean", "std", "validation", "best", "windows/s"):
         assert column in shown
@@ -192,23 +195,26 @@ def test_live_table_of_a_resumed_run_starts_where_it_stopped():
 
 
 def test_an_exception_passes_through_every_display():
-    for display in (PlainDisplay, LiveDisplay, NoDisplay):
-        with pytest.raises(KeyboardInterrupt), display(RunView(config())):
+    for shown in (plain, live, partial(display, quiet=True)):
+        with pytest.raises(KeyboardInterrupt), shown(RunView(config())):
             raise KeyboardInterrupt
 
 
 def test_nothing_is_printed_when_quiet(capsys):
-    with progress.display(RunView(config()), quiet=True) as display:
-        display.update(a_round(1))
+    with display(RunView(config()), quiet=True) as show:
+        show(a_round(1))
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "")
 
 
 def test_choice_of_the_display(monkeypatch):
-    for terminal, kind in ((True, LiveDisplay), (False, PlainDisplay)):
+    for name in ("live", "plain"):
+        monkeypatch.setattr(progress, name, lambda _, name=name: nullcontext(name))
+    for terminal, kind in ((True, "live"), (False, "plain")):
         monkeypatch.setattr(sys, "stdout", type("Out", (io.StringIO,), {"isatty": lambda _, t=terminal: t})())
-        assert type(progress.display(RunView(config()), quiet=False)) is kind
-        assert type(progress.display(RunView(config()), quiet=True)) is NoDisplay
+        with display(RunView(config()), quiet=False) as shown, display(RunView(config()), quiet=True) as none:
+            assert shown == kind
+            assert none not in ("live", "plain")
     monkeypatch.undo()
 
 
@@ -231,14 +237,14 @@ def swept():
 
 def test_lines_of_a_sweep(capsys):
     view, round_ = swept()
-    with PlainDisplay(view) as display:
-        display.update(round_)
+    with plain(view) as show:
+        show(round_)
         assert capsys.readouterr().out == (
             "program 1/2  epoch 3  3,000 windows/s  at most 60 s left  "
             "2 live, 1 ended, 1 diverged, 2 with warnings\n"
         )
         worse = {"control-s2": record(3, seconds=1.0, **{"val/loss": 0.009})}
-        display.update(Round(worse, 1.0, 1, 0))
+        show(Round(worse, 1.0, 1, 0))
         capsys.readouterr()
     assert capsys.readouterr().out == (
         "control: best validation loss 2.5000 (1e-3, mean of 2 runs)\n"
@@ -248,8 +254,8 @@ def test_lines_of_a_sweep(capsys):
 
 def test_table_of_a_sweep(capsys):
     view, round_ = swept()
-    with LiveDisplay(view) as display:
-        display.update(round_)
+    with live(view) as show:
+        show(round_)
     out = capsys.readouterr().out
     for text in ("2 live, 1 ended, 1 diverged", "control", "2.5000", "pulled"):
         assert text in out

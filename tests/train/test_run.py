@@ -22,13 +22,13 @@ from tiny import (
     write_config,
 )
 
-from tftjax.compare import main as compare_main
 from tftjax.config.loading import load
 from tftjax.config.train import TrainConfig
 from tftjax.data.loading import load_panel
 from tftjax.data.prepared import prepare
 from tftjax.errors import UserError
 from tftjax.evaluate.__main__ import main as evaluate_main
+from tftjax.evaluate.compare import main as compare_main
 from tftjax.interpret.__main__ import main as interpret_main
 from tftjax.report.__main__ import main as report_main
 from tftjax.storage import checkpoint, runs

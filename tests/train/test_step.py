@@ -23,6 +23,7 @@ from tftjax.model.forecast import forecast_batch
 from tftjax.model.parameters import to_tree
 from tftjax.runtime import compiler_options, device_mesh
 from tftjax.storage import checkpoint
+from tftjax.train.engine import BatchEngine, Training
 from tftjax.train.step import (
     Program,
     compile_epoch,
@@ -265,6 +266,27 @@ def test_learns_what_can_be_learned(trained):
     losses = [metrics["loss"] for _, metrics in history]
     assert losses[-1] < 0.5 * losses[0]
     assert history[-1][1]["val/loss"] < 0.5 * history[0][1]["val/loss"]
+
+
+def test_with_products_of_bfloat16_it_learns_and_its_state_is_float32(trained, tmp_path, caplog):
+    model = CONFIG.model.model_copy(update={"dtype": "bfloat16"})
+    config = CONFIG.model_copy(update={"model": model})
+    engine = BatchEngine([Training("t", config, trained.data, tmp_path)])
+    assert caplog.messages == [
+        "model.dtype bfloat16: rounds what it multiplies, and makes nothing faster on a CPU"
+    ]
+    engine.prepare(1)
+    state, losses = trained.start, []
+    for _ in range(25):
+        values = rates(learning_rate=0.02, dropout_rate=0.0, mean_weight=0.0, std_weight=0.0)
+        ((state, metrics),) = engine.epoch([state], [values], [0])
+        losses.append(float(metrics["loss"]))
+    assert losses[-1] < 0.5 * losses[0]
+    before, after = ([str(leaf.dtype) for leaf in jax.tree.leaves(s)] for s in (trained.start, state))
+    assert before == after
+    assert "bfloat16" not in after
+    exact = trained.run(1, **values._asdict())[0][1]["loss"]
+    assert 0 < abs(losses[0] - exact) < 0.01 * exact
 
 
 def test_an_epoch_of_steps(trained):

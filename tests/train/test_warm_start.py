@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
-from tiny import assert_same_arrays, begin_run, contents, make_rows, write_config
+from tiny import EPOCHS, assert_same_arrays, begin_run, contents, make_rows, metric_lines, write_config
 from train.test_loop import Sweep
 from train.test_run import stand_in
 
@@ -21,12 +21,13 @@ from tftjax.model.parameters import to_tree
 from tftjax.runtime import device_mesh
 from tftjax.storage import checkpoint
 from tftjax.sweep.__main__ import main as sweep_main
+from tftjax.sweep.members import create_member
 from tftjax.sweep.plan import make_plan, programs
 from tftjax.train import engine, loop, warm_start
 from tftjax.train import run as train
 from tftjax.train.__main__ import main as train_main
 from tftjax.train.engine import Training
-from tftjax.train.step import init_state, make_program
+from tftjax.train.step import init_state, make_program, state_from_arrays
 
 pytestmark = pytest.mark.usefixtures("in_process")
 
@@ -41,16 +42,17 @@ def prepared(folder, **sections):
     )
 
 
-def untrained_run(folder, **model):
+def untrained_run(folder, split=(0.7, 0.15, 0.15), **model):
     """A run after an epoch of nothing: its directory, and its best parameters, which are not its last."""
-    run = prepared(folder / "in", model=model)
+    run = prepared(folder / "in", model=model, data={"split": split})
     begin_run(folder / "source", run.config, run.data.whole)
     state = init_state(run.program, hyperparameters(run.config), seed=7)
     best = state.params + np.float32(0.25)
     state = state._replace(best_params=best, epoch=np.int32(3), best_epoch=np.int32(2))
     member = Training("source", run.config, run.data, folder / "source")
     loop.save_state(member, state, run.program, engine.Rounding(1, emitters=False))
-    return SimpleNamespace(directory=folder / "source", best=to_tree(best, run.program.layout))
+    months = run.data.encoding.categories["month"]
+    return SimpleNamespace(directory=folder / "source", best=to_tree(best, run.program.layout), months=months)
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +130,28 @@ def test_gates_are_taken_only_where_they_mean_the_same(first_state, tmp_path):
     assert (plain.record["new"], plain.record["left"]) == ([], ["attention_gates/gate"])
 
 
+def test_categories_are_taken_by_their_values(tmp_path, source):
+    """Of each column the vector of what is unseen comes first: six rows of five days, then the months."""
+    early = untrained_run(tmp_path, split=(0.3, 0.2, 0.5))
+    assert (early.months, source.months) == ([1, 2, 3, 4, 5], [*range(1, 12)])
+
+    def table(begun_from, split):
+        setting = {"train": {"init_from": str(begun_from.directory)}, "data": {"split": split}}
+        run = prepared(tmp_path / "in", **setting)
+        start = warm_start.read_start(run.config, run.data, run.program.layout)
+        module, name = "embedding_known_categorical", "embedding"
+        return start, start.taken[f"{module}/{name}"], begun_from.best[module][name]
+
+    start, taken, held = table(early, [0.6, 0.2, 0.2])
+    assert start.unseen == {"month": [6, 7, 8, 9]}
+    np.testing.assert_array_equal(taken, held[[*range(12), 6, 6, 6, 6]])
+    assert "start as unseen categories: 6, 7, 8, 9 of month" in str(start)
+    # Of the source's eleven months the last six are in no train row.
+    start, taken, held = table(source, [0.3, 0.55, 0.15])
+    assert start.unseen == {}
+    np.testing.assert_array_equal(taken, held[:12])
+
+
 OWN_COLUMNS = {"target": "SP500_Returns", "observed": ["AAA_Yield"], "known_categorical": ["month"]}
 
 
@@ -154,11 +178,6 @@ def refusals(source, folder):
             {"data": {"columns": OWN_COLUMNS}},
             ["observed columns", "AAA_Yield", "same columns"],
         ),
-        "categories": (
-            here,
-            {"data": {"split": [0.4, 0.3, 0.3]}},
-            ["categories", "of month", "same train rows"],
-        ),
         "seen": (
             here,
             {"data": {"split": [0.7, 0.1, 0.2]}},
@@ -182,7 +201,6 @@ def refusals(source, folder):
         "shapes",
         "settings",
         "columns",
-        "categories",
         "seen",
         "no run",
         "untrained",
@@ -252,6 +270,74 @@ def test_members_of_a_sweep_start_from_it_and_resume_without_it(tmp_path, source
         # The stand-in adds to the parameters, and leaves the best ones as they were at the start.
         assert_same_arrays(swept.saved(seed).arrays["params"]["output_gate"], source.best["output_gate"])
         assert (tmp_path / "members" / f"tiny-s{seed}" / "init.json").exists()
+
+
+def chain(tmp_path, monkeypatch, **train):
+    """Members of which the second starts from the first, and the third from the second."""
+    swept = Sweep(tmp_path, monkeypatch, **train)
+    for place, member in enumerate(swept.members[1:]):
+        before = str(tmp_path / "members" / swept.members[place].name)
+        settings = member.config.train.model_copy(update={"init_from": before})
+        config = member.config.model_copy(update={"train": settings})
+        shutil.rmtree(tmp_path / "members" / member.name)
+        swept.members[place + 1] = member._replace(config=config)
+        create_member(tmp_path, swept.members[place + 1], swept.data[member.name].panel, resume=False)
+    return swept
+
+
+def test_members_start_from_the_one_before(tmp_path, monkeypatch):
+    """The stand-in leaves the best parameters as they were at the start: all are the first one's."""
+    swept = chain(tmp_path, monkeypatch)
+    swept.events[43, 3] = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        swept.train()
+    del swept.events[43, 3]
+    ended = swept.train()
+    assert {how[:3] for how in ended.values()} == {("finished", EPOCHS, EPOCHS)}
+    assert swept.calls == [[seed] for seed in [42] * 8 + [43] * 3 + [43] * 6 + [44] * 8]
+    first = init_state(swept.engine().program, hyperparameters(swept.members[0].config), 42)
+    for seed in (42, 43, 44):
+        assert [line["epoch"] for line in metric_lines(tmp_path / "members" / f"tiny-s{seed}")] == [
+            *range(1, 9)
+        ]
+        np.testing.assert_array_equal(
+            state_from_arrays(swept.saved(seed).arrays, first).best_params, first.params
+        )
+    assert swept.rounds[0].epochs_left == 3 * EPOCHS - 1
+    assert not (tmp_path / "members" / "tiny-s42" / "init.json").exists()
+    record = json.loads((tmp_path / "members" / "tiny-s44" / "init.json").read_text())
+    assert (record["source"], record["epoch"]) == (str(tmp_path / "members" / "tiny-s43"), EPOCHS)
+
+
+def test_a_member_goes_on_from_one_that_diverged_where_that_has_a_checkpoint(tmp_path, monkeypatch):
+    swept = chain(tmp_path, monkeypatch)
+    swept.events[42, 2] = "nan"
+    assert [how[:3] for how in swept.train().values()] == [("diverged", 1, 1)] + [("finished", 8, 8)] * 2
+
+
+def test_a_member_whose_source_has_no_checkpoint_has_diverged_too(tmp_path, monkeypatch):
+    swept = chain(tmp_path, monkeypatch)
+    swept.events[42, 1] = "nan"
+    ended = swept.train()
+    assert [how[:3] for how in ended.values()] == [("diverged", 0, 0)] * 3
+    assert ended["tiny-s44"].message == "tiny-s43, which it starts from, has no checkpoint"
+    assert swept.calls == [[42]]
+
+
+def test_a_chain_fills_the_place_that_another_leaves(tmp_path, monkeypatch):
+    """The third waits for the first alone, and the second goes on meanwhile."""
+    swept = chain(tmp_path, monkeypatch, patience=2)
+    start = {"init_from": str(tmp_path / "members" / "tiny-s42")}
+    for place, changed in ((1, {"init_from": None}), (2, start)):
+        member = swept.members[place]
+        settings = member.config.train.model_copy(update=changed)
+        config = member.config.model_copy(update={"train": settings})
+        swept.members[place] = member._replace(config=config)
+        shutil.rmtree(tmp_path / "members" / member.name)
+        create_member(tmp_path, swept.members[place], swept.data[member.name].panel, resume=False)
+    swept.events |= {(42, epoch): "worse" for epoch in (2, 3)}
+    assert [how.epoch for how in swept.train().values()] == [3, 8, 8]
+    assert swept.calls == [[42, 43]] * 3 + [[43, 44]] * 5 + [[44]] * 3
 
 
 def test_where_a_member_starts_makes_no_other_program(tmp_path, source):

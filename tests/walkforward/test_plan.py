@@ -12,22 +12,29 @@ import pandas as pd
 import pytest
 from fuzz import check
 from pages import Reader, assert_shown, assert_works
-from tiny import contents, make_rows, metric_lines, run_here, write_config
+from tiny import assert_same_arrays, contents, make_rows, metric_lines, run_here, write_config
 
-from tftjax import compare, predict
+from tftjax.api import training
+from tftjax.config.functions import NO_FUNCTIONS
 from tftjax.config.loading import from_dict, load
 from tftjax.data.loading import load_panel
 from tftjax.data.prepared import prepare as prepare_data
 from tftjax.errors import UserError
-from tftjax.evaluate import evaluation, scoring
+from tftjax.evaluate import compare, evaluation, scoring
 from tftjax.evaluate.baselines import BASELINES
 from tftjax.evaluate.files import read_predictions
+from tftjax.predict.__main__ import main as predict_main
 from tftjax.report.__main__ import main as report_main
-from tftjax.storage import runs
+from tftjax.storage import checkpoint, runs
+from tftjax.sweep import run as sweep_run
 from tftjax.sweep.__main__ import main as sweep_main
+from tftjax.sweep.members import sources
 from tftjax.sweep.plan import make_plan
+from tftjax.sweep.run import check_starts, load_data
 from tftjax.train.__main__ import main as train_main
+from tftjax.train.engine import MembersEngine
 from tftjax.walkforward import plan as walkforward
+from tftjax.walkforward import refit, results
 from tftjax.walkforward.__main__ import main as walkforward_main
 from tftjax.walkforward.__main__ import make_parser, plan_of
 from tftjax.walkforward.files import read_walk
@@ -192,6 +199,7 @@ def test_train_years_must_be_there(configs):
     members = walkforward.with_folds(make_plan([configs[1]]), monthly)
     assert [member.name for member in members] == ["tiny-2004-02-s42", "tiny-2004-03-s42"]
     assert [str(member.config.data.split_dates.train) for member in members] == ["2001-05-01", "2001-06-01"]
+    assert [member.tests for member in members] == [("2004-02-01",), ("2004-03-01",)]
     days = {member.name: pd.bdate_range("2001-07-02", "2004-04-15") for member in members}
     with pytest.raises(UserError, match=r"fewer --train-months.*at most 28 .*at least 2004-04"):
         walkforward.check_history(members, days)
@@ -272,6 +280,124 @@ def test_a_member_is_a_single_run_of_its_dates(walked, configs, tmp_path, monkey
     assert ours["test"]["baselines"] == theirs["test"]["baselines"]
 
 
+# ---- Warm starts -----------------------------------------------------------------------------------------
+
+
+def train_warm(path, folder, *flags, code=0):
+    """The walk-forward of a config, each fold from the one before; trained, and nothing is evaluated."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweep_run, "_evaluate", lambda *arguments: arguments[-1]())
+        patch.setattr(results, "conclude", lambda trained: "")
+        command = [path, *WALK, "--warm-start", "--name", "warm", "--runs", folder]
+        run_here(walkforward_main, *command, *flags, code=code)
+    return folder / "warm"
+
+
+@pytest.fixture(scope="module")
+def warm(configs, tmp_path_factory):
+    return train_warm(configs[1], tmp_path_factory.mktemp("warm"))
+
+
+def assert_same_training(a, b):
+    saved = [checkpoint.restore_latest(path / "checkpoints").arrays for path in (a, b)]
+    assert_same_arrays(*saved)
+    assert metric_lines(a) == metric_lines(b)
+
+
+@pytest.mark.slow
+def test_a_fold_starts_from_the_best_parameters_of_the_one_before(walked, warm):
+    cold = walked[0]
+    for seed in (42, 43):
+        first, second = (f"tiny-{year}-s{seed}" for year in (2005, 2006))
+        assert_same_training(warm / "members" / first, cold / "members" / first)
+        assert not (warm / "members" / first / "init.json").exists()
+        start = json.loads((warm / "members" / second / "init.json").read_text())
+        source = runs.open_run(warm / "members" / first)
+        assert start["source"] == str(warm / "members" / first)
+        assert (start["epoch"], start["new"], start["left"]) == (source.best_epoch, [], [])
+        first_epochs = [metric_lines(folder / "members" / second)[0]["loss"] for folder in (warm, cold)]
+        assert first_epochs[0] < first_epochs[1]
+
+
+@pytest.mark.slow
+def test_a_warm_walk_forward_that_was_killed_ends_in_the_same_bits(warm, configs, tmp_path, monkeypatch):
+    """Killed in the last epoch of the first fold, and in the second fold's first."""
+    epoch, calls = MembersEngine.epoch, []
+
+    def killed(self, *arguments):
+        calls.append(len(arguments[0]))
+        if len(calls) in (2, 4):
+            raise KeyboardInterrupt
+        return epoch(self, *arguments)
+
+    monkeypatch.setattr(MembersEngine, "epoch", killed)
+    train_warm(configs[1], tmp_path, code=130)
+    train_warm(configs[1], tmp_path, "--resume", code=130)
+    train_warm(configs[1], tmp_path, "--resume")
+    assert calls == [2] * 6
+    for name in (path.name for path in (warm / "members").iterdir()):
+        assert_same_training(warm / "members" / name, tmp_path / "warm" / "members" / name)
+
+
+@pytest.mark.slow
+def test_a_refit_of_a_warm_walk_forward_starts_where_its_folds_started(warm, configs, monkeypatch):
+    """And nothing of it waits for anything: its sources lie in the folder that chose."""
+    planned = []
+
+    def sweep(members, data, folder, *_):
+        check_starts([members], data, folder, NO_FUNCTIONS)
+        planned.extend(members)
+
+    monkeypatch.setattr(refit, "sweep", sweep)
+    members, folder = plan(configs[1], *WALK, "--warm-start", "--name", "warm", "--runs", warm.parent)
+    refit.refit(folder, load_data(members, mixed_data=False), None)
+    before = [None, None, *(str(warm / "members" / f"tiny-2005-s{seed}") for seed in (42, 43))]
+    assert [member.config.train.init_from for member in planned] == before
+    assert sources(refit.folder_of(folder), planned) == {}
+    assert list(sources(folder, planned).values()) == ["tiny-2005-s42", "tiny-2005-s43"]
+
+
+def test_a_warm_start_is_a_setting_of_every_fold_but_the_first(configs):
+    members, folder = plan(configs[1], *YEARS, *SEEDS, "--warm-start", "--train-every", 2)
+    assert [member.config.train.init_from for member in members] == [
+        None,
+        None,
+        str(folder / "members" / "tiny-2004-s42"),
+        str(folder / "members" / "tiny-2004-s43"),
+    ]
+    assert [member.tests for member in members[1:3]] == [("2004-01-01", "2005-01-01"), ("2006-01-01",)]
+
+
+def test_python_has_warm_starts(configs, tmp_path, monkeypatch):
+    planned, place = [], tmp_path / "walk"
+    replaced = {"_start": lambda: None, "Backtest": lambda folder: folder}
+    replaced["_sweep"] = lambda members, *_: planned.extend(members)
+    for name, stand_in in replaced.items():
+        monkeypatch.setattr(training, name, stand_in)
+    lengths = {"first_test": 2004, "last_test": 2006, "train_years": 2, "train_every": 2}
+    training.backtest(configs[1], **lengths, warm_start=True, directory=place)
+    starts = [member.config.train.init_from for member in planned]
+    assert starts == [None, str(place / "members" / "tiny-2004-s42")]
+    assert planned[0].tests == ("2004-01-01", "2005-01-01")
+    training.backtest(configs[1], **lengths, directory=place)
+    assert {member.config.train.init_from for member in planned[2:]} == {None}
+
+
+@pytest.mark.usefixtures("in_process")
+def test_warm_starts_that_are_refused(configs, tmp_path, capsys):
+    place = ["--runs", tmp_path / "runs", "--warm-start"]
+    quarters = [*YEARS, "--test-months", 3, "--last-test", "2004-06"]
+    error = fails(capsys, configs[1], *quarters, *place, "--set", "data.val_blocks=2")
+    assert "tiny-2004-04-s42: validates" in error
+    assert "that tiny-2004-01-s42, which it starts from, is trained on, such as 2003-01-" in error
+    error = fails(capsys, configs[1], *YEARS, *place, "--part", "1/2")
+    assert "--part: tiny-2005-s42 starts from tiny-2004-s42, which another part may train" in error
+    assert not (tmp_path / "runs").exists()
+
+
+# ---- What a walk-forward writes --------------------------------------------------------------------------
+
+
 @pytest.mark.slow
 def test_pooled_forecasts_are_those_of_the_members(walked):
     folder, out = walked
@@ -334,10 +460,10 @@ def test_resume_of_what_is_done_changes_nothing(walked, configs):
 @pytest.mark.slow
 def test_predict_takes_the_newest_fold(walked):
     folder, _ = walked
-    out, err = run_here(predict.main, folder, "--config", "tiny")
+    out, err = run_here(predict_main, folder, "--config", "tiny")
     assert "tiny, ensemble of 2, fold 2006" in err
     assert "2007-04-16" in out
-    _, err = run_here(predict.main, folder, code=2)
+    _, err = run_here(predict_main, folder, code=2)
     assert "control or tiny" in err
 
 

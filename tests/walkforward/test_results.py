@@ -176,6 +176,27 @@ def test_folds_by_hand(pooled):
     assert pd.isna(table.loc[("2005", "flat"), "directional_accuracy"])  # no return but zero
 
 
+def test_each_test_of_a_training_has_its_row(folds):
+    """The second fold is tested twice, on two days and on one, and a third test has no day."""
+    several = folds[1]._replace(tests=("2006-02-01", "2006-03-03", "2006-04-01"))
+    pool = join_folds((folds[0]._replace(tests=("2005-03-01",)), several), "VIX")
+    forecasts = pooled_forecasts(pool, members())
+    table = folds_table(pool, forecasts).set_index(["fold", "forecast"])
+    assert list(table.index.unique("fold")) == ["2005-03", "2006-02", "2006-03"]
+    first, second = (table.loc[(test, "a, seed 1")] for test in ("2006-02", "2006-03"))
+    expected = np.mean([losses_by_hand(m, t) for m, t in [(1.0, 0.0), (4.0, 4.0)]])
+    assert first["pinball"] == pytest.approx(expected)
+    assert second["pinball"] == pytest.approx(np.mean(losses_by_hand(0.0, 0.0)))
+    assert [*first[["test_from", "test_to", "test_windows"]]] == ["2006-03-01", "2006-03-02", 2]
+    assert [*second[["test_from", "test_to", "test_windows"]]] == ["2006-03-03", "2006-03-03", 1]
+    assert first["train_from"] == second["train_from"] == "2006-03-01"
+    years = [
+        fold._replace(tests=tests)
+        for fold, tests in zip(folds, (("2005-01-01",), ("2006-01-01",) * 2), strict=True)
+    ]
+    assert list(folds_table(join_folds(years, "VIX"), forecasts)["fold"].unique()) == ["2005", "2006"]
+
+
 def walk_of(folder, pool, forecasts):
     """The walk-forward as its files hold it, all members finished but for seed 2 of b in 2006."""
     metrics = judge_all(pool, forecasts, EvaluationConfig(), 252.0)
@@ -222,6 +243,10 @@ def test_the_summary(pooled, tmp_path):
     assert "# Walk-forward: 2 folds, 5 test dates from 2005-03-01 to 2006-03-03" in text
     assert "5 dates are too few for a test" in text
     assert "- a, ensemble of 2: no verdict" in text
+    assert "From the second fold on" not in text
+    start = {"train": {"init_from": str(walk.folder / "members" / "a-2005-s1")}}
+    warm = walk.members[0]._replace(name="a-2006-s1", config=Config(name="a-2006-s1", **start))
+    assert "From the second fold on" in make_summary(walk._replace(members=[warm]), "VIX").markdown()
     assert "left out: b-2006-s2." in text
     assert "odd is left out, in fold 2006: no data." in text
     assert "Stormy: VIX on the row before" in text

@@ -20,7 +20,7 @@ from tftjax.config.functions import NO_FUNCTIONS, Functions
 from tftjax.config.loading import Config
 from tftjax.config.loading import load as load_config
 from tftjax.data.loading import FRAME
-from tftjax.data.panel import read_panel
+from tftjax.data.panel import Panel, read_panel
 from tftjax.data.tables.frames import to_pandas
 from tftjax.data.tables.transforms import in_return_unit, to_levels
 from tftjax.errors import UserError
@@ -32,10 +32,10 @@ from tftjax.evaluate.formatting import unit_of
 from tftjax.evaluate.metrics import flatten
 from tftjax.evaluate.scoring import SPLITS
 from tftjax.evaluate.verdict import hardest, verdict
-from tftjax.export import export
 from tftjax.interpret.attribution import Attributions, attribute
 from tftjax.interpret.tables import interpret, read_table
 from tftjax.predict import forecast_seeds, forecastable, load_rows, sample_paths
+from tftjax.predict.export.folder import export
 from tftjax.report.kinds import report
 from tftjax.storage import runs
 from tftjax.storage.directories import (
@@ -48,11 +48,11 @@ from tftjax.storage.directories import (
 from tftjax.sweep.ensembles import average, open_runs
 from tftjax.sweep.final import refit_seeds
 from tftjax.sweep.results import ranking, read_results
+from tftjax.sweep.tune.results import read_importance, read_trials
 from tftjax.train import pictures
 from tftjax.train.learning_rates import RangeTest
 from tftjax.train.monitor import read_history
 from tftjax.train.run import refit
-from tftjax.tune.results import read_importance, read_trials
 from tftjax.walkforward.files import read_walk, stormy_days
 from tftjax.walkforward.summary import gain_data
 
@@ -176,9 +176,7 @@ class Run:
         Raises:
           UserError: too few rows, columns that are missing, or series that the run cannot forecast.
         """
-        first, *_ = self.trained
-        panel = load_rows(first, _table(data), _date(as_of), _table(future), frames_of(vintages))
-        rows = forecastable(first, panel)
+        rows = self._rows(data, as_of, future, vintages)
         table = forecast_seeds(self.trained, rows, quantiles=quantiles, conformal=conformal)
         return in_return_unit(to_levels(table, rows) if levels else table, self.config.data)
 
@@ -213,9 +211,7 @@ class Run:
         Raises:
           UserError: see `predict`.
         """
-        first, *_ = self.trained
-        panel = load_rows(first, _table(data), _date(as_of), _table(future), frames_of(vintages))
-        rows = forecastable(first, panel)
+        rows = self._rows(data, as_of, future, vintages)
         how = {"conformal": conformal, "levels": levels, "seed": seed}
         return in_return_unit(sample_paths(self.trained, rows, n, **how), self.config.data)
 
@@ -334,6 +330,12 @@ class Run:
     def _sweep(self) -> Path:
         """The directory of the sweep that the run is part of; of a final fit of several seeds its own."""
         return self.trained[0].directory.absolute().parents[1]
+
+    def _rows(self, data: Any, as_of: Any, future: Any, vintages: Any) -> Panel:
+        """The rows to forecast from; see `predict`."""
+        first, *_ = self.trained
+        panel = load_rows(first, _table(data), _date(as_of), _table(future), frames_of(vintages))
+        return forecastable(first, panel)
 
     def _evaluation(self) -> Evaluation:
         return read_evaluation(self.directory)
@@ -596,17 +598,14 @@ class Backtest:
         """The gain over the best baseline, fold by fold."""
         from tftjax.plots import theme, walkforward
 
-        walk, panel = read_walk(self.directory), read_panel(self._first_member())
+        walk, sweep = read_walk(self.directory), SweepDirectory(self.directory)
+        panel = read_panel(sweep.member(sweep.read()[0]["name"]).path)
         stormy = stormy_days(walk, panel) if panel.id_column is None else None
         return theme.figure_of(walkforward.gain_drawing(gain_data(walk, stormy)))
 
     def report(self) -> Path:
         """Writes the page of the walk-forward, and returns its path."""
         return report([self.directory])[0]
-
-    def _first_member(self) -> Path:
-        sweep = SweepDirectory(self.directory)
-        return sweep.member(sweep.read()[0]["name"]).path
 
     def __repr__(self) -> str:
         return f"Backtest({str(self.directory)!r}: {self.verdict})"
@@ -627,7 +626,7 @@ class Search:
 
     @property
     def trials(self) -> pd.DataFrame:
-        """A row a trial: its state, pinball loss and values. See `tune.results.read_trials`."""
+        """A row a trial: its state, pinball loss and values. See `sweep.tune.results.read_trials`."""
         return read_trials(SearchDirectory(self.directory))
 
     @property

@@ -16,6 +16,7 @@ import pandas as pd
 from tftjax import runtime
 from tftjax.api.arguments import Given, as_json, check_number, frames_of, make_config
 from tftjax.api.results import Backtest, LearningRates, Run, Search, Sweep
+from tftjax.config.data import SplitDates
 from tftjax.config.functions import NO_FUNCTIONS, Functions
 from tftjax.config.loading import Config
 from tftjax.data.loading import FRAME, check_no_vintages, load_panel, use_panel
@@ -31,14 +32,15 @@ from tftjax.storage.directories import RunDirectory, SearchDirectory, sweep_of
 from tftjax.sweep.ensembles import open_runs
 from tftjax.sweep.plan import Member, check_space, make_plan
 from tftjax.sweep.run import Trained, conclude, load_data, sweep
+from tftjax.sweep.tune import folder as searches
+from tftjax.sweep.tune.run import tune
 from tftjax.train.run import fit_all_rows, train, try_learning_rates
-from tftjax.tune import folder as searches
-from tftjax.tune.run import tune
 from tftjax.walkforward import results as walk_results
 from tftjax.walkforward.plan import (
     TEST_YEARS,
     TRAIN_YEARS,
     VAL_YEARS,
+    YEAR,
     check_history,
     folds,
     last_whole,
@@ -231,6 +233,7 @@ def backtest(
     stride_months: int | None = None,
     train_every: int = 1,
     expanding: bool = False,
+    warm_start: bool = False,
     refit: bool = False,
     seeds: int = 1,
     directory: str | Path | None = None,
@@ -248,7 +251,7 @@ def backtest(
     """Trains anew for every test year, quarter or month, and judges the forecasts of all together.
 
     Args:
-      config, data: see `fit`.
+      config, data, seeds, directory, penalties and what follows: see `fit`.
       first_test: year (2006) or month ("2006-04") in which the first test begins.
       last_test: year or month in which the last test begins; None takes the last one that the data has whole.
       train_years, val_years, test_years: years that a training learns from, that choose its epoch, that it
@@ -256,8 +259,8 @@ def backtest(
       stride_months: months from one test to the next; None for the test's length, so that they join up.
       train_every: number of tests that one training forecasts before the next training.
       expanding: trains on all rows before, from the first fold's on.
+      warm_start: starts each fold from the best parameters of the fold before, seed by seed.
       refit: trains each fold once more, with its validation rows, for its best epoch, in DIRECTORY-refit.
-      seeds, directory, penalties and what follows: see `fit`.
 
     Raises:
       UserError: see the message.
@@ -273,9 +276,8 @@ def backtest(
     panel = _loaded(handed, config) or load_panel(config.data)
     last_test = last_test or last_whole(panel.frame.index, test_years, test_months)
     dates = folds(first_test, last_test, **lengths, expanding=expanding)
-    members = with_folds(make_plan([config], num_seeds=seeds), dates)
-    flags = _flags(resume, overwrite, quiet, functions, track)
-    return _walk_forward(members, panel, _place(directory, quiet), refit, flags)
+    members, flags = make_plan([config], num_seeds=seeds), _flags(resume, overwrite, quiet, functions, track)
+    return _walk_forward(members, dates, lengths, panel, _place(directory, quiet), warm_start, refit, flags)
 
 
 def _check_counts(**counts: int | None) -> None:
@@ -286,9 +288,18 @@ def _check_counts(**counts: int | None) -> None:
 
 
 def _walk_forward(
-    members: Sequence[Member], panel: Panel, place: Path, refit: bool, flags: Mapping[str, Any]
+    members: Sequence[Member],
+    dates: Sequence[SplitDates],
+    lengths: Mapping[str, int | None],
+    panel: Panel,
+    place: Path,
+    warm_start: bool,
+    refit: bool,
+    flags: Mapping[str, Any],
 ) -> Backtest:
     """Trains the members of all folds, and where it is asked for those of their refits."""
+    test_months = lengths["test_months"] or YEAR * lengths["test_years"]
+    members = with_folds(members, dates, place if warm_start else None, test_months)
     if refit:
         check_free(place, **flags)
     prepared = _sweep(members, panel, place, walk_results.conclude, flags)

@@ -140,6 +140,11 @@ class ModelConfig(Section):
     dropout_rate: Annotated[float, Swept] = Field(
         0.15, ge=0, le=0.95, description="share of units dropped; sane: 0 to 0.5"
     )
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="numbers that the network's matrix products are computed in; parameters, normalisation,"
+        " softmax, quantiles and loss are float32 with either; bfloat16 is for GPUs",
+    )
     lstm_layers: int = Field(1, ge=1, le=8, description="layers; sane: 1 or 2")
     encoder_length: int = Field(20, ge=1, le=4096, description="rows of the past seen; sane: 10 to 252")
     min_encoder_length: Annotated[int, Field(ge=1, le=4096)] | None = Field(

@@ -24,6 +24,7 @@ OTHER_WORDS = {
     **dict.fromkeys(("attention_head_size", "n_head"), ("model.num_heads",)),
     **dict.fromkeys(("clip", "gradient_clip_val", "clipnorm", "grad_clip"), ("train.max_grad_norm",)),
     **dict.fromkeys(("l2",), ("train.weight_decay",)),
+    **dict.fromkeys(("precision", "bf16"), ("model.dtype",)),
     **dict.fromkeys(("early_stopping", "early_stop_patience_steps"), ("train.patience",)),
     **dict.fromkeys(("random_state", "random_seed"), ("train.seed",)),
     **dict.fromkeys(("num_steps", "iterations"), ("train.max_steps",)),

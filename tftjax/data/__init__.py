@@ -2,7 +2,7 @@
 
 `loading` finds and aligns, `prepared` splits, scales and cuts into windows for a config, `checks` refuses
 what cannot be trained on, and `volatility` has every volatility that is known at a row. The sources of raw
-series are in `raw`, tables of one's own in `tables`.
+series are in `raw`, tables of one's own in `tables`, series of one's own with release dates in `series`.
 """
 
 from tftjax import face
@@ -19,7 +19,9 @@ __all__, __getattr__ = face(
     newest="",
     panel="Panel make_panel",
     prepared="Data prepare",
+    raw="",
     scales="",
+    series="",
     splits="",
     tables="",
     volatility="",

@@ -44,6 +44,11 @@ def build(arguments: argparse.Namespace) -> None:
     for name in ("feature_set", "frequency", "calendar", "alignment", "vintage", "missing", "max_gap"):
         raw[name] = getattr(arguments, name)
     raw |= {name: str(getattr(arguments, name)) for name in ("start", "end") if getattr(arguments, name)}
+    if arguments.series is not None:
+        series = configs.load(arguments.series).data.series
+        if not series:
+            raise UserError(f"--series {arguments.series}: found no data.series in it, expected some.")
+        raw["series"] = {name: section.model_dump(mode="json") for name, section in series.items()}
     data = configs.from_dict({"data": raw}, "command line").data
     in_the_way = arguments.out.exists() and (not arguments.out.is_dir() or any(arguments.out.iterdir()))
     replaces = arguments.overwrite and _holds_only_a_panel(arguments.out)
@@ -197,6 +202,9 @@ def _add_build(commands: Any) -> None:
     default = settings["max_gap"].default
     command.add_argument("--max-gap", type=int, default=default, metavar="DAYS", help="see data.max_gap")
     command.add_argument("--lag", action="append", default=[], metavar="SERIES=DAYS", help="see data.lags")
+    command.add_argument(
+        "--series", metavar="CONFIG", help="take the series of one's own (data.series) of a config"
+    )
     command.add_argument("--start", type=iso_date, help="first row, YYYY-MM-DD")
     command.add_argument("--end", type=iso_date, help="last row, YYYY-MM-DD")
     command.add_argument("--out", type=Path, required=True, help="folder for the panel")

@@ -1,6 +1,6 @@
 """The day a value becomes visible: release dates, revisions, as-of join, staleness, limits of a gap."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -21,16 +21,11 @@ def _business_day_of_next_month(dates: Dates, day: int) -> Dates:
     return np.busday_offset(next_month + np.timedelta64(day - 1, "D"), 0, roll="forward")
 
 
-def _business_day_after(dates: Dates, count: int) -> Dates:
-    """The weekday `count` weekdays after each date."""
-    return np.busday_offset(dates, count, roll="backward")
-
-
 # Observation dates [N] -> release dates [N]. Business days are Monday to Friday: public holidays are not
 # looked up, so a release "on" a holiday is seen by the next trading day's row.
 RELEASE_RULES: dict[str, Callable[[Dates], Dates]] = {
     "same_day": lambda dates: dates,
-    "next_business_day": lambda dates: _business_day_after(dates, 1),
+    "next_business_day": lambda dates: np.busday_offset(dates, 1, roll="backward"),
     "first_business_day_of_next_month": lambda dates: _business_day_of_next_month(dates, 1),
     "from_10th_of_next_month": lambda dates: _business_day_of_next_month(dates, 10),
     "from_13th_of_next_month": lambda dates: _business_day_of_next_month(dates, 13),
@@ -66,6 +61,18 @@ def snapshot(series: Observations, day: np.datetime64) -> pd.Series:
     dates, values = series.dates[known], series.values[known]
     last = np.append(dates[1:] != dates[:-1], True)[: len(dates)]
     return pd.Series(values[last], index=pd.DatetimeIndex(dates[last]).as_unit("ns"))
+
+
+def _snapshots(series: Observations, release_days: Dates) -> Iterator[pd.Series]:
+    """`snapshot` at the end of each of some ascending days, each made from the one before."""
+    dates, place = np.unique(series.dates, return_inverse=True)
+    index, values = pd.DatetimeIndex(dates).as_unit("ns"), np.full(len(dates), np.nan)
+    order, first = np.argsort(series.releases, kind="stable"), 0
+    for stop in np.searchsorted(series.releases[order], release_days, side="right"):
+        new = order[first:stop]
+        values[place[new]] = series.values[new]  # the last one of a date stays
+        known, first = ~np.isnan(values), stop
+        yield pd.Series(values[known], index=index[known])
 
 
 def first_release_of(series: Observations) -> Observations:
@@ -114,8 +121,10 @@ def publications(
         return released, released, column.to_numpy(np.float64)
     published: list[tuple[np.datetime64, np.datetime64, float]] = []
     newest = None
-    for day in np.unique(np.concatenate([s.releases for s in sources])):
-        column = on_dates(*(snapshot(s, day) for s in sources))
+    release_days = np.unique(np.concatenate([s.releases for s in sources]))
+    known = zip(*(_snapshots(s, release_days) for s in sources), strict=True)
+    for day, series in zip(release_days, known, strict=True):
+        column = on_dates(*series)
         if column.empty or (newest is not None and column.index[-1] < newest):
             continue
         if newest is None or column.index[-1] > newest:
@@ -162,20 +171,12 @@ class NoRows(UserError):
     """A series has no row that can be used."""
 
 
-def _compounded(returns: Float64[np.ndarray, "N"], starts: Int[np.ndarray, "M"]) -> Float64[np.ndarray, "M"]:
-    return np.multiply.reduceat(1.0 + returns, starts) - 1.0
-
-
-def _summed(changes: Float64[np.ndarray, "N"], starts: Int[np.ndarray, "M"]) -> Float64[np.ndarray, "M"]:
-    return np.add.reduceat(changes, starts)
-
-
-def _last(levels: Float64[np.ndarray, "N"], starts: Int[np.ndarray, "M"]) -> Float64[np.ndarray, "M"]:
-    return levels[np.append(starts[1:], len(levels)) - 1]
-
-
-# How a target's values in the rows of periods, whose first rows are given, make one value a period.
-AGGREGATES = {"compounded": _compounded, "summed": _summed, "as last known": _last}
+# How a target's values [N] in the rows of periods, whose first rows [M] are given, make one value a period.
+AGGREGATES = {
+    "compounded": lambda returns, starts: np.multiply.reduceat(1.0 + returns, starts) - 1.0,
+    "summed": np.add.reduceat,
+    "as last known": lambda levels, starts: levels[np.append(starts[1:], len(levels)) - 1],
+}
 
 
 def resample(

@@ -323,18 +323,10 @@ def _weekday(dates: Dates) -> Int[np.ndarray, "N"]:
     return (dates.astype("datetime64[D]").astype(np.int64) + 3) % 7
 
 
-def _first_open(days: str, first: Dates, last: Dates) -> Dates:
-    return roll(days, first, forward=True)
-
-
-def _last_open(days: str, first: Dates, last: Dates) -> Dates:
-    return roll(days, last, forward=False)
-
-
 # How the row of a period is dated: (calendar of days, first and last days of periods) -> dates.
 DATINGS: dict[str, Callable[[str, Dates, Dates], Dates]] = {
-    "first open day": _first_open,
-    "last open day": _last_open,
+    "first open day": lambda days, first, last: roll(days, first, forward=True),
+    "last open day": lambda days, first, last: roll(days, last, forward=False),
     "first day": lambda days, first, last: first,
     "last day": lambda days, first, last: last,
 }

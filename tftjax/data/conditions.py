@@ -12,11 +12,6 @@ from tftjax.errors import UserError
 MIN_USUAL_AGE = 1.0  # days, for a column that is hardly ever older than its row
 
 
-def aged_columns(panel: Panel) -> tuple[str, ...]:
-    """The observed columns of low frequency: those with an age."""
-    return tuple(name for name in panel.observed if name in panel.staleness)
-
-
 def fit_usual_ages(panel: Panel, train_rows: Sequence[range], staleness: StalenessConfig) -> dict[str, float]:
     """The median age of each low-frequency column in the train rows, days; empty under mode "none".
 
@@ -28,7 +23,7 @@ def fit_usual_ages(panel: Panel, train_rows: Sequence[range], staleness: Stalene
     """
     if staleness.mode == "none":
         return {}
-    names = aged_columns(panel)
+    names = [name for name in panel.observed if name in panel.staleness]
     if not names:
         raise UserError(
             f"model.attention.staleness.mode: found {staleness.mode!r}, and no observed column of low"

@@ -29,10 +29,6 @@ class Scaler(NamedTuple):
     scale: Float[np.ndarray, "V"]
 
 
-def _standard(values: Float[np.ndarray, "N V"]) -> tuple[np.ndarray, np.ndarray]:
-    return values.mean(axis=0), values.std(axis=0)
-
-
 def _robust(values: Float[np.ndarray, "N V"]) -> tuple[np.ndarray, np.ndarray]:
     low, median, high = np.quantile(values, (0.25, 0.5, 0.75), axis=0)
     # 1.349 quartile ranges make a standard deviation of a normal distribution. Where the quartiles meet (a
@@ -41,15 +37,11 @@ def _robust(values: Float[np.ndarray, "N V"]) -> tuple[np.ndarray, np.ndarray]:
     return median, np.where(spread > 0, spread, values.std(axis=0))
 
 
-def _none(values: Float[np.ndarray, "N V"]) -> tuple[np.ndarray, np.ndarray]:
-    return np.zeros(values.shape[1]), np.ones(values.shape[1])
-
-
 # Values [N V] -> (center [V], scale [V]).
 SCALINGS: dict[str, Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]] = {
-    "standard": _standard,  # mean, population standard deviation
+    "standard": lambda values: (values.mean(axis=0), values.std(axis=0)),  # population standard deviation
     "robust": _robust,  # median, quartile range
-    "none": _none,
+    "none": lambda values: (np.zeros(values.shape[1]), np.ones(values.shape[1])),
 }
 
 

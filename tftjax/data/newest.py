@@ -2,14 +2,17 @@
 
 import json
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from tftjax.config.data import DataConfig, SeriesConfig
 from tftjax.data.loading import FRAME, check_made_like, load_panel, values_made_by
-from tftjax.data.panel import Panel
+from tftjax.data.panel import Panel, with_rows
+from tftjax.data.raw.cells import categories
 from tftjax.data.series.reading import NO_VINTAGES, Vintages
+from tftjax.data.tables.future import future_of, with_future
 from tftjax.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -52,7 +55,33 @@ def load_like(
     update = {"dataset": FRAME if frame is not None else data, "frequency": None, **made}
     panel = load_panel(config.model_copy(update=update), frame, vintages)
     check_made_like(panel, trained, "the frame" if frame is not None else data)
-    return panel
+    return _written_like(trained, panel)
+
+
+def _written_like(trained: Panel, panel: Panel) -> Panel:
+    """The panel with the categories of a run of before, which wrote whole numbers with a point: "3.0"."""
+    written = {}
+    for name in (*panel.observed_categorical, *panel.known_categorical, *panel.static_categorical):
+        words = [word for word in trained.frame[name].unique() if isinstance(word, str)]
+        pairs = zip(categories(words), words, strict=True)
+        written[name] = {word: before for word, before in pairs if word != before}
+    written = {name: words for name, words in written.items() if words}
+    if not written:
+        return panel
+
+    def of_before(frame: pd.DataFrame) -> pd.DataFrame:
+        there = {name: frame[name] for name in written if name in frame}
+        return frame.assign(
+            **{name: [written[name].get(word, word) for word in cells] for name, cells in there.items()}
+        )
+
+    future, names = future_of(panel), written.get(panel.id_column, {})
+    if future is not None:
+        panel = with_future(panel, of_before(future))
+    if "levels" in panel.about:
+        levels = {names.get(name, name): level for name, level in panel.about["levels"].items()}
+        panel = replace(panel, about=panel.about | {"levels": levels})
+    return with_rows(panel, of_before(panel.frame), panel.staleness)
 
 
 def newest_rows(kept: Panel, config: DataConfig) -> tuple[Panel, str]:

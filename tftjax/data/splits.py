@@ -90,7 +90,7 @@ def make_blocks(
     lengths = encoder_length, prediction_length
     _check_unseen(config, [name for name, _ in blocks(panel.frame, panel.id_column)])
     if panel.id_column is None:
-        return panel, (_single(panel.frame.index, config, *lengths),)
+        return panel, (single_block(panel.frame.index, config, *lengths),)
     keys = _cut_keys(panel.frame.index, panel.about.get("frequency"))
     calendar = keys.unique().sort_values()
     target = panel.frame[panel.target].to_numpy()
@@ -193,9 +193,9 @@ def _cut_keys(index: pd.DatetimeIndex, frequency: str | None) -> pd.DatetimeInde
     return index if frequency not in PERIODS else index.to_period(PERIODS[frequency]).start_time
 
 
-def make_splits(
+def single_block(
     index: pd.DatetimeIndex, config: DataConfig, encoder_length: int, prediction_length: int
-) -> Splits:
+) -> Block:
     """Cuts the rows of a single series into splits by fractions or by dates, as the config says.
 
     With P target rows a window, a gap of P rows (`data.purge`) keeps the target rows of two splits' windows
@@ -204,13 +204,6 @@ def make_splits(
     Raises:
       UserError: a split would hold no window.
     """
-    return _single(index, config, encoder_length, prediction_length).splits
-
-
-def _single(
-    index: pd.DatetimeIndex, config: DataConfig, encoder_length: int, prediction_length: int
-) -> Block:
-    """The block of a panel of one series."""
     block = _cut(index, config, prediction_length, index)
     for split in _asked_for(config):
         has, needed = _needed(block, split, encoder_length, prediction_length)

@@ -310,15 +310,12 @@ def make_series(panel: Panel, encoding: Encoding, *, short_windows: bool = False
         classical=Classical(*(np.array(part, np.float32) for part in encoding.classical.values()))
         if encoding.classical
         else None,
-        position=_positions(lengths) if short_windows else None,
+        position=np.concatenate([np.arange(length, dtype=np.int32) for length in lengths])
+        if short_windows
+        else None,
         known_present=~unknown if panel.masks_known and panel.known_real else None,
         **_of_some(panel, encoding),
     )
-
-
-def _positions(lengths: Sequence[int]) -> Int32[np.ndarray, " N"]:
-    """The number of each row in its series, from 0, by the series' lengths."""
-    return np.concatenate([np.arange(length, dtype=np.int32) for length in lengths])
 
 
 def _of_some(panel: Panel, encoding: Encoding) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ BASELINES; one in FITTED if it takes a second a series. One of POOLED is a funct
 
 import importlib
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from types import ModuleType
 from typing import NamedTuple
@@ -224,7 +224,7 @@ def log_scale(task: Task) -> Forecast:
     Raises:
       Unavailable: fewer train rows than features, or the fit does not converge.
     """
-    return _log_linear([task], [regression.matrix(_volatility_features(task))])[0]
+    return _log_linear([task], [regression.matrix(_volatility_features(task, _fit_gjr(task)))])[0]
 
 
 def gjr_vix(task: Task) -> Forecast:
@@ -234,7 +234,7 @@ def gjr_vix(task: Task) -> Forecast:
       Unavailable: no column of volatility, or a fit does not converge.
     """
     _volatility_of(task)
-    columns = _volatility_features(task)
+    columns = _volatility_features(task, _fit_gjr(task))
     if "log_garch" not in columns:
         raise Unavailable("the fit of GJR-GARCH did not converge")
     two = {name: columns[name] for name in ("log_garch", "log_volatility")}
@@ -255,16 +255,17 @@ def lightgbm(task: Task) -> Forecast:
         raise NotInstalled("needs the extra: pip install 'tftjax[lightgbm]'") from error
     except OSError as error:  # the system has no OpenMP
         raise Unavailable(f"the library cannot be loaded ({error})") from error
-    design = regression.matrix(_volatility_features(task))
+    design = regression.matrix(_volatility_features(task, _fit_gjr(task)))
     return _log_linear([task], [design], fit_shocks=partial(_boosted, library))[0]
 
 
-def _volatility_features(task: Task) -> dict[str, Returns]:
-    train = task.returns[task.train_rows.start : task.train_rows.stop]
+def _fit_gjr(task: Task) -> garch_models.Garch | None:
+    return garch_models.fit_garch(task.returns[task.train_rows.start : task.train_rows.stop], "gjr_garch")
+
+
+def _volatility_features(task: Task, garch: garch_models.Garch | None) -> dict[str, Returns]:
     volatility = None if task.volatility is None else task.observed[task.volatility]
-    return regression.features(
-        task.returns, task.dates, volatility, garch_models.fit_garch(train, "gjr_garch")
-    )
+    return regression.features(task.returns, task.dates, volatility, garch)
 
 
 def pooled_log_scale(tasks: Sequence[Task]) -> list[Forecast]:
@@ -277,14 +278,17 @@ def pooled_log_scale(tasks: Sequence[Task]) -> list[Forecast]:
     Raises:
       Unavailable: fewer train rows than features, or the fit does not converge.
     """
-    features, units = [], []
-    for task in tasks:
-        scaled, unit = _in_own_units(task)
-        columns = pd.DataFrame(_volatility_features(scaled))
-        features.append(columns - columns.iloc[regression.rows_to_fit(task.train_rows)].mean())
-        units.append(unit)
-    names = dict.fromkeys(name for columns in features for name in columns)  # a GARCH may not converge
-    return _log_linear(tasks, [columns.reindex(columns=names).to_numpy() for columns in features], units)
+    scaled, units = zip(*map(_in_own_units, tasks), strict=True)
+    garches = [_fit_gjr(task) for task in scaled]
+    first = next((place for place, garch in enumerate(garches) if garch is not None), 0)
+    names = list(_volatility_features(scaled[first], garches[first]))  # one that does not converge has fewer
+
+    def design(task: Task, garch: garch_models.Garch | None) -> Design:
+        columns = pd.DataFrame(_volatility_features(task, garch))
+        columns -= columns.iloc[regression.rows_to_fit(task.train_rows)].mean()
+        return columns.reindex(columns=names).to_numpy()
+
+    return _log_linear(tasks, map(design, scaled, garches), units)
 
 
 def _in_own_units(task: Task) -> tuple[Task, float]:
@@ -321,31 +325,51 @@ def _boosted(
 
 def _log_linear(
     tasks: Sequence[Task],
-    designs: Sequence[Design],
+    designs: Iterable[Design],
     units: Sequence[float] = (1.0,),
     fit_shocks: Callable[[Design, Returns, Sequence[float]], Callable[[Design], np.ndarray]] = _of_all_rows,
 ) -> list[Forecast]:
     """Quantiles of returns over sigma, by a regression a step of all tasks together.
 
     Args:
-      designs: features of each task, the same ones.
+      designs: features of each task, the same ones; each is looked at once, as those of a large panel are
+        more than all else.
       units: what the returns of each task count in.
       fit_shocks: gives quantiles of shocks by features, from those of the train rows.
     """
     forecasts = [np.empty((*task.target_rows.shape, len(task.quantiles))) for task in tasks]
-    scaled = [task.returns / unit for task, unit in zip(tasks, units, strict=True)]
-    for step in range(forecasts[0].shape[1]):
-        known, returns = regression.rows_of_all(designs, scaled, [task.train_rows for task in tasks], step)
-        model = regression.fit(known, returns)
+    of_train, before = _train_rows_and_others(tasks, designs)
+    for step in reversed(range(forecasts[0].shape[1])):  # the first one, which has all rows, at last
+        rows = [regression.rows_to_fit(task.train_rows, step) for task in tasks]
+        kept = [np.arange(len(of_task) + step) < len(of_task) for of_task in rows]
+        known = of_train[np.concatenate(kept)] if step else of_train
+        pairs = zip(tasks, rows, units, strict=True)
+        returns = np.concatenate([task.returns[of_task] / unit for task, of_task, unit in pairs])
+        raw = known if fit_shocks is _of_all_rows else known.copy()
+        model = regression.fit(known, returns, overwrite=True)
         if model is None:
             raise Unavailable(
                 f"the fit of {known.shape[1]} features to {len(returns)} train rows did not converge"
             )
-        quantiles_of = fit_shocks(known, returns / regression.sigma(model, known), tasks[0].quantiles)
-        for forecast, task, design, unit in zip(forecasts, tasks, designs, units, strict=True):
-            before = design[task.target_rows[:, 0] - 1]
-            forecast[:, step] = unit * regression.sigma(model, before)[:, None] * quantiles_of(before)
+        shocks = returns / regression.sigma_of(model, known)
+        quantiles_of = fit_shocks(raw, shocks, tasks[0].quantiles)
+        for forecast, design, unit in zip(forecasts, before, units, strict=True):
+            forecast[:, step] = unit * regression.sigma(model, design)[:, None] * quantiles_of(design)
     return forecasts
+
+
+def _train_rows_and_others(tasks: Sequence[Task], designs: Iterable[Design]) -> tuple[Design, list[Design]]:
+    """The features before all train returns of a first step, and those before the windows of each task."""
+    # Two arrays for all tasks: many small ones would leave holes in memory that nothing fits into.
+    rows = [regression.rows_to_fit(task.train_rows) - 1 for task in tasks]
+    windows = [task.target_rows[:, 0] - 1 for task in tasks]
+    stops, ends = (np.cumsum([len(part) for part in parts]) for parts in (rows, windows))
+    for place, design in enumerate(designs):
+        if place == 0:
+            of_train, before = (np.empty((last[-1], design.shape[1])) for last in (stops, ends))
+        of_train[stops[place] - len(rows[place]) : stops[place]] = design[rows[place]]
+        before[ends[place] - len(windows[place]) : ends[place]] = design[windows[place]]
+    return of_train, np.split(before, ends[:-1])
 
 
 def quantile_regression(task: Task) -> Forecast:
@@ -370,7 +394,7 @@ def volatility_regression(task: Task) -> Forecast:
     Raises:
       Unavailable: a regression does not converge.
     """
-    columns = _volatility_features(task)
+    columns = _volatility_features(task, _fit_gjr(task))
     names = ("log_ewma", "log_garch", "log_volatility")
     return _quantile_regression(task, {name: np.exp(columns[name]) for name in names if name in columns})
 

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
+from tftjax.data.raw.cells import categories
 from tftjax.data.tables.frames import to_pandas
 from tftjax.data.tables.table import Table, file_table, frame_table, places_from
 from tftjax.errors import UserError, listed
@@ -189,7 +190,7 @@ def _find(table: Table, rows: pd.DataFrame, run: runs.Run, split: str) -> Int[np
       UserError: names the first window and step without a row.
     """
     wanted = pd.DataFrame({"series": "", "step": 1} | dict(rows_table(run, split, target_rows(run, split))))
-    wanted["series"] = wanted["series"].astype(str)
+    wanted["series"] = [name or "" for name in categories(wanted["series"].astype(str).tolist())]
     places = pd.MultiIndex.from_frame(rows[KEYS]).get_indexer(pd.MultiIndex.from_frame(wanted[KEYS]))
     missing = wanted[places < 0]
     if split == "val" and len(missing) == len(wanted):

@@ -39,7 +39,6 @@ from tftjax.evaluate.metrics import (
     pinball_losses,
     pit_counts,
 )
-from tftjax.evaluate.processes import Map, divided
 from tftjax.evaluate.quality import quality_modes, random_modes, shares
 from tftjax.evaluate.significance import (
     confidence_set,
@@ -49,6 +48,7 @@ from tftjax.evaluate.significance import (
     value_at_risk_tests,
 )
 from tftjax.evaluate.trading import POSITIONS, sharpe_ratios, trades
+from tftjax.runtime.processes import Map, divided
 from tftjax.storage import runs
 
 log = logging.getLogger(__name__)

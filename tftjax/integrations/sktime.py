@@ -15,6 +15,7 @@ from tftjax.api.arguments import Given, check_number, make_config
 from tftjax.api.training import fit, fit_without_judging
 from tftjax.config.functions import NO_FUNCTIONS
 from tftjax.data.calendar import found_frequency
+from tftjax.data.raw.cells import categories
 from tftjax.errors import UserError
 
 try:
@@ -57,7 +58,7 @@ class TFTForecaster(BaseForecaster):
       settings: settings by their last name (`{"max_epochs": 30}`) or dotted, over those of the config.
         `data.target_transform` is "as_is" unless set: y may be a level. With few rows and neither a config
         nor a setting, `train.batch_size` is the number of train windows.
-      observed: columns of X that are known up to the day of the forecast only.
+      observed: columns of X that are known up to the day of the forecast only; a text is one name.
       validation: share of the times that chooses the epochs; then the model is trained anew on all rows. At
         0 it is trained once, on all rows, for `train.max_epochs`.
       seeds: number of seeds, whose quantiles are averaged; more than one needs a validation.
@@ -143,14 +144,15 @@ class TFTForecaster(BaseForecaster):
     def _fields(self, table: pd.DataFrame, steps: int) -> dict[str, Any]:
         """The settings of a training on a table, to forecast a number of steps."""
         given = dict(self.settings or {})
-        known = [name for name in self._rows.columns[1:] if name not in map(str, self.observed)]
+        observed = _listed(self.observed)
+        known = [name for name in self._rows.columns[1:] if name not in observed]
         fields = {
             "target_transform": "as_is",
             **({"frequency": "daily", "calendar": "24/7"} if self._counted else {}),
             **given,
             **{"date": DATE, "target": TARGET, "prediction_length": steps},
-            "known": [*given.get("known", ()), *known],
-            "observed": [str(name) for name in self.observed],
+            "known": [*_listed(given.get("known", ())), *known],
+            "observed": observed,
         }
         fields |= {"id": SERIES} if SERIES in table else {}
         dates, held = table[DATE].drop_duplicates().sort_values(), 0
@@ -184,7 +186,7 @@ class TFTForecaster(BaseForecaster):
 
     def _forecast(self, fh: Any, X: pd.DataFrame | None, levels: Sequence[float]) -> pd.DataFrame:
         """Quantiles at ascending levels: a row a series and step of the horizon, a column a level."""
-        known = self._rows.columns[1:].difference([str(name) for name in self.observed])
+        known = self._rows.columns[1:].difference(_listed(self.observed))
         if len(known) and X is None:
             raise UserError(
                 f"X: found None, expected the values of {', '.join(known)} in the steps to come, as the model"
@@ -260,6 +262,11 @@ class TFTForecaster(BaseForecaster):
         ]
 
 
+def _listed(names: Sequence[Any] | str) -> list[str]:
+    """Names of columns as text; a text is one name."""
+    return [names] if isinstance(names, str) else [str(name) for name in names]
+
+
 def _beside(y: pd.DataFrame, X: pd.DataFrame | None) -> pd.DataFrame:
     """The target, under the name TARGET, with the columns of X beside it."""
     rows = y.set_axis([TARGET], axis=1)
@@ -287,7 +294,8 @@ def _times(rows: pd.DataFrame) -> pd.Index:
 
 def _names(rows: pd.DataFrame) -> list[str]:
     """The name of each row's series, made of the labels above its time; empty without any."""
-    return ["/".join(map(str, labels[:-1])) for labels in rows.index.to_frame().itertuples(index=False)]
+    names = ["/".join(map(str, labels[:-1])) for labels in rows.index.to_frame().itertuples(index=False)]
+    return [name or "" for name in categories(names)]  # as a table's ids are read
 
 
 def _series(rows: pd.DataFrame) -> Iterator[tuple[str, tuple, pd.Index]]:

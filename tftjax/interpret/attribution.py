@@ -221,11 +221,7 @@ def _chunks(run: runs.Run, starts: Int[np.ndarray, "*_ W"], compute: Any) -> Ite
         # One shape, so one program.
         padded = np.concatenate([chunk, np.repeat(chunk[..., -1:], CHUNK - count, axis=-1)], axis=-1)
         results = jax.device_get(compute(run.parameters, series, padded))
-        yield jax.tree.map(partial(_last_axis, count), results)
-
-
-def _last_axis(count: int, leaf: np.ndarray) -> np.ndarray:
-    return leaf[..., :count].astype(np.float64)
+        yield jax.tree.map(lambda leaf, count=count: leaf[..., :count].astype(np.float64), results)
 
 
 class Integrated(NamedTuple):

@@ -1,12 +1,14 @@
 """Interpretable multi-head attention (Lim et al. 2021, section 4.4) and its masks."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from tftjax.model.layers import Dropout, dropout, glorot
+from tftjax.model.layers import Dropout, dropout, glorot, multiply
 
 
 def causal(encoder_length: int, prediction_length: int) -> Bool[np.ndarray, "P T"]:
@@ -45,10 +47,12 @@ class InterpretableAttention(nn.Module):
     Attributes:
       num_heads: H; each head has hidden_size / H features.
       mask: a name of `MASKS`.
+      dtype: see `multiply`; the softmax is of float32.
     """
 
     num_heads: int
     mask: str = "causal"
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(
@@ -68,10 +72,13 @@ class InterpretableAttention(nn.Module):
         w_value = self.param("value_kernel", glorot, (size, head_size))
         w_output = self.param("output_kernel", glorot, (head_size, size))
 
-        q = jnp.einsum("hdk,dpb->hkpb", w_query, query)
-        k = jnp.einsum("hdk,dtb->hktb", w_key, memory)
-        v = jnp.einsum("dk,dtb->ktb", w_value, memory)
-        logits = jnp.einsum("hkpb,hktb->hptb", q, k) / np.sqrt(head_size)
+        def einsum(equation, *factors):
+            return multiply(self.dtype, partial(jnp.einsum, equation), *factors)
+
+        q = einsum("hdk,dpb->hkpb", w_query, query)
+        k = einsum("hdk,dtb->hktb", w_key, memory)
+        v = einsum("dk,dtb->ktb", w_value, memory)
+        logits = einsum("hkpb,hktb->hptb", q, k) / np.sqrt(head_size)
         if penalty is not None:
             logits -= penalty[:, None]
         allowed = MASKS[self.mask](encoder_length, prediction_length)[None, :, :, None]
@@ -84,5 +91,5 @@ class InterpretableAttention(nn.Module):
         else:  # not a product summed over axis 0: see VariableSelection
             mixed = sum(gate * head for gate, head in zip(gates[:, None, None], heads, strict=True))
             mixed /= self.num_heads
-        attended = jnp.einsum("ptb,ktb->kpb", mixed, v)
-        return jnp.einsum("kd,kpb->dpb", w_output, attended), weights
+        attended = einsum("ptb,ktb->kpb", mixed, v)
+        return einsum("kd,kpb->dpb", w_output, attended), weights

@@ -5,7 +5,8 @@ on a CPU every elementwise step then runs over long contiguous rows.
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -70,6 +71,18 @@ def _mix(h: UInt32[Array, "*shape"]) -> UInt32[Array, "*shape"]:
     return h ^ (h >> 15)
 
 
+def multiply(dtype: str, product: Callable[..., Array], *factors: Float[Any, "..."]) -> Float[Array, "..."]:
+    """A product of arrays that are rounded to a type before it; the result has their own type again.
+
+    Args:
+      dtype: `model.dtype`.
+      product: the product, such as `jnp.matmul`.
+    """
+    if dtype == "float32":
+        return product(*factors)
+    return product(*(factor.astype(dtype) for factor in factors)).astype(factors[-1].dtype)
+
+
 class Embedded(NamedTuple):
     """Embedded variables, not multiplied out: variable v of group g is `matrices[g][v].T @ rows[g][v]`.
 
@@ -99,26 +112,27 @@ class Embedded(NamedTuple):
         """The same variables at some of the steps."""
         return self._replace(rows=tuple(rows[:, :, first:stop] for rows in self.rows))
 
-    def vectors(self) -> Float[Array, "V D T B"]:
-        """The vectors of all variables, group after group."""
+    def vectors(self, dtype: str = "float32") -> Float[Array, "V D T B"]:
+        """The vectors of all variables, group after group; `dtype` as in `multiply`, here and below."""
+        product = partial(jnp.einsum, "vcd,vctb->vdtb")
         pairs = zip(self.matrices, self.rows, strict=True)
-        return jnp.concatenate([jnp.einsum("vcd,vctb->vdtb", *pair) for pair in pairs])
+        return jnp.concatenate([multiply(dtype, product, *pair) for pair in pairs])
 
-    def through(self, kernel: Float[Array, "V D K"]) -> Float[Array, "V K T B"]:
+    def through(self, kernel: Float[Array, "V D K"], dtype: str = "float32") -> Float[Array, "V K T B"]:
         """A linear layer of its own upon each variable's vector."""
-        return self._replace(matrices=self._times(kernel)).vectors()
+        return self._replace(matrices=self._times(kernel, dtype)).vectors(dtype)
 
-    def mixed(self, kernel: Float[Array, "VD K"]) -> Float[Array, "K T B"]:
+    def mixed(self, kernel: Float[Array, "VD K"], dtype: str = "float32") -> Float[Array, "K T B"]:
         """One linear layer upon all variables' vectors, laid end to end."""
-        matrices = self._times(kernel.reshape(self.num_variables, self.size, -1))
+        matrices = self._times(kernel.reshape(self.num_variables, self.size, -1), dtype)
         matrix = jnp.concatenate([part.reshape(-1, part.shape[-1]) for part in matrices])
         rows = jnp.concatenate([part.reshape(-1, *part.shape[2:]) for part in self.rows])
-        return jnp.einsum("ck,ctb->ktb", matrix, rows)
+        return multiply(dtype, partial(jnp.einsum, "ck,ctb->ktb"), matrix, rows)
 
-    def _times(self, kernel: Float[Array, "V D K"]) -> tuple[Float[Array, "_V _C K"], ...]:
-        first, products = 0, []
+    def _times(self, kernel: Float[Array, "V D K"], dtype: str) -> tuple[Float[Array, "_V _C K"], ...]:
+        first, products, product = 0, [], partial(jnp.einsum, "vcd,vdk->vck")
         for matrix in self.matrices:
-            products.append(jnp.einsum("vcd,vdk->vck", matrix, kernel[first : first + len(matrix)]))
+            products.append(multiply(dtype, product, matrix, kernel[first : first + len(matrix)]))
             first += len(matrix)
         return tuple(products)
 
@@ -135,20 +149,23 @@ class Dense(nn.Module):
       features: size of the output.
       stack: leading axes over which networks are stacked, `()` or `(V,)`.
       use_bias: whether there is a `b`.
+      dtype: see `multiply`; so in all modules below.
     """
 
     features: int
     stack: tuple[int, ...] = ()
     use_bias: bool = True
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x: Float[Array, "*stack D T B"] | Embedded) -> Float[Array, "*stack features T B"]:
         kernel = self.param("kernel", glorot, (*self.stack, _width(x, self.stack), self.features))
         if isinstance(x, Embedded):
-            y = x.through(kernel) if self.stack else x.mixed(kernel)
+            y = x.through(kernel, self.dtype) if self.stack else x.mixed(kernel, self.dtype)
         else:
             flat = x.reshape(*x.shape[:-2], -1)
-            y = (kernel.swapaxes(-1, -2) @ flat).reshape(*x.shape[:-3], self.features, *x.shape[-2:])
+            y = multiply(self.dtype, jnp.matmul, kernel.swapaxes(-1, -2), flat)
+            y = y.reshape(*x.shape[:-3], self.features, *x.shape[-2:])
         if self.use_bias:
             y += self.param("bias", zeros, (*self.stack, self.features))[..., None, None]
         return y
@@ -227,11 +244,12 @@ class GatedLinearUnit(nn.Module):
 
     features: int
     stack: tuple[int, ...] = ()
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x: Float[Array, "*stack D T B"]) -> Float[Array, "*stack features T B"]:
-        value = Dense(self.features, self.stack, name="value")(x)
-        gate = Dense(self.features, self.stack, name="gate")(x)
+        value = Dense(self.features, self.stack, dtype=self.dtype, name="value")(x)
+        gate = Dense(self.features, self.stack, dtype=self.dtype, name="gate")(x)
         return value * jax.nn.sigmoid(gate)
 
 
@@ -239,12 +257,14 @@ class GateAddNorm(nn.Module):
     """`LayerNorm(skip + GLU(dropout(x)))`: the gated skip connection around every block (eq. 17, 21, 22)."""
 
     stack: tuple[int, ...] = ()
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "*stack K T B"], skip: Float[Array, "*stack D T B"], noise: Dropout | None
     ) -> Float[Array, "*stack D T B"]:
-        gated = GatedLinearUnit(skip.shape[-3], self.stack, name="glu")(dropout(x, noise, self.path))
+        unit = GatedLinearUnit(skip.shape[-3], self.stack, self.dtype, name="glu")
+        gated = unit(dropout(x, noise, self.path))
         return LayerNorm(self.stack, name="norm")(skip + gated)
 
 
@@ -260,6 +280,7 @@ class GatedResidualNetwork(nn.Module):
     hidden_size: int
     features: int
     stack: tuple[int, ...] = ()
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(
@@ -268,17 +289,19 @@ class GatedResidualNetwork(nn.Module):
         noise: Dropout | None,
         context: Float[Array, "K 1 B"] | None = None,
     ) -> Float[Array, "*stack features T B"]:
+        dense = partial(Dense, stack=self.stack, dtype=self.dtype)
         if _width(x, self.stack) != self.features:
-            skip = Dense(self.features, self.stack, name="skip")(x)
+            skip = dense(self.features, name="skip")(x)
         elif isinstance(x, Embedded):
-            skip = x.vectors() if self.stack else jnp.concatenate(x.vectors())
+            vectors = x.vectors(self.dtype)
+            skip = vectors if self.stack else jnp.concatenate(vectors)
         else:
             skip = x
-        hidden = Dense(self.hidden_size, self.stack, name="w2")(x)
+        hidden = dense(self.hidden_size, name="w2")(x)
         if context is not None:
-            hidden += Dense(self.hidden_size, self.stack, use_bias=False, name="w3")(context)
-        hidden = Dense(self.hidden_size, self.stack, name="w1")(elu(hidden))
-        return GateAddNorm(self.stack, name="gate")(hidden, skip, noise)
+            hidden += dense(self.hidden_size, use_bias=False, name="w3")(context)
+        hidden = dense(self.hidden_size, name="w1")(elu(hidden))
+        return GateAddNorm(self.stack, self.dtype, name="gate")(hidden, skip, noise)
 
 
 class RealEmbedding(nn.Module):
@@ -340,6 +363,7 @@ class VariableSelection(nn.Module):
     """
 
     hidden_size: int
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(
@@ -351,15 +375,14 @@ class VariableSelection(nn.Module):
         penalty: Float[Array, "V T B"] | None = None,
     ) -> tuple[Float[Array, "D T B"], Float[Array, "V T B"]]:
         num_variables = x.num_variables
-        logits = GatedResidualNetwork(self.hidden_size, num_variables, name="weights")(x, noise, context)
+        network = partial(GatedResidualNetwork, self.hidden_size, dtype=self.dtype)
+        logits = network(num_variables, name="weights")(x, noise, context)
         if penalty is not None:
             logits -= penalty
         if present is not None:
             logits = jnp.where(present, logits, -jnp.inf)
         weights = jax.nn.softmax(logits, axis=0)
-        processed = GatedResidualNetwork(
-            self.hidden_size, self.hidden_size, (num_variables,), name="variables"
-        )(x, noise)
+        processed = network(self.hidden_size, (num_variables,), name="variables")(x, noise)
         # Not a product summed over axis 0: jaxlib 0.10.2 on a CPU gets such a sum wrong, without a word, from
         # 32,769 outputs on (github.com/jax-ml/jax/issues/39103).
         return sum(w * y for w, y in zip(weights[:, None], processed, strict=True)), weights
@@ -378,14 +401,13 @@ class StaticEncoder(nn.Module):
     """Selects among the static inputs and makes the four contexts, each by a GRN of its own."""
 
     hidden_size: int
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x: Embedded, noise: Dropout | None) -> tuple[StaticContexts, Float[Array, "V 1 B"]]:
-        selected, weights = VariableSelection(self.hidden_size, name="selection")(x, noise)
-        contexts = (
-            GatedResidualNetwork(self.hidden_size, self.hidden_size, name=f"context_{name}")(selected, noise)
-            for name in StaticContexts._fields
-        )
+        selected, weights = VariableSelection(self.hidden_size, self.dtype, name="selection")(x, noise)
+        network = partial(GatedResidualNetwork, self.hidden_size, self.hidden_size, dtype=self.dtype)
+        contexts = (network(name=f"context_{name}")(selected, noise) for name in StaticContexts._fields)
         return StaticContexts(*contexts), weights
 
 
@@ -396,6 +418,7 @@ class LSTM(nn.Module):
     """
 
     hidden_size: int
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(
@@ -406,12 +429,13 @@ class LSTM(nn.Module):
         seen: Bool[Array, "T B"] | None = None,
     ) -> tuple[Float[Array, "D T B"], Float[Array, "D B"], Float[Array, "D B"]]:
         size = self.hidden_size
-        gates = Dense(4 * size, name="input")(x)
+        gates = Dense(4 * size, dtype=self.dtype, name="input")(x)
+        product = partial(multiply, self.dtype, partial(jnp.einsum, "io,ib->ob"))
         recurrent = self.param("recurrent_kernel", nn.initializers.orthogonal(), (size, 4 * size))
 
         def step(carry, inputs_t):
             (hidden, cell), (gates_t, seen_t) = carry, inputs_t
-            z = gates_t + jnp.einsum("io,ib->ob", recurrent, hidden)
+            z = gates_t + product(recurrent, hidden)
             i, f, g, o = jnp.split(z, 4, axis=0)
             cell = jax.nn.sigmoid(f + 1.0) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
             hidden = jax.nn.sigmoid(o) * jnp.tanh(cell)

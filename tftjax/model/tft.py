@@ -98,10 +98,11 @@ class RowNetwork(nn.Module):
     @nn.compact
     def __call__(self, inputs: Inputs, noise: Dropout | None, hyperparameters: Hyperparameters) -> Selected:
         size, encoder_length = self.config.hidden_size, self.config.encoder_length
+        dtype = self.config.dtype
         observed, known, static = self._embed(inputs)
         contexts, static_weights = None, None
         if static is not None:
-            contexts, static_weights = StaticEncoder(size, name="static_encoder")(static, noise)
+            contexts, static_weights = StaticEncoder(size, dtype, name="static_encoder")(static, noise)
 
         selection_context = contexts.selection if contexts else None
         past, present = observed, inputs.present
@@ -110,12 +111,12 @@ class RowNetwork(nn.Module):
             if present is not None:
                 present = jnp.pad(present, ((0, known.num_variables), (0, 0), (0, 0)), constant_values=True)
         penalty = self._variable_penalty(inputs, past.num_variables, hyperparameters)
-        selected, encoder_weights = VariableSelection(size, name="encoder_selection")(
+        selected, encoder_weights = VariableSelection(size, dtype, name="encoder_selection")(
             past, noise, selection_context, present, penalty
         )
         future, decoder_weights = None, None
         if known is not None:
-            future, decoder_weights = VariableSelection(size, name="decoder_selection")(
+            future, decoder_weights = VariableSelection(size, dtype, name="decoder_selection")(
                 known.steps(-self.config.prediction_length, None), noise, selection_context
             )
         return Selected(selected, future, encoder_weights, decoder_weights, contexts, static_weights)
@@ -212,6 +213,7 @@ class TemporalFusionTransformer(nn.Module):
     ) -> TFTOutput:
         """Forecasts windows; `selected` is what `select` made of their rows, None makes it here."""
         size, encoder_length = self.config.hidden_size, self.config.encoder_length
+        dtype = self.config.dtype
         if hyperparameters is None:
             hyperparameters = hyperparameters_of(Config(model=self.config))
         if selected is None:
@@ -223,7 +225,7 @@ class TemporalFusionTransformer(nn.Module):
         temporal = self._locality_enhancement(past, future, contexts, noise, inputs.seen)
 
         enrichment_context = contexts.enrichment if contexts else None
-        enriched = GatedResidualNetwork(size, size, name="static_enrichment")(
+        enriched = GatedResidualNetwork(size, size, dtype=dtype, name="static_enrichment")(
             temporal, noise, enrichment_context
         )
         queries = enriched[:, encoder_length:]
@@ -231,12 +233,12 @@ class TemporalFusionTransformer(nn.Module):
             inputs, temporal[:, encoder_length - 1], enrichment_context, hyperparameters
         )
         attended, attention = InterpretableAttention(
-            self.config.num_heads, self.config.attention_mask, name="attention"
+            self.config.num_heads, self.config.attention_mask, dtype, name="attention"
         )(queries, enriched, noise, self._step_penalty(inputs, hyperparameters), gates, self._seen(inputs))
-        attended = GateAddNorm(name="attention_gate")(attended, queries, noise)
-        decoded = GatedResidualNetwork(size, size, name="position_wise")(attended, noise)
+        attended = GateAddNorm(dtype=dtype, name="attention_gate")(attended, queries, noise)
+        decoded = GatedResidualNetwork(size, size, dtype=dtype, name="position_wise")(attended, noise)
         # The last gate has no dropout, and skips the whole transformer part (eq. 22).
-        decoded = GateAddNorm(name="output_gate")(decoded, temporal[:, encoder_length:], None)
+        decoded = GateAddNorm(dtype=dtype, name="output_gate")(decoded, temporal[:, encoder_length:], None)
         quantiles, correction = self._head(decoded, inputs)
         return TFTOutput(
             quantiles=quantiles.transpose(2, 1, 0),
@@ -257,7 +259,7 @@ class TemporalFusionTransformer(nn.Module):
     def _head(
         self, decoded: Float[Array, "D P B"], inputs: Inputs
     ) -> tuple[Float[Array, "Q P B"], Float[Array, "R P B"] | None]:
-        """The quantiles, and the numbers by which a head corrects."""
+        """The quantiles, and the numbers by which a head corrects; of float32 whatever `model.dtype` is."""
         levels = self.config.quantiles
         if self.head is not None:
             return self.head(Dense(len(levels), name="output")(decoded), levels), None
@@ -277,18 +279,18 @@ class TemporalFusionTransformer(nn.Module):
 
         Without static inputs the LSTM starts at zero; where steps are not seen, at the first that is.
         """
-        size = self.config.hidden_size
+        size, dtype = self.config.hidden_size, self.config.dtype
         start = jnp.zeros_like(past[:, 0])
         hidden, cell = (contexts.lstm_hidden[:, 0], contexts.lstm_cell[:, 0]) if contexts else (start, start)
         encoded, decoded = past, future
         for layer in range(self.config.lstm_layers):
-            encoded, last_hidden, last_cell = LSTM(size, name=f"lstm_encoder_{layer}")(
+            encoded, last_hidden, last_cell = LSTM(size, dtype, name=f"lstm_encoder_{layer}")(
                 encoded, hidden, cell, seen
             )
-            decoded, _, _ = LSTM(size, name=f"lstm_decoder_{layer}")(decoded, last_hidden, last_cell)
+            decoded, _, _ = LSTM(size, dtype, name=f"lstm_decoder_{layer}")(decoded, last_hidden, last_cell)
         inputs = jnp.concatenate([past, future], axis=1)
         outputs = jnp.concatenate([encoded, decoded], axis=1)
-        return GateAddNorm(name="lstm_gate")(outputs, inputs, noise)
+        return GateAddNorm(dtype=dtype, name="lstm_gate")(outputs, inputs, noise)
 
     def _seen(self, inputs: Inputs) -> Bool[Array, "T B"] | None:
         """The steps that attention may look at, of all; None: as the mask says."""

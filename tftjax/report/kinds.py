@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tftjax import files
-from tftjax.compare import compare
 from tftjax.errors import UserError
+from tftjax.evaluate.compare import compare
 from tftjax.evaluate.files import Evaluation, check_comparable, read_evaluation
 from tftjax.evaluate.scoring import SPLITS
 from tftjax.evaluate.significance import MIN_DAYS, Difference

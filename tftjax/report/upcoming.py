@@ -11,7 +11,7 @@ from tftjax.evaluate.formatting import Unit, counted, noun_of, unit_of
 from tftjax.evaluate.metrics import central_intervals
 from tftjax.evaluate.tables import Cell, Table
 from tftjax.evaluate.verdict import shown_band
-from tftjax.predict import LONG_AGO, forecast_next, forecastable, in_order
+from tftjax.predict.forecasts import LONG_AGO, forecast_next, forecastable, in_order
 from tftjax.report.page import Chapter, Details, Part, Since, Text
 from tftjax.storage import checkpoint, runs
 from tftjax.storage.directories import RunDirectory

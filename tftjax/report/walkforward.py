@@ -57,7 +57,7 @@ def walk_page(walk: Walk) -> Page:
     ]
     configs = counted(len({member.group for member in walk.members}), "config")
     subtitle = (
-        f"Walk-forward of {configs}, {len(walk.folds.index.unique('fold'))} folds, test rows"
+        f"Walk-forward of {configs}, {len({member.fold for member in walk.members})} folds, test rows"
         f" {days[0].date()} to {days[-1].date()} ({counted(len(days), 'date')})"
     )
     skill, *rest = chapters[1].parts

@@ -262,7 +262,7 @@ class SearchDirectory(TrainingDirectory):
       asking: kept by a process while it takes its next trial.
       processes: folder with a folder for each process that takes part: its lock and its checkpoints.
       trials: folder with a folder for each trial and seed: its metrics.jsonl.
-      table, importance, best, summary: a search's results, see tune/results.py.
+      table, importance, best, summary: a search's results, see sweep/tune/results.py.
     """
 
     kind, made_by = "search", "tftjax tune"

@@ -1,4 +1,7 @@
-"""Many configs and seeds: how members are planned, trained together, averaged and compared."""
+"""Many configs and seeds: how members are planned, trained together, averaged and compared.
+
+`tune/` is the sweep whose members are chosen as it goes.
+"""
 
 from tftjax import face
 
@@ -12,4 +15,5 @@ __all__, __getattr__ = face(
     plan="Member make_plan",
     results="",
     run="sweep",
+    tune="",
 )

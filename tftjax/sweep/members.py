@@ -38,8 +38,14 @@ def make_joint(folder: Path, members: Sequence[Member]) -> None:
     """`directories.make_joint` of a sweep's directory, for one of its parts.
 
     Raises:
-      UserError: see `directories.make_joint`; or the sweep in the directory has other members.
+      UserError: see `directories.make_joint`; or the sweep in the directory has other members, or some start
+        from others.
     """
+    for name, source in sources(folder, members).items():
+        raise UserError(
+            f"--part: {name} starts from {source}, which another part may train. Leave --part out, or what"
+            " lets members start from each other (--warm-start)."
+        )
     write, check = (partial(step, folder, members) for step in (_write_plan, _check_same))
     directories.make_joint(SweepDirectory(folder), write, check)
 
@@ -93,6 +99,14 @@ def read_ended(folder: Path) -> dict[str, Ended]:
             evaluated = outcome.evaluated or (name in ended and ended[name].evaluated)
             ended[name] = outcome._replace(evaluated=evaluated)
     return ended
+
+
+def sources(folder: Path, members: Sequence[Member]) -> dict[str, str]:
+    """By name of a member that starts from another one of its sweep, that one's name."""
+    inside = SweepDirectory(folder).members.resolve()
+    given = {member.name: member.config.train.init_from for member in members}
+    starts = {name: Path(start).resolve() for name, start in given.items() if start is not None}
+    return {name: start.name for name, start in starts.items() if start.parent == inside}
 
 
 def write_ended(folder: Path, part: str, ended: Mapping[str, Ended]) -> None:

@@ -28,12 +28,14 @@ class Member(NamedTuple):
       group: the config's name, with what a grid or a sample set in it; the same for all its seeds.
       config: the config with this name and seed, and the fold's split dates.
       fold: the year, or the month, in which a fold's test rows begin; empty in a sweep, of one split.
+      tests: of a fold, the first day of each of its tests, as YYYY-MM-DD.
     """
 
     name: str
     group: str
     config: Config
     fold: str = ""
+    tests: Sequence[str] = ()
 
 
 def make_plan(

@@ -20,16 +20,16 @@ from tftjax.data.checks import check_data, with_own_spread
 from tftjax.data.loading import load_panel
 from tftjax.data.panel import Panel
 from tftjax.data.prepared import AFTER_LOADING, Data, prepare
-from tftjax.errors import UserError
+from tftjax.errors import UserError, both
 from tftjax.evaluate.evaluation import evaluate
-from tftjax.evaluate.processes import beside
 from tftjax.evaluate.scoring import BaselineScores
+from tftjax.runtime.processes import beside
 from tftjax.storage import runs
 from tftjax.storage.directories import SweepDirectory, lock
 from tftjax.storage.runs import Ended
 from tftjax.sweep import plan
 from tftjax.sweep.ensembles import ensembles, evaluate_ensembles
-from tftjax.sweep.members import claim, create_member, make_joint, read_ended, write_ended
+from tftjax.sweep.members import claim, create_member, make_joint, read_ended, sources, write_ended
 from tftjax.sweep.parts import Part
 from tftjax.sweep.plan import Member
 from tftjax.sweep.results import ranking, write_results
@@ -163,19 +163,22 @@ def train_share(
 ) -> None:
     """Trains some members of programs; adds to `ended`.
 
+    A program is gone through again where its members start from members of a later one.
+
     Args:
       note: is called after every round.
     """
     groups = {member.name: member.group for member in members}
     view = progress.SweepView(groups, ended, len(programs))
+    shares = [[member for member in program if member.name in groups] for program in programs]
     with progress.display(view, quiet) as display:
-        for view.program, program in enumerate(programs, start=1):
-            own = [member for member in program if member.name in groups]
-            if own:
+        while any(name not in ended for name in groups):
+            for view.program, own in enumerate(shares, start=1):
                 configs = {member.name: member.config for member in own}
                 track = functools.partial(tracking.update, configs=configs.__getitem__)
-                show = each(display.update, track, lambda _: note())
-                train_program(folder, view.program, own, data, ended, part, show, functions, engine)
+                show = each(display, track, lambda _: note())
+                if own:
+                    train_program(folder, view.program, own, data, ended, part, show, functions, engine)
 
 
 @contextlib.contextmanager
@@ -282,6 +285,7 @@ def train_program(
         checkpoints=sweep.program_checkpoints(number, part),
         restored=sweep.all_checkpoints(number),
         write_ended=functools.partial(write_ended, folder, part),
+        after=sources(folder, members),
     )
     train_members(group, engine, ended, show)
 
@@ -309,10 +313,41 @@ def conclude(trained: Trained) -> str:
 def check_starts(
     programs: Sequence[Sequence[Member]], data: Mapping[str, Data], folder: Path, functions: Functions
 ) -> None:
-    """Calls `check_parameters` once for each program, fold and run that members start from."""
+    """Calls `check_parameters` once for each program, fold and run that members start from.
+
+    Raises:
+      UserError: see `check_parameters`; or a member validates days that the member was trained on which it
+        starts from.
+    """
+    places = {name: place for place, name in enumerate(data)}
+    after = {
+        name: source
+        for name, source in sources(folder, [member for group in programs for member in group]).items()
+        if places.get(source, len(places)) < places[name]  # else it is refused, as any run in the folder
+    }
     for group in programs:
-        for member in {(member.config.train.init_from, member.fold): member for member in group}.values():
-            check_parameters(member.config, data[member.name], folder, functions)
+        starts = {
+            (None if member.name in after else member.config.train.init_from, member.fold): member
+            for member in group
+        }
+        for (source, _), member in starts.items():
+            train = member.config.train.model_copy(update={"init_from": source})
+            config = member.config.model_copy(update={"train": train})
+            check_parameters(config, data[member.name], folder, functions)
+    for name, source in after.items():
+        common = _days(data[name], "val").intersection(_days(data[source], "train"))
+        if len(common):
+            raise UserError(
+                f"{name}: validates {len(common)} days that {source}, which it starts from, is trained on,"
+                f" such as {common[0].date()}: no epoch can be chosen by them. Use one block of validation"
+                f" (data.val_blocks), or no warm start ({both('--warm-start')})."
+            )
+
+
+def _days(data: Data, split: str) -> pd.DatetimeIndex:
+    """The days of a split's target rows."""
+    parts = [part for block in data.blocks for part in block.stretches(split)]
+    return data.panel.frame.index[np.concatenate([np.arange(p.start, p.stop) for p in parts])].unique()
 
 
 def load_data(members: Sequence[Member], mixed_data: bool, panel: Panel | None = None) -> dict[str, Data]:

@@ -83,6 +83,14 @@ class Rounding(NamedTuple):
     emitters: bool
 
 
+def _check_type(config: Config) -> None:
+    """Warns of numbers that the device computes no faster with."""
+    if config.model.dtype != "float32" and jax.default_backend() == "cpu":
+        log.warning(
+            f"model.dtype {config.model.dtype}: rounds what it multiplies, and makes nothing faster on a CPU"
+        )
+
+
 def pays_for_emitters(members: Sequence[Training]) -> bool:
     """Whether an epoch is long enough for code that takes longer to compile and less time to run.
 
@@ -121,6 +129,7 @@ class BatchEngine:
     def __init__(self, members: Sequence[Training], begun: Rounding | None = None):
         (member,) = members
         config, data = member.config, member.data
+        _check_type(config)
         mesh = device_mesh(config.train.batch_size, begun and begun.devices)
         program = make_program(config, data, mesh, member.functions)
         num_steps = len(data.starts["train"]) // config.train.batch_size
@@ -180,6 +189,7 @@ class MembersEngine:
         self.numbers = [places[id(member.data)] for member in members]
         # A member is a run on one device: the devices are divided among members.
         first = members[0]
+        _check_type(first.config)
         program = make_program(first.config, self.datasets[0], device_mesh(1), first.functions)
         counts = sorted({len(data.starts["val"]) for data in self.datasets})
         self.program = program._replace(val_counts=tuple(counts))

@@ -12,7 +12,7 @@ import pandas as pd
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Float32
 
-from tftjax.config.functions import NO_FUNCTIONS, Functions
+from tftjax.config.functions import NO_FUNCTIONS
 from tftjax.config.hyperparameters import Hyperparameters
 from tftjax.config.hyperparameters import hyperparameters as hyperparameters_of
 from tftjax.config.loading import Config
@@ -79,7 +79,7 @@ def losses_of_rates(
     return jax.lax.fori_loop(0, len(RATES), step, (state, jnp.zeros(len(RATES))))[1]
 
 
-def range_test(config: Config, data: Data, functions: Functions = NO_FUNCTIONS) -> RangeTest:
+def range_test(config: Config, data: Data) -> RangeTest:
     """Trains from a few seeds, each for as many steps as there are rates; nothing is kept.
 
     Args:
@@ -87,7 +87,7 @@ def range_test(config: Config, data: Data, functions: Functions = NO_FUNCTIONS) 
     """
     constant = {"schedule": "constant", "warmup_epochs": 0, "warmup_share": 0.0, "max_steps": None}
     config = config.model_copy(update={"train": config.train.model_copy(update=constant)})
-    program = make_program(config, data, device_mesh(config.train.batch_size), functions)
+    program = make_program(config, data, device_mesh(config.train.batch_size), NO_FUNCTIONS)
     everywhere = PartitionSpec()
     run = OnMesh(
         lambda *arguments: [losses_of_rates(*arguments, program=program)],

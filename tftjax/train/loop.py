@@ -67,6 +67,7 @@ class Group(NamedTuple):
       join: the next members, at most so many, where others have ended; of the members' static config and on
         data that one of them has. None: nobody follows.
       keep_ended: whether a member that has ended has a checkpoint in its directory.
+      after: by name of a member, the member whose parameters it starts from: it begins when that has ended.
     """
 
     members: Sequence[Training]
@@ -77,6 +78,7 @@ class Group(NamedTuple):
     judge: Callable[[Mapping[str, dict], Mapping[str, str]], Mapping[str, str]] | None = None
     join: Callable[[int], Sequence[Training]] | None = None
     keep_ended: bool = True
+    after: Mapping[str, str] = NOBODY
 
 
 # ---- Ends of members -------------------------------------------------------------------------------------
@@ -197,16 +199,16 @@ def train_members(
     restored = [member for member in waiting if member.name in states]
     _end(group, engine, restored, states, ended, save=False)
     waiting = [member for member in waiting if member.name not in ended]
-    size, halved = len(waiting), False
-    while waiting:
-        chunk, rest = waiting[:size], waiting[size:]
+    size, halved = len(_ready(group, waiting, ended)), False
+    while ready := _ready(group, waiting, ended):
+        chunk, rest = ready[:size], _others(waiting, ready[:size])
         try:
             size = engine.prepare(len(chunk))
             if size < len(chunk):
                 if group.checkpoints is not None:
                     log.info(f"memory suffices for {size} of {len(chunk)} members at once: others follow")
                 continue
-            _train_chunk(group, engine, chunk, states, ended, show, len(rest))
+            _train_chunk(group, engine, chunk, rest, states, ended, show)
         except OutOfMemory as error:
             if halved or len(chunk) == 1:
                 raise UserError(
@@ -218,18 +220,40 @@ def train_members(
         waiting = [member for member in (*chunk, *rest) if member.name not in ended]
 
 
+def _ready(group: Group, waiting: Sequence[Training], ended: Mapping[str, Ended]) -> list[Training]:
+    """The members that may begin: all but those that have ended, or start from one that has not."""
+    left = [member for member in waiting if member.name not in ended]
+    return [m for m in left if m.name not in group.after or group.after[m.name] in ended]
+
+
+def _others(members: Sequence[Training], chosen: Sequence[Training]) -> list[Training]:
+    """The members without some of them."""
+    names = {member.name for member in chosen}
+    return [member for member in members if member.name not in names]
+
+
+def _joining(
+    group: Group, rest: Sequence[Training], ended: Mapping[str, Ended], room: int
+) -> Sequence[Training]:
+    """Members that take the places of those that have ended, at most so many."""
+    if group.join:
+        return group.join(room) if room else ()
+    return [member for member in _ready(group, rest, ended) if member.name in group.after][:room]
+
+
 def _train_chunk(
     group: Group,
     engine: Engine,
     chunk: list[Training],
+    rest: list[Training],
     states: dict[str, TrainState],
     ended: dict[str, Ended],
     show: Callable[[Round], Any],
-    num_waiting: int,
 ) -> None:
     """Trains some members until each has ended; `states` and `ended` are kept up to date.
 
-    Those that join are added to the chunk, which never has more live members than at first.
+    Those that join, of the rest or by `Group.join`, are added to the chunk, which never has more live
+    members than at first.
     """
     config = engine.program.config.train
     places = {member.name: place for place, member in enumerate(group.members)}
@@ -252,17 +276,18 @@ def _train_chunk(
                 if member.name in ended:
                     del states[member.name]  # the memory is the next one's
             live = [member for member in live if member.name not in ended]
-            joining = group.join(size - len(live)) if group.join and len(live) < size else ()
-            for member in joining:
-                states[member.name] = first_state(member, engine.program)
+            for member in _joining(group, rest, ended, size - len(live)):
+                if member.name not in states:
+                    states[member.name] = first_state(member, engine.program)
                 places[member.name] = places_of_data[id(member.data)]
                 chunk.append(member)
                 live.append(member)
+            rest[:] = _others(rest, live)
             if live and unsaved >= config.checkpoint_every:
                 _save(group, engine, live, states, unsaved)
                 unsaved = 0
             epochs_left = sum(m.config.train.last_epoch - int(states[m.name].epoch) for m in live)
-            epochs_left += num_waiting * config.last_epoch
+            epochs_left += sum(member.name not in ended for member in rest) * config.last_epoch
             show(Round(records, time.perf_counter() - started, len(live), epochs_left))
     except KeyboardInterrupt:
         if group.write_ended:
@@ -316,9 +341,22 @@ def _end(
                 save_state(member, state, engine.program, engine.rounding)
             if status == "diverged" and group.label:
                 log.warning(f"{member.name} diverged and is frozen, the others go on: {message}")
+    over |= _without_start(group, {**ended, **over})
     ended |= over
     if over and group.write_ended:
         group.write_ended(ended)
+
+
+def _without_start(group: Group, ended: Mapping[str, Ended]) -> dict[str, Ended]:
+    """How members end that cannot begin: what they start from diverged before its first checkpoint."""
+    lost = {name for name, how in ended.items() if how.status == "diverged" and not how.epoch}
+    found: dict[str, Ended] = {}
+    for member in group.members:  # in the order of the plan, so that a source stands before
+        source = group.after.get(member.name)
+        if source in lost and member.name not in ended:
+            lost.add(member.name)
+            found[member.name] = Ended("diverged", 0, 0, f"{source}, which it starts from, has no checkpoint")
+    return found
 
 
 def first_state(member: Training, program: Program) -> TrainState:

@@ -3,9 +3,10 @@
 A view turns a `Round` of the loop into lines and into a table; a display puts one of them on the screen.
 """
 
+import contextlib
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from rich.box import SIMPLE_HEAD
@@ -18,6 +19,8 @@ from tftjax.config.loading import Config
 from tftjax.storage.runs import Ended
 from tftjax.train.loop import Round
 from tftjax.train.losses import PENALTIES
+
+Show = Callable[[Round], None]
 
 VISIBLE_ROWS = 12
 PENALTIES_WIDTH = 18  # of all penalties' columns, for 80 in the table; wider ones are added up in one
@@ -251,70 +254,39 @@ def _mean(losses: list[float]) -> str:
     return loss_text(statistics.mean(losses)) if losses else "-"
 
 
-class PlainDisplay:
+@contextlib.contextmanager
+def plain(view: View) -> Iterator[Show]:
     """Lines on standard output: for logs and pipes."""
 
-    def __init__(self, view: View):
-        self.view = view
+    def show(round_: Round) -> None:
+        warnings = [f"warning: {warning}" for warning in view.warnings(round_)]
+        for line in [*view.lines(round_), *warnings]:
+            print(line, flush=True)
 
-    def __enter__(self) -> "PlainDisplay":
-        return self
-
-    def __exit__(self, *_) -> None:
-        for line in self.view.last_lines():
+    try:
+        yield show
+    finally:
+        for line in view.last_lines():
             print(line)
         sys.stdout.flush()
 
-    def update(self, round_: Round) -> None:
-        """Shows a round."""
-        warnings = [f"warning: {warning}" for warning in self.view.warnings(round_)]
-        for line in [*self.view.lines(round_), *warnings]:
-            print(line, flush=True)
 
-
-class LiveDisplay:
+@contextlib.contextmanager
+def live(view: View) -> Iterator[Show]:
     """A table, redrawn in place; warnings stay above it."""
+    console = Console(markup=False, emoji=False)  # names are shown as they are
+    with Live(view.table(None), console=console, refresh_per_second=4) as screen:
 
-    def __init__(self, view: View):
-        self.view = view
-        console = Console(markup=False, emoji=False)  # names are shown as they are
-        self.live = Live(view.table(None), console=console, refresh_per_second=4)
+        def show(round_: Round) -> None:
+            for warning in view.warnings(round_):
+                screen.console.print(f"warning: {warning}", highlight=False)
+            screen.update(view.table(round_))
 
-    def __enter__(self) -> "LiveDisplay":
-        self.live.__enter__()
-        return self
-
-    def __exit__(self, *exception) -> None:
-        self.live.__exit__(*exception)
-
-    def update(self, round_: Round) -> None:
-        """Shows a round."""
-        for warning in self.view.warnings(round_):
-            self.live.console.print(f"warning: {warning}", highlight=False)
-        self.live.update(self.view.table(round_))
+        yield show
 
 
-class NoDisplay:
-    """Shows nothing."""
-
-    def __init__(self, view: View):
-        pass
-
-    def __enter__(self) -> "NoDisplay":
-        return self
-
-    def __exit__(self, *_) -> None:
-        pass
-
-    def update(self, round_: Round) -> None:
-        """Ignores a round."""
-
-
-Display = PlainDisplay | LiveDisplay | NoDisplay
-
-
-def display(view: View, quiet: bool) -> Display:
-    """The display for this process: none, live on a terminal, lines elsewhere."""
+def display(view: View, quiet: bool) -> contextlib.AbstractContextManager[Show]:
+    """Shows rounds until the context ends: not at all, live on a terminal, or in lines elsewhere."""
     if quiet:
-        return NoDisplay(view)
-    return LiveDisplay(view) if sys.stdout.isatty() else PlainDisplay(view)
+        return contextlib.nullcontext(lambda round_: None)
+    return live(view) if sys.stdout.isatty() else plain(view)

@@ -181,8 +181,8 @@ def fit(
     before = monitor.read_history(directory)[:finished]
     best = min((record["val/loss"] for record in before if "val/loss" in record), default=float("inf"))
     view = progress.RunView(config, finished, best)
-    with progress.display(view, quiet) as display:
-        train_members(group, engine, ended, each(display.update, track))
+    with progress.display(view, quiet) as show:
+        train_members(group, engine, ended, each(show, track))
     outcome = ended[config.name]
     if outcome.status == "diverged":
         raise Diverged(outcome.message)
@@ -270,9 +270,7 @@ def find_learning_rate(config: Config, path: Path, *, overwrite: bool = False) -
     )
 
 
-def try_learning_rates(
-    config: Config, panel: Panel | None = None, functions: Functions = NO_FUNCTIONS
-) -> RangeTest:
+def try_learning_rates(config: Config, panel: Panel | None = None) -> RangeTest:
     """The range test of a config's learning rate; see `range_test`.
 
     Args:
@@ -282,7 +280,7 @@ def try_learning_rates(
     """
     data = prepare(load_panel(config.data) if panel is None else panel, config)
     check_data(config, data)
-    return range_test(with_own_spread(config, data), data, functions)
+    return range_test(with_own_spread(config, data), data)
 
 
 def fit_all_rows(config: Config, directory: Path, panel: Panel) -> runs.Run:

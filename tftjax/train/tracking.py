@@ -72,8 +72,9 @@ def tensorboard(directory: TrainingDirectory, name: str, alone: bool) -> Sink:
             writers[member] = writer = SummaryWriter(
                 folder(member), purge_step=number if number > 1 else None
             )
-            plain = {
-                key: value if is_plain(value) else json.dumps(value) for key, value in begun[member].items()
+            plain = {  # what TensorBoard's table of settings takes
+                key: value if isinstance(value, bool | int | float | str) else json.dumps(value)
+                for key, value in begun[member].items()
             }
             for summary in hparams(plain, dict.fromkeys(SHOWN)):
                 writer.file_writer.add_summary(summary)
@@ -96,11 +97,6 @@ def tensorboard(directory: TrainingDirectory, name: str, alone: bool) -> Sink:
             writer.close()
 
     return Sink(begun.__setitem__, epoch, end)
-
-
-def is_plain(value: Any) -> bool:
-    """Whether TensorBoard's table of settings takes a value as it is."""
-    return isinstance(value, bool | int | float | str)
 
 
 def mlflow(directory: TrainingDirectory, name: str, alone: bool) -> Sink:

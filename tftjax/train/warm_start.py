@@ -4,7 +4,7 @@ The run's `init.json` lists the parameters that were taken, the new ones and tho
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,11 +12,11 @@ import numpy as np
 from jaxtyping import Float32
 
 from tftjax.config.loading import Config, changed_keys, from_dict
-from tftjax.data.encoding import Encoding, encoding_from_json
+from tftjax.data.encoding import encode_categories, encoding_from_json
 from tftjax.data.panel import ROLES, read_panel
 from tftjax.data.prepared import Data, target_days
 from tftjax.data.splits import make_blocks
-from tftjax.errors import UserError
+from tftjax.errors import UserError, listed
 from tftjax.model.parameters import Layout
 from tftjax.model.tft import CORRECTION
 from tftjax.storage import checkpoint, runs
@@ -47,6 +47,7 @@ class Start(NamedTuple):
       taken: arrays taken, by path.
       new: parameters that the source lacks or gives another meaning: they are drawn by the seed.
       left: parameters of the source without a place in the run.
+      unseen: by column, categories that the source does not know: they start as its unseen ones.
     """
 
     source: str
@@ -55,6 +56,7 @@ class Start(NamedTuple):
     taken: dict[str, np.ndarray]
     new: tuple[str, ...]
     left: tuple[str, ...]
+    unseen: dict[str, list]
 
     def to_json(self) -> dict[str, Any]:
         """All but the values."""
@@ -66,8 +68,11 @@ class Start(NamedTuple):
         lines = [f"starts from {self.source}, epoch {self.epoch}: {', '.join(counts)}"]
         for name in ("new", "left"):
             if lists[name]:
-                listed = ", ".join(lists[name][:MOST_LISTED])
-                lines.append(f"  {name}: {listed}{' ...' if len(lists[name]) > MOST_LISTED else ''}")
+                first = ", ".join(lists[name][:MOST_LISTED])
+                lines.append(f"  {name}: {first}{' ...' if len(lists[name]) > MOST_LISTED else ''}")
+        if self.unseen:
+            columns = [f"{listed(values)} of {name}" for name, values in self.unseen.items()]
+            lines.append(f"  start as unseen categories: {'; '.join(columns)}")
         return "\n".join(lines)
 
 
@@ -78,8 +83,8 @@ def read_start(config: Config, data: Data, layout: Layout) -> Start:
       config: config of the run that begins, with `train.init_from`.
       layout: the run's parameters.
     Raises:
-      UserError: no run, none that is trained, one on other columns or categories or on rows that this run
-        is tested on, a parameter of another shape, or nothing that can be taken.
+      UserError: no run, none that is trained, one on other columns or on rows that this run is tested on, a
+        parameter of another shape, or nothing that can be taken.
     """
     source = str(config.train.init_from)
     try:
@@ -93,8 +98,14 @@ def read_start(config: Config, data: Data, layout: Layout) -> Start:
     _check_columns(source, saved.metadata, data)
     _check_days(source, source_config, data)
     changed = {key for key, _, _ in changed_keys(source_config, config)}
-    held = dict(_leaves(saved.arrays["params"]))
+    known = encoding_from_json(saved.metadata["encoding"]).categories
+    held = _by_category(dict(_leaves(saved.arrays["params"])), known, data)
     shapes = {"/".join(path): shape for path, shape in zip(layout.paths, layout.shapes, strict=True)}
+    unseen = {
+        name: new
+        for name, values in data.encoding.categories.items()
+        if (new := [value for value in values if value not in known[name]])
+    }
     anew = {path for path in shapes if changed & set(MEANINGS.get(path.partition("/")[0], ()))}
     common = [path for path in shapes if path in held and path not in anew]
     clashes = [(path, held[path].shape, shapes[path]) for path in common if held[path].shape != shapes[path]]
@@ -107,6 +118,7 @@ def read_start(config: Config, data: Data, layout: Layout) -> Start:
         taken={path: held[path] for path in common},
         new=tuple(path for path in shapes if path not in common),
         left=tuple(path for path in held if path not in common),
+        unseen=unseen,
     )
 
 
@@ -131,8 +143,27 @@ def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, np.nd
             yield prefix + name, value
 
 
+def _by_category(held: dict[str, np.ndarray], known: Mapping[str, list], data: Data) -> dict[str, np.ndarray]:
+    """The source's parameters, the vectors of categories laid out as the run numbers its own.
+
+    What the source does not know starts as what it had not seen in training.
+
+    Args:
+      known: the source's categories, by column.
+    """
+    laid_out = dict(held)
+    for role in ("observed", "known", "static"):
+        path, first, rows = f"embedding_{role}_categorical/embedding", 0, []
+        for name in getattr(data.panel, f"{role}_categorical") if path in held else ():
+            own = np.array(data.encoding.categories[name], object)
+            rows += [first, *(first + encode_categories(own, known[name]))]
+            first += len(known[name]) + 1
+        laid_out |= {path: held[path][rows]} if rows else {}
+    return laid_out
+
+
 def _check_columns(source: str, metadata: dict, data: Data) -> None:
-    """Refuses other columns or categories: a model's weights belong to their positions."""
+    """Refuses other columns: a model's weights belong to their positions."""
     for role in ROLES:
         source_columns, columns = metadata["columns"].get(role, []), list(getattr(data.panel, role))
         if source_columns != columns:
@@ -140,13 +171,6 @@ def _check_columns(source: str, metadata: dict, data: Data) -> None:
                 f"train.init_from: {source} was trained on the {role} columns "
                 f"{', '.join(source_columns) or 'none'}, this run has {', '.join(columns) or 'none'}. "
                 "Give both the same columns in the same order."
-            )
-    encoding: Encoding = encoding_from_json(metadata["encoding"])
-    for name, values in data.encoding.categories.items():
-        if encoding.categories[name] != values:
-            raise UserError(
-                f"train.init_from: {source} knows the categories {encoding.categories[name]} of {name}, this "
-                f"run has {values}. Give both the same train rows, or the same categories in them."
             )
 
 

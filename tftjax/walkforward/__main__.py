@@ -26,6 +26,7 @@ from tftjax.walkforward.plan import (
     TEST_YEARS,
     TRAIN_YEARS,
     VAL_YEARS,
+    YEAR,
     check_history,
     folds,
     with_folds,
@@ -56,7 +57,9 @@ def plan_of(arguments: argparse.Namespace) -> tuple[list[Member], Path]:
     from_dict({"name": name}, "--name")  # refused if it is no name of a folder
     # Configs may differ in how they scale their data: `load_data` asks whether they forecast the same.
     seeds = make_plan(arguments.config, overrides=arguments.set, num_seeds=arguments.seeds, mixed_data=True)
-    return with_folds(seeds, dates), arguments.runs / name
+    folder = arguments.runs / name
+    start = folder if arguments.warm_start else None
+    return with_folds(seeds, dates, start, arguments.test_months or YEAR * arguments.test_years), folder
 
 
 def _add_folds(parser: argparse.ArgumentParser) -> None:
@@ -116,6 +119,12 @@ def make_parser() -> argparse.ArgumentParser:
         default=1,
         metavar="N",
         help="train each fold from N seeds: train.seed, train.seed + 1, ...; default: 1",
+    )
+    parser.add_argument(
+        "--warm-start",
+        action="store_true",
+        help="each fold starts from the best parameters of the fold before, in place of random ones: of the"
+        " same config and seed",
     )
     parser.add_argument(
         "--refit",

@@ -13,12 +13,14 @@ in `walkforward/results.py`.
 import datetime
 import itertools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pandas as pd
 
 from tftjax.config.data import SplitDates
 from tftjax.config.loading import Config, from_dict
 from tftjax.errors import UserError, both
+from tftjax.storage.directories import SweepDirectory
 from tftjax.sweep.plan import Member
 
 HOLIDAYS = 31  # days that the data of a whole year may lack at its beginning and at its end
@@ -28,22 +30,38 @@ YEAR = 12  # months
 TRAIN_YEARS, VAL_YEARS, TEST_YEARS = 10, 1, 1
 
 
-def with_folds(members: Sequence[Member], dates: Sequence[SplitDates]) -> list[Member]:
+def with_folds(
+    members: Sequence[Member],
+    dates: Sequence[SplitDates],
+    folder: Path | None = None,
+    test_months: int | None = None,
+) -> list[Member]:
     """Every member in every fold, fold after fold.
 
+    Args:
+      folder: the walk-forward's, for a warm start: from the second fold on, a member starts from the best
+        parameters of the fold before. None: every fold is drawn by its seed.
+      test_months: months of each test of a fold; None: a fold is tested once.
     Raises:
       UserError: configs that forecast other quantiles, or a purge under which targets of two splits overlap.
     """
     for member in members:
         _check_walkable(member.config, members[0].config)
     by_year, result = all(fold.test.month == 1 for fold in dates), []
-    for fold, member in itertools.product(dates, members):
+    for place, (fold, member) in enumerate(itertools.product(dates, members)):
         name = f"{fold.test:%Y}" if by_year else f"{fold.test:%Y-%m}"
         raw = member.config.model_dump(mode="json")
         raw["name"] = f"{member.group}-{name}-s{member.config.train.seed}"
         raw["data"]["split_dates"] = fold.model_dump(mode="json")
+        if folder is not None and place >= len(members):
+            before = result[place - len(members)]
+            raw["train"]["init_from"] = str(SweepDirectory(folder).member(before.name).path)
         config = from_dict(raw, f"member {raw['name']}")
-        result.append(Member(config.name, member.group, config, name))
+        first, stop = _number(fold.test), _number(fold.end)
+        begins = range(first, stop, test_months or stop - first)
+        result.append(
+            Member(config.name, member.group, config, name, tuple(str(_first_day(n)) for n in begins))
+        )
     return result
 
 

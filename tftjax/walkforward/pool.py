@@ -19,7 +19,6 @@ from tftjax.evaluate.calibration.calibrated import calibrated_test
 from tftjax.evaluate.combination import Weights, chosen_weights
 from tftjax.evaluate.files import Predictions, check_comparable, read_predictions
 from tftjax.evaluate.metrics import Forecast, pinball
-from tftjax.evaluate.processes import divided
 from tftjax.evaluate.scoring import (
     BaselineScores,
     Windows,
@@ -28,6 +27,7 @@ from tftjax.evaluate.scoring import (
     split_windows,
     target_rows,
 )
+from tftjax.runtime.processes import divided
 from tftjax.storage.directories import SweepDirectory
 from tftjax.storage.runs import Ended
 from tftjax.sweep.ensembles import average, forecasts_of, stand_in, title
@@ -53,6 +53,7 @@ class Fold(NamedTuple):
       forecasts: forecasts by name of a member or a baseline.
       weights: by config, those of its combination with baselines, if there is one.
       calibrated: by config that asks for it, the method of its conformal calibration and its forecast.
+      tests: see `Member`.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Fold(NamedTuple):
     forecasts: dict[str, Forecast]
     weights: Mapping[str, Weights] = MappingProxyType({})
     calibrated: Mapping[str, tuple[str, Forecast]] = MappingProxyType({})
+    tests: Sequence[str] = ()
 
 
 class Pool(NamedTuple):
@@ -166,6 +168,7 @@ def make_fold(trained: Trained, members: Sequence[Member], ended: Mapping[str, E
         forecasts=baselines | {name: values.forecast for name, values in predictions.items()},
         weights={config: chosen for config, chosen in weights.items() if chosen is not None},
         calibrated=_calibrated(trained, alive, windows),
+        tests=first.tests,
     )
 
 

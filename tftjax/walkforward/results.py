@@ -210,14 +210,36 @@ def gains_table(pool: Pool, forecasts: Sequence[Pooled]) -> pd.DataFrame:
 
 
 def folds_table(pool: Pool, forecasts: Sequence[Pooled]) -> pd.DataFrame:
-    """A row a fold and forecast: the fold's dates and numbers of windows, METRICS of its test rows."""
+    """A row a test and forecast: its fold's dates and numbers of windows, METRICS of its test rows."""
     rows, one_series = [], len(pool.windows.series) == 1
-    for place, fold in enumerate(pool.folds):
-        inside = pool.fold == place
+    for name, inside, facts in tests_of(pool):
         targets = pool.windows.target[inside]
         for pooled in forecasts:
             metrics = evaluate_forecast(
                 pooled.forecast[inside], targets, pool.quantiles, one_series=one_series
             )
-            rows.append({"fold": fold.name} | _keys(pooled) | fold.facts | flatten(metrics))
+            rows.append({"fold": name} | _keys(pooled) | facts | flatten(metrics))
     return pd.DataFrame(rows)
+
+
+def tests_of(pool: Pool) -> Iterator[tuple[str, Bool[np.ndarray, " N"], dict[str, str | int]]]:
+    """Each test that has windows: the year or month in which it begins, its windows, and its fold's facts.
+
+    Of a fold that is tested several times, each test has its own dates and number of windows in the facts.
+    """
+    of_years = all(test[5:7] == "01" for fold in pool.folds for test in fold.tests)
+    length = len("2006") if of_years else len("2006-04")
+    for place, fold in enumerate(pool.folds):
+        in_fold = pool.fold == place
+        if len(fold.tests) < 2:  # none in a plan of an older version
+            yield (fold.tests[0][:length] if fold.tests else fold.name), in_fold, fold.facts
+            continue
+        number = pd.DatetimeIndex(fold.tests).searchsorted(pool.dates, side="right") - 1
+        for test, begin in enumerate(fold.tests):
+            inside = in_fold & (number == test)
+            if inside.any():
+                first, last = (
+                    str(day.date()) for day in (pool.dates[inside].min(), pool.dates[inside].max())
+                )
+                own = {"test_from": first, "test_to": last, "test_windows": int(inside.sum())}
+                yield begin[:length], inside, fold.facts | own

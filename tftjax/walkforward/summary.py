@@ -12,6 +12,7 @@ from tftjax.evaluate.metrics import columns
 from tftjax.evaluate.significance import MIN_DAYS
 from tftjax.evaluate.tables import Cell, Summary, Table, at_once, best_of, compared, gain_cell, metric_cells
 from tftjax.evaluate.verdict import combination_line, conformal_line, verdict
+from tftjax.sweep.members import sources
 from tftjax.sweep.results import diverged_text
 from tftjax.walkforward.files import Walk, skills
 from tftjax.walkforward.pool import GAIN_PARTS, TAIL
@@ -32,6 +33,8 @@ def make_summary(walk: Walk, volatility: str) -> Summary:
         "order is that of the command, and nothing was chosen by a test row. An ensemble is the mean of its "
         "seeds' quantiles, level by level."
     ]
+    if sources(walk.folder, walk.members):
+        parts.append("From the second fold on, a member starts from its best parameters of the fold before.")
     if len(days) < MIN_DAYS:
         parts.append(f"{len(days)} dates are too few for a test, which takes {MIN_DAYS}: no p is given.")
     parts += [*diverged_text(walk.lost), *left_out(walk)]
@@ -46,7 +49,7 @@ def make_summary(walk: Walk, volatility: str) -> Summary:
     parts += [together(walk), *([set_of_best] if set_of_best else []), seeds(walk), gains(walk)]
     parts += [parts_text(volatility)]
     parts += [*gains_by_part(walk).values(), skill(walk), directions(walk)]
-    folds = counted(len(walk.folds.index.unique("fold")), "fold")
+    folds = counted(len({member.fold for member in walk.members}), "fold")
     span = f"{counted(len(days), 'test date')} from {days[0].date()} to {days[-1].date()}"
     return Summary(f"Walk-forward: {folds}, {span}", parts)
 

@@ -144,6 +144,7 @@ def test_features_need_the_rows_that_they_remember():
     assert rows_needed("column:VIX", encoding.scales) == 75
     assert rows_needed("column:VIX", [{"column": "VIX"}]) == rows_needed("none", ()) == 1
     assert rows_needed("gjr", encoding.scales) == 250
+    assert [rows_needed("ewma", [one], True) for one in ({}, encoding.scales[0])] == [20, 75]
 
 
 def test_features_see_no_later_row():

@@ -2,6 +2,7 @@
 
 import builtins
 import datetime
+import importlib.util
 from decimal import Decimal
 
 import numpy as np
@@ -12,7 +13,10 @@ from tftjax.config.data import ColumnsConfig, DataConfig
 from tftjax.config.loading import from_dict
 from tftjax.data.checks import findings
 from tftjax.data.loading import load_panel
+from tftjax.data.newest import load_like
+from tftjax.data.panel import with_rows
 from tftjax.data.tables.frames import to_pandas
+from tftjax.data.tables.future import future_of
 from tftjax.errors import UserError
 
 ROWS = 40
@@ -115,6 +119,59 @@ def test_missing_values_are_empty_cells(tmp_path):
 def test_categories_are_text_as_in_a_csv():
     assert load_panel(SETTINGS, rows().assign(mood=7)).frame["mood"].unique().tolist() == ["7"]
     assert load_panel(SETTINGS, rows().assign(mood=True)).frame["mood"].unique().tolist() == ["True"]
+
+
+@pytest.mark.parametrize("optional", [False, True])
+def test_whole_numbers_are_the_same_categories_from_every_source(tmp_path, optional):
+    """An int, a float, one with a fraction, nullable ones, text: from a frame, a CSV file, a Parquet file."""
+    columns = {"target": "ret", "observed_categorical" if optional else "known_categorical": ("mood",)}
+    settings = DataConfig(dataset="frame", columns=ColumnsConfig(**columns), missing="mask")
+    codes = [1, 2, -3, 0] * (ROWS // 4)
+    moods = {
+        "int": codes,
+        "float": np.array(codes, float),
+        "one fraction": [1.5, *map(float, codes[1:])],
+        "nullable": pd.array(codes, "Int64"),
+        "categorical": pd.Categorical(np.array(codes, float)),
+        "text": [f"{code}.00" for code in codes],
+        "words": ["1.0a", "01.0", "2.0", "-3"] * (ROWS // 4),
+    }
+    if optional:
+        holes = [*codes[:3], None, *codes[4:]]
+        moods |= {"int": holes, "nullable": pd.array(holes, "Int64")}
+    for name, mood in moods.items():
+        frame = rows()[["ret"]].assign(mood=mood)
+        panel, own = load_panel(settings, frame), tmp_path / f"{name}.csv"
+        expected = {"words": ["1.0a", "01.0", "2", "-3"], "one fraction": ["1.5", "2", "-3", "0"]}
+        whole = ["1", "2", "-3", "none" if pd.isna(mood[3]) else "0"]
+        assert panel.frame["mood"].fillna("none").tolist()[:4] == expected.get(name, whole), name
+        frame.to_csv(own)
+        assert load_panel(settings.model_copy(update={"dataset": str(own)})).fingerprint == panel.fingerprint
+        if importlib.util.find_spec("pyarrow"):
+            own = tmp_path / f"{name}.parquet"
+            frame.to_parquet(own)
+            of_file = load_panel(settings.model_copy(update={"dataset": str(own)}))
+            assert of_file.fingerprint == panel.fingerprint, name
+
+
+def test_a_run_of_before_keeps_its_spelling_of_whole_numbers():
+    """Its ids, levels and rows of the future, too: else every series would be a new one."""
+    frame = pd.concat([rows()[["ret"]].assign(name=name, mood=name / 2) for name in (7.0, 11.0)])
+    frame["ret"] += 1
+    frame.iloc[[ROWS - 1, -1], 0] = np.nan
+    settings = DataConfig(
+        dataset="frame",
+        columns=ColumnsConfig(target="ret", id="name", known_categorical=("mood",)),
+        target_transform="return",
+    )
+    now = load_panel(settings, frame)
+    assert now.frame["name"].unique().tolist() == ["11", "7"]
+    before = now.frame.assign(name=now.frame["name"] + ".0")
+    found = load_like(with_rows(now, before, now.staleness), settings, frame)
+    assert found.frame.equals(before)
+    assert [*found.about["levels"]] == ["11.0", "7.0"]
+    assert future_of(found)[["name", "mood"]].to_numpy().tolist() == [["11.0", "5.5"], ["7.0", "3.5"]]
+    assert load_like(now, settings, frame).frame.equals(now.frame)
 
 
 def later(frame):

@@ -14,6 +14,7 @@ from tftjax.data.panel import read_panel, select_rows, write_panel
 from tftjax.data.prepared import prepare
 from tftjax.data.tables.future import future_of, read_future, steps_ahead, with_future
 from tftjax.errors import UserError
+from tftjax.predict.forecasts import extend_panel
 from tftjax.storage import runs
 
 COLUMNS = {
@@ -70,7 +71,7 @@ def test_rows_without_a_target_at_the_end_are_the_future(tmp_path):
     assert "3 rows without a target at the end: kept as the future" in panel.messages
     write_panel(tmp_path, panel)
     for kept in (panel, read_panel(tmp_path)):
-        longer = predict.extend_panel(kept, 2).frame
+        longer = extend_panel(kept, 2).frame
         future = longer.iloc[-2:]
         assert future.index.strftime("%Y-%m-%d").tolist() == ["2024-01-30", "2024-01-31"]
         assert future["size"].tolist() == [7.5, 8.5]
@@ -88,7 +89,7 @@ def test_without_future_values_the_run_says_what_is_needed(tmp_path):
     with pytest.raises(
         UserError, match=r"future values of the known columns size, mood.*Give 2 rows of them"
     ):
-        predict.extend_panel(panel, 2)
+        extend_panel(panel, 2)
 
 
 def test_only_rows_without_a_target_may_lie_ahead_of_today(tmp_path):
@@ -139,15 +140,15 @@ def test_rows_of_a_built_table_cut_off_by_data_end_are_the_future(tmp_path):
     write_panel(tmp_path, panel_of(tmp_path, pd.concat([ROWS, AHEAD])))
     panel = built_panel(tmp_path, start="2024-01-03", end="2024-01-25")
     assert (len(panel.frame), panel.frame.index[-1]) == (17, pd.Timestamp("2024-01-25"))
-    future = predict.extend_panel(panel, 2).frame.iloc[-2:]
+    future = extend_panel(panel, 2).frame.iloc[-2:]
     assert future.index.strftime("%Y-%m-%d").tolist() == ["2024-01-26", "2024-01-30"]
     assert future["size"].tolist() == [9.5, 7.5]
     whole = built_panel(tmp_path, start="2024-01-03", end="2024-01-26")
-    assert predict.extend_panel(whole, 1).frame["size"].iloc[-1] == 7.5
+    assert extend_panel(whole, 1).frame["size"].iloc[-1] == 7.5
 
     write_panel(tmp_path, panel_of(tmp_path, pd.concat([ROWS, AHEAD]), OF_DATES))
     panel = built_panel(tmp_path, end="2024-01-24")
-    assert predict.extend_panel(panel, 1).frame.index[-1] == pd.Timestamp("2024-01-25")
+    assert extend_panel(panel, 1).frame.index[-1] == pd.Timestamp("2024-01-25")
 
 
 def test_only_series_that_end_earlier_have_another_future(tmp_path):
@@ -158,7 +159,7 @@ def test_only_series_that_end_earlier_have_another_future(tmp_path):
     for columns, of_x in ((COLUMNS, ["01-25", "01-26", "01-30"]), (OF_DATES, ["01-25", "01-26", "01-29"])):
         write_panel(tmp_path, panel_of(tmp_path, table, columns | {"id": "name"}))
         panel = built_panel(tmp_path, end="2024-01-24")
-        longer = predict.extend_panel(panel, 3).frame
+        longer = extend_panel(panel, 3).frame
         tails = {name: part.index[-3:].strftime("%m-%d").tolist() for name, part in longer.groupby("name")}
         assert tails == {"x": of_x, "y": ["01-25", "01-29", "01-31"]}
 
@@ -215,7 +216,7 @@ def test_rows_of_the_future_that_cannot_be(tmp_path, table, words):
     run = run_of(tmp_path, ROWS)
     table.to_csv(tmp_path / "next.csv", index=False)
     with pytest.raises(UserError, match=words):
-        predict.extend_panel(predict.load_rows(run, None, None, tmp_path / "next.csv"), 2)
+        extend_panel(predict.load_rows(run, None, None, tmp_path / "next.csv"), 2)
 
 
 @pytest.mark.parametrize(
@@ -241,31 +242,31 @@ def test_a_file_that_is_not_there(tmp_path):
 def test_the_file_comes_before_the_table_s_own_rows(tmp_path):
     run = run_of(tmp_path, pd.concat([ROWS, AHEAD]))
     other = predict.load_rows(run, None, None, AHEAD.assign(size=[1.0, 2.0, 3.0]))
-    assert predict.extend_panel(other, 2).frame["size"].iloc[-2:].tolist() == [1.0, 2.0]
+    assert extend_panel(other, 2).frame["size"].iloc[-2:].tolist() == [1.0, 2.0]
     own = predict.load_rows(run, None, None)
-    assert predict.extend_panel(own, 2).frame["size"].iloc[-2:].tolist() == [7.5, 8.5]
+    assert extend_panel(own, 2).frame["size"].iloc[-2:].tolist() == [7.5, 8.5]
 
 
 def test_a_look_back_takes_the_known_columns_of_the_rows_that_came(tmp_path):
     run = run_of(tmp_path, pd.concat([ROWS, AHEAD]))
     panel = predict.load_rows(run, None, datetime.date(2024, 1, 10))
     assert len(panel.frame) == 8
-    future = predict.extend_panel(panel, 2).frame.iloc[-2:]
+    future = extend_panel(panel, 2).frame.iloc[-2:]
     assert future.index.strftime("%Y-%m-%d").tolist() == ["2024-01-11", "2024-01-12"]
     assert future["size"].tolist() == [4.0, 4.5]
     assert future["mood"].tolist() == ["a", "b"]
     last = predict.load_rows(run, None, datetime.date(2024, 1, 27))
-    assert predict.extend_panel(last, 2).frame["size"].iloc[-2:].tolist() == [7.5, 8.5]
+    assert extend_panel(last, 2).frame["size"].iloc[-2:].tolist() == [7.5, 8.5]
 
 
 def test_dates_alone_may_be_given(tmp_path):
     panel = panel_of(tmp_path, ROWS, OF_DATES)
-    assert predict.extend_panel(panel, 1).frame.index[-1] == pd.Timestamp("2024-01-29")
+    assert extend_panel(panel, 1).frame.index[-1] == pd.Timestamp("2024-01-29")
     known = with_future(panel, read_future(AHEAD, panel, "day"))
-    future = predict.extend_panel(known, 2).frame.iloc[-2:]
+    future = extend_panel(known, 2).frame.iloc[-2:]
     assert future.index.strftime("%Y-%m-%d").tolist() == ["2024-01-30", "2024-01-31"]
     assert future["day_of_week"].tolist() == [1, 2]
-    dates = predict.extend_panel(known, 5).frame.index[-5:]  # the next weekdays after those that are given
+    dates = extend_panel(known, 5).frame.index[-5:]  # the next weekdays after those that are given
     assert dates.strftime("%m-%d").tolist() == ["01-30", "01-31", "02-01", "02-02", "02-05"]
 
 
@@ -280,7 +281,7 @@ def test_each_series_has_its_own_future(tmp_path):
         with_future(panel, read_future(ahead, panel, "day")),
         panel_of(tmp_path, pd.concat([table, ahead[ahead["name"] != "z"]]), columns),
     ):
-        longer = predict.extend_panel(with_ahead, 2).frame
+        longer = extend_panel(with_ahead, 2).frame
         tails = {name: part.iloc[-2:] for name, part in longer.groupby("name")}
         assert tails["x"]["size"].tolist() == [7.5, 8.5]
         assert tails["y"]["size"].tolist() == [1.0, 2.0]
@@ -289,7 +290,7 @@ def test_each_series_has_its_own_future(tmp_path):
     assert read_future(both, panel, "day").equals(read_future(ahead, panel, "day"))
     alone = with_future(panel, read_future(of_y, panel, "day"))
     with pytest.raises(UserError, match=r"rows of the future of the series 'x': found 0, expected 2"):
-        predict.extend_panel(alone, 2)
+        extend_panel(alone, 2)
     with pytest.raises(UserError, match="found no column 'name'"):
         read_future(AHEAD, panel, "day")
 

@@ -1,4 +1,8 @@
-"""CSV files as text by column, read part by part; strict about their shape."""
+"""CSV files as text by column, read part by part; strict about their shape.
+
+Not by pandas' reader: it fills a short line with empty cells, and takes the first cell of a first row that is
+too long for an index, so that no message could name the line.
+"""
 
 import csv
 import datetime
@@ -31,13 +35,7 @@ INTRADAY = (
     "Intraday rows are not supported: resample to one row a day, such as the day's last, and write its date."
 )
 
-
-def lines_from(first: int) -> Place:
-    """The places of the rows of a file, the first of which stands on line `first`."""
-    return lambda row: f"line {row + first}"
-
-
-LINES = lines_from(2)  # below a header
+LINES: Place = lambda row: f"line {row + 2}"  # noqa: E731  # below a header
 
 
 def read_cells(path: Path) -> dict[str, list[str]]:
@@ -192,12 +190,10 @@ def _is_iso_date(cell: str) -> bool:
         return False
 
 
-def to_dates(
-    where: Path | str, column: str, cells: list[str], place: Place = LINES
-) -> Shaped[np.ndarray, "N"]:
+def to_dates(where: Path | str, column: str, cells: list[str]) -> Shaped[np.ndarray, "N"]:
     """ISO dates that nanoseconds can hold as datetime64[D]; UserError names the first row without one."""
-    dates = iso_dates(where, column, cells, place)
-    check_years(where, column, dates, place)
+    dates = iso_dates(where, column, cells)
+    check_years(where, column, dates)
     return dates
 
 
@@ -277,11 +273,26 @@ def check_size(
 def parse_categories(
     where: Path | str, column: str, cells: list[str], place: Place = LINES, *, optional: bool = False
 ) -> list[str | None]:
-    """The cells as they are; UserError names the first row with an empty one, if none is `optional`."""
+    """The cells as categories; UserError names the first row with an empty one, if none is `optional`."""
     if not (optional or all(cells)):
         row = cells.index("")
         raise no_category(where, place(row), column, repr(cells[row]))
-    return [sys.intern(cell) if cell else None for cell in cells]  # a category stands in many rows
+    return categories(cells)
+
+
+def categories(words: list[str]) -> list[str | None]:
+    """Each word's category, None of an empty one.
+
+    A whole number is written without a point: whether 1 is 1.0 depends on what wrote the table, and on
+    whether another cell is missing or has a fraction.
+
+    >>> categories(["low", "3.0", "3.5", "3", ""])
+    ['low', '3', '3.5', '3', None]
+    """
+    whole = re.compile(r"(-?(0|[1-9]\d*))\.0+")
+    # A category stands in many rows.
+    found = {word: sys.intern(whole.sub(r"\1", word) if whole.fullmatch(word) else word) for word in {*words}}
+    return [found[word] or None for word in words]
 
 
 def no_category(where: Path | str, place: str, column: str, cell: str) -> UserError:

@@ -10,10 +10,6 @@ from tftjax.data.raw.yahoo import download_sp500
 from tftjax.errors import UserError
 
 
-def _embedded(names: tuple[str, ...], folder: Path, base_url: str) -> None:
-    """Nothing to fetch: the files come with the software."""
-
-
 def _fred_csv(names: tuple[str, ...], folder: Path, base_url: str) -> None:
     """Nothing to fetch; refuses a mistyped folder, so that no other source makes it."""
     find_dataset(str(folder), "--raw")
@@ -29,14 +25,10 @@ def _fred_api(names: tuple[str, ...], folder: Path, base_url: str) -> None:
     download(names, folder, key, base_url)
 
 
-def _yfinance(names: tuple[str, ...], folder: Path, base_url: str) -> None:
-    download_sp500(folder)
-
-
 # Each adds to a folder of raw files what it lacks: names of series, the folder, the address of a web service.
 SOURCES: dict[str, Callable[[tuple[str, ...], Path, str], None]] = {
-    "embedded": _embedded,
+    "embedded": lambda names, folder, base_url: None,  # the files come with the software
     "fred-csv": _fred_csv,
     "fred-api": _fred_api,
-    "yfinance": _yfinance,  # of the S&P 500 alone
+    "yfinance": lambda names, folder, base_url: download_sp500(folder),  # of the S&P 500 alone
 }

@@ -124,7 +124,11 @@ def matrix(columns: Mapping[str, Column]) -> Float[np.ndarray, "R F"]:
 
 
 def fit(
-    design: Float[np.ndarray, "M F"], returns: Float[np.ndarray, " M"], ridge: float = RIDGE
+    design: Float[np.ndarray, "M F"],
+    returns: Float[np.ndarray, " M"],
+    ridge: float = RIDGE,
+    *,
+    overwrite: bool = False,
 ) -> LogScale | None:
     """The regression of largest penalised likelihood: returns over sigma have Student's t distribution.
 
@@ -134,25 +138,29 @@ def fit(
       design: features known before each return.
       returns: finite returns.
       ridge: penalty on the squared weights.
+      overwrite: leaves the features in `design` as `standardized` gives them: half the memory, if they are
+        many.
     Returns:
       None if there are not more returns than features, if all are zero, or if the fit does not converge.
     """
     size = float(np.sqrt(np.mean(np.square(returns)))) if len(returns) else 0.0
     if len(returns) <= design.shape[1] + 3 or size == 0:
         return None
-    with np.errstate(invalid="ignore"):
-        known = np.isfinite(design)
-        count = np.maximum(known.sum(axis=0), 1)
-        center = np.where(known, design, 0.0).sum(axis=0) / count
-        spread = np.sqrt(np.where(known, np.square(design - center), 0.0).sum(axis=0) / count)
+    standard, missing = design if overwrite else design.copy(), ~np.isfinite(design)
+    count = np.maximum(len(design) - missing.sum(axis=0), 1)
+    standard[missing] = 0.0
+    center = standard.sum(axis=0) / count
+    standard -= center
+    standard[missing] = 0.0
+    spread = np.sqrt(np.einsum("rf,rf->f", standard, standard) / count)  # without an array of the squares
     spread = np.where(spread > 1e-12 * (1 + np.abs(center)), spread, 1.0)  # a constant has no weight
-    model = LogScale(np.zeros(design.shape[1]), center, spread, 0.0, -np.inf, np.inf)
-    arguments = _standardized(model, design), returns / size, ridge
-    found = _minimum(*arguments)
+    standard /= spread
+    found = _minimum(standard, returns / size, ridge)
     if found is None:
         return None
-    model = model._replace(weights=found[3:], intercept=float(found[0] + np.log(size)))
-    seen = np.log(sigma(model, design))
+    intercept = float(found[0] + np.log(size))
+    model = LogScale(found[3:], center, spread, intercept, -np.inf, np.inf)
+    seen = np.log(sigma_of(model, standard))
     return model._replace(low=float(seen.min() - BEYOND), high=float(seen.max() + BEYOND))
 
 
@@ -220,13 +228,19 @@ def _loss(
     return ridge / 2 * float(weights @ weights) - float(likelihood.sum()), gradient
 
 
-def _standardized(model: LogScale, design: Float[np.ndarray, "R F"]) -> Float[np.ndarray, "R F"]:
-    values = (design - model.center) / model.spread
-    return np.where(np.isfinite(values), values, 0.0)
+def standardized(model: LogScale, design: Float[np.ndarray, "R F"]) -> Float[np.ndarray, "R F"]:
+    """The features in units of their train rows' spread, 0 where one is missing."""
+    values = design - model.center
+    values /= model.spread
+    values[~np.isfinite(values)] = 0.0
+    return values
 
 
 def sigma(model: LogScale, design: Float[np.ndarray, "R F"]) -> Column:
     """Sigma of the row after each, as a decimal return; a missing feature counts as its train mean."""
-    return np.exp(
-        np.clip(model.intercept + _standardized(model, design) @ model.weights, model.low, model.high)
-    )
+    return sigma_of(model, standardized(model, design))
+
+
+def sigma_of(model: LogScale, standard: Float[np.ndarray, "R F"]) -> Column:
+    """`sigma` by features that are `standardized`."""
+    return np.exp(np.clip(model.intercept + standard @ model.weights, model.low, model.high))

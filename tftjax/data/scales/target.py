@@ -43,14 +43,6 @@ class Source(NamedTuple):
     dates: pd.DatetimeIndex
 
 
-def _fit_nothing(sources: Sequence[Source], train: Sequence[range], name: str | None) -> dict[str, Any]:
-    return {}
-
-
-def _by_ewma(source: Source, parameters: Mapping[str, Any]) -> Column:
-    return ewma_volatility(source.returns)
-
-
 def _fit_column(sources: Sequence[Source], train: Sequence[range], name: str | None) -> dict[str, Any]:
     if name not in sources[0].observed:
         raise UserError(
@@ -103,17 +95,8 @@ def _fit_log_scale(sources: Sequence[Source], train: Sequence[range], name: str 
     return _fit_regression(sources, train, name, _garch_fit(sources[0], train[0]))
 
 
-def _fit_pooled(sources: Sequence[Source], train: Sequence[range], name: str | None) -> dict[str, Any]:
-    """One regression for all series, which has no number of any of them.
-
-    So a series that was not in training is treated as the others are. Sigma of GJR-GARCH, which has numbers
-    of a series, is no feature.
-    """
-    return _fit_regression(sources, train, name, None)
-
-
 def _fit_regression(
-    sources: Sequence[Source], train: Sequence[range], name: str | None, garch: Garch | None
+    sources: Sequence[Source], train: Sequence[range], name: str | None, garch: Garch | None = None
 ) -> dict[str, Any]:
     designs = [_design(source, name, garch) for source in sources]
     fitted = log_scale.fit(*log_scale.rows_of_all(designs, [source.returns for source in sources], train))
@@ -190,11 +173,17 @@ class TargetScale(NamedTuple):
 # By the text of `data.target_scale` up to a colon; config/data.py has the names too, for the JSON schema.
 # 75 rows hold 99 % of the weight of a moving volatility with decay 0.94.
 TARGET_SCALES = {
-    "ewma": TargetScale(_fit_nothing, _by_ewma, EWMA_BURN_IN, 75),
+    "ewma": TargetScale(
+        lambda sources, train, name: {},
+        lambda source, parameters: ewma_volatility(source.returns),
+        EWMA_BURN_IN,
+        75,
+    ),
     "column": TargetScale(_fit_column, _by_column),
     "gjr": TargetScale(_fit_gjr, _by_gjr, EWMA_BURN_IN, 250, shared=False),
     "log_scale": TargetScale(_fit_log_scale, _by_log_scale, log_scale.BURN_IN, 250, shared=False),
-    "pooled_log_scale": TargetScale(_fit_pooled, _by_log_scale, log_scale.BURN_IN, 75),
+    # Without sigma of GJR-GARCH, which has numbers of a series: an unseen one is treated as the others are.
+    "pooled_log_scale": TargetScale(_fit_regression, _by_log_scale, log_scale.BURN_IN, 75),
 }
 
 
@@ -203,11 +192,20 @@ def scale_of(target_scale: str) -> TargetScale:
     return TARGET_SCALES[target_scale.partition(":")[0]]
 
 
-def rows_needed(target_scale: str, parameters: Sequence[Mapping[str, Any]]) -> int:
-    """Number of past rows after which the scale, and the features beside it, forget where the data begin."""
+def rows_needed(
+    target_scale: str, parameters: Sequence[Mapping[str, Any]], short_windows: bool = False
+) -> int:
+    """Number of past rows after which the scale, and the features beside it, forget where the data begin.
+
+    Args:
+      short_windows: whether a series with few rows counts as one that has just begun, whose rows are all that
+        there are. Its "ewma" is then that of the same rows in training: a mean of those that there are.
+    """
     if target_scale == "none":
         return 1
     features = TARGET_SCALES["ewma"].rows if any(FEATURES in one for one in parameters) else 1
+    if target_scale == "ewma" and short_windows and features == 1:
+        return EWMA_BURN_IN
     return max(scale_of(target_scale).rows, features)
 
 

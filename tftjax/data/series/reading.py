@@ -1,6 +1,5 @@
 """Series of one's own, a row a value published: their reading from a file or a frame, strict about both."""
 
-import datetime
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -214,7 +213,6 @@ def _check_dates(
     releases: Dates | None,
     values: Float64[np.ndarray, "N"],
     place: Callable[[int], str],
-    today: datetime.date | None = None,
 ) -> None:
     """Refuses a value of the future, one released before its date, and two of one release.
 
@@ -222,10 +220,10 @@ def _check_dates(
     """
     valued = np.flatnonzero(~np.isnan(values))
     of_value = lambda row: place(int(valued[row]))  # noqa: E731
-    check_not_ahead(where, date, dates[valued], today, of_value)
+    check_not_ahead(where, date, dates[valued], place=of_value)
     same = dates[1:] == dates[:-1]
     if releases is not None:
-        check_not_ahead(where, release, releases[valued], today, of_value)
+        check_not_ahead(where, release, releases[valued], place=of_value)
         early = releases < dates
         if early.any():
             row = int(np.argmax(early))

@@ -48,9 +48,7 @@ def simple_return(values: Float64[np.ndarray, "N"], periods: int) -> Float64[np.
     >>> simple_return(np.array([100.0, 110.0, 99.0]), 1).round(3).tolist()
     [nan, 0.1, -0.1]
     """
-    result = np.full(len(values), np.nan)
-    result[periods:] = values[periods:] / values[:-periods] - 1.0
-    return result
+    return values / lag(values, periods) - 1.0
 
 
 def difference(values: Float64[np.ndarray, "N"], periods: int) -> Float64[np.ndarray, "N"]:

@@ -3,7 +3,6 @@
 import datetime
 import math
 import numbers
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64, Shaped
 
-from tftjax.data.raw.cells import INTRADAY, Place, check_size, fail, iso_dates, no_category
+from tftjax.data.raw.cells import INTRADAY, Place, categories, check_size, fail, iso_dates, no_category
 from tftjax.errors import UserError, listed
 
 PARQUET = (".parquet", ".pq")  # endings of Parquet files
@@ -213,15 +212,11 @@ def frame_categories(
     """Categories as a CSV file would hold them, as text; UserError names the first row without one.
 
     Args:
-      optional: cells may be missing, and are None then. Whole numbers are written without a point, as pandas
-        makes floats of them where one is missing.
+      optional: cells may be missing, and are None then.
     """
-    missing, words = cells.isna().to_numpy(bool), [str(cell).strip() for cell in cells.tolist()]
-    if optional and pd.api.types.is_float_dtype(cells.dtype):
-        words = [word.removesuffix(".0") for word in words]
-    words = [
-        None if gone or not word else sys.intern(word) for gone, word in zip(missing, words, strict=True)
-    ]
+    missing = cells.isna().to_numpy(bool)
+    words = ["" if gone else str(cell).strip() for gone, cell in zip(missing, cells.tolist(), strict=True)]
+    words = categories(words)
     if None in words and not optional:
         row = words.index(None)
         raise no_category(where, place(row), column, repr(cells.iloc[row]))

@@ -10,7 +10,7 @@ from jaxtyping import Float64
 from tftjax.config.data import DataConfig
 from tftjax.data.alignment import AGGREGATES
 from tftjax.data.panel import Panel, blocks, name_of, split_series
-from tftjax.data.series.transforms import simple_return, unchanged
+from tftjax.data.series.transforms import difference, log_change, simple_return, unchanged
 from tftjax.errors import UserError
 
 
@@ -30,14 +30,6 @@ class Transform(NamedTuple):
     above_zero: bool = False
 
 
-def _log_return(levels: Float64[np.ndarray, "N"]) -> Float64[np.ndarray, "N"]:
-    return np.append(np.nan, np.diff(np.log(levels)))
-
-
-def _difference(levels: Float64[np.ndarray, "N"]) -> Float64[np.ndarray, "N"]:
-    return np.append(np.nan, np.diff(levels))
-
-
 TARGET_TRANSFORMS = {
     "none": Transform(unchanged, None, "compounded"),
     "as_is": Transform(unchanged, None, "as last known"),
@@ -48,9 +40,14 @@ TARGET_TRANSFORMS = {
         above_zero=True,
     ),
     "log_return": Transform(
-        _log_return, lambda level, change: level * np.exp(change), "summed", above_zero=True
+        lambda levels: log_change(levels, 1),
+        lambda level, change: level * np.exp(change),
+        "summed",
+        above_zero=True,
     ),
-    "difference": Transform(_difference, lambda level, change: level + change, "summed"),
+    "difference": Transform(
+        lambda levels: difference(levels, 1), lambda level, change: level + change, "summed"
+    ),
 }
 
 
