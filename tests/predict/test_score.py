@@ -12,7 +12,7 @@ from tftjax import predict
 from tftjax.data.loading import load_panel
 from tftjax.data.panel import make_panel
 from tftjax.predict import score
-from tftjax.predict.forecasts import add_to_log
+from tftjax.predict.log import add_to_log
 from tftjax.storage import runs
 from tftjax.train.run import refit
 
