@@ -26,7 +26,7 @@ from tftjax.data.description import describe
 from tftjax.data.loading import load_panel
 from tftjax.data.panel import calendar_of, make_panel, read_panel, write_panel
 from tftjax.errors import UserError
-from tftjax.predict.forecasts import extend_panel
+from tftjax.predict.rows import extend_panel
 
 
 def d(*texts):

@@ -15,7 +15,7 @@ from tftjax.data.loading import load_panel
 from tftjax.data.windows import gather, make_series, rows_are_shared
 from tftjax.errors import UserError
 from tftjax.model import forecast
-from tftjax.predict.forecasts import extend_panel
+from tftjax.predict.rows import extend_panel
 
 ROWS, E, P = 13, 4, 2
 DAYS = pd.bdate_range("2004-01-01", periods=ROWS)

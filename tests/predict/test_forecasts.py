@@ -24,7 +24,10 @@ from tftjax.evaluate.calibration.calibrated import Calibration, calibrate, outco
 from tftjax.evaluate.calibration.conformal import shifted
 from tftjax.files import write_json
 from tftjax.predict.__main__ import main as predict_main
-from tftjax.predict.forecasts import FINE_LEVELS, _past_scores, add_to_log, extend_panel, in_order
+from tftjax.predict.forecasts import in_order
+from tftjax.predict.log import add_to_log
+from tftjax.predict.paths import FINE_LEVELS, _past_scores
+from tftjax.predict.rows import extend_panel
 from tftjax.storage import runs
 from tftjax.train import run as train
 from tftjax.train.__main__ import main as train_main

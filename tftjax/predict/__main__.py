@@ -18,17 +18,12 @@ from tftjax import files, runtime
 from tftjax.data.tables.transforms import in_return_unit, to_levels
 from tftjax.errors import UserError
 from tftjax.evaluate.formatting import counted
-from tftjax.predict.forecasts import (
-    METHODS,
-    add_to_log,
-    add_vintages,
-    forecast_seeds,
-    forecastable,
-    load_rows,
-    sample_paths,
-    shown_as,
-    vintage_frames,
-)
+from tftjax.predict.conformal import METHODS
+from tftjax.predict.forecasts import forecast_seeds, shown_as
+from tftjax.predict.log import add_to_log
+from tftjax.predict.paths import sample_paths
+from tftjax.predict.rows import add_vintages, load_rows, vintage_frames
+from tftjax.predict.series import forecastable
 from tftjax.sweep.ensembles import open_runs
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from tftjax.data.loading import load_panel
 from tftjax.data.newest import load_like, newest_rows
 from tftjax.data.panel import read_panel, write_panel
 from tftjax.errors import UserError
-from tftjax.predict.forecasts import vintage_frames
+from tftjax.predict.rows import vintage_frames
 
 # January's value is revised in March, on the day before February's first release; then February's is too.
 LINES = (
