@@ -1,6 +1,7 @@
 """Pooling of folds and what is said of it, on numbers worked out by hand."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -247,6 +248,8 @@ def test_the_summary(pooled, tmp_path):
     start = {"train": {"init_from": str(walk.folder / "members" / "a-2005-s1")}}
     warm = walk.members[0]._replace(name="a-2006-s1", config=Config(name="a-2006-s1", **start))
     assert "From the second fold on" in make_summary(walk._replace(members=[warm]), "VIX").markdown()
+    last = summary.markdown().strip().splitlines()[-1]
+    assert re.fullmatch(r"\w+.*\. (Has|No verdict).*\.", last), last
     assert "left out: b-2006-s2." in text
     assert "odd is left out, in fold 2006: no data." in text
     assert "Stormy: VIX on the row before" in text

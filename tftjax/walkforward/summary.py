@@ -11,7 +11,7 @@ from tftjax.evaluate.formatting import GAIN, LOSS, PERCENT, Format, counted, is_
 from tftjax.evaluate.metrics import columns
 from tftjax.evaluate.significance import MIN_DAYS
 from tftjax.evaluate.tables import Cell, Summary, Table, at_once, best_of, compared, gain_cell, metric_cells
-from tftjax.evaluate.verdict import combination_line, conformal_line, verdict
+from tftjax.evaluate.verdict import combination_line, conformal_line, headline, verdict
 from tftjax.sweep.members import sources
 from tftjax.sweep.results import diverged_text
 from tftjax.walkforward.files import Walk, skills
@@ -49,6 +49,7 @@ def make_summary(walk: Walk, volatility: str) -> Summary:
     parts += [together(walk), *([set_of_best] if set_of_best else []), seeds(walk), gains(walk)]
     parts += [parts_text(volatility)]
     parts += [*gains_by_part(walk).values(), skill(walk), directions(walk)]
+    parts += [f"{name}. {headline(values)[1]}." for name, values in walk.metrics.items()]  # last on a screen
     folds = counted(len({member.fold for member in walk.members}), "fold")
     span = f"{counted(len(days), 'test date')} from {days[0].date()} to {days[-1].date()}"
     return Summary(f"Walk-forward: {folds}, {span}", parts)
