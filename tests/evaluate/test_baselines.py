@@ -255,6 +255,14 @@ def test_pooled_baselines_learn_from_the_train_rows_of_other_series_alone(name):
         assert np.array_equal(found, forecast) == same
 
 
+@pytest.mark.parametrize("train", [range(2), range(60, 61)])
+def test_pooled_log_scale_of_a_series_with_fewer_train_rows_than_steps(train):
+    """Of the third step it has no train row, and the other series has all of them."""
+    task = make_task()
+    found = POOLED["pooled_log_scale"]([task, task._replace(train_rows=train)])
+    assert all(np.isfinite(values).all() for values in found)
+
+
 def test_pooled_log_scale_of_one_series_is_log_scale():
     task = make_task(num_rows=401, train=range(331), first=340)
     found = POOLED["pooled_log_scale"]([task])[0]

@@ -2,15 +2,19 @@
 
 import json
 
+import pandas as pd
 import pytest
 from tiny import begin_run, contents, make_rows, write_config
 
+from tftjax.config.loading import from_dict
 from tftjax.data.loading import load_panel
-from tftjax.data.panel import read_panel
+from tftjax.data.panel import read_panel, with_rows
 from tftjax.errors import UserError
+from tftjax.storage import runs
 from tftjax.storage.directories import RunDirectory, lock
 from tftjax.sweep.members import claim, create_member, read_ended, read_members
-from tftjax.sweep.plan import make_plan
+from tftjax.sweep.plan import Member, make_plan
+from tftjax.sweep.run import load_data
 
 
 @pytest.fixture
@@ -125,3 +129,22 @@ def test_a_damaged_plan(members, found, tmp_path):
     (tmp_path / "sweep.json").write_text(json.dumps({"members": members}))
     with pytest.raises(UserError, match=rf"sweep\.json, {found}.*Bring a copy back"):
         read_members(tmp_path)
+
+
+def test_a_sweep_of_before_is_gone_on_with_as_it_was_written(tmp_path):
+    """Its categories were "1.0", which are "1" today: else every series would be a new one."""
+    columns = {"id": "stock", "target": "ret"}
+    rows = make_rows()[["SP500_Returns"]].rename(columns={"SP500_Returns": "ret"})
+    frame = pd.concat([rows.assign(stock=stock) for stock in (1.0, 10.0)])
+    config = from_dict({"data": {"dataset": "frame", "columns": columns}}, "test")
+    member, now = Member("a", "a", config), load_panel(config.data, frame)
+    before = with_rows(now, now.frame.assign(stock=now.frame["stock"] + ".0"), now.staleness)
+    create_member(tmp_path, member, before, resume=False)
+    for folder, expected in ((None, now), (tmp_path, before), (tmp_path / "none", now)):
+        data = load_data([member], mixed_data=False, panel=now, folder=folder)["a"]
+        assert data.whole.fingerprint == expected.fingerprint
+        assert data.encoding.series == tuple(expected.frame["stock"].unique())
+    again = runs.panel_to_go_on(tmp_path / "members" / "a", now)
+    create_member(tmp_path, member, again, resume=True)
+    with pytest.raises(UserError, match="with changed data"):
+        create_member(tmp_path, member, now, resume=True)

@@ -492,7 +492,7 @@ def _sweep(
     ending: Callable[[Trained], str],
     flags: Mapping[str, Any],
 ) -> dict[str, Data]:
-    data = load_data(members, mixed_data=False, panel=panel)
+    data = load_data(members, mixed_data=False, panel=panel, folder=place if flags["resume"] else None)
     if members[0].fold:
         days = {name: values.panel.frame.index for name, values in data.items()}
         for message in check_history(members, days):

@@ -55,13 +55,14 @@ def load_like(
     update = {"dataset": FRAME if frame is not None else data, "frequency": None, **made}
     panel = load_panel(config.model_copy(update=update), frame, vintages)
     check_made_like(panel, trained, "the frame" if frame is not None else data)
-    return _written_like(trained, panel)
+    return written_like(trained, panel)
 
 
-def _written_like(trained: Panel, panel: Panel) -> Panel:
+def written_like(trained: Panel, panel: Panel) -> Panel:
     """The panel with the categories of a run of before, which wrote whole numbers with a point: "3.0"."""
     written = {}
-    for name in (*panel.observed_categorical, *panel.known_categorical, *panel.static_categorical):
+    names = (*panel.observed_categorical, *panel.known_categorical, *panel.static_categorical)
+    for name in trained.frame.columns.intersection(names):
         words = [word for word in trained.frame[name].unique() if isinstance(word, str)]
         pairs = zip(categories(words), words, strict=True)
         written[name] = {word: before for word, before in pairs if word != before}

@@ -341,7 +341,11 @@ def _log_linear(
     of_train, before = _train_rows_and_others(tasks, designs)
     for step in reversed(range(forecasts[0].shape[1])):  # the first one, which has all rows, at last
         rows = [regression.rows_to_fit(task.train_rows, step) for task in tasks]
-        kept = [np.arange(len(of_task) + step) < len(of_task) for of_task in rows]
+        pairs = zip(tasks, rows, strict=True)
+        # A later step has the first of these rows, in a task of few train rows none.
+        kept = [
+            np.arange(len(regression.rows_to_fit(task.train_rows))) < len(of_task) for task, of_task in pairs
+        ]
         known = of_train[np.concatenate(kept)] if step else of_train
         pairs = zip(tasks, rows, units, strict=True)
         returns = np.concatenate([task.returns[of_task] / unit for task, of_task, unit in pairs])

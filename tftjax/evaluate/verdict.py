@@ -361,5 +361,6 @@ def quality_text(metrics: Metrics) -> str:
 
 def hardest(baselines: Mapping[str, Metrics]) -> str | None:
     """The baseline with the lowest pinball loss, of equal ones the first; None without any."""
-    names = [name for name in baselines if name not in same_forecasts(baselines)]
+    again = same_forecasts(baselines)
+    names = [name for name in baselines if name not in again]
     return min(names, key=lambda name: baselines[name]["pinball"], default=None)

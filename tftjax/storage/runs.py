@@ -15,6 +15,7 @@ from tftjax.config.functions import NO_FUNCTIONS, Functions, check_at_hand
 from tftjax.config.loading import Config, changed_keys, digest, from_dict
 from tftjax.config.loading import fingerprint as config_fingerprint
 from tftjax.data.encoding import encoding_from_json, encoding_to_json
+from tftjax.data.newest import written_like
 from tftjax.data.panel import ROLES, Panel, read_panel, write_panel
 from tftjax.data.prepared import AFTER_LOADING, Data, prepare
 from tftjax.errors import UserError, both
@@ -237,6 +238,12 @@ def _bring_up_to_date(run: RunDirectory, config: Config, panel: Panel) -> None:
                 path.unlink()
         kept = kept.model_copy(update=judged | {"train": train})
         write_json(run.config, kept.model_dump(mode="json"))
+
+
+def panel_to_go_on(directory: Path, panel: Panel) -> Panel:
+    """The panel as the run in a directory, if there is one to go on with, writes it; see `written_like`."""
+    run = RunDirectory(directory)
+    return written_like(read_panel(directory), panel) if _has_panel(run) else panel
 
 
 def _has_panel(run: RunDirectory) -> bool:

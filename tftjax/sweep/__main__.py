@@ -118,14 +118,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.conclude:
             runtime.configure()
             members = gather(arguments.conclude, "sweep")
-            data = load_data(members, mixed_data=True)
+            data = load_data(members, mixed_data=True, folder=arguments.conclude[0])
             sweep(members, data, arguments.conclude[0], conclude, resume=True, quiet=arguments.quiet)
             return
         part = read_part(arguments.part) if arguments.part else None
         members, folder = plan_of(arguments)
         with engine_on(arguments.on, arguments.actors, arguments.actor_cpus, arguments.actor_gpus) as engine:
             runtime.configure()
-            data = load_data(members, arguments.mixed_data)
+            begun = folder if arguments.resume or part else None
+            data = load_data(members, arguments.mixed_data, folder=begun)
             flags = training_flags(arguments)
             sweep(members, data, folder, conclude, part=part, engine=engine, **flags)
 

@@ -350,12 +350,15 @@ def _days(data: Data, split: str) -> pd.DatetimeIndex:
     return data.panel.frame.index[np.concatenate([np.arange(p.start, p.stop) for p in parts])].unique()
 
 
-def load_data(members: Sequence[Member], mixed_data: bool, panel: Panel | None = None) -> dict[str, Data]:
+def load_data(
+    members: Sequence[Member], mixed_data: bool, panel: Panel | None = None, folder: Path | None = None
+) -> dict[str, Data]:
     """Loads and prepares the data of each member, by its name; each data set and each split of it once.
 
     Args:
       mixed_data: whether members, of the same fold, may forecast different rows.
       panel: the data of all members; None loads what their configs name.
+      folder: the sweep's that is gone on with, if there is one in it; None for one that begins.
     Raises:
       UserError: data that cannot be trained on, or that differ in what is forecast.
     """
@@ -365,6 +368,9 @@ def load_data(members: Sequence[Member], mixed_data: bool, panel: Panel | None =
         source = config.data.model_copy(update={key: getattr(DataConfig(), key) for key in AFTER_LOADING})
         if source not in panels:
             panels[source] = load_panel(config.data) if panel is None else panel
+            if folder is not None:
+                directory = SweepDirectory(folder).member(member.name).path
+                panels[source] = runs.panel_to_go_on(directory, panels[source])
         # What a model asks of its data follows from its static settings.
         key = config.data, json.dumps(static_settings(config))
         try:

@@ -224,7 +224,8 @@ def train(
     saved = checkpoint.restore_latest(RunDirectory(directory).checkpoints) if resume else None
     # Fitted once: another number of threads or version of a library would fit another scale.
     encoding = None if saved is None else encoding_from_json(saved.metadata["encoding"])
-    data = prepare(load_panel(config.data) if panel is None else panel, config, encoding)
+    panel = load_panel(config.data) if panel is None else panel
+    data = prepare(runs.panel_to_go_on(directory, panel) if resume else panel, config, encoding)
     check_data(config, data)
     given, config = config, with_own_spread(config, data)
     if saved is None:

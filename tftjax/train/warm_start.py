@@ -15,6 +15,7 @@ from tftjax.config.loading import Config, changed_keys, from_dict
 from tftjax.data.encoding import encode_categories, encoding_from_json
 from tftjax.data.panel import ROLES, read_panel
 from tftjax.data.prepared import Data, target_days
+from tftjax.data.raw.cells import categories
 from tftjax.data.splits import make_blocks
 from tftjax.errors import UserError, listed
 from tftjax.model.parameters import Layout
@@ -98,7 +99,8 @@ def read_start(config: Config, data: Data, layout: Layout) -> Start:
     _check_columns(source, saved.metadata, data)
     _check_days(source, source_config, data)
     changed = {key for key, _, _ in changed_keys(source_config, config)}
-    known = encoding_from_json(saved.metadata["encoding"]).categories
+    encoding = encoding_from_json(saved.metadata["encoding"])
+    known = {name: _as_now(values) for name, values in encoding.categories.items()}
     held = _by_category(dict(_leaves(saved.arrays["params"])), known, data)
     shapes = {"/".join(path): shape for path, shape in zip(layout.paths, layout.shapes, strict=True)}
     unseen = {
@@ -141,6 +143,16 @@ def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, np.nd
             yield from _leaves(value, f"{prefix}{name}/")
         else:
             yield prefix + name, value
+
+
+def _as_now(values: list) -> list:
+    """A run's categories as they are written today: one of before wrote "3.0" where "3" is written.
+
+    >>> _as_now(["1.0", "2.5", 3]), _as_now(["1", "1.0"])
+    (['1', '2.5', 3], ['1', '1.0'])
+    """
+    now = [categories([value])[0] if isinstance(value, str) else value for value in values]
+    return now if len({*now}) == len(now) else values
 
 
 def _by_category(held: dict[str, np.ndarray], known: Mapping[str, list], data: Data) -> dict[str, np.ndarray]:

@@ -172,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.conclude:
             runtime.configure()
             members = gather(arguments.conclude, "walk-forward")
-            data = load_data(members, mixed_data=False)
+            data = load_data(members, mixed_data=False, folder=arguments.conclude[0])
             flags = {"resume": True, "quiet": arguments.quiet}
             sweep(members, data, arguments.conclude[0], results.conclude, **flags)
             if arguments.refit:
@@ -184,7 +184,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             refit.check_free(folder, **training_flags(arguments))
         with engine_on(arguments.on, arguments.actors, arguments.actor_cpus, arguments.actor_gpus) as engine:
             runtime.configure()
-            data = load_data(members, mixed_data=False)
+            begun = folder if arguments.resume or part else None
+            data = load_data(members, mixed_data=False, folder=begun)
             days = {name: values.panel.frame.index for name, values in data.items()}
             messages = check_history(members, days)
             if not arguments.quiet:

@@ -63,7 +63,8 @@ def refit(folder: Path, data: Mapping[str, Data], panel: Panel | None, **flags: 
     if lost:
         log.warning(f"left out of {folder_of(folder)}, as they diverged: {', '.join(lost)}")
     kept = [_on_val(member) for member in members if member.name not in lost]
-    more = load_data(kept, mixed_data=False, panel=panel)
+    begun = folder_of(folder) if flags.get("resume") else None
+    more = load_data(kept, mixed_data=False, panel=panel, folder=begun)
     again = [_stopped(folder, member, ended[member.name], data, more) for member in kept]
     sweep(again, more, folder_of(folder), results.conclude, **flags)
     return folder_of(folder)

@@ -548,6 +548,14 @@ def test_a_series_is_the_same_as_number_and_as_text(tmp_path):
         model(given | {"stock": [None, *given["stock"][1:]]}, ahead)
 
 
+def test_a_run_of_before_has_whole_numbers_with_a_point():
+    assert [forecast.text(cell, {"1.0": 1, "2": 2}) for cell in (1, 1.0, "1", " 1.0", 2.0, 3.0)] == [
+        *["1.0"] * 4,
+        "2",
+        "3",
+    ]
+
+
 def test_series_and_categories_that_training_did_not_have(tmp_path):
     rows, _ = parts_of(table_of("a", "b"))
     columns = {"id": "stock", "target": "ret", "static_categorical": ["sector"], "known_real": ["fee"]}

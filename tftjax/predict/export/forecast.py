@@ -80,7 +80,8 @@ def by_series(about, which, rows):
 def text(cell, known):  # of 1 and 1.0, the one that training had
     require(not re.fullmatch(r"None|<NA>|NaT|.*nan\)?|[({[].*|'\s*'", repr(cell)), f"found {cell!r}")
     word = str(cell).strip()
-    return word if word in known else re.sub(r"^(-?(0|[1-9]\d*))\.0+$", r"\1", word)
+    whole = re.sub(r"^(-?(0|[1-9]\d*))\.0+$", r"\1", word)
+    return next((one for one in (word, whole, f"{whole}.0") if one in known), whole)
 
 
 def joined(about, name, rows, future):
