@@ -44,6 +44,8 @@ def test_version(capsys):
     with pytest.raises(SystemExit):
         cli.main(["--version"])
     assert capsys.readouterr().out == f"tftjax {__version__}\n"
+    command = [sys.executable, "-m", "tftjax", "--version"]
+    assert subprocess.run(command, capture_output=True, text=True).stdout == f"tftjax {__version__}\n"
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)

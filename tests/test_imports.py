@@ -28,7 +28,7 @@ ORDER = (
     "api",
 )
 # What nothing imports: the doors of the console, commands of one file, and tftjax inside of other libraries.
-DOORS = {"cli", "demo", "init", "integrations"}
+DOORS = {"__main__", "cli", "demo", "init", "integrations"}
 # Commands of one file in the package of their subject.
 COMMANDS = {"tftjax.evaluate.compare", "tftjax.predict.score"}
 NEVER = {"torch", "pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "jsonpickle"}

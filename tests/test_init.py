@@ -38,7 +38,7 @@ def test_init_says_that_steps_may_fall_on_holidays(table, capsys):
     assert "holiday" not in capsys.readouterr().out
     rows.drop(rows.index[[40, 80, 120, 160]]).to_csv(table)
     assert main(["init", table, "--overwrite"]) == 0
-    assert "  calendar              not set: a next step may fall on a holiday;" in capsys.readouterr().out
+    assert "  not set: a next step may fall on a holiday;" in capsys.readouterr().out
 
 
 def test_init_says_that_rows_have_no_clear_frequency(table, capsys):

@@ -9,6 +9,7 @@ import tftjax
 from tftjax import predict
 from tftjax.config.loading import from_dict
 from tftjax.errors import UserError
+from tftjax.predict.export import forecast as loader
 from tftjax.predict.export.folder import export
 from tftjax.storage import runs
 from tftjax.train import run as train
@@ -89,7 +90,20 @@ def test_what_is_unknown_is_said(run, caplog):
     assert np.abs(found.iloc[:, 1:] - given.iloc[:, 1:]).to_numpy(float).max() > 0
 
 
-def test_it_is_not_exported(run, tmp_path):
+def test_its_export_forecasts_the_same(run, tmp_path):
+    """Of a new category, a known number that is missing ahead, and a short series that is unseen."""
     pytest.importorskip("flatbuffers")
-    with pytest.raises(UserError, match=r"data\.missing_known: found 'mask', which cannot be exported"):
-        export([run], tmp_path / "model")
+    rows = pd.concat([table_of("a"), table_of("d", rows=FEWEST + 2)], ignore_index=True)
+    rows.loc[ROWS - 2, "rating"] = "C"
+    expected = forecast(run, rows)
+    model = loader.load(export([run], tmp_path / "model"))
+    ahead = {"date": expected.index, "stock": expected["series"], "size": [None] * len(expected)}
+    with pytest.warns(UserWarning, match="counts as unknown") as warned:
+        found = pd.DataFrame(model(rows, ahead))
+    assert [str(one.message) for one in warned] == [
+        "a: rating C not in A, B: counts as unknown",
+        "d: stock d not in a, b: counts as unknown",
+    ]
+    assert found["series"].tolist() == expected["series"].tolist() == ["a", "a", "d", "d"]
+    levels = list(expected.columns[1:])
+    np.testing.assert_allclose(found[levels], expected[levels], rtol=0, atol=1e-6)

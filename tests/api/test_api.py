@@ -96,7 +96,7 @@ def test_the_figures(run):
 
 
 def test_words_and_page(run):
-    assert run.verdict in repr(run)
+    assert f": {run.verdict.partition(';')[0]})" in repr(run)
     assert "baselines" in run.verdict
     html = run._repr_html_()
     assert html.count("<tr") == 1 + len(run.metrics.loc["test"])

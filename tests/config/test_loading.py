@@ -296,9 +296,13 @@ def test_bad_json_is_refused_with_its_place(tmp_path, text, part):
 
 def test_a_missing_folder_or_binary_file_is_a_user_error(tmp_path):
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
-    for path in (tmp_path / "absent.json", tmp_path, tmp_path / "binary.json"):
-        with pytest.raises(UserError, match="cannot be read"):
-            load(path)
+    for name, words in (
+        ("absent.json", "no such file"),
+        ("", "cannot be read"),
+        ("binary.json", "cannot be read"),
+    ):
+        with pytest.raises(UserError, match=words):
+            load(tmp_path / name)
 
 
 def test_overrides_are_json_or_else_strings_and_leave_the_input_alone():

@@ -26,7 +26,7 @@ from tftjax.data.description import describe
 from tftjax.data.loading import load_panel
 from tftjax.data.panel import calendar_of, make_panel, read_panel, write_panel
 from tftjax.errors import UserError
-from tftjax.predict.forecasts import extend_panel
+from tftjax.predict.rows import extend_panel
 
 
 def d(*texts):
@@ -408,7 +408,7 @@ def test_known_inputs_by_name(tmp_path):
     setting = {"calendar": "XNYS", "events": {"fomc": ["2024-06-12", "2024-07-31"]}}
     panel = panel_of(tmp_path, dates, columns, **setting)
     returns = pd.read_csv(tmp_path / "my.csv")["ret"]
-    assert "dropped 2 leading rows: no value of lag_2 before 2024-06-24" in panel.messages
+    assert "leading rows dropped: 2, no value of lag_2 before 2024-06-24" in panel.messages
     assert panel.frame["lag_2"].tolist() == returns[:-2].tolist()
     assert panel.frame["days_to_fomc"].tolist() == [37, 36, 35, 34, 33, 30, 29]
     assert panel.frame[["before_holiday", "after_holiday", "half_day"]].to_numpy().sum() == 0

@@ -19,7 +19,7 @@ from tftjax.data.tables.inspection import inspect, read_any
 from tftjax.data.windows import gather, make_series
 from tftjax.errors import UserError
 from tftjax.model.tft import TemporalFusionTransformer
-from tftjax.predict.forecasts import extend_panel
+from tftjax.predict.rows import extend_panel
 
 ROWS = 11
 RATINGS = ["B", "A", "B", None, "A", "C", "C", "D", "A", "B", "B"]

@@ -18,7 +18,7 @@ from tftjax.data.panel import make_panel, read_panel, write_panel
 from tftjax.data.prepared import prepare
 from tftjax.data.windows import gather, make_series
 from tftjax.errors import UserError
-from tftjax.predict.forecasts import extend_panel
+from tftjax.predict.rows import extend_panel
 
 N, E, P = 19, 5, 2
 CPI = [7.0, 8, 11, 12, 13, 14, 15, 18, 19, 0, 1, 4, 5, 6, 7, 8, 11, 12, 0]

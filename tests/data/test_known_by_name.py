@@ -15,7 +15,7 @@ from tftjax.data.loading import load_panel
 from tftjax.data.windows import gather, make_series, rows_are_shared
 from tftjax.errors import UserError
 from tftjax.model import forecast
-from tftjax.predict.forecasts import extend_panel
+from tftjax.predict.rows import extend_panel
 
 ROWS, E, P = 13, 4, 2
 DAYS = pd.bdate_range("2004-01-01", periods=ROWS)
@@ -46,7 +46,7 @@ def test_lags_of_columns_by_hand():
     panel = load_panel(settings(), table())
     rows = np.arange(2.0 * ROWS)
     assert len(panel.frame) == 2 * (ROWS - 3)
-    assert any("dropped 3 leading rows: no value of lag_3 before" in message for message in panel.messages)
+    assert any("leading rows dropped: 3, no value of lag_3 before" in message for message in panel.messages)
     np.testing.assert_array_equal(panel.frame["lag_2_of_x"][: ROWS - 3], np.sqrt(rows[1 : ROWS - 2]))
     np.testing.assert_array_equal(panel.frame["lag_3"][ROWS - 3 :], rows[ROWS : 2 * ROWS - 3] ** 2 / 1e4)
     future = extend_panel(panel, P).frame.iloc[[ROWS - 3, ROWS - 2, -2, -1]]

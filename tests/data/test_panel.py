@@ -65,7 +65,7 @@ def test_tiny_folder_by_hand(tmp_path):
     assert panel.target == panel.observed[0] == "SP500_Returns"
     assert panel.known_categorical == ("day_of_week", "month")
     assert (
-        "dropped 21 leading rows: no value of Realized_Vol_21d, WTI_Return_21d before 2018-08-30"
+        "leading rows dropped: 21, no value of Realized_Vol_21d, WTI_Return_21d before 2018-08-30"
         in panel.messages
     )
     assert "AAA: visible from the first business day of the next month" in panel.messages

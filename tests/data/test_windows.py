@@ -15,7 +15,7 @@ from tftjax.data.scales.target import TARGET_SCALES
 from tftjax.data.splits import single_block, window_starts
 from tftjax.data.windows import gather, make_series, windows_alone
 from tftjax.errors import UserError
-from tftjax.predict.forecasts import extend_panel
+from tftjax.predict.rows import extend_panel
 
 N, E, P = 17, 5, 3
 DATES = pd.bdate_range("2018-12-10", periods=N)  # ends on Tuesday 2019-01-01

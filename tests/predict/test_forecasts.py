@@ -24,7 +24,10 @@ from tftjax.evaluate.calibration.calibrated import Calibration, calibrate, outco
 from tftjax.evaluate.calibration.conformal import shifted
 from tftjax.files import write_json
 from tftjax.predict.__main__ import main as predict_main
-from tftjax.predict.forecasts import FINE_LEVELS, _past_scores, add_to_log, extend_panel, in_order
+from tftjax.predict.forecasts import in_order
+from tftjax.predict.log import add_to_log
+from tftjax.predict.paths import FINE_LEVELS, _past_scores
+from tftjax.predict.rows import extend_panel
 from tftjax.storage import runs
 from tftjax.train import run as train
 from tftjax.train.__main__ import main as train_main
@@ -570,6 +573,11 @@ def test_a_log_goes_on_with_a_later_end(trained, run, tmp_path, capsys):
     other = dataclasses.replace(run, config=run.config.model_copy(update={"train": train}))
     with pytest.raises(UserError, match="another run's log"):
         add_to_log(log, [other], run.data.panel, forecast(run))
+    log.write_text(log.read_text().replace("tiny", "other"))
+    with pytest.MonkeyPatch.context() as patch:  # before a forecast is made
+        patch.setattr("tftjax.predict.__main__.forecast_seeds", lambda *_, **__: pytest.fail("made one"))
+        assert predict_main([str(trained.directory), "--append", str(log)]) == 2
+    assert "another run's log" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

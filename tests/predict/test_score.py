@@ -12,7 +12,7 @@ from tftjax import predict
 from tftjax.data.loading import load_panel
 from tftjax.data.panel import make_panel
 from tftjax.predict import score
-from tftjax.predict.forecasts import add_to_log
+from tftjax.predict.log import add_to_log
 from tftjax.storage import runs
 from tftjax.train.run import refit
 
@@ -175,7 +175,7 @@ def test_bad_input(trained, log, tmp_path, capsys):
     assert score.main([str(log), "--run", str(final.directory)]) == 2
     assert "a forecast of the run tiny" in capsys.readouterr().err
     assert score.main([str(tmp_path / "none.csv"), "--run", str(trained.directory)]) == 2
-    assert "none.csv: cannot be read" in capsys.readouterr().err
+    assert "none.csv: no such file (in " in capsys.readouterr().err
     taken = tmp_path / "taken.csv"
     taken.write_text("mine")
     assert score.main([str(log), "--run", str(trained.directory), "--out", str(taken)]) == 2

@@ -542,7 +542,7 @@ def test_bad_input(trained, tmp_path, capsys):
         (run / "evaluation" / name).write_bytes(kept)
     change(run / "evaluation" / "metrics.json", lambda metrics: metrics["val"].pop("trading"))
     assert report_main([str(run)]) == 2
-    assert "metrics.json, val: damaged, key trading: missing. Make it anew: python" in capsys.readouterr().err
+    assert "metrics.json, val: damaged, key trading: missing. Make it anew" in capsys.readouterr().err
     assert not (run / "report.html").exists()
 
 

@@ -610,4 +610,4 @@ def test_leading_rows_without_values_are_dropped_and_said(tmp_path, monkeypatch,
     config = write_config(tmp_path / "in", rows)
     monkeypatch.setattr(engine, "compile_epoch", stand_in({2: KeyboardInterrupt()}))
     assert train_main([str(config), "--runs", str(tmp_path)]) == 130
-    assert "dropped 4 leading rows: no value of AAA_Yield before 2001-01-05" in capsys.readouterr().out
+    assert "leading rows dropped: 4, no value of AAA_Yield before 2001-01-05" in capsys.readouterr().out

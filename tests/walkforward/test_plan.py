@@ -379,10 +379,8 @@ def test_a_warm_start_is_a_setting_of_every_fold_but_the_first(configs):
 
 def test_python_has_warm_starts(configs, tmp_path, monkeypatch):
     planned, place = [], tmp_path / "walk"
-    replaced = {"_start": lambda: None, "Backtest": lambda folder: folder}
-    replaced["_sweep"] = lambda members, *_: planned.extend(members)
-    for name, stand_in in replaced.items():
-        monkeypatch.setattr(training, name, stand_in)
+    monkeypatch.setattr(training, "_start", lambda: None)
+    monkeypatch.setattr(training, "_sweep", lambda members, *_: planned.extend(members))
     lengths = {"first_test": 2004, "last_test": 2006, "train_years": 2, "train_every": 2}
     training.backtest(configs[1], **lengths, warm_start=True, directory=place)
     starts = [member.config.train.init_from for member in planned]

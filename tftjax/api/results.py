@@ -358,7 +358,7 @@ class Run:
         return table[table["split"] == split].reset_index(drop=True)
 
     def __repr__(self) -> str:
-        return f"Run({self.name!r} in {str(self.directory)!r}: {self.verdict})"
+        return f"Run({self.name!r} in {str(self.directory)!r}: {self.verdict.partition(';')[0]})"
 
     def _repr_html_(self) -> str:
         if runs.read_final(self.directory) is not None:

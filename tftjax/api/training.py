@@ -102,15 +102,16 @@ def fit(
     _start()
     functions = _functions(penalties, metrics, baselines, head)
     handed, config = _settle(data, config, fields, functions, vintages)
+    panel = _loaded(handed, config)
     place = _place(directory, quiet)
     if directory is not None and "name" not in fields:
         config = make_config(config, {"name": place.name}, functions)
     flags = _flags(resume, overwrite, quiet, functions, track)
     if seeds > 1:
         members = make_plan([config], num_seeds=seeds)
-        _sweep(members, _loaded(handed, config), place, conclude, flags)
+        _sweep(members, panel, place, conclude, flags)
         return Sweep(place, functions).run()
-    train(config, place, panel=_loaded(handed, config), **flags)
+    train(config, place, panel=panel, **flags)
     return Run(place, (runs.open_run(place, functions=functions),))
 
 

@@ -337,7 +337,7 @@ def _panel(
     if first:
         late = next(name for name in made if lag_of(name) == first)
         before = frame.index[first].date()
-        messages += (f"dropped {first} leading rows: no value of {late} before {before}",)
+        messages += (f"leading rows dropped: {first}, no value of {late} before {before}",)
     frame, staleness = frame.assign(**made).iloc[first:], staleness.iloc[first:]
     holes = frame[list(made)].isna()
     if holes.any(axis=None) and config.missing_known == "refuse":
@@ -585,7 +585,7 @@ def _used_rows(
         return used, ()
     late = [needed[i] for i in np.flatnonzero(first_values == start)]
     before = frame.index[start].date()
-    return used, (f"dropped {count} leading rows: no value of {', '.join(late)} before {before}",)
+    return used, (f"leading rows dropped: {count}, no value of {', '.join(late)} before {before}",)
 
 
 def _observed(feature_set: FeatureSet) -> tuple[str, ...]:

@@ -18,17 +18,13 @@ from tftjax import files, runtime
 from tftjax.data.tables.transforms import in_return_unit, to_levels
 from tftjax.errors import UserError
 from tftjax.evaluate.formatting import counted
-from tftjax.predict.forecasts import (
-    METHODS,
-    add_to_log,
-    add_vintages,
-    forecast_seeds,
-    forecastable,
-    load_rows,
-    sample_paths,
-    shown_as,
-    vintage_frames,
-)
+from tftjax.predict.conformal import METHODS
+from tftjax.predict.forecasts import forecast_seeds, shown_as
+from tftjax.predict.log import add_to_log, author_of
+from tftjax.predict.paths import sample_paths
+from tftjax.predict.rows import add_vintages, load_rows, vintage_frames
+from tftjax.predict.series import forecastable
+from tftjax.storage.forecast_log import read
 from tftjax.sweep.ensembles import open_runs
 
 log = logging.getLogger(__name__)
@@ -146,6 +142,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows = forecastable(seeds[0], panel)
         if arguments.out is not None and arguments.out.exists():
             raise UserError(f"{arguments.out} exists. Choose another file, or remove it.")
+        if arguments.append is not None and arguments.append.exists():
+            read(arguments.append, author_of(seeds))  # refuses another run's before the forecast is made
         settings, how = seeds[0].config.data, {"conformal": arguments.conformal}
         if arguments.paths is not None:
             how |= {"levels": arguments.levels, "seed": arguments.seed or 0}

@@ -43,7 +43,8 @@ from tftjax.evaluate.quality import MODES, quality_modes
 from tftjax.evaluate.scoring import by_day
 from tftjax.evaluate.significance import Difference, diebold_mariano, pit_test
 from tftjax.evaluate.tables import COVERAGE_NOTE, Cell, Summary, Table, coverage_text, difference_cells
-from tftjax.predict.forecasts import add_vintages, author_of, load_rows, vintage_frames
+from tftjax.predict.log import author_of
+from tftjax.predict.rows import add_vintages, load_rows, vintage_frames
 from tftjax.storage import forecast_log, runs
 from tftjax.sweep.ensembles import open_runs
 

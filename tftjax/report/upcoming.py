@@ -11,7 +11,10 @@ from tftjax.evaluate.formatting import Unit, counted, noun_of, unit_of
 from tftjax.evaluate.metrics import central_intervals
 from tftjax.evaluate.tables import Cell, Table
 from tftjax.evaluate.verdict import shown_band
-from tftjax.predict.forecasts import LONG_AGO, forecast_next, forecastable, in_order
+from tftjax.predict.forecasts import in_order
+from tftjax.predict.origin import LONG_AGO
+from tftjax.predict.series import forecastable
+from tftjax.predict.windows import forecast_next
 from tftjax.report.page import Chapter, Details, Part, Since, Text
 from tftjax.storage import checkpoint, runs
 from tftjax.storage.directories import RunDirectory

@@ -81,7 +81,8 @@ def read_members(folder: Path) -> list[Member]:
     for raw in sweep.read():
         where = f"{sweep.plan}, {raw['name']}"
         config = from_dict(files.check(raw.get("config"), dict[str, Any], where, REMEDY), where)
-        read.append(files.check(raw | {"config": config}, Member, where, REMEDY))
+        member = files.check(raw | {"config": config}, Member, where, REMEDY)
+        read.append(member._replace(tests=tuple(member.tests)))
     return read
 
 

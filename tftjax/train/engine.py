@@ -87,7 +87,7 @@ def _check_type(config: Config) -> None:
     """Warns of numbers that the device computes no faster with."""
     if config.model.dtype != "float32" and jax.default_backend() == "cpu":
         log.warning(
-            f"model.dtype {config.model.dtype}: rounds what it multiplies, and makes nothing faster on a CPU"
+            f"model.dtype {config.model.dtype} is slower on a CPU than float32, and rounds what it multiplies"
         )
 
 

@@ -382,7 +382,7 @@ def _final_text(final: runs.Final, name: str) -> str:
     return (
         f"\nfinal fit to {final.trained_until}: {counted(final.epochs, 'epoch')}, the steps of epoch"
         f" {final.chosen_epoch} of {name}, chosen to {final.chosen_until}\n"
-        f"Test rows of {name}: {final.verdict}"
+        f"Test rows of {name}: {final.verdict.partition(';')[0]}"
     )
 
 

@@ -366,7 +366,7 @@ def test_nan_in_the_middle(tmp_path, column):
     assert len(load_panel(DataConfig(dataset=str(path), start=datetime.date(2018, 1, 4))).frame) == 1
     panel = load_panel(DataConfig(dataset=str(path), end=datetime.date(2018, 1, 2)))
     assert panel.frame.index[0].date() == datetime.date(2018, 1, 2)
-    assert panel.messages == (f"dropped 1 leading rows: no value of {column} before 2018-01-02",)
+    assert panel.messages == (f"leading rows dropped: 1, no value of {column} before 2018-01-02",)
 
 
 def test_a_column_without_any_value(tmp_path):

@@ -14,7 +14,7 @@ from tftjax.data.loading import load_panel
 from tftjax.data.newest import load_like, newest_rows
 from tftjax.data.panel import read_panel, write_panel
 from tftjax.errors import UserError
-from tftjax.predict.forecasts import vintage_frames
+from tftjax.predict.rows import vintage_frames
 
 # January's value is revised in March, on the day before February's first release; then February's is too.
 LINES = (
@@ -51,7 +51,7 @@ def test_a_file_with_release_dates_by_hand(tmp_path, vintage, values):
     panel = load_panel(config, FRAME)
     assert panel.observed == ("ret", "cpi")
     assert panel.frame.index[0] == pd.Timestamp("2018-02-14")
-    assert "dropped 2 leading rows: no value of cpi before 2018-02-14" in panel.messages
+    assert "leading rows dropped: 2, no value of cpi before 2018-02-14" in panel.messages
     assert "cpi: release dates of the source" in panel.messages
     assert panel.frame.loc[SHOWN, "cpi"].tolist() == values
     assert panel.staleness.loc[SHOWN, "cpi"].tolist() == [0, 26, 0, 28, 29]  # since the first release

@@ -14,7 +14,7 @@ from tftjax.data.panel import read_panel, select_rows, write_panel
 from tftjax.data.prepared import prepare
 from tftjax.data.tables.future import future_of, read_future, steps_ahead, with_future
 from tftjax.errors import UserError
-from tftjax.predict.forecasts import extend_panel
+from tftjax.predict.rows import extend_panel
 from tftjax.storage import runs
 
 COLUMNS = {

@@ -43,7 +43,7 @@ def test_changes_by_hand(transform, tmp_path):
     np.testing.assert_allclose(panel.frame["close"], CHANGES[transform], rtol=0, atol=1e-15)
     assert panel.frame.index[0] == pd.Timestamp("2015-01-06")
     assert panel.messages[0] == f"close: {transform} of the table's levels; a series' first row has none"
-    assert "dropped 1 leading rows: no value of close before 2015-01-06" in panel.messages
+    assert "leading rows dropped: 1, no value of close before 2015-01-06" in panel.messages
     assert panel.about["target_transform"] == transform
     prices().to_csv(tmp_path / "own.csv")
     of_file = load_panel(settings(transform).model_copy(update={"dataset": str(tmp_path / "own.csv")}))

@@ -22,8 +22,9 @@ from tftjax.data.scales.target import has_scale_of_unseen, rows_needed
 from tftjax.data.tables.transforms import TARGET_TRANSFORMS
 from tftjax.errors import UserError, both
 from tftjax.evaluate.calibration.conformal import MEMORY
+from tftjax.predict.conformal import fitted_calibration
 from tftjax.predict.export import program, scales
-from tftjax.predict.forecasts import fitted_calibration, shown_as
+from tftjax.predict.forecasts import shown_as
 from tftjax.storage import directories
 from tftjax.storage.runs import Run
 
