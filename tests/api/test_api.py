@@ -322,7 +322,9 @@ def test_own_functions_are_at_hand_again(config_file, tmp_path):
     opened = tftjax.load(run.directory)
     with pytest.raises(tftjax.UserError, match=r"tftjax\.load\(\.\.\., metrics=\{'first': f\}\)"):
         opened.evaluate()
-    assert tftjax.load(run.directory, penalties={"width": width}).refit(quiet=True).config.data.final_fit
+    with without_training():
+        final = tftjax.load(run.directory, penalties={"width": width}).refit(quiet=True)
+    assert final.config.data.final_fit
     assert tftjax.load(run.directory, **own).evaluate()["first"].notna().all()
 
 
