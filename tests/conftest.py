@@ -63,4 +63,11 @@ def pytest_collection_modifyitems(items):
 
 
 # The fixtures of the end-to-end tests, shared by several files; after the hook, as it imports the package.
-from tiny import commands, in_process, quick_evaluation, shared_baselines, trained  # noqa: E402, F401
+from tiny import (  # noqa: E402, F401
+    commands,
+    in_process,
+    no_pictures,
+    quick_evaluation,
+    shared_baselines,
+    trained,
+)

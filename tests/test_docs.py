@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from tiny import few_baselines
 
 from tftjax.config.loading import from_dict
 from tftjax.errors import UserError
@@ -24,12 +25,13 @@ SMALLER = {
 
 
 def run(code, monkeypatch):
-    """The names that a page's code leaves, with a smaller model on fewer rows."""
+    """The names that a page's code leaves, with a smaller model on fewer rows and fewer baselines."""
     monkeypatch.chdir(DOCS)
     for old, new in SMALLER.items():
         code = code.replace(old, new)
     names: dict = {}
-    exec(code, names)
+    with few_baselines("ewma_scaled"):
+        exec(code, names)
     return names
 
 

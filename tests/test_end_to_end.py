@@ -19,13 +19,17 @@ from tiny import (
     assert_same_arrays,
     assert_same_run,
     contents,
+    few_baselines,
     make_rows,
     metric_lines,
+    run_here,
     write_config,
 )
 
+from tftjax.predict.__main__ import main as predict_main
 from tftjax.report.__main__ import main as report_main
 from tftjax.storage import checkpoint
+from tftjax.train.__main__ import main as train_main
 
 pytestmark = pytest.mark.slow
 STOPPED = (
@@ -303,9 +307,10 @@ def test_full_disk_is_an_error_without_traceback(trained, commands, tmp_path):
     assert not (tmp_path / "tiny").exists()
 
 
-def test_three_steps_ahead(commands, tmp_path):
+def test_three_steps_ahead(tmp_path):
     config = write_config(tmp_path, make_rows(), model={"prediction_length": 3}, train={"max_epochs": 1})
-    commands.run("train", config, "--runs", tmp_path, "--quiet")
+    with few_baselines():
+        run_here(train_main, config, "--runs", tmp_path, "--quiet")
     run = tmp_path / "tiny"
     table = pd.read_csv(run / "evaluation" / "predictions.csv", parse_dates=["date"])
     assert list(table) == ["date", "split", "step", "actual", *QUANTILES]
@@ -313,7 +318,7 @@ def test_three_steps_ahead(commands, tmp_path):
     assert test["step"].tolist() == [1, 2, 3] * 46  # 48 test rows hold 46 windows of three
     np.testing.assert_array_equal(test["date"].iloc[:6], make_rows().index[[272, 273, 274, 273, 274, 275]])
     out = tmp_path / "forecast.csv"
-    commands.run("predict", run, "--as-of", make_rows().index[271].date(), "--out", out)
+    run_here(predict_main, run, "--as-of", make_rows().index[271].date(), "--out", out)
     forecast = pd.read_csv(out, parse_dates=["date"])
     np.testing.assert_array_equal(forecast["date"], make_rows().index[272:275])
     np.testing.assert_allclose(forecast[QUANTILES], np.sort(test[QUANTILES].iloc[:3], axis=1), atol=1e-6)

@@ -3,12 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from tiny import few_baselines
 
 import tftjax
 from tftjax import predict
 from tftjax.config.loading import from_dict
 from tftjax.errors import UserError
-from tftjax.evaluate.baselines import BASELINES
 from tftjax.predict.export import forecast as loader
 from tftjax.predict.export.folder import export
 from tftjax.storage import runs
@@ -43,8 +43,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")
     # The last series begins with the test rows.
     pd.concat([table_of(*"ab"), table_of("c", rows=21)]).to_csv(folder / "table.csv", index=False)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tftjax.evaluate.scoring.BASELINES", {"unconditional": BASELINES["unconditional"]})
+    with few_baselines():
         train.train(config_of(folder / "table.csv"), folder / "run", quiet=True)
     return runs.open_run(folder / "run")
 

@@ -23,9 +23,11 @@ from tftjax.data.prepared import cardinalities, prepare
 from tftjax.data.series.reading import NO_VINTAGES
 from tftjax.data.windows import gather
 from tftjax.evaluate import evaluation, scoring
+from tftjax.evaluate.baselines import BASELINES
 from tftjax.model.parameters import build_model, init_parameters, parameter_layout, to_tree
 from tftjax.plots import theme
 from tftjax.storage import checkpoint, runs
+from tftjax.train import engine
 from tftjax.walkforward import pool
 
 ROOT = Path(__file__).parents[1]
@@ -195,6 +197,46 @@ def untrained(directory, rows, *, functions=None, model=None, train=None, vintag
     return runs.Run(directory, config, prepared, to_tree(vector, layout), 1, functions)
 
 
+def no_picture(path, drawing) -> None:
+    """Stands for `theme.save`, whose pictures take a second or more a run."""
+    path.write_bytes(b"\x89PNG")
+
+
+def random_epochs(program, *, emitters):
+    """Stands for the program of training: moves the parameters a little at random, and always improves."""
+
+    def epoch(state, hyperparameters, data):
+        number = np.int32(state.epoch + 1)
+        loss, draws = np.float32(1e-3 / number), np.random.default_rng(number)
+        params = state.params + 0.02 * draws.standard_normal(state.params.shape, np.float32)
+        moved = state._replace(params=params, step=np.int32(state.step + 2), epoch=number)
+        moved = moved._replace(best_params=params, best_epoch=number, best_loss=loss)
+        return moved, {"loss": loss, "val/loss": loss, "losses": np.full(2, loss), "steps": 2, **HEALTHY}
+
+    epoch.executable = lambda *arguments: None  # as if compiled
+    return epoch
+
+
+@contextlib.contextmanager
+def few_baselines(*names: str):
+    """Runs are evaluated beside these baselines and `unconditional` alone, and no PNG is drawn."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scoring, "BASELINES", {name: BASELINES[name] for name in ("unconditional", *names)})
+        patch.setattr(theme, "save", no_picture)
+        yield
+
+
+@contextlib.contextmanager
+def without_training(*baselines: str):
+    """`few_baselines`, and what trains a run is `random_epochs`, which takes no compilation.
+
+    For tests of how a run is made and of what it forecasts, whatever it has learned.
+    """
+    with few_baselines(*baselines), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "compile_epoch", random_epochs)
+        yield
+
+
 class TrainedRun:
     """The shared run: never interrupted, left as it was made. Copy it before changing anything."""
 
@@ -222,6 +264,12 @@ def in_process(monkeypatch) -> None:
     monkeypatch.setattr(runtime, "configure", lambda: None)
 
 
+@pytest.fixture
+def no_pictures(monkeypatch) -> None:
+    """For tests that look at no PNG."""
+    monkeypatch.setattr(theme, "save", no_picture)
+
+
 @pytest.fixture(scope="module")
 def shared_baselines():
     """What a file evaluates in this process shares the scores of baselines on the same data, as a sweep does.
@@ -243,5 +291,5 @@ def shared_baselines():
 def quick_evaluation(shared_baselines):
     """`shared_baselines`, and no PNG is drawn: for files that do not look at them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(theme, "save", lambda path, drawing: path.write_bytes(b"\x89PNG"))
+        patch.setattr(theme, "save", no_picture)
         yield

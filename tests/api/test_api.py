@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
-from tiny import ENCODER_LENGTH, QUANTILES, make_rows, write_config
+from tiny import ENCODER_LENGTH, QUANTILES, make_rows, without_training, write_config
 
 import tftjax
 from tftjax import runtime
@@ -38,6 +38,12 @@ def config_file(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(config_file, tmp_path_factory):
     return tftjax.fit(config=config_file, directory=tmp_path_factory.mktemp("run") / "r", quiet=True)
+
+
+@pytest.fixture
+def untrained():
+    with without_training():
+        yield
 
 
 def test_fit_gives_the_bits_of_the_command_s_program(run, config_file, tmp_path):
@@ -175,7 +181,7 @@ def test_refit_is_for_daily_use(run, caplog):
     run.refit(quiet=True, overwrite=True)
 
 
-def test_a_final_fit_of_a_newer_frame(tmp_path):
+def test_a_final_fit_of_a_newer_frame(untrained, tmp_path):
     rows = make_rows()
     run = tftjax.fit(
         rows.iloc[:310],
@@ -316,7 +322,9 @@ def test_own_functions_are_at_hand_again(config_file, tmp_path):
     opened = tftjax.load(run.directory)
     with pytest.raises(tftjax.UserError, match=r"tftjax\.load\(\.\.\., metrics=\{'first': f\}\)"):
         opened.evaluate()
-    assert tftjax.load(run.directory, penalties={"width": width}).refit(quiet=True).config.data.final_fit
+    with without_training():
+        final = tftjax.load(run.directory, penalties={"width": width}).refit(quiet=True)
+    assert final.config.data.final_fit
     assert tftjax.load(run.directory, **own).evaluate()["first"].notna().all()
 
 
@@ -467,11 +475,14 @@ def test_the_import_is_light():
 
 def test_a_process_in_which_jax_has_started_says_once_what_it_costs(config_file, tmp_path):
     code = (
-        "import jax, tftjax; jax.numpy.zeros(1).block_until_ready();"
-        f"r = tftjax.fit(config={str(config_file)!r}, max_epochs=1, quiet=True);"
+        "import jax, tftjax; jax.numpy.zeros(1).block_until_ready()\n"
+        "from tiny import without_training\n"
+        "with without_training():\n"
+        f"    r = tftjax.fit(config={str(config_file)!r}, max_epochs=1, quiet=True)\n"
         "tftjax.load(r.directory); print(r.verdict)"
     )
     environment = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}  # the devices left out
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=environment,
@@ -528,7 +539,7 @@ def test_percent_in_is_percent_out(tmp_path):
     np.testing.assert_allclose(percent.forecasts["actual"], 100 * decimal.forecasts["actual"], rtol=1e-6)
 
 
-def test_a_price_is_forecast_by_its_returns_and_shown_as_levels(tmp_path):
+def test_a_price_is_forecast_by_its_returns_and_shown_as_levels(untrained, tmp_path):
     price = pd.DataFrame({"close": 100 * (1 + frame_of()["ret"]).cumprod()})
     fields = FIELDS | {"target": "close", "observed": []}
     with pytest.raises(tftjax.UserError, match="target_transform"):
@@ -553,7 +564,7 @@ def test_a_panel_trains_as_the_config_that_names_it(config_file, run, tmp_path):
     pd.testing.assert_frame_equal(again.metrics, run.metrics)
 
 
-def test_a_panel_is_cut_by_dates_and_keeps_its_columns(config_file, tmp_path):
+def test_a_panel_is_cut_by_dates_and_keeps_its_columns(untrained, config_file, tmp_path):
     config = load(config_file)
     panel, settings = load_panel(config.data), {"directory": tmp_path / "r", "quiet": True, "max_epochs": 1}
     cut = tftjax.fit(panel, config, start="2001-03-01", **settings)

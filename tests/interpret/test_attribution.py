@@ -1,6 +1,5 @@
 """Attributions: answers by hand, a model that does not look at an input, and what adds up."""
 
-import shutil
 from dataclasses import replace
 
 import jax
@@ -20,6 +19,7 @@ from tftjax.model.forecast import forecast_batch, forecast_rows
 from tftjax.model.parameters import build_model, init_parameters, parameter_layout, to_tree
 from tftjax.storage import runs
 from tftjax.storage.directories import ForecastDirectory
+from tftjax.sweep import ensembles
 
 ROWS, E, P = 103, 5, 2
 LEVELS = (0.1, 0.5, 0.9)
@@ -187,11 +187,11 @@ def test_seeds_are_averaged_and_their_spread_is_said(run, tmp_path, capsys):
     assert "rank correlation with the selection weights: permutation" in text
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("in_process")
-def test_the_command_prints_inputs_by_their_worth(trained, tmp_path, capsys):
-    directory = tmp_path / "run"  # the shared one stays as it is
-    shutil.copytree(trained.directory, directory)
+@pytest.mark.usefixtures("in_process", "no_pictures")
+def test_the_command_prints_inputs_by_their_worth(run, tmp_path, monkeypatch, capsys):
+    """Of a run whose attributions are compiled already."""
+    directory = tmp_path / "run"
+    monkeypatch.setattr(ensembles, "open_runs", lambda *_: [replace(run, directory=directory)])
     assert interpret_main([str(directory), "--attribution"]) == 0
     lines = capsys.readouterr().out.splitlines()
     rises = [float(line.split("%")[0].split()[-1]) for line in lines if "sd over shuffles" in line]

@@ -7,13 +7,14 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pandas as pd
 import pytest
-from tiny import QUANTILES, assert_same_arrays, make_rows, metric_lines, write_config
+from tiny import QUANTILES, assert_same_arrays, make_rows, metric_lines, run_here, write_config
 
 from tftjax.config.loading import load
 from tftjax.data.loading import load_panel
 from tftjax.data.panel import write_panel
 from tftjax.interpret.__main__ import main as interpret_main
 from tftjax.storage import checkpoint, runs
+from tftjax.sweep.__main__ import main as sweep_main
 
 pytestmark = pytest.mark.slow
 PENALTIES = {
@@ -39,7 +40,7 @@ def built_panel(folder):
 
 
 @pytest.fixture(scope="module")
-def swept(trained, commands, tmp_path_factory):
+def swept(trained, quick_evaluation, tmp_path_factory):
     """The folder of a sweep's members: the baseline, one with penalties, one with all; and what was said."""
     folder = tmp_path_factory.mktemp("variants")
     short, data = {"max_epochs": 2}, {"dataset": str(built_panel(folder / "b"))}
@@ -57,7 +58,7 @@ def swept(trained, commands, tmp_path_factory):
         sections = {"data": data, "model": model, "loss": loss, "train": short | train, "name": name}
         path = write_config(folder / "a", make_rows(), **sections)
         paths.append(path.rename(folder / f"{name}.json"))
-    out, err = commands.run("sweep", *paths, "--runs", folder)
+    out, err = run_here(sweep_main, *paths, "--runs", folder)
     assert "3 members in 2 program(s)" in out
     return folder / "sweep" / "members", err
 

@@ -11,9 +11,9 @@ from statistics import NormalDist
 import numpy as np
 import pandas as pd
 import pytest
-from tiny import ENCODER_LENGTH, QUANTILES, contents, make_rows, write_config
+from tiny import ENCODER_LENGTH, QUANTILES, contents, make_rows, run_here, without_training, write_config
 
-from tftjax import predict, runtime
+from tftjax import predict
 from tftjax.config.loading import Config, from_dict, load
 from tftjax.data.loading import embedded_folder, load_panel
 from tftjax.data.panel import calendar_of, read_panel, write_panel
@@ -259,9 +259,8 @@ def of_prices(tmp_path_factory):
     rows = pd.DataFrame({"close": 100 * np.cumprod(1 + ROWS["SP500_Returns"])}, index=ROWS.index)
     data = {"columns": {"target": "close", "known_categorical": ["month"]}, "target_transform": "return"}
     config = write_config(folder, rows, data=data, train={"max_epochs": 1}, loss={"std_weight": 0.0})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runtime, "configure", lambda: None)
-        assert train_main([str(config), "--runs", str(folder), "--name", "run", "--quiet"]) == 0
+    with without_training():
+        run_here(train_main, config, "--runs", folder, "--name", "run", "--quiet")
     return folder / "run", rows["close"]
 
 
@@ -317,7 +316,8 @@ def known_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("known")
     table = own_table(pd.bdate_range("2001-01-01", periods=120))
     table.to_csv(folder / "table.csv")
-    train.train(own_config(folder / "table.csv", ["size"]), folder / "run", quiet=True)
+    with without_training():
+        train.train(own_config(folder / "table.csv", ["size"]), folder / "run", quiet=True)
     return folder, table
 
 
@@ -589,7 +589,8 @@ def scaled_run(tmp_path_factory):
     config = own_config(folder / "table.csv", []).model_dump(mode="json")
     config["data"] |= {"target_scale": "log_scale"}
     config["model"] |= {"quantile_head": "student_t", "prediction_length": 1}
-    train.train(from_dict(config, "test"), folder / "run", quiet=True)
+    with without_training():
+        train.train(from_dict(config, "test"), folder / "run", quiet=True)
     return folder, table
 
 
@@ -657,7 +658,8 @@ def test_all_rows_that_there_ever_were_are_enough_for_a_scale(tmp_path):
     table.to_csv(tmp_path / "table.csv")
     config = own_config(tmp_path / "table.csv", []).model_dump(mode="json")
     config["data"] |= {"target_scale": "gjr"}
-    train.train(from_dict(config, "test"), tmp_path / "run", quiet=True)
+    with without_training():
+        train.train(from_dict(config, "test"), tmp_path / "run", quiet=True)
     run = runs.open_run(tmp_path / "run")
     assert len(forecast(run)) == 2
     later = table.iloc[20:].reset_index(names="date")  # begins later than the run's rows
@@ -675,7 +677,8 @@ def test_going_on_keeps_the_scale_that_was_fitted(scaled_run, tmp_path, monkeypa
 
     monkeypatch.setattr("tftjax.data.prepared.fit_to_train_rows", refuse)
     monkeypatch.setattr("tftjax.data.checks.fit_to_train_rows", lambda *_: None)
-    train.train(config, copy, resume=True, quiet=True)
+    with without_training():
+        train.train(config, copy, resume=True, quiet=True)
     assert len((copy / "metrics.jsonl").read_text().splitlines()) == 2
 
 

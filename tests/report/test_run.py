@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 from fuzz import check
 from pages import Reader, assert_shown, assert_works
-from tiny import contents
+from tiny import contents, no_picture
 
 from tftjax.evaluate import evaluation, tables
 from tftjax.evaluate.baselines import BASELINES, POOLED
@@ -75,7 +75,9 @@ def judged(trained, tmp_path_factory):
     run = copy_of(trained, tmp_path_factory.mktemp("judged"))
     change(run / "config.json", lambda config: config.update(evaluation={"quality_window": 20}))
     forecasts = {split: read_predictions(run, split).forecast for split in ("val", "test")}  # no compilation
-    evaluation.evaluate_forecasts(runs.open_run(run), forecasts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(theme, "save", no_picture)  # a page has figures of its own
+        evaluation.evaluate_forecasts(runs.open_run(run), forecasts)
     (run / "interpretation").mkdir()
     importance = [
         (split, kind, name, mean, mean - 0.1, mean + 0.1)

@@ -114,6 +114,7 @@ def test_predict_averages_the_seeds_of_a_config(swept):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 def test_resume_with_other_evaluation_settings_evaluates_anew(swept, configs, tmp_path):
     folder = Path(shutil.copytree(swept[0], tmp_path / "sweep"))
     window = ["--set", "evaluation.quality_window=20"]
@@ -175,6 +176,7 @@ def test_ctrl_c_keeps_the_last_epoch_and_a_member_goes_on_alone(swept, configs, 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 def test_parts_at_once_one_killed_and_concluded_are_one(swept, configs, commands, tmp_path):
     folder = tmp_path / "sweep"
 
@@ -206,6 +208,7 @@ def test_parts_at_once_one_killed_and_concluded_are_one(swept, configs, commands
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 def test_parts_in_folders_of_their_own(swept, tmp_path):
     """Another folder lacks a member and its end: what `--part` leaves there."""
     both = []

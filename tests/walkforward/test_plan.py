@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from fuzz import check
 from pages import Reader, assert_shown, assert_works
-from tiny import assert_same_arrays, contents, make_rows, metric_lines, run_here, write_config
+from tiny import assert_same_arrays, contents, make_rows, metric_lines, no_picture, run_here, write_config
 
 from tftjax.api import training
 from tftjax.config.functions import NO_FUNCTIONS
@@ -23,6 +23,7 @@ from tftjax.errors import UserError
 from tftjax.evaluate import compare, evaluation, scoring
 from tftjax.evaluate.baselines import BASELINES
 from tftjax.evaluate.files import read_predictions
+from tftjax.plots import theme
 from tftjax.predict.__main__ import main as predict_main
 from tftjax.report.__main__ import main as report_main
 from tftjax.storage import checkpoint, runs
@@ -254,13 +255,21 @@ def test_bad_arguments_make_nothing(configs, tmp_path, capsys):
 @pytest.fixture(scope="module")
 def walked(configs, shared_baselines, tmp_path_factory):
     """A walk-forward of two configs and two seeds: its folder and what it printed."""
-    folder = tmp_path_factory.mktemp("walked")
-    out, err = run_here(walkforward_main, *configs, *WALK, "--runs", folder)
+    folder, save = tmp_path_factory.mktemp("walked"), theme.save
+
+    def its_own(path, drawing):
+        """The walk-forward's picture; those of its members are a run's."""
+        (save if path.name == "folds.png" else no_picture)(path, drawing)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(theme, "save", its_own)
+        out, err = run_here(walkforward_main, *configs, *WALK, "--runs", folder)
     assert err == ""
     return folder / "walk", out
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 def test_a_member_is_a_single_run_of_its_dates(walked, configs, tmp_path, monkeypatch):
     """Beside folds with more windows; the single run is trained on two devices, which round differently."""
     dates = {"train": "2002-01-01", "val": "2004-01-01", "test": "2005-01-01", "end": "2006-01-01"}
@@ -470,7 +479,9 @@ def refitted(walked, configs, tmp_path_factory):
     """A copy of the walk-forward with its refit beside it: the folder of both and what was printed."""
     folder = tmp_path_factory.mktemp("refitted")
     shutil.copytree(walked[0], folder / "walk")
-    out, _ = run_here(walkforward_main, *configs, *WALK, "--runs", folder, "--resume", "--refit")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(theme, "save", no_picture)
+        out, _ = run_here(walkforward_main, *configs, *WALK, "--runs", folder, "--resume", "--refit")
     return folder, out
 
 
@@ -505,6 +516,7 @@ def test_a_refit_that_is_there_is_refused_before_anything_is_trained(configs, tm
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_pictures")
 def test_a_refit_without_a_member_that_diverged(refitted, configs, tmp_path):
     """It goes on with a refit of the other members, and would refuse one with any other members."""
     both = Path(shutil.copytree(refitted[0], tmp_path / "both"))
@@ -537,14 +549,17 @@ def test_rows_that_are_trained_on_choose_nothing():
 
 
 @pytest.mark.slow
-def test_parts_are_concluded_as_one(walked, configs, commands, tmp_path):
+@pytest.mark.usefixtures("no_pictures")
+def test_parts_are_concluded_as_one(walked, configs, capsys, tmp_path):
     for part in ("2/2", "1/2"):
         out, err = run_here(walkforward_main, *configs, *WALK, "--runs", tmp_path, "--part", part, "--quiet")
         assert (out, err) == ("", "")
     _, err = run_here(sweep_main, "--conclude", tmp_path / "walk", code=2)
     assert "found a walk-forward, expected a sweep. Use tftjax walkforward --conclude" in err
-    _, err = commands.run("walkforward", *configs, *WALK, "--part", "1/2", "--refit", code=2)
-    assert "--refit needs all folds: leave it out of --part, and give it to --conclude" in err
+    with pytest.raises(SystemExit, match="2"):
+        walkforward_main([str(word) for word in (*configs, *WALK, "--part", "1/2", "--refit")])
+    error = " ".join(capsys.readouterr().err.split())
+    assert "--refit needs all folds: leave it out of --part, and give it to --conclude" in error
     _, err = run_here(walkforward_main, "--conclude", tmp_path / "walk")
     assert err == ""
     for name in ("pooled.csv", "gains.csv", "folds.csv", "summary.md"):

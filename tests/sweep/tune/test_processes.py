@@ -6,10 +6,11 @@ import time
 
 import pandas as pd
 import pytest
-from tiny import make_rows, write_config
+from tiny import few_baselines, make_rows, run_here, write_config
 
 from tftjax.config.loading import load
 from tftjax.storage.directories import SearchDirectory
+from tftjax.train.__main__ import main as train_main
 
 TRIALS = 8
 SPACE = {"train.learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}
@@ -50,5 +51,6 @@ def test_a_second_process_joins_the_first_is_killed_and_a_third_goes_on(commands
     assert f"tftjax train {directory.best}" in " ".join(out.split())
     best = load(directory.best)
     assert best.train.learning_rate == table["train.learning_rate"][table["pinball"].idxmin()]
-    commands.run("train", directory.best, "--runs", tmp_path, "--set", "train.max_epochs=1")
+    with few_baselines():
+        run_here(train_main, directory.best, "--runs", tmp_path, "--set", "train.max_epochs=1")
     assert (tmp_path / "found-best" / "evaluation" / "metrics.json").exists()
