@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
-from model.test_tft import B, build, parameters
+from model.test_tft import B, applied, build, parameters
 
 from tftjax.config.loading import from_dict
 from tftjax.data.encoding import categorical_columns, fit_encoding
@@ -127,7 +127,7 @@ def test_init_names_them(tmp_path):
 @functools.cache
 def two_models():
     """A model of an observed category of two values, and one in which it is a number, 0 or 1."""
-    model, inputs = build()
+    model, inputs = build(static=(), lstm_layers=1)
     codes = jnp.asarray(np.random.default_rng(2).integers(0, 2, (1, *inputs.observed.shape[1:])), jnp.int32)
     of_category = inputs._replace(observed=inputs.observed[:2], observed_categorical=codes)
     sizes = model.known_cardinalities, model.static_cardinalities
@@ -149,7 +149,7 @@ def test_a_category_of_two_values_is_a_number_of_two(masked):
     outputs = []
     for model, tree, inputs in two_models():
         inputs = inputs._replace(present=jnp.asarray(present) if masked else None)
-        outputs.append(jax.jit(lambda p, i, m=model: m.apply({"params": p}, i))(tree, inputs))
+        outputs.append(applied(model, tree, inputs))
     for one, two in zip(*map(jax.tree.leaves, outputs), strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-5)
     assert (outputs[0].encoder_selection[0, 1, 2] == 0) == masked
@@ -157,7 +157,9 @@ def test_a_category_of_two_values_is_a_number_of_two(masked):
 
 def test_a_category_that_is_there_is_seen_in_its_window_alone():
     model, tree, inputs = two_models()[0]
-    call = jax.jit(lambda i: model.apply({"params": tree}, i).quantiles)
     changed = inputs.observed_categorical.at[0, 3, 1].set(1 - inputs.observed_categorical[0, 3, 1])
-    moved = np.abs(call(inputs._replace(observed_categorical=changed)) - call(inputs)).max(axis=(1, 2)) > 0
+    one, two = (
+        applied(model, tree, i).quantiles for i in (inputs, inputs._replace(observed_categorical=changed))
+    )
+    moved = np.abs(two - one).max(axis=(1, 2)) > 0
     assert moved.tolist() == [window == 1 for window in range(B)]

@@ -109,7 +109,8 @@ def test_the_data_s_own_spread_takes_the_place_of_one_that_is_far_off():
 
 
 @pytest.mark.slow
-def test_monthly_returns_train_without_a_target_std(tmp_path, capsys, in_process):
+@pytest.mark.usefixtures("in_process", "quick_evaluation")
+def test_monthly_returns_train_without_a_target_std(tmp_path, capsys):
     table = panel_of(np.random.default_rng(1).normal(0, 0.07, 120))
     table.to_csv(tmp_path / "own.csv")
     raw = config().model_dump(mode="json", exclude={"name"})

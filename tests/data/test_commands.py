@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tiny import contents
+from tiny import begin_run, contents
 
 from tftjax import predict
 from tftjax.config.data import DataConfig
@@ -397,20 +397,18 @@ def test_a_fixed_lag_has_no_hindsight():
         from_dict({"data": {"alignment": "fixed", "vintage": "latest"}}, "test")
 
 
-@pytest.mark.slow
-def test_prediction_aligns_other_data_as_the_run_s(tmp_path, capsys):
+def test_prediction_aligns_other_data_as_the_run_s(tmp_path):
     """A run on a built panel: its config does not tell the panel's alignment, what lies in the run does."""
     arguments = ["--source", "embedded", "--feature-set", "core_embedded", "--alignment", "fixed"]
     assert main(["build", *arguments, "--lag", "AAA=90", "--out", str(tmp_path / "fixed")]) == 0
     content = {
         "data": {"dataset": str(tmp_path / "fixed"), "start": "2016-01-01"},
         "model": {"hidden_size": 4, "encoder_length": 5},
-        "train": {"max_epochs": 1},
     }
-    (tmp_path / "own.json").write_text(json.dumps(content))
-    command = [str(tmp_path / "own.json"), "--runs", str(tmp_path), "--name", "run", "--quiet"]
-    assert train_main(command) == 0, capsys.readouterr().err
-    run = runs.open_run(tmp_path / "run")
+    config = from_dict(content, "test")
+    begin_run(tmp_path / "run", config, load_panel(config.data))
+    kept = prepare(read_panel(tmp_path / "run"), config)
+    run = runs.Run(tmp_path / "run", config, kept, {}, 1)  # untrained
     assert run.data.panel.staleness.columns.tolist() == ["AAA_Yield", "Credit_Spread", "Core_Inflation_YoY"]
     assert predict.load_rows(run, "embedded", None).fingerprint == run.data.panel.fingerprint
     build(tmp_path)

@@ -73,7 +73,7 @@ def test_the_vectors_of_values_and_of_missing_ones():
 
 
 def test_what_stands_in_place_of_a_missing_value_has_no_effect():
-    model, inputs = build()
+    model, inputs = build(static=(), lstm_layers=1)
     present = np.ones(inputs.known_real.shape, bool)
     present[1, 6, 0] = present[0, 2, 1] = False
     inputs = inputs._replace(known_present=jnp.asarray(present))

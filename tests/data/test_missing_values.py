@@ -27,7 +27,7 @@ MISSING = (1, 2, 1)  # variable, step, window
 @functools.cache
 def masked():
     """A model, its parameters, and a batch in which one observed value is missing."""
-    model, inputs = build()
+    model, inputs = build(static=(), lstm_layers=1)
     present = np.ones(inputs.observed.shape, bool)
     present[MISSING] = False
     return (
@@ -174,6 +174,7 @@ def test_the_volatility_of_the_target_may_not_be_missing(path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick_evaluation")
 def test_a_run_with_missing_values(path, tmp_path):
     metrics = train.train(settings(path, missing="mask"), tmp_path / "run", quiet=True)
     assert np.isfinite(metrics["test"]["pinball"])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from functools import partial
 
 import jax
@@ -35,6 +36,8 @@ from tftjax.report.__main__ import main as report_main
 from tftjax.storage import runs
 from tftjax.train import run as train
 
+pytestmark = pytest.mark.usefixtures("quick_evaluation")
+
 COLUMNS = {"date": "day", "id": "index", "target": "ret", "observed": ["x"], "known_categorical": ["month"]}
 LENGTHS = {"A": 47, "B": 61, "C": 5}  # C is too short for a window
 
@@ -48,11 +51,15 @@ def rows_of(name, length, last="2004-03-31"):
     return frame
 
 
-@pytest.fixture
-def table():
+def make_table():
     """Three series, their rows sorted by date, as most vendors sort them."""
     frame = pd.concat([rows_of(name, length) for name, length in LENGTHS.items()])
     return frame.sort_values(["day", "index"], ignore_index=True)
+
+
+@pytest.fixture
+def table():
+    return make_table()
 
 
 def settings(path, **data):
@@ -66,6 +73,15 @@ def settings(path, **data):
 def path(table, tmp_path):
     table.to_csv(tmp_path / "table.csv", index=False)
     return tmp_path / "table.csv"
+
+
+@pytest.fixture(scope="module")
+def several(quick_evaluation, tmp_path_factory):
+    """The directory of a run on the table."""
+    folder = tmp_path_factory.mktemp("several")
+    make_table().to_csv(folder / "table.csv", index=False)
+    train.train(settings(folder / "table.csv"), folder / "several", quiet=True)
+    return folder / "several"
 
 
 def test_rows_are_put_series_after_series(path, table):
@@ -327,10 +343,12 @@ def test_a_panel_of_several_series_is_read_as_it_was_written(path, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("frequency", ["daily", "weekly"])
 def test_a_run_of_several_series(path, tmp_path, frequency, capsys, caplog):
-    lengths = {} if frequency == "daily" else {"encoder_length": 2, "prediction_length": 1}
     config = settings(path, frequency=frequency)
-    config = config.model_copy(update={"model": config.model.model_copy(update=lengths)})
-    config = config.model_copy(update={"train": config.train.model_copy(update={"batch_size": 4})})
+    if frequency == "weekly":
+        lengths = {"encoder_length": 2, "prediction_length": 1}
+        sections = {"model": config.model.model_copy(update=lengths)}
+        sections["train"] = config.train.model_copy(update={"batch_size": 4})
+        config = config.model_copy(update=sections)
     directory = tmp_path / "several"
     metrics = train.train(config, directory)
     short = {"daily": "1 of 3 series, which have no train", "weekly": "1 series without a row to use"}
@@ -365,9 +383,8 @@ def test_a_run_of_several_series(path, tmp_path, frequency, capsys, caplog):
 
 
 @pytest.mark.slow
-def test_prediction_is_the_evaluation_s_forecast(path, tmp_path):
-    directory = tmp_path / "several"
-    train.train(settings(path), directory, quiet=True)
+def test_prediction_is_the_evaluation_s_forecast(several, tmp_path):
+    directory = shutil.copytree(several, tmp_path / "several")
     run = runs.open_run(directory)
     evaluated = pd.read_csv(directory / "evaluation" / "predictions.csv", dtype={"series": str})
     first = evaluated[(evaluated["split"] == "test") & (evaluated["series"] == "B")].iloc[0]
@@ -407,10 +424,8 @@ def _numbered(tasks):
 
 
 @pytest.mark.slow
-def test_baselines_of_a_series_are_those_of_the_series_alone(path, tmp_path, monkeypatch, caplog):
-    directory = tmp_path / "several"
-    train.train(settings(path), directory, quiet=True)
-    run = runs.open_run(directory)
+def test_baselines_of_a_series_are_those_of_the_series_alone(several, monkeypatch, caplog):
+    run = runs.open_run(several)
     returns = run.data.panel.frame["ret"].to_numpy()
     rows = target_rows(run, "test")
     second = run.data.blocks[1]

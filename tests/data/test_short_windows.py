@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from model.test_forecast import VARIANTS, outputs, small
-from model.test_tft import build, config, parameters
+from model.test_tft import applied, build, config, parameters
 
 from tftjax.config.loading import from_dict
 from tftjax.config.model import ModelConfig
@@ -85,20 +85,27 @@ def short(variant):
     return model, tree, series._replace(position=position)
 
 
+@functools.cache
+def window_by_window(variant):
+    """The inputs of the windows, their returns and outputs, rows not shared."""
+    model, tree, series = short(variant)
+    inputs, _ = gather(series, STARTS, E, P)
+    return inputs, *jax.jit(lambda i: forecast.forecast_batch(model, tree, i))(inputs)
+
+
 @pytest.mark.parametrize("variant", ["static, router", "missing, two layers"])
 def test_a_short_window_is_a_whole_one_of_a_shorter_encoder(variant):
     """Independent of any mask: the same parameters, with as many encoder steps as there are rows."""
     model, tree, series = short(variant)
-    inputs, _ = gather(series, STARTS, E, P)
+    inputs, _, found = window_by_window(variant)
     assert np.asarray(inputs.seen).sum(axis=0).tolist() == ROWS
-    found = jax.jit(lambda i: model.apply({"params": tree}, i))(inputs)
     for rows in (1, 2):
         lacking = model.config.model_copy(update={"encoder_length": rows})
         sizes = model.known_cardinalities, model.static_cardinalities
         shorter = TemporalFusionTransformer(lacking, *sizes)
         which = np.flatnonzero(np.array(ROWS) == rows)
         whole, _ = gather(series._replace(position=None), STARTS[which] + E - rows, rows, P)
-        expected = shorter.apply({"params": tree}, whole)
+        expected = applied(shorter, tree, whole)
         np.testing.assert_allclose(found.quantiles[which], expected.quantiles, rtol=1e-4, atol=1e-5)
         attention = found.attention[which]
         assert not attention[..., : E - rows].any()
@@ -130,8 +137,7 @@ def test_what_stands_in_a_masked_step_has_no_effect():
 def test_rows_that_short_windows_share_change_no_output(variant):
     model, tree, series = short(variant)
     found = jax.jit(functools.partial(forecast.map_windows, model, of=outputs))(tree, series, STARTS)
-    inputs, _ = gather(series, STARTS, E, P)
-    expected = jax.jit(lambda i: forecast.forecast_batch(model, tree, i))(inputs)[0]
+    inputs, expected, _ = window_by_window(variant)
     np.testing.assert_allclose(found[0], expected, rtol=1e-4, atol=1e-5)
     alone, places = windows_alone(series, STARTS, E, P)
     laid_out, _ = gather(alone, places, E, P)

@@ -22,12 +22,27 @@ from tftjax.evaluate.formatting import p_text
 from tftjax.evaluate.metrics import pinball
 from tftjax.evaluate.scoring import score_baselines, split_windows, target_rows
 from tftjax.evaluate.verdict import among_the_best, combination_line, headline, summary, verdict
+from tftjax.plots import theme
 from tftjax.storage import runs
 
 RAW = Path(__file__).resolve().parents[3] / "shared" / "data" / "core_proposal_raw"
 LAST_DAY = datetime.date(2025, 12, 31)
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("in_process")]
+
+
+KNOWN: dict = {}
+
+
+@pytest.fixture
+def quickly(monkeypatch):
+    """Baselines are scored once, and no PNG is drawn: for the tests that look at neither."""
+
+    def score_once(run, windows, _=None):
+        return score_baselines(run, windows, KNOWN)
+
+    monkeypatch.setattr(evaluation, "score_baselines", score_once)
+    monkeypatch.setattr(theme, "save", lambda path, drawing: path.write_bytes(b"\x89PNG"))
 
 
 @pytest.fixture
@@ -69,6 +84,7 @@ def test_repeating_gives_the_same_bytes_and_changes_nothing_else(copy):
             assert before[name] == second[name], name
 
 
+@pytest.mark.usefixtures("quickly")
 def test_a_year_has_as_many_rows_as_the_panel_s_frequency(copy):
     daily, weekly = [], []
     for found, frequency in ((daily, "daily"), (weekly, "weekly")):
@@ -129,6 +145,7 @@ def test_summary_names_every_split_and_baseline(trained):
     assert rows("rolling")[1][-2:] == ["no", "test"]
 
 
+@pytest.mark.usefixtures("quickly")
 def test_a_damaged_checkpoint_falls_back_and_is_said(copy, capsys):
     newest = max((copy / "checkpoints").iterdir(), key=lambda path: int(path.name))
     shutil.rmtree(newest / "arrays")
@@ -178,6 +195,7 @@ def test_tables_for_the_report(trained):
     assert notes == {"left_out": {}, "volatility_column": "Realized_Vol_21d", "foreign": {}}
 
 
+@pytest.mark.usefixtures("quickly")
 def test_quality_settings_are_read_from_the_run(copy):
     path = copy / "config.json"
     config = json.loads(path.read_text())
@@ -197,6 +215,7 @@ def test_a_baseline_that_fails_is_left_out_and_said(copy, capsys, monkeypatch):
     def fails(task):
         raise Unavailable("the fit did not converge")
 
+    monkeypatch.setattr(theme, "save", lambda path, drawing: path.write_bytes(b"\x89PNG"))
     monkeypatch.setitem(BASELINES, "garch", fails)
     for module in ("data.volatility", "evaluate.baselines"):
         monkeypatch.setattr(f"tftjax.{module}.VOLATILITY_COLUMNS", ("VIX",))

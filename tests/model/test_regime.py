@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from model.test_layers import CLOSE, noise, normal, random_params
-from model.test_tft import B, build
+from model.test_tft import B, applied, build
 from model.test_tft import parameters as random_parameters
 
 from tftjax.config.hyperparameters import hyperparameters
@@ -71,13 +71,17 @@ def test_gates_weigh_heads(compiled):
     def attend(params, gates):
         return module.apply({"params": params}, query, memory, None, None, gates)
 
-    attended, weights = (jax.jit(attend) if compiled else attend)(params, gates)
+    run = jax.jit(attend) if compiled else attend
+    attended, weights = run(params, gates)
     mixed = np.einsum("hb,hptb->ptb", gates, weights) / h
     value = np.einsum("dk,dtb->ktb", params["value_kernel"], memory)
     expected = np.einsum("ptb,ktb,kd->dpb", mixed, value, params["output_kernel"])
     np.testing.assert_allclose(attended, expected, **CLOSE)
-    np.testing.assert_allclose(attend(params, -gates)[0], -expected, **CLOSE)
+    np.testing.assert_allclose(run(params, -gates)[0], -expected, **CLOSE)
     np.testing.assert_allclose(weights.sum(axis=2), 1, atol=1e-6)
+    if not compiled:  # where XLA may round two programs differently: neutral gates change no bit
+        for found, plain in zip(run(params, jnp.ones((h, b))), run(params, None), strict=True):
+            np.testing.assert_array_equal(found, plain)
 
 
 def gated(settings, **changes):
@@ -98,7 +102,7 @@ CASES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("case", "num_heads"), list(zip(CASES, (2, 3, 2, 3), strict=True)))
-def test_a_model_starts_as_exactly_the_model_without_gates(case, num_heads):
+def test_a_model_starts_as_the_model_without_gates(case, num_heads):
     model, plain, inputs = gated(CASES[case], num_heads=num_heads)
     tree = parameters(model, inputs)
     tree["attention_gates"] = {"gate": jnp.zeros((3, num_heads))}  # as they start
@@ -106,21 +110,18 @@ def test_a_model_starts_as_exactly_the_model_without_gates(case, num_heads):
     some = noise(0.3, 5, np.arange(B))
     rates = RATES._replace(regime_low=15.0, regime_high=25.0)
 
-    # One operation after the other: compiled as a whole, XLA may fuse multiplications and additions of the
-    # two models differently, which rounds once instead of twice.
-    def run(tree, inputs):
-        return model.apply({"params": tree}, inputs, some, rates)
-
-    baseline, output = plain.apply({"params": shared}, inputs, some), run(tree, inputs)
+    baseline, output = applied(plain, shared, inputs, some), applied(model, tree, inputs, some, rates)
     for name in ("quantiles", "attention", "encoder_selection", "decoder_selection"):
-        np.testing.assert_array_equal(getattr(output, name), getattr(baseline, name), name)
+        found, expected = getattr(output, name), getattr(baseline, name)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6, err_msg=name)
     np.testing.assert_allclose(output.regime.sum(axis=1), 1, atol=1e-6)
     assert output.regime.shape == (B, 3)
     if "thresholds" in case:
         np.testing.assert_array_equal(output.regime, [[1, 0, 0], [0, 0, 1]])
     # One window's gate is another's business only in the same regime.
     tree["attention_gates"] = {"gate": jnp.zeros((3, num_heads)).at[0].set(1.0).at[0, 0].set(-2.0)}
-    moved = np.abs(run(tree, inputs).quantiles - baseline.quantiles).max(axis=(1, 2))
+    moved = applied(model, tree, inputs, some, rates).quantiles - output.quantiles
+    moved = np.abs(moved).max(axis=(1, 2))
     assert moved[0] > 1e-4
     assert (moved[1] > 0) == ("router" in case)
 
@@ -139,18 +140,6 @@ def test_the_router_learns_once_a_gate_has_moved():
     assert not np.any(start[0]["logits"]["kernel"])
     assert np.abs(start[1]).min() > 0
     assert np.abs(moved[0]["logits"]["kernel"]).min() > 0
-
-
-def test_a_compiled_model_starts_as_the_one_without_gates_too():
-    model, plain, inputs = gated(ROUTER | {"renormalise": True})
-    tree = parameters(model, inputs)
-    tree["attention_gates"] = {"gate": jnp.zeros((3, 2))}
-    shared = {n: value for n, value in tree.items() if n not in ("attention_gates", "attention_router")}
-    baseline, output = (
-        jax.jit(lambda p, i, m=m: m.apply({"params": p}, i).quantiles)(p, inputs)
-        for m, p in ((plain, shared), (model, tree))
-    )
-    np.testing.assert_allclose(output, baseline, rtol=1e-5, atol=1e-6)
 
 
 def test_the_router_does_without_static_inputs():

@@ -62,12 +62,18 @@ def parameters(model, inputs):
     return to_tree(vector + 0.1 * np.random.default_rng(4).normal(size=vector.shape), layout)
 
 
+@partial(jax.jit, static_argnums=0)
+def applied(model, params, *arguments):
+    """The outputs of a model, compiled once for a model and the shapes of its arguments."""
+    return model.apply({"params": params}, *arguments)
+
+
 @cache
 def ran(known, static):
     """A batch, the parameters and what the compiled model made of them."""
     model, inputs = build(known, static)
     params = jax.tree.map(jnp.float32, parameters(model, inputs))
-    return inputs, params, jax.jit(lambda p, i: model.apply({"params": p}, i))(params, inputs)
+    return inputs, params, applied(model, params, inputs)
 
 
 @pytest.mark.parametrize("known", KINDS, ids="+".join)
@@ -166,9 +172,17 @@ def test_weights_sum_to_one():
     np.testing.assert_allclose(output.static_selection.sum(axis=-1), 1, atol=1e-6)
 
 
-@pytest.mark.parametrize("mask", sorted(MASKS))
-def test_causality_by_gradient(mask):
-    model, inputs = build(static=("real",), attention_mask=mask, lstm_layers=1)
+def test_every_mask_is_checked_for_causality():
+    assert {mask for mask, _, _ in CAUSAL} == set(MASKS)
+
+
+# The wiring of all inputs under the usual mask; the others make another attention alone.
+CAUSAL = [("causal", BOTH, ("real",)), ("strict", ("real",), ()), ("none", ("real",), ())]
+
+
+@pytest.mark.parametrize(("mask", "known", "static"), CAUSAL)
+def test_causality_by_gradient(mask, known, static):
+    model, inputs = build(known, static, attention_mask=mask, lstm_layers=1)
     params = parameters(model, inputs)
 
     def forecast(known_real, observed, params):
@@ -197,24 +211,23 @@ def test_windows_are_treated_alike():
     inputs, params, output = ran(BOTH, BOTH)
     model, _ = build()
     swapped = jax.tree.map(lambda leaf: leaf[..., ::-1], inputs)
-    again = jax.jit(lambda p, i: model.apply({"params": p}, i))(params, swapped)
+    again = applied(model, params, swapped)
     assert not np.allclose(output.quantiles[0], output.quantiles[1])
     for before, after in zip(jax.tree.leaves(output), jax.tree.leaves(again), strict=True):
         np.testing.assert_allclose(after, before[::-1], rtol=1e-5, atol=1e-6)
 
 
 def test_noise_is_all_that_is_random():
-    model, inputs = build(lstm_layers=1)
-    params = parameters(model, inputs)
-    compiled = jax.jit(lambda params, noise: model.apply({"params": params}, inputs, noise).quantiles)
+    inputs, params, output = ran(BOTH, BOTH)
+    model, _ = build()
 
     def forecast(rate, seed):
-        return compiled(params, noise(rate, seed, [0, 1]))
+        return applied(model, params, inputs, noise(rate, seed, [0, 1])).quantiles
 
     runs = {(rate, seed): forecast(rate, seed) for rate in (0.0, 0.3) for seed in (1, 2)}
-    without = compiled(params, None)
+    without = output.quantiles
     np.testing.assert_array_equal(forecast(0.3, 1), runs[0.3, 1])
-    np.testing.assert_array_equal(compiled(params, None), without)
+    np.testing.assert_array_equal(applied(model, params, inputs).quantiles, without)
     assert not np.allclose(runs[0.3, 1], runs[0.3, 2])
     for seed in (1, 2):
         np.testing.assert_allclose(runs[0.0, seed], without, rtol=1e-5, atol=1e-6)
@@ -236,19 +249,18 @@ def test_number_of_parameters_of_the_core(size, heads, levels):
 
 def test_products_of_bfloat16_are_near_those_of_float32():
     """Forecast, weights and gradient; the sums that are of float32 hold to its last digits."""
-    inputs, params, exact = ran(BOTH, BOTH)
-    model = build(BOTH, BOTH, dtype="bfloat16")[0]
-    of_float32 = build(BOTH, BOTH)[0]
+    of_float32, inputs = build(("real",), ("real",), lstm_layers=1)  # every module that multiplies
+    model = build(("real",), ("real",), lstm_layers=1, dtype="bfloat16")[0]
+    params = jax.tree.map(jnp.float32, parameters(of_float32, inputs))
 
     def forecast(model, p):
         output = model.apply({"params": p}, inputs)
         return jnp.square(output.quantiles).sum(), output
 
     def both(p):
-        gradients = [jax.value_and_grad(partial(forecast, m), has_aux=True)(p) for m in (model, of_float32)]
-        return gradients[0][0][1], gradients[0][1], gradients[1][1]
+        return [jax.value_and_grad(partial(forecast, m), has_aux=True)(p) for m in (model, of_float32)]
 
-    output, gradient, exact_gradient = jax.jit(both)(params)
+    ((_, output), gradient), ((_, exact), exact_gradient) = jax.jit(both)(params)
     leaves = jax.tree.leaves((output, gradient))
     assert {str(leaf.dtype) for leaf in leaves} == {"float32"}
     assert all(np.isfinite(leaf).all() for leaf in leaves)

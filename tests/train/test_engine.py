@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 from train.test_data import prepare
-from train.test_step import CONFIG, assert_same, rates
+from train.test_step import CONFIG, assert_same, rates, with_text
 
 from tftjax.runtime import device_mesh
 from tftjax.train.engine import arrange, compile_members, stack, stack_data, unstack
@@ -45,8 +45,9 @@ def swept():
         live = np.array([slot is not None for slot in slots])
         states, *others = jax.tree.map(lambda leaf: leaf[lay], whole)
         history = [[] for _ in members]
+        program = two_slots if (num_slots, vectorised) == (2, False) else compiled[vectorised]
         for _ in range(epochs):
-            states, metrics = jax.device_get(compiled[vectorised](states, *others, live, stacked))
+            states, metrics = program(states, *others, live, stacked)
             for place, slot in enumerate(slots):
                 if slot is not None:
                     history[slot].append(unstack((states, metrics), place))
@@ -57,13 +58,13 @@ def swept():
         data = train_data(datasets[number])
         epoch, history = compile_epoch(program._replace(val_counts=(int(data.num_val),)), emitters=False), []
         for _ in range(EPOCHS):
-            state, metrics = jax.device_get(epoch(state, hyperparameters, data))
+            state, metrics = epoch(state, hyperparameters, data)
             history.append((state, metrics))
         return history
 
     singles = [single(member) for member in MEMBERS[:2]]
-    text = compiled[False].lower(*abstract(settings(MEMBERS[0])), np.ones(2, bool), stacked)
-    return SimpleNamespace(run=run, singles=singles, start=settings, text=text.compile().as_text())
+    two_slots, text = with_text(compiled[False], *abstract(settings(MEMBERS[0])), np.ones(2, bool), stacked)
+    return SimpleNamespace(run=run, singles=singles, start=settings, text=text)
 
 
 def abstract(tree):

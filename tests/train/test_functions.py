@@ -9,15 +9,16 @@ import sys
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import make_rows, write_config
+from tiny import begin_run, make_rows, write_config
 
 from tftjax.config.functions import Functions, check_at_hand, record, source_hash
 from tftjax.config.loading import from_dict, load
 from tftjax.data.loading import load_panel
+from tftjax.data.prepared import prepare
 from tftjax.errors import UserError
 from tftjax.evaluate.evaluation import evaluate
 from tftjax.storage.runs import identity, open_run
-from tftjax.train.run import refit, train
+from tftjax.train.run import fit, refit, train
 
 pytestmark = pytest.mark.usefixtures("quick_evaluation")
 
@@ -87,7 +88,9 @@ def test_an_own_penalty_with_weight_0_changes_no_bit_and_one_with_weight_does(tm
         changes = {} if weight is None else {"loss": {"own_weights": {"width": weight}}}
         functions = Functions() if weight is None else own
         config = config_with(tmp_path, functions, train={"max_epochs": 1}, **changes)
-        train(config, tmp_path / name, quiet=True, functions=functions)
+        data = prepare(load_panel(config.data), config)
+        begin_run(tmp_path / name, config, data.panel)
+        fit(config, data, tmp_path / name, quiet=True, functions=functions)  # without the evaluation
         kernel = open_run(tmp_path / name).parameters["output"]["kernel"]
         losses[name] = np.asarray(kernel)
     np.testing.assert_array_equal(losses["without"], losses["zero"])

@@ -82,15 +82,15 @@ def functions_called(trace):
     """The code of this package's functions that run meanwhile."""
     package, called = str(Path(tftjax.__file__).parent), set()
 
-    def note(frame, event, _):
-        if event == "call" and frame.f_code.co_filename.startswith(package):
+    def note(frame, event, _):  # of calls alone, as it returns nothing that would follow their lines
+        if frame.f_code.co_filename.startswith(package):
             called.add(frame.f_code)
 
-    sys.setprofile(note)
+    sys.settrace(note)
     try:
         trace()
     finally:
-        sys.setprofile(None)
+        sys.settrace(None)
     return called
 
 

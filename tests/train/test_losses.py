@@ -27,8 +27,11 @@ def hyper(**changes):
     return Hyperparameters(**{**zeros, "target_mean": 0.0003, "target_std": 0.01, **changes})
 
 
-def total(forecast, target, hp, scale="return", quantiles=QUANTILES, jit=False):
-    function = jax.jit(losses.total_loss, static_argnums=(2, 4)) if jit else losses.total_loss
+COMPILED = jax.jit(losses.total_loss, static_argnums=(2, 4))
+
+
+def total(forecast, target, hp, scale="return", quantiles=QUANTILES, jit=True):
+    function = COMPILED if jit else losses.total_loss
     return function(jnp.asarray(forecast), jnp.asarray(target), quantiles, hp, scale)
 
 
@@ -107,12 +110,13 @@ def test_safe_std_of_equal_values_is_zero_with_zero_gradient(value, shape):
 def test_safe_std_gradient_by_hand():
     # d sigma / d x_i = (x_i - mean) / (N sigma); here mean 3, sigma sqrt(3.5).
     x = np.array([1.0, 2.0, 3.0, 6.0], np.float32)
-    gradient = jax.grad(losses.safe_std)(jnp.asarray(x))
+    gradient = jax.jit(jax.grad(losses.safe_std))(jnp.asarray(x))
     np.testing.assert_allclose(gradient, (x - 3) / (4 * np.sqrt(3.5)), rtol=1e-5, atol=1e-7)
 
 
 def test_safe_std_gradient_near_collapse_is_a_unit_direction():
-    gradient = jax.grad(losses.safe_std)(jnp.asarray([0.1, np.nextafter(np.float32(0.1), np.float32(1))]))
+    near = jnp.asarray([0.1, np.nextafter(np.float32(0.1), np.float32(1))])
+    gradient = jax.jit(jax.grad(losses.safe_std))(near)
     np.testing.assert_allclose(gradient, [-0.5, 0.5], rtol=1e-5)
 
 
@@ -215,7 +219,7 @@ def test_gradient_against_finite_differences(scale):
         above, below = (reference(forecast + s, target, hp, scale) for s in (step, -step))
         numeric[index] = (above - below) / 2e-7
     f32 = jnp.asarray(forecast, jnp.float32)
-    gradient = jax.grad(lambda f: total(f, target.astype(np.float32), hp, scale)[0])(f32)
+    gradient = jax.jit(jax.grad(lambda f: total(f, target.astype(np.float32), hp, scale)[0]))(f32)
     np.testing.assert_allclose(gradient, numeric, rtol=1e-3, atol=1e-5)
 
 
@@ -232,7 +236,7 @@ def test_gradient_is_finite_under_collapse(scale, batch):
 def test_gradient_by_hyperparameter_and_vmap_over_members():
     hp = hyper(mean_weight=jnp.asarray([0.0, 3.0]), std_weight=jnp.asarray([5.0, 0.0]))
     hp = hp._replace(**{k: jnp.full(2, v) for k, v in hp._asdict().items() if not hasattr(v, "shape")})
-    both, _ = jax.vmap(lambda h: total(FORECAST, TARGET, h))(hp)
+    both, _ = jax.jit(jax.vmap(lambda h: total(FORECAST, TARGET, h)))(hp)
     for member in range(2):
         alone, _ = total(FORECAST, TARGET, jax.tree.map(lambda x, m=member: x[m], hp))
         np.testing.assert_allclose(both[member], alone, rtol=1e-6)
@@ -247,7 +251,7 @@ def test_the_median_is_found_by_its_level():
 def test_a_penalty_is_one_function_and_one_line(monkeypatch):
     monkeypatch.setitem(losses.PENALTIES, "dropout_rate", lambda forecast, quantiles, hp: forecast[1, 0, 1])
     monkeypatch.setattr(Hyperparameters, "dropout_rate_weight", 2.0, raising=False)
-    loss, terms = total(FORECAST, TARGET, hyper())
+    loss, terms = total(FORECAST, TARGET, hyper(), jit=False)  # what was compiled before has no such penalty
     np.testing.assert_allclose(terms["dropout_rate_penalty"], 0.06, rtol=1e-6)
     np.testing.assert_allclose(loss, QL + 0.06, rtol=1e-6)
 

@@ -60,7 +60,7 @@ def test_moments_of_a_skewed_forecast_by_sampling():
 def test_marginal_by_hand(scale, marginal):
     forecast = np.float32([[0.01 + 0.02 * Z], [0.03 + 0.04 * Z]])
     hp = hyper(marginal_weight=3.0, target_mean=0.01, target_std=0.02)
-    _, terms = total(forecast, TARGET, hp, scale, LEVELS, jit=True)
+    _, terms = total(forecast, TARGET, hp, scale, LEVELS)
     np.testing.assert_allclose(terms["marginal_penalty"], marginal, rtol=1e-4)
 
 
@@ -70,12 +70,12 @@ def test_a_calibrated_forecast_pays_no_marginal_and_much_std_penalty():
     centers = np.array([0.0003 + 0.006 * known((i + 0.5) / 997) for i in range(997)])
     forecast = np.float32(centers[:, None, None] + 0.008 * Z)
     hp = hyper(marginal_weight=1.0, std_weight=1.0)
-    _, terms = total(forecast, centers[:, None].astype(np.float32), hp, quantiles=LEVELS, jit=True)
+    _, terms = total(forecast, centers[:, None].astype(np.float32), hp, quantiles=LEVELS)
     assert terms["marginal_penalty"] < 1e-8
     np.testing.assert_allclose(terms["std_penalty"], 0.004**2, rtol=0.02)
     # So does an unconditional forecast: the penalty does not work against collapse of the median.
     flat = np.broadcast_to(np.float32(0.0003 + 0.01 * Z), (997, 1, 7))
-    _, terms = total(flat, centers[:, None].astype(np.float32), hp, quantiles=LEVELS, jit=True)
+    _, terms = total(flat, centers[:, None].astype(np.float32), hp, quantiles=LEVELS)
     assert terms["marginal_penalty"] < 1e-8
 
 
@@ -87,7 +87,7 @@ def test_directional_by_hand(scale, sign):
     medians = sign * 2e-4 * np.array([3, 1, -2, 5])
     forecast = np.float32(np.stack([medians - 0.01, medians, medians + 0.01], axis=1)[:, None])
     hp = hyper(directional_weight=7.0, directional_threshold=0.6, target_std=0.02)
-    _, terms = total(forecast, np.zeros((4, 1), np.float32), hp, scale, jit=True)
+    _, terms = total(forecast, np.zeros((4, 1), np.float32), hp, scale)
     np.testing.assert_allclose(terms["directional_penalty"], 7 * 0.02 * 0.0990357**2, rtol=1e-4)
     _, terms = total(
         forecast, np.zeros((4, 1), np.float32), hp._replace(directional_threshold=0.7), scale, jit=True
@@ -108,9 +108,9 @@ def test_directional_pushes_the_least_certain_medians_over():
 def test_crossing_by_hand(scale):
     # Steps: 0.02, -0.03; -0.01, 0.005: two of four cross, by 0.03 and 0.01.
     forecast = np.float32([[[0.0, 0.02, -0.01]], [[0.01, 0.0, 0.005]]])
-    _, terms = total(forecast, TARGET, hyper(crossing_weight=5.0), scale, jit=True)
+    _, terms = total(forecast, TARGET, hyper(crossing_weight=5.0), scale)
     np.testing.assert_allclose(terms["crossing_penalty"], 5 * 0.04 / 4, rtol=1e-5)
-    _, terms = total(FORECAST, TARGET, hyper(crossing_weight=5.0), scale, jit=True)
+    _, terms = total(FORECAST, TARGET, hyper(crossing_weight=5.0), scale)
     assert terms["crossing_penalty"] == 0
     _, terms = total(
         forecast[:, :, :1], TARGET, hyper(crossing_weight=5.0), scale, quantiles=(0.5,), jit=True
@@ -126,7 +126,9 @@ def test_at_weight_zero_they_change_no_bit(monkeypatch):
 
     def run():
         # Not jitted: which products and sums of a larger program are rounded as one is the compiler's choice.
-        return jax.device_get(jax.value_and_grad(lambda f: total(f, target, hp, "standardized")[0])(forecast))
+        return jax.device_get(
+            jax.value_and_grad(lambda f: total(f, target, hp, "standardized", jit=False)[0])(forecast)
+        )
 
     with_them = run()
     for name in NEW:
@@ -170,7 +172,7 @@ def test_the_loss_is_the_sum_of_its_terms():
     hp = hyper(
         **{f"{name}_weight": 2.0 for name in losses.PENALTIES}, directional_threshold=0.6, target_std=0.02
     )
-    loss, terms = total(FORECAST, TARGET, hp, jit=True)
+    loss, terms = total(FORECAST, TARGET, hp)
     added = [terms[f"{name}_penalty"] for name in losses.PENALTIES]
     np.testing.assert_allclose(terms["quantile_loss"], QL, rtol=1e-6)
     np.testing.assert_allclose(loss, QL + sum(map(float, added)), rtol=1e-6)

@@ -80,6 +80,17 @@ def rates(**changes):
     return jax.tree.map(np.float32, RATES._replace(**changes))
 
 
+def with_text(program, *arguments):
+    """A program, compiled once: as a function, its result on the host, and what the compiler made of it."""
+    ready = program.lower(*arguments).compile()
+
+    def call(*arguments):
+        leaves = jax.tree.unflatten(jax.tree.structure(arguments), program.put(*arguments))
+        return program.rebuild(list(jax.device_get(ready(*leaves))), *arguments)
+
+    return call, ready.as_text()
+
+
 @pytest.fixture(scope="module")
 def trained():
     """The compiled epoch on two devices, its data, and `run(epochs, ...)`."""
@@ -87,15 +98,14 @@ def trained():
     program = make_program(CONFIG, data, device_mesh())
     assert program.mesh.size == 2
     start = init_state(program, RATES, seed=3)
-    compiled = compile_epoch(program, emitters=False)
-    text = compiled.lower(start, rates(), train_data(data)).compile().as_text()
+    compiled, text = with_text(compile_epoch(program, emitters=False), start, rates(), train_data(data))
 
     def run(epochs, state=start, values=None, **changes):
         """The states and the metrics after each epoch, on the host."""
         arrays = train_data(data if values is None else prepare(values))
         history = []
         for _ in range(epochs):
-            state, metrics = jax.device_get(compiled(state, rates(**changes), arrays))
+            state, metrics = compiled(state, rates(**changes), arrays)
             history.append((state, metrics))
         return history
 

@@ -261,7 +261,7 @@ def test_a_tracker_is_refused_before_anything_is_made(tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("in_process")
+@pytest.mark.usefixtures("in_process", "shared_baselines")
 def test_a_run_and_a_sweep_in_tensorboard(tmp_path, capsys):
     from tftjax.sweep.__main__ import main as sweep_main
 
