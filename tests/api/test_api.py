@@ -263,7 +263,7 @@ def test_the_mean_of_seeds_is_kept_and_fitted_to_all_rows(config_file, tmp_path,
             kept.refit(place, quiet=True, overwrite=True)
     capsys.readouterr()
     assert predict_main([str(final.directory), "--out", str(tmp_path / "out.csv")]) == 0
-    assert kept.verdict in capsys.readouterr().err
+    assert kept.verdict.partition(";")[0] in capsys.readouterr().err
     assert report_main([str(final.directory)]) == 2
     assert "a final fit is trained on all rows" in capsys.readouterr().err
 
@@ -293,9 +293,9 @@ def test_a_backtest_of_months(config_file, tmp_path, capsys):
         max_epochs=1,
     )
     folds = walk.folds.xs("tiny, seed 42", level="forecast")
-    assert folds.index.tolist() == ["2001-11", "2002-01"]
-    assert folds["train_from"].dt.strftime("%Y-%m").tolist() == ["2001-01", "2001-03"]
-    days = [len(pd.bdate_range("2001-11-01", "2001-12-31")), len(pd.bdate_range("2002-01-01", "2002-02-28"))]
+    assert folds.index.tolist() == ["2001-11", "2001-12", "2002-01", "2002-02"]
+    assert folds["train_from"].dt.strftime("%Y-%m").tolist() == ["2001-01", "2001-01", "2001-03", "2001-03"]
+    days = [len(pd.bdate_range(month, pd.Timestamp(month) + pd.offsets.MonthEnd())) for month in folds.index]
     assert folds["test_windows"].tolist() == days
     assert "1 program" in capsys.readouterr().out
 

@@ -334,7 +334,9 @@ def test_panel_csv_header_errors(tmp_path):
         read_table(csv_table(panel_csv(tmp_path, "x,1", header="Date,price")), CORE, "decimal")
     with pytest.raises(UserError, match=r"no column 'date' among Date,.*Did you mean 'Date'.*`tftjax init "):
         read_table(
-            csv_table(panel_csv(tmp_path, "x", header=HEADER.replace("date", "Date"))), CORE, "decimal"
+            csv_table(panel_csv(tmp_path, "2018-01-05,0,9,0,3,0,1", header=HEADER.replace("date", "Date"))),
+            CORE,
+            "decimal",
         )
     header = HEADER.replace("AAA_Yield", "AAAYield")
     path = panel_csv(tmp_path, "2018-01-05,0,9,0,3,0,1", header=header)
