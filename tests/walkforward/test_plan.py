@@ -1,5 +1,6 @@
 """The walk-forward's command: folds, what they may see, members that are runs, pooled files; bad input."""
 
+import contextlib
 import datetime
 import json
 import shutil
@@ -252,17 +253,24 @@ def test_bad_arguments_make_nothing(configs, tmp_path, capsys):
 # ---- The command -----------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def walked(configs, shared_baselines, tmp_path_factory):
-    """A walk-forward of two configs and two seeds: its folder and what it printed."""
-    folder, save = tmp_path_factory.mktemp("walked"), theme.save
+@contextlib.contextmanager
+def without_pictures_of_members():
+    """The walk-forward's own picture is drawn; those of its members are a run's."""
+    save = theme.save
 
     def its_own(path, drawing):
-        """The walk-forward's picture; those of its members are a run's."""
         (save if path.name == "folds.png" else no_picture)(path, drawing)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(theme, "save", its_own)
+        yield
+
+
+@pytest.fixture(scope="module")
+def walked(configs, shared_baselines, tmp_path_factory):
+    """A walk-forward of two configs and two seeds: its folder and what it printed."""
+    folder = tmp_path_factory.mktemp("walked")
+    with without_pictures_of_members():
         out, err = run_here(walkforward_main, *configs, *WALK, "--runs", folder)
     assert err == ""
     return folder / "walk", out
@@ -479,8 +487,7 @@ def refitted(walked, configs, tmp_path_factory):
     """A copy of the walk-forward with its refit beside it: the folder of both and what was printed."""
     folder = tmp_path_factory.mktemp("refitted")
     shutil.copytree(walked[0], folder / "walk")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(theme, "save", no_picture)
+    with without_pictures_of_members():
         out, _ = run_here(walkforward_main, *configs, *WALK, "--runs", folder, "--resume", "--refit")
     return folder, out
 
