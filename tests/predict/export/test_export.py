@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +55,7 @@ print(json.dumps([forecast(*request) for request in json.load(sys.stdin)]))
 
 
 def alone(folder, *requests):
-    """The forecasts of an exported model, as frames."""
+    """The forecasts of an exported model in a process of its own, as frames."""
     environment = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}  # a single device
     done = subprocess.run(
         [sys.executable, "-c", ALONE, str(folder)],
@@ -66,6 +67,14 @@ def alone(folder, *requests):
     )
     assert done.returncode == 0, done.stderr
     return [pd.DataFrame(table) for table in json.loads(done.stdout)]
+
+
+def loaded(folder, *requests):
+    """The same in this process: it spares the import of jax, and a compilation that optimises."""
+    model = forecast.load(folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a category that training did not have; other tests look at that
+        return [pd.DataFrame(model(*request)) for request in requests]
 
 
 def predicted(run, frame, future=None):
@@ -152,7 +161,7 @@ def test_the_same_quantiles_as_predict(settings, tmp_path):
         [as_lists(given), as_lists(expected[["date"]])]
         for given, expected in zip((rows, shorter), forecasts, strict=True)
     ]
-    for table, expected in zip(alone(folder, *requests), forecasts, strict=True):
+    for table, expected in zip(loaded(folder, *requests), forecasts, strict=True):
         assert_same(table, expected, unit)
 
 
@@ -168,7 +177,7 @@ def test_short_windows_and_inputs_made_by_their_names(tmp_path):
     forecasts = [predicted(run, part) for part in given]
     assert np.abs(forecasts[0].iloc[:, 1:] - forecasts[1].iloc[:, 1:]).to_numpy().max() > 1e-4
     pairs = zip(given, forecasts, strict=True)
-    tables = alone(folder, *([as_lists(part), as_lists(expected[["date"]])] for part, expected in pairs))
+    tables = loaded(folder, *([as_lists(part), as_lists(expected[["date"]])] for part, expected in pairs))
     for table, expected in zip(tables, forecasts, strict=True):
         assert_same(table, expected)
     with pytest.raises(UserError, match=r"found 3 rows .*, a lag of 4 rows, .*: expected at least 4 rows"):
@@ -189,7 +198,7 @@ def test_known_numbers_that_are_missing(tmp_path):
     futures = ahead, ahead.assign(fee=[0.1, 0.1])
     forecasts = [predicted(run, given, future[["date", "fee"]]) for future in futures]
     assert np.abs(forecasts[0].iloc[:, 1:] - forecasts[1].iloc[:, 1:]).to_numpy().max() > 1e-4
-    tables = alone(folder, *([as_lists(given), as_lists(future)] for future in futures))
+    tables = loaded(folder, *([as_lists(given), as_lists(future)] for future in futures))
     for table, expected in zip(tables, forecasts, strict=True):
         assert_same(table, expected)
 
