@@ -296,7 +296,7 @@ def test_with_products_of_bfloat16_it_learns_and_its_state_is_float32(trained, t
     assert before == after
     assert "bfloat16" not in after
     exact = trained.run(1, **values._asdict())[0][1]["losses"][0]  # before the first update
-    assert 0 < abs(losses[0][0] - exact) < 0.01 * exact
+    assert 0 < abs(losses[0][0] - exact) < 0.05 * exact  # 1.3 % on one CPU: products have 8 bits
 
 
 def test_an_epoch_of_steps(trained):
