@@ -174,10 +174,10 @@ def train_share(
     with progress.display(view, quiet) as display:
         while any(name not in ended for name in groups):
             for view.program, own in enumerate(shares, start=1):
-                configs = {member.name: member.config for member in own}
-                track = functools.partial(tracking.update, configs=configs.__getitem__)
-                show = each(display, track, lambda _: note())
                 if own:
+                    configs = {member.name: member.config for member in own}
+                    track = functools.partial(tracking.update, configs=configs.__getitem__)
+                    show = each(display, track, lambda _: note())
                     train_program(folder, view.program, own, data, ended, part, show, functions, engine)
 
 
