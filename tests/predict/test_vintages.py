@@ -7,7 +7,8 @@ from tiny import untrained
 
 from tftjax.evaluate.metrics import pinball
 from tftjax.predict import __main__ as predict
-from tftjax.predict import forecasts, score
+from tftjax.predict import rows as rows_of
+from tftjax.predict import score
 
 pytestmark = pytest.mark.usefixtures("in_process")
 
@@ -60,7 +61,7 @@ def test_predict_takes_what_was_known_on_the_day(run, command, tmp_path):
     np.testing.assert_array_equal(found["all"], found["known"])
     assert np.abs(found["revised before"] - found["known"]).max() > 1e-6  # the value matters
     for day, value in ((AS_OF, 110.0), (REVISED, 90.0)):
-        rows = forecasts.load_rows(run, ROWS, pd.Timestamp(day).date(), vintages={"cpi": vintages()})
+        rows = rows_of.load_rows(run, ROWS, pd.Timestamp(day).date(), vintages={"cpi": vintages()})
         assert rows.frame["cpi"].iloc[-1] == value
 
 

@@ -195,9 +195,8 @@ def test_a_cluster_with_other_versions(joined, config, commands, tmp_path):
 
 
 def test_a_walk_forward_on_a_cluster(joined, commands, tmp_path):
-    config = write_config(tmp_path, make_rows(), train={"max_epochs": 2})
-    words = [config, "--first-test", "2001-11", "--last-test", "2001-12"]
-    words += ["--train-months", 8, "--val-months", 2, "--test-months", 1]
+    config = write_config(tmp_path, make_rows(1100), train={"max_epochs": 2})
+    words = [config, "--first-test", 2003, "--last-test", 2004, "--train-years", 1]
     commands.run("walkforward", *words, "--runs", tmp_path / "local")
     commands.run("walkforward", *words, "--runs", tmp_path / "ray", "--on", "auto", "--actors", 2)
     local, ray = (tmp_path / place / "tiny-walk" for place in ("local", "ray"))
