@@ -146,6 +146,13 @@ def test_the_two_best_on_validation_take_part_and_foreign_ones_are_tested():
     assert judged(half, {})[0] == {}
 
 
+def test_of_equal_ones_the_first_take_part():
+    """By their order, which is the same in every process; that of a set of names is not."""
+    names = ["zeta", "beta", "mu", "alpha", "rho", "chi"]
+    found, *_ = judged(lambda w: around(0.5 * w.target), dict.fromkeys(names, flat))
+    assert list(found["combination"]["weights"]) == ["model", "zeta", "beta"]
+
+
 def test_in_words_and_as_a_table():
     found, scores, _ = judged(
         lambda w: around(0.3 * w.target), {"flat": flat, "high": lambda w: flat(w, 0.03)}

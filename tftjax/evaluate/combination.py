@@ -115,7 +115,8 @@ def chosen_weights(
       forecasts: theirs by name; the model's as "model".
       losses: mean pinball loss of each.
     """
-    ranked = sorted(set(forecasts) - {"model"}, key=lambda name: losses[name])
+    others = [name for name in forecasts if name != "model"]  # no set: of equal losses the first counts
+    ranked = sorted(others, key=lambda name: losses[name])
     if not ranked:
         return None
 
