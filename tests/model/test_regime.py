@@ -79,9 +79,8 @@ def test_gates_weigh_heads(compiled):
     np.testing.assert_allclose(attended, expected, **CLOSE)
     np.testing.assert_allclose(run(params, -gates)[0], -expected, **CLOSE)
     np.testing.assert_allclose(weights.sum(axis=2), 1, atol=1e-6)
-    if not compiled:  # where XLA may round two programs differently: neutral gates change no bit
-        for found, plain in zip(run(params, jnp.ones((h, b))), run(params, None), strict=True):
-            np.testing.assert_array_equal(found, plain)
+    for found, plain in zip(run(params, jnp.ones((h, b))), run(params, None), strict=True):
+        np.testing.assert_allclose(found, plain, rtol=0, atol=1e-7)  # jax 0.10.0 rounds a bit differently
 
 
 def gated(settings, **changes):
